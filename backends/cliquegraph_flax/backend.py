@@ -1,0 +1,54 @@
+"""Writes a network as Flax NNX source."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from cliquegraph.emit.file import write_file
+from cliquegraph.emit.render import environment
+from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm
+from cliquegraph.errors import BackendError
+from cliquegraph_flax.spell import FlaxSpeller
+
+if TYPE_CHECKING:
+    from cliquegraph.emit.backend import Executor
+    from cliquegraph.ir.graph import Graph
+
+
+class FlaxBackend:
+    """The backend behind ``--backend flax``."""
+
+    name = "flax"
+    description = "Flax NNX; images and maps are (batch, height, width, channels)"
+    reserved = frozenset(
+        {"Array", "BatchNorm", "DTypeLike", "jax", "jnp", "lax", "nnx", "np"}
+        | {"conv", "kernel_bank", "pool", "xavier_linear"}
+    )
+
+    def write(self, view: ModelView) -> str:
+        """Return the source of the network."""
+        helpers = {
+            "kernel_bank": {KernelBank, Kernel},
+            "conv": {KernelBank, Kernel},
+            "batch_norm": {Norm},
+            "xavier_linear": {Dense},
+        }
+        used = [name for name, things in helpers.items() if things & view.things]
+        return write_file(view, FlaxSpeller(), environment("cliquegraph_flax"), used)
+
+    def missing(self) -> str | None:
+        """Return how to install JAX and Flax, or None where they are installed."""
+        found = all(find_spec(package) for package in ("jax", "flax", "optax"))
+        return None if found else "pip install 'cliquegraph[flax]'"
+
+    def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
+        """Load a source that ``write`` returned."""
+        if how := self.missing():
+            raise BackendError(f"backend 'flax' needs JAX, Flax and Optax: {how}")
+        from cliquegraph_flax.execute import FlaxExecutor
+
+        return FlaxExecutor(source, class_name, graph, dtype)
+
+
+BACKEND = FlaxBackend()

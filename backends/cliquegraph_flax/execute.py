@@ -1,0 +1,164 @@
+"""Runs generated Flax models, for verification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from cliquegraph.emit.backend import Outputs
+from cliquegraph.emit.execute import load_source, watch
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import Param
+from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph_flax.naming import find_variable, from_layout, to_layout, variable_path
+
+
+# A verification runs each program a few times: compiling it takes longer than running it.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+class FlaxExecutor:
+    """A generated model on JAX's default device, with dropout off."""
+
+    def __init__(self, source: str, class_name: str, graph: Graph, dtype: str) -> None:
+        self._module = load_source(source, f"cliquegraph_generated_{graph.name}")
+        self._dtype = dtype
+        self._graph = graph
+        create = getattr(self._module, class_name)
+        with jax.enable_x64(True):
+            self._model = _blank(lambda: create(rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype))
+            self._rule = optax.chain(
+                optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9, nesterov=True)
+            )
+            self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
+        for _, module in nnx.iter_modules(self._model):
+            if isinstance(module, nnx.Dropout):
+                module.rate = 0.0
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter and running statistic, and forget the optimiser's state."""
+        with jax.enable_x64(True):
+            for param, held in to_storage(self._graph, tensors).items():
+                variable = find_variable(self._model, param)
+                variable[...] = jnp.asarray(to_layout(held), self._dtype)
+            self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
+
+    def tensors(self) -> dict[str, Array]:
+        """Return every parameter and running statistic."""
+        held = {
+            param: from_layout(_array(find_variable(self._model, param)[...]))
+            for param in self._graph.params
+        }
+        return from_storage(self._graph, held)
+
+    def forward(self, images: Array, *, training: bool) -> Outputs:
+        """Run forwards; in training, running statistics move."""
+        _set_mode(self._model, training)
+        definition, state = nnx.split(self._model)
+        with jax.enable_x64(True):
+            logits, features, state = _forward(definition, state, self._input(images))
+        nnx.update(self._model, state)
+        return Outputs(_array(logits), tuple(_channels_first(feature) for feature in features))
+
+    def gradients(self, images: Array, labels: Array) -> tuple[float, dict[str, Array]]:
+        """Return the mean cross entropy in training and its gradient by every parameter."""
+        loss, state = self._backward(images, labels)
+        gradients: dict[Param, Array] = {}
+        for param in self._graph.params:
+            if param.field.trainable:
+                found: Any = state
+                for name in variable_path(param):
+                    found = found[name]
+                gradients[param] = from_layout(_array(found[...]))
+        return loss, from_storage(self._graph, gradients)
+
+    def sgd_step(self, images: Array, labels: Array) -> float:
+        """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
+        loss, gradients = self._backward(images, labels)
+        parameters = nnx.state(self._model, nnx.Param)
+        with jax.enable_x64(True):
+            changes, self._momentum = self._rule.update(gradients, self._momentum, parameters)
+            nnx.update(self._model, optax.apply_updates(parameters, changes))
+        return loss
+
+    def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
+        """Return the named values of one forward pass by section and name."""
+        _set_mode(self._model, training)
+        sections = {
+            id(module): ".".join(map(str, path)) for path, module in nnx.iter_modules(self._model)
+        }
+        found: dict[tuple[str, str], Array] = {}
+        with jax.enable_x64(True):
+            for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
+                for name, value in variables.items():
+                    if isinstance(value, jax.Array) and id(owner) in sections:
+                        array = _channels_first(value) if value.ndim == 4 else _array(value)
+                        found[sections[id(owner)], name] = array
+        return found
+
+    def _input(self, images: Array) -> jax.Array:
+        return jnp.asarray(np.transpose(images, (0, 2, 3, 1)), self._dtype)
+
+    def _backward(self, images: Array, labels: Array) -> tuple[float, Any]:
+        _set_mode(self._model, True)
+        definition, parameters, rest = nnx.split(self._model, nnx.Param, ...)
+        with jax.enable_x64(True):
+            (loss, rest), gradients = _loss_and_gradient(
+                parameters, definition, rest, self._input(images), jnp.asarray(labels)
+            )
+        nnx.update(self._model, rest)
+        return float(loss), gradients
+
+
+def _blank(create: Callable[[], Any]) -> Any:
+    """A model whose variables are 0: ``load`` sets them, so nothing need be drawn."""
+    definition, state = nnx.split(nnx.eval_shape(create))
+
+    def fill(value: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        return jnp.zeros(value.shape, value.dtype)
+
+    return nnx.merge(definition, jax.tree.map(fill, state))
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=_QUICK)
+def _forward(definition: Any, state: Any, images: jax.Array) -> tuple[jax.Array, Any, Any]:
+    """Logits, block features and the state after one pass."""
+    model = nnx.merge(definition, state, copy=True)
+    logits = model(images)
+    # A pass of its own, on a copy: in training, running statistics must move once.
+    features = nnx.merge(definition, state, copy=True).forward_features(images)
+    return logits, features, nnx.state(model)
+
+
+@partial(jax.jit, static_argnums=1, compiler_options=_QUICK)
+@partial(jax.value_and_grad, has_aux=True)
+def _loss_and_gradient(
+    parameters: Any, definition: Any, rest: Any, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, Any]:
+    model = nnx.merge(definition, parameters, rest, copy=True)  # of this trace, to be written
+    losses = optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
+    return losses.mean(), nnx.state(model, nnx.Not(nnx.Param))
+
+
+def _set_mode(model: nnx.Module, training: bool) -> None:
+    if training:
+        model.train()
+    else:
+        model.eval()
+
+
+def _array(array: jax.Array) -> Array:
+    return np.asarray(array, np.float64)
+
+
+def _channels_first(array: jax.Array) -> Array:
+    return np.transpose(np.asarray(array, np.float64), (0, 3, 1, 2))

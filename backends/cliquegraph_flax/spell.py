@@ -1,0 +1,157 @@
+"""JAX's words for operations, Flax NNX's for members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import singledispatch
+
+from cliquegraph.emit.code import Code, Text, call, listing
+from cliquegraph.emit.spell import Speller
+from cliquegraph.emit.view import (
+    Apply,
+    BankSlice,
+    Child,
+    Dense,
+    Drop,
+    Kernel,
+    KernelBank,
+    Kind,
+    Norm,
+    Thing,
+)
+from cliquegraph.ir import ops
+
+_ANNOTATIONS = {Kind.MAPS: "list[Array]", Kind.TENSOR: "Array", Kind.KERNEL: "Array"}
+
+
+class FlaxSpeller(Speller):
+    """Maps are (batch, height, width, channels); kernels HWIO."""
+
+    tensor = "Array"
+    call_method = "__call__"
+
+    def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
+        """Spell one operation."""
+        if isinstance(node.op, ops.Conv):
+            kernel = members[0] if node.banked else Text(f"{members[0]}[...]")
+            return spell_conv(node.op, arguments[0], kernel)
+        return spell_op(node.op, arguments, members)
+
+    def bank_slice(self, view: BankSlice) -> Code:
+        """Spell a slice of a kernel bank's input channels."""
+        if view.start is None and view.stop is None:
+            return Text(f"self.{view.name}[...]")
+        return Text(f"self.{view.name}[:, :, {view.start or ''}:{view.stop or ''}]")
+
+    def construct(self, thing: Thing) -> Code:
+        """Spell the construction of a member."""
+        return construct(thing)
+
+    def construct_child(self, child: Child) -> Code:
+        """Spell the construction of an instance of another class of the file."""
+        widths = (f"{name}={value}" for name, value in child.arguments)
+        return call(child.class_name, "rngs", "param_dtype", *widths)
+
+    def annotation(self, kind: Kind) -> str:
+        """Spell the type of an input."""
+        return _ANNOTATIONS[kind]
+
+
+def spell_conv(op: ops.Conv, x: Code, kernel: Code) -> Code:
+    """Spell a convolution with a kernel."""
+    stride = [f"stride={op.stride}"] if op.stride > 1 else []
+    padding = [f"padding={op.padding}"] if op.padding else []
+    return call("conv", x, kernel, *stride, *padding)
+
+
+@singledispatch
+def spell_op(op: ops.Op, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    """Spell an op over its arguments; each op registers its own spelling."""
+    raise TypeError(f"the flax backend does not know {op.mnemonic}")
+
+
+@spell_op.register
+def _(op: ops.Concat, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("jnp.concatenate", x[0], "axis=-1")
+
+
+@spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.Dropout)
+@spell_op.register(ops.Linear)
+def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call(str(members[0]), x[0])
+
+
+@spell_op.register
+def _(op: ops.Relu, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("nnx.relu", x[0])
+
+
+@spell_op.register
+def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("nnx.sigmoid", x[0])
+
+
+@spell_op.register
+def _(op: ops.MaxPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("nnx.max_pool", x[0], *_window(op.kernel, op.stride, op.padding))
+
+
+@spell_op.register
+def _(op: ops.AvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("nnx.avg_pool", x[0], *_window(op.kernel, op.stride, 0))
+
+
+@spell_op.register
+def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("jnp.mean", x[0], "axis=(1, 2)")
+
+
+@spell_op.register
+def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    # The linear layers before compute in the parameters' type.
+    return Text(f"{x[0]} * {x[1]}[:, None, None, :].astype({x[0]}.dtype)")
+
+
+def _window(kernel: int, stride: int, padding: int) -> list[str]:
+    border = [f"padding=(({padding}, {padding}), ({padding}, {padding}))"] if padding else []
+    return [f"({kernel}, {kernel})", f"strides=({stride}, {stride})", *border]
+
+
+@singledispatch
+def construct(thing: Thing) -> Code:
+    """Spell the construction of a member; each kind of member registers its own."""
+    raise TypeError(f"the flax backend has no member {type(thing).__name__}")
+
+
+@construct.register
+def _(thing: Norm) -> Code:
+    # The generated class has our defaults; anything else is said.
+    eps = [f"eps={thing.eps}"] if thing.eps != 1e-5 else []
+    momentum = [f"momentum={thing.momentum}"] if thing.momentum != 0.1 else []
+    return call("BatchNorm", str(thing.channels), "param_dtype", *eps, *momentum)
+
+
+@construct.register
+def _(thing: Kernel) -> Code:
+    return _bank(str(thing.filters), [str(thing.channels)], thing.size)
+
+
+@construct.register
+def _(thing: KernelBank) -> Code:
+    return _bank(str(thing.filters), map(str, thing.sources), thing.size)
+
+
+@construct.register
+def _(thing: Dense) -> Code:
+    sizes = (str(thing.inputs), str(thing.outputs))
+    return call("xavier_linear", "rngs", "param_dtype", *sizes)
+
+
+@construct.register
+def _(thing: Drop) -> Code:
+    return call("nnx.Dropout", str(thing.rate), "rngs=rngs")
+
+
+def _bank(filters: str, sources: Iterable[str], size: int) -> Code:
+    return call("kernel_bank", "rngs", "param_dtype", filters, listing(*sources), str(size))

@@ -1,0 +1,115 @@
+"""Runs generated PyTorch models, for verification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cliquegraph.emit.backend import Outputs
+from cliquegraph.emit.execute import load_source, watch
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import Param
+from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph_torch.naming import find_tensor
+
+
+class TorchExecutor:
+    """A generated model on the CPU, with dropout off."""
+
+    def __init__(self, source: str, class_name: str, graph: Graph, dtype: str) -> None:
+        self._module = load_source(source, f"cliquegraph_generated_{graph.name}")
+        self._dtype = {"float64": torch.float64, "float32": torch.float32}[dtype]
+        model = getattr(self._module, class_name)()
+        assert isinstance(model, nn.Module)  # noqa: S101  # this backend wrote it
+        self._model = model.to(self._dtype)
+        for module in self._model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        self._graph = graph
+        self._optimiser = self._new_optimiser()
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter and running statistic, and forget the optimiser's state."""
+        with torch.no_grad():
+            for param, held in to_storage(self._graph, tensors).items():
+                find_tensor(self._model, param).copy_(torch.from_numpy(held))
+        self._optimiser = self._new_optimiser()
+
+    def tensors(self) -> dict[str, Array]:
+        """Return every parameter and running statistic."""
+        held = {param: self._read(param) for param in self._graph.params}
+        return from_storage(self._graph, held)
+
+    def forward(self, images: Array, *, training: bool) -> Outputs:
+        """Run forwards; in training, running statistics move."""
+        self._model.train(training)
+        seen: list[tuple[Tensor, ...]] = []
+        features = self._model.forward_features
+        with torch.no_grad():
+            # One pass gives both, so that running statistics move once.
+            self._model.forward_features = lambda x: seen.append(features(x)) or seen[-1]  # type: ignore[assignment,func-returns-value]  # an instance attribute for one call
+            try:
+                logits = self._model(self._input(images))
+            finally:
+                del self._model.forward_features
+        return Outputs(_array(logits), tuple(_array(feature) for feature in seen[0]))
+
+    def gradients(self, images: Array, labels: Array) -> tuple[float, dict[str, Array]]:
+        """Return the mean cross entropy in training and its gradient by every parameter."""
+        loss = self._backward(images, labels)
+        gradients: dict[Param, Array] = {}
+        for param in self._graph.params:
+            if param.field.trainable:
+                gradient = find_tensor(self._model, param).grad
+                assert gradient is not None  # noqa: S101  # _backward leaves none without
+                gradients[param] = _array(gradient)
+        return loss, from_storage(self._graph, gradients)
+
+    def sgd_step(self, images: Array, labels: Array) -> float:
+        """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
+        loss = self._backward(images, labels)
+        self._optimiser.step()
+        return loss
+
+    def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
+        """Return the named values of one forward pass by section and name."""
+        self._model.train(training)
+        sections = {id(module): name for name, module in self._model.named_modules()}
+        found: dict[tuple[str, str], Array] = {}
+        with torch.no_grad():
+            for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
+                for name, value in variables.items():
+                    if isinstance(value, Tensor):
+                        found[sections[id(owner)], name] = _array(value)
+        return found
+
+    def _input(self, images: Array) -> Tensor:
+        return torch.from_numpy(images).to(self._dtype)
+
+    def _read(self, param: Param) -> Array:
+        return _array(find_tensor(self._model, param))
+
+    def _backward(self, images: Array, labels: Array) -> float:
+        self._model.train()
+        self._optimiser.zero_grad()
+        logits = self._model(self._input(images))
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+        loss.backward()  # type: ignore[no-untyped-call]
+        for parameter in self._model.parameters():
+            # PyTorch's SGD passes over what has no gradient; weight decay is on all parameters.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return float(loss.detach())
+
+    def _new_optimiser(self) -> torch.optim.SGD:
+        return torch.optim.SGD(
+            self._model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+        )
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().to(torch.float64).numpy().copy()
+
+

@@ -1,0 +1,158 @@
+"""PyTorch's words for operations and members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+from cliquegraph.emit.code import Code, Text, call, listing
+from cliquegraph.emit.spell import Speller
+from cliquegraph.emit.view import (
+    Apply,
+    BankSlice,
+    CallChild,
+    Child,
+    Dense,
+    Drop,
+    Kernel,
+    KernelBank,
+    Kind,
+    Norm,
+    Statement,
+    Thing,
+)
+from cliquegraph.ir import ops
+
+_ANNOTATIONS = {Kind.MAPS: "list[Tensor]", Kind.TENSOR: "Tensor", Kind.KERNEL: "Tensor"}
+
+
+class TorchSpeller(Speller):
+    """Maps are (batch, channels, height, width); kernels OIHW."""
+
+    tensor = "Tensor"
+    call_method = "forward"
+
+    def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
+        """Spell one operation."""
+        return spell_op(node.op, arguments, members, node.banked)
+
+    def bank_slice(self, view: BankSlice) -> Code:
+        """Spell a slice of a kernel bank's input channels."""
+        if view.start is None and view.stop is None:
+            return Text(f"self.{view.name}")
+        return Text(f"self.{view.name}[:, {view.start or ''}:{view.stop or ''}]")
+
+    def construct(self, thing: Thing) -> Code:
+        """Spell the construction of a member."""
+        return construct(thing)
+
+    def construct_child(self, child: Child) -> Code:
+        """Spell the construction of an instance of another class of the file."""
+        return call(child.class_name, *(f"{name}={value}" for name, value in child.arguments))
+
+    def annotation(self, kind: Kind) -> str:
+        """Spell the type of an input."""
+        return _ANNOTATIONS[kind]
+
+    def declaration(self, statement: Statement) -> str:
+        """Give a new variable its type where the value is a call of a module, which has none."""
+        value = statement.value
+        is_module = isinstance(value, CallChild) or (
+            isinstance(value, Apply) and bool(value.members) and not value.banked
+        )
+        return ": Tensor" if statement.declares and is_module else ""
+
+
+@singledispatch
+def spell_op(op: ops.Op, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    """Spell an op over its arguments; each op registers its own spelling."""
+    raise TypeError(f"the torch backend does not know {op.mnemonic}")
+
+
+@spell_op.register
+def _(op: ops.Concat, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("torch.cat", x[0], "1")
+
+
+@spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.Dropout)
+@spell_op.register(ops.Linear)
+def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call(str(members[0]), x[0])
+
+
+@spell_op.register
+def _(op: ops.Relu, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("torch.relu", x[0])
+
+
+@spell_op.register
+def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("torch.sigmoid", x[0])
+
+
+@spell_op.register
+def _(op: ops.Conv, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    if not banked:
+        return call(str(members[0]), x[0])
+    padding = [f"padding={op.padding}"] if op.padding else []
+    return call("F.conv2d", x[0], members[0], *padding)
+
+
+@spell_op.register
+def _(op: ops.MaxPool, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    padding = [f"padding={op.padding}"] if op.padding else []
+    return call("F.max_pool2d", x[0], str(op.kernel), f"stride={op.stride}", *padding)
+
+
+@spell_op.register
+def _(op: ops.AvgPool, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("F.avg_pool2d", x[0], str(op.kernel), f"stride={op.stride}")
+
+
+@spell_op.register
+def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(f"{x[0]}.mean((2, 3))")
+
+
+@spell_op.register
+def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(f"{x[0]} * {x[1]}[:, :, None, None]")
+
+
+@singledispatch
+def construct(thing: Thing) -> Code:
+    """Spell the construction of a member; each kind of member registers its own."""
+    raise TypeError(f"the torch backend has no member {type(thing).__name__}")
+
+
+@construct.register
+def _(thing: Norm) -> Code:
+    # PyTorch's defaults are ours; anything else is said.
+    eps = [f"eps={thing.eps}"] if thing.eps != 1e-5 else []
+    momentum = [f"momentum={thing.momentum}"] if thing.momentum != 0.1 else []
+    return call("nn.BatchNorm2d", str(thing.channels), *eps, *momentum)
+
+
+@construct.register
+def _(thing: Kernel) -> Code:
+    stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
+    padding = [f"padding={thing.padding}"] if thing.padding else []
+    sizes = (str(thing.channels), str(thing.filters), str(thing.size))
+    return call("he_conv", *sizes, *stride, *padding)
+
+
+@construct.register
+def _(thing: KernelBank) -> Code:
+    sources = listing(*map(str, thing.sources))
+    return call("kernel_bank", str(thing.filters), sources, str(thing.size))
+
+
+@construct.register
+def _(thing: Dense) -> Code:
+    return call("xavier_linear", str(thing.inputs), str(thing.outputs))
+
+
+@construct.register
+def _(thing: Drop) -> Code:
+    return call("nn.Dropout", str(thing.rate))

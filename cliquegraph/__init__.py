@@ -1,0 +1,37 @@
+"""A compiler for networks of clique blocks (CliqueNet, CVPR 2018).
+
+>>> import cliquegraph
+>>> spec = cliquegraph.load("specs/quickstart.yaml")
+>>> steps = cliquegraph.unroll(spec)
+>>> cliquegraph.prove_sharing(steps).holds
+True
+>>> graph = cliquegraph.lower(steps)
+>>> cliquegraph.network_cost(graph).total.parameters == spec.expect.parameters
+True
+>>> source = cliquegraph.compile(spec, "flax")
+>>> "class Quickstart(nnx.Module):" in source
+True
+"""
+
+from cliquegraph.analysis.cost import Cost as Cost
+from cliquegraph.analysis.cost import NetworkCost as NetworkCost
+from cliquegraph.analysis.cost import network_cost as network_cost
+from cliquegraph.compiler import Compilation as Compilation
+from cliquegraph.compiler import compile as compile
+from cliquegraph.errors import CliqueGraphError as CliqueGraphError
+from cliquegraph.errors import SpecError as SpecError
+from cliquegraph.interpret import interpret as interpret
+from cliquegraph.ir.graph import Graph as Graph
+from cliquegraph.ir.printer import print_graph as print_graph
+from cliquegraph.lower import lower as lower
+from cliquegraph.passes.pipeline import optimise as optimise
+from cliquegraph.spec.load import load as load
+from cliquegraph.spec.load import loads as loads
+from cliquegraph.spec.schema import NetworkSpec as NetworkSpec
+from cliquegraph.steps.graph import StepGraph as StepGraph
+from cliquegraph.steps.sharing import prove_sharing as prove_sharing
+from cliquegraph.steps.unroll import unroll as unroll
+from cliquegraph.verify import verify as verify
+from cliquegraph.weights.sample import sample_tensors as sample_tensors
+
+__version__ = "0.1.0"

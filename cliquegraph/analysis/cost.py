@@ -1,0 +1,89 @@
+"""Parameters, multiply–accumulates and activations, from the op graph.
+
+MACs are those of convolutions and linear layers, each counted at its output size and once for
+every use; parameters are the trainable tensors, each counted once however often it is used.
+FLOPs are 2 × MACs, which reproduces the paper's column (Table 4).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import Section, Tensor
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Figures of a part of a network; MACs, FLOPs and activations are for one image.
+
+    ``activations`` counts the numbers that the part's nodes write.
+    """
+
+    parameters: int
+    macs: int
+    activations: int
+
+    @property
+    def flops(self) -> int:
+        """2 × MACs."""
+        return 2 * self.macs
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Figures of one update; its kernels may serve other updates too."""
+
+    section: Section
+    stage: int
+    layer: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Figures of a network: in all, for each section, for each update."""
+
+    total: Cost
+    sections: dict[Section, Cost]
+    steps: tuple[StepCost, ...]
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.tensors: set[Tensor] = set()
+        self.macs = 0
+        self.activations = 0
+
+    @cached_property
+    def cost(self) -> Cost:
+        parameters = sum(tensor.size for tensor in self.tensors if tensor.field.trainable)
+        return Cost(parameters, self.macs, self.activations)
+
+
+def network_cost(graph: Graph) -> NetworkCost:
+    """Count a network."""
+    total = _Tally()
+    by_section: dict[Section, _Tally] = defaultdict(_Tally)
+    by_step: dict[tuple[Section, int, int], _Tally] = defaultdict(_Tally)
+    for node in graph.nodes:
+        origin = node.origin
+        tallies = [total, by_section[origin.section]]
+        if origin.stage is not None and origin.layer is not None:
+            tallies.append(by_step[origin.section, origin.stage, origin.layer])
+        tensors = {
+            piece.tensor
+            for operand in node.operands
+            for piece in operand.pieces
+        }
+        for tally in tallies:
+            tally.tensors |= tensors
+            tally.macs += node.macs
+            tally.activations += sum(value.type.elements for value in node.outputs)
+    return NetworkCost(
+        total=total.cost,
+        sections={section: tally.cost for section, tally in by_section.items()},
+        steps=tuple(StepCost(*place, tally.cost) for place, tally in by_step.items()),
+    )

@@ -1,0 +1,45 @@
+"""Comparing the figures of a network with those that its spec declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cliquegraph.analysis.cost import Cost
+from cliquegraph.errors import Diagnostic
+from cliquegraph.spec.schema import Figure, NetworkSpec
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of ``expect`` beside what was computed."""
+
+    key: str
+    expected: Figure
+    computed: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the computed figure rounds to the digits printed."""
+        return self.expected.matches(self.computed)
+
+    def __str__(self) -> str:
+        verdict = "holds" if self.holds else "does not hold"
+        return f"{self.key} {self.expected} {verdict}: computed {self.computed:,}"
+
+
+def compare_expected(network: NetworkSpec, cost: Cost) -> tuple[Comparison, ...]:
+    """Compare every figure that the spec declares."""
+    return tuple(
+        Comparison(key, figure, getattr(cost, key)) for key, figure in network.expect.figures().items()
+    )
+
+
+def mismatch(network: NetworkSpec, comparison: Comparison) -> Diagnostic:
+    """Return the message about a figure that does not hold, with its place in the spec."""
+    rounded = comparison.expected.show(comparison.computed)
+    return Diagnostic(
+        f"expected {comparison.key} {comparison.expected}, "
+        f"but the network has {comparison.computed:,} ({rounded})",
+        network.locate("expect", comparison.key),
+        "change the network or the figure; --set expect={} compiles without comparing",
+    )

@@ -1,0 +1,1 @@
+"""From op graphs to source files: what every backend shares."""

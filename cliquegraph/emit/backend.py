@@ -1,0 +1,109 @@
+"""What a backend is, and how it is found.
+
+A backend is an object behind the entry point group ``cliquegraph.backends``. The compiler knows
+none by name: ours are found as somebody else's would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
+
+from cliquegraph.emit.view import ModelView
+from cliquegraph.errors import BackendError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.weights.storage import Array
+
+GROUP = "cliquegraph.backends"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gave, whatever the framework's own layout.
+
+    Attributes:
+        logits: (batch, classes).
+        features: (batch, channels, height, width) for each block.
+    """
+
+    logits: Array
+    features: tuple[Array, ...]
+
+
+class Executor(Protocol):
+    """A generated model in its framework, with dropout off; ``verify`` drives it.
+
+    Images are (batch, channels, height, width). Tensors are canonical, by name.
+    """
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter and running statistic, and forget the optimiser's state."""
+
+    def tensors(self) -> dict[str, Array]:
+        """Return every parameter and running statistic."""
+
+    def forward(self, images: Array, *, training: bool) -> Outputs:
+        """Run forwards; in training, running statistics move."""
+
+    def gradients(self, images: Array, labels: Array) -> tuple[float, dict[str, Array]]:
+        """Return the mean cross entropy in training and its gradient by every parameter."""
+
+    def sgd_step(self, images: Array, labels: Array) -> float:
+        """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
+
+    def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
+        """Return the named values of one forward pass by section and name (``x2_1``)."""
+
+
+class Backend(Protocol):
+    """Writes a network down for one framework."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line, and its folder under ``generated/``."""
+
+    @property
+    def description(self) -> str:
+        """One line for ``cliquegraph backends``."""
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names that its files use for something else than the network's parts."""
+
+    def write(self, view: ModelView) -> str:
+        """Return the source of the network."""
+
+    def missing(self) -> str | None:
+        """Return how to install the framework, or None where it is installed."""
+
+    def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
+        """Load a source that this backend wrote; ``dtype`` is ``float64`` or ``float32``.
+
+        Raises:
+            BackendError: the framework is not installed.
+        """
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return the entry points of every installed backend, by name."""
+    found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return {point.name: point for point in found}
+
+
+def find_backend(name: str) -> Backend:
+    """Return a backend by name.
+
+    Raises:
+        BackendError: it is not installed, or its package can't be imported.
+    """
+    points = installed()
+    if name not in points:
+        known = ", ".join(points) or "none"
+        raise BackendError(f"there is no backend {name!r}; installed: {known}")
+    try:
+        backend: Backend = points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise BackendError(f"backend {name!r} ({points[name].value}) fails to load: {error}") from error
+    return backend

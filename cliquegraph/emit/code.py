@@ -1,0 +1,98 @@
+"""Source text with brackets that know how to break, and its layout to a line width.
+
+The layout is the one on which the common Python formatters agree: a bracket that does not fit
+goes on one indented line of its own, or else one item a line with a trailing comma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import wrap
+
+WIDTH = 100
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Text:
+    """Source that is never broken."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Items between brackets: a call, a list, a subscript, a signature."""
+
+    head: str
+    items: tuple[Code, ...]
+    close: str
+
+    def __str__(self) -> str:
+        return f"{self.head}{', '.join(map(str, self.items))}{self.close}"
+
+
+Code = Text | Bracket
+
+
+def call(function: str, *items: Code | str) -> Bracket:
+    """Return ``function(items)``."""
+    return Bracket(f"{function}(", _codes(items), ")")
+
+
+def listing(*items: Code | str) -> Bracket:
+    """Return ``[items]``."""
+    return Bracket("[", _codes(items), "]")
+
+
+def _codes(items: tuple[Code | str, ...]) -> tuple[Code, ...]:
+    return tuple(Text(item) if isinstance(item, str) else item for item in items)
+
+
+def layout(code: Code, *, prefix: str = "", suffix: str = "", depth: int = 0) -> list[str]:
+    """Return ``prefix + code + suffix`` as lines, each indented by ``depth`` levels."""
+    indent = INDENT * depth
+    line = f"{indent}{prefix}{code}{suffix}"
+    if len(line) <= WIDTH or isinstance(code, Text):
+        return [line]
+    first, last = f"{indent}{prefix}{code.head}", f"{indent}{code.close}{suffix}"
+    together = f"{indent}{INDENT}{', '.join(map(str, code.items))}"
+    if len(together) <= WIDTH:
+        return [first, together, last]
+    items = [line for item in code.items for line in layout(item, suffix=",", depth=depth + 1)]
+    return [first, *items, last]
+
+
+def comment(text: str, depth: int = 0) -> list[str]:
+    """Return ``text`` as comment lines, wrapped between words."""
+    return _wrap(text, f"{INDENT * depth}# ", WIDTH)
+
+
+def paragraph(text: str) -> str:
+    """Return ``text`` as lines, wrapped between words."""
+    return "\n".join(_wrap(text, "", WIDTH))
+
+
+def _wrap(text: str, start: str, width: int) -> list[str]:
+    return wrap(
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=start,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def docstring(text: str, depth: int = 0) -> str:
+    """Return ``text`` as a docstring, on one line where it fits."""
+    indent, quotes = INDENT * depth, '"""'
+    one_line = f"{indent}{quotes}{text}{quotes}"
+    if len(one_line) <= WIDTH:
+        return one_line
+    # Narrower by the quotes, so that a formatter has no reason to join the last two lines.
+    lines = _wrap(quotes + text, indent, WIDTH - len(quotes))
+    return "\n".join([*lines, f"{indent}{quotes}"])

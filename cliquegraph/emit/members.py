@@ -1,0 +1,125 @@
+"""The members that hold a node's tensors, and what makes two regions of a graph alike."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import fields
+from functools import singledispatch
+
+from cliquegraph.emit.names import member_name
+from cliquegraph.emit.view import (
+    BankSlice,
+    Dense,
+    Drop,
+    Expression,
+    Kernel,
+    KernelBank,
+    Member,
+    Norm,
+    Own,
+    Thing,
+)
+from cliquegraph.ir import ops
+from cliquegraph.ir.graph import Node, Value
+from cliquegraph.ir.names import shared_by_stages
+from cliquegraph.ir.types import Slot
+
+def member_of(node: Node) -> Member | None:
+    """Return the member that holds a node's tensors, or None for an op without any."""
+    thing = thing_of(node.op, node)
+    if thing is None:
+        return None
+    name = member_name(node.operands[0].param.slot) if node.operands else node.op.mnemonic
+    return Member(name, thing)
+
+
+def members_of(nodes: Iterable[Node]) -> tuple[Member, ...]:
+    """Return the members of several nodes in the order of first use, each once."""
+    found = {member.name: member for node in nodes if (member := member_of(node))}
+    return tuple(found.values())
+
+
+def kernel_slot(node: Node) -> Slot | None:
+    """Return the slot of the kernel that a node shares with other stages, if it has one."""
+    slot = node.operands[0].param.slot if node.operands else None
+    return slot if slot is not None and shared_by_stages(slot) else None
+
+
+@singledispatch
+def thing_of(op: ops.Op, node: Node) -> Thing | None:
+    """Return what holds a node's tensors; an op with a member of its own registers it."""
+    return None
+
+
+@thing_of.register
+def _(op: ops.BatchNorm, node: Node) -> Thing:
+    return Norm(node.input_types[0].channels, op.eps, op.momentum)
+
+
+@thing_of.register
+def _(op: ops.Conv, node: Node) -> Thing:
+    (operand,) = node.operands  # the pack pass leaves one
+    if kernel_slot(node) is not None:
+        sources = tuple(piece.stop - piece.start for piece in operand.param.pieces)
+        return KernelBank(op.filters, sources, op.kernel)
+    return Kernel(node.input_types[0].channels, op.filters, op.kernel, op.stride, op.padding)
+
+
+@thing_of.register
+def _(op: ops.Linear, node: Node) -> Thing:
+    return Dense(node.input_types[0].channels, op.features)
+
+
+@thing_of.register
+def _(op: ops.Dropout, node: Node) -> Thing:
+    return Drop(op.rate)
+
+
+def own_member(node: Node) -> tuple[Expression, ...]:
+    """Return a node's member as an expression within its class."""
+    member = member_of(node)
+    return (Own(member.name),) if member is not None else ()
+
+
+def kernel_slice(node: Node) -> BankSlice:
+    """Return what a node reads of a kernel that stages share, as an expression in the block."""
+    (operand,) = node.operands
+    start = operand.start or None
+    stop = None if operand.stop == operand.param.extent else operand.stop
+    return BankSlice(member_name(operand.param.slot), start, stop)
+
+
+def free_inputs(nodes: Sequence[Node]) -> tuple[Value, ...]:
+    """Return what nodes read and do not write themselves, in the order of first use."""
+    written = {value for node in nodes for value in node.outputs}
+    return tuple(
+        dict.fromkeys(value for node in nodes for value in node.inputs if value not in written)
+    )
+
+
+def gathers(node: Node, free: Sequence[Value]) -> bool:
+    """Tell whether a node concatenates nothing but what comes from outside of its region."""
+    return isinstance(node.op, ops.Concat) and all(value in free for value in node.inputs)
+
+
+def signature(nodes: Sequence[Node]) -> Hashable:
+    """Return what two regions have in common if they do the same, whatever their widths."""
+    free = set(free_inputs(nodes))
+    place: dict[Value, int] = {}
+    parts: list[Hashable] = []
+    for node in nodes:
+        attributes = tuple(
+            (field.name, getattr(node.op, field.name))
+            for field in fields(node.op)
+            if field.name not in node.op.widths
+        )
+        inputs = (
+            "sources"
+            if gathers(node, tuple(free))
+            else tuple(place.get(value, -1) for value in node.inputs)
+        )
+        role = node.operands[0].param.slot.role if node.operands else None
+        parts.append((node.op.mnemonic, attributes, inputs, role))
+        for value in node.outputs:
+            place[value] = len(place)
+    return tuple(parts)

@@ -1,0 +1,59 @@
+"""Names in generated code. Every backend spells the same member and the same value alike."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Iterable
+
+from cliquegraph.ir.names import shared_by_stages
+from cliquegraph.ir.types import Param, Slot
+
+
+def member_name(slot: Slot) -> str:
+    """Return the name of what a slot's tensors belong to, within its class.
+
+    ``w2`` and ``v2`` are the kernels of layer 2; ``norm`` stands in the class of its step.
+    """
+    if not slot.role:
+        return str(slot.section)
+    if shared_by_stages(slot):
+        return f"{slot.role}{slot.layer}"
+    return slot.role.replace(".", "_")
+
+
+def step_name(slot: Slot) -> str | None:
+    """Return the name of the step that a slot's tensors belong to alone, within its block.
+
+    ``update2_1`` writes X2 of stage 1. A dense layer, which has one stage, is ``layer2``.
+    """
+    if slot.layer is None or shared_by_stages(slot):
+        return None
+    return f"layer{slot.layer}" if slot.stage is None else f"update{slot.layer}_{slot.stage}"
+
+
+def member_path(param: Param) -> tuple[str, ...]:
+    """Return the way from the network to what a parameter belongs to.
+
+    ``block1``, ``update2_1``, ``norm`` or ``block1``, ``w2``: a kernel that stages share is a
+    parameter itself; to any other, the framework adds its own name for the field.
+    """
+    slot = param.slot
+    path = (str(slot.section) if slot.role else None, step_name(slot), member_name(slot))
+    return tuple(name for name in path if name is not None)
+
+
+class Namespace:
+    """Hands out names that are unique, no keyword and no builtin."""
+
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self._used = set(reserved)
+
+    def unique(self, wanted: str) -> str:
+        """Return ``wanted``, or the first of ``wanted2``, ``wanted3``, ... that is free."""
+        name, count = wanted, 1
+        while name in self._used or keyword.iskeyword(name) or hasattr(builtins, name):
+            count += 1
+            name = f"{wanted}{count}"
+        self._used.add(name)
+        return name

@@ -1,0 +1,127 @@
+"""From statements and members to lines of source; a backend gives the words."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from cliquegraph.emit.code import WIDTH, Bracket, Code, Text, call, comment, layout, listing
+from cliquegraph.emit.view import (
+    Apply,
+    BankSlice,
+    Body,
+    CallChild,
+    Child,
+    Expression,
+    Kind,
+    Local,
+    MemberGroup,
+    Own,
+    Parameter,
+    Sources,
+    Statement,
+    Thing,
+)
+
+
+class Speller(ABC):
+    """How one framework spells what every backend writes.
+
+    ``tensor`` is the framework's type of an array, ``call_method`` what a module's call runs.
+    """
+
+    tensor: ClassVar[str]
+    call_method: ClassVar[str]
+
+    @abstractmethod
+    def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
+        """Spell one operation."""
+
+    @abstractmethod
+    def bank_slice(self, view: BankSlice) -> Code:
+        """Spell a slice of a kernel bank's input channels."""
+
+    @abstractmethod
+    def construct(self, thing: Thing) -> Code:
+        """Spell the construction of a member that is no ``Child``."""
+
+    @abstractmethod
+    def construct_child(self, child: Child) -> Code:
+        """Spell the construction of an instance of another class of the file."""
+
+    @abstractmethod
+    def annotation(self, kind: Kind) -> str:
+        """Spell the type of an input."""
+
+    def declaration(self, statement: Statement) -> str:
+        """Spell the type of a new variable where a type checker can't tell it."""
+        return ""
+
+    def expression(self, view: Expression) -> Code:
+        """Spell an expression."""
+        match view:
+            case Local(name):
+                return Text(name)
+            case Own(name):
+                return Text(f"self.{name}")
+            case BankSlice():
+                return self.bank_slice(view)
+            case Sources(items):
+                return listing(*(item.name for item in items))
+            case CallChild(name, arguments):
+                return call(f"self.{name}", *map(self.expression, arguments))
+            case Apply():
+                return self.apply(
+                    view,
+                    [self.expression(each) for each in view.arguments],
+                    [self.expression(each) for each in view.members],
+                )
+
+    def parameter(self, view: Parameter) -> str:
+        """Spell an input with its type."""
+        return f"{view.name}: {self.annotation(view.kind)}"
+
+    def returns(self, count: int, *, always_tuple: bool = False) -> str:
+        """Spell the type of so many returned arrays."""
+        if count == 1 and not always_tuple:
+            return self.tensor
+        return f"tuple[{', '.join([self.tensor] * count)}]"
+
+    def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
+        """Return statements and the return, indented by ``depth`` levels."""
+        lines = [line for statement in body.statements for line in self._lines(statement, depth)]
+        returned = names(body.returns, always_tuple=always_tuple)
+        lines += layout(returned, prefix="return ", depth=depth)
+        return "\n".join(lines)
+
+    def members(self, groups: Sequence[MemberGroup], depth: int) -> str:
+        """Return the assignments of members, group by group."""
+        return "\n".join(line for group in groups for line in self._group(group, depth))
+
+    def _lines(self, statement: Statement, depth: int) -> Iterator[str]:
+        if statement.comment:
+            yield from comment(statement.comment, depth)
+        prefix = f"{', '.join(statement.targets)}{self.declaration(statement)} = "
+        code = self.expression(statement.value)
+        yield from layout(code, prefix=prefix if statement.targets else "", depth=depth)
+
+    def _group(self, group: MemberGroup, depth: int) -> Iterator[str]:
+        if group.comment:
+            yield from comment(group.comment, depth)
+        for member in group.members:
+            thing = member.thing
+            code = (
+                self.construct_child(thing) if isinstance(thing, Child) else self.construct(thing)
+            )
+            yield from layout(code, prefix=f"self.{member.name} = ", depth=depth)
+
+
+def names(of: Sequence[str], *, always_tuple: bool = False) -> Code:
+    """Return several names as a tuple, in brackets only where they do not fit one line."""
+    flat = ", ".join(of)
+    if len(of) == 1:
+        return Text(f"({flat},)" if always_tuple else flat)
+    if len(flat) <= WIDTH - len("        return "):
+        return Text(flat)
+    return Bracket("(", tuple(map(Text, of)), ")")

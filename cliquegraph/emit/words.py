@@ -1,0 +1,169 @@
+"""What generated docstrings and comments say about a network, in the paper's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import singledispatch
+
+from cliquegraph.ir import ops
+from cliquegraph.ir.graph import Node
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
+from cliquegraph.ir.types import MapType, Part, Slot, TensorType
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.steps.graph import BlockSteps, Step
+
+ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
+
+
+def stage_numeral(stage: int) -> str:
+    """Return a stage as the paper writes it, ``II``; from 11 on in digits."""
+    return ROMAN[stage] if stage < len(ROMAN) else str(stage)
+
+
+@singledispatch
+def describe(op: ops.Op) -> str:
+    """Return what an op is called in a sentence."""
+    return op.mnemonic.replace("_", " ")
+
+
+@describe.register
+def _(op: ops.Concat) -> str:
+    return "concatenation"
+
+
+@describe.register
+def _(op: ops.BatchNorm) -> str:
+    return "BN"
+
+
+@describe.register
+def _(op: ops.Relu) -> str:
+    return "ReLU"
+
+
+@describe.register
+def _(op: ops.Conv) -> str:
+    stride = f" of stride {op.stride}" if op.stride > 1 else ""
+    return f"{op.kernel}×{op.kernel} convolution{stride}"
+
+
+@describe.register
+def _(op: ops.Linear) -> str:
+    return "fully connected layer"
+
+
+@describe.register
+def _(op: ops.MaxPool) -> str:
+    return f"{op.kernel}×{op.kernel} max pool of stride {op.stride}"
+
+
+@describe.register
+def _(op: ops.AvgPool) -> str:
+    return f"{op.kernel}×{op.kernel} average pool of stride {op.stride}"
+
+
+@describe.register
+def _(op: ops.GlobalAvgPool) -> str:
+    return "global average pool"
+
+
+@describe.register
+def _(op: ops.ScaleChannels) -> str:
+    return "filter-wise multiplication"
+
+
+def sequence(nodes: Iterable[Node]) -> str:
+    """Return the ops of a section in a row."""
+    return ", ".join(describe(node.op) for node in nodes if not isinstance(node.op, ops.Input))
+
+
+def shape(value: TensorType) -> str:
+    """Return a shape as ``64×56×56``."""
+    if isinstance(value, MapType):
+        return f"{value.channels}×{value.height}×{value.width}"
+    return str(value.channels)
+
+
+SECTION_TITLES = {
+    Part.STEM: "From the image to X0 of the first block",
+    Part.TRANSITION: "Between two blocks",
+    Part.READOUT: "From a block feature to a vector",
+}
+
+
+def step_line(block: BlockSteps, step: Step) -> str:
+    """Return a step as its row of Table 1, ``stage 2: X3 X4 X5 X1 -> X2``."""
+    bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step))
+    return f"stage {step.stage}: {bottom} -> X{step.layer}"
+
+
+@singledispatch
+def step_class(spec: object) -> str:
+    """Return what the class of a step is called in a block of this kind."""
+    raise TypeError(f"no class for a step of {type(spec).__name__}")
+
+
+@step_class.register
+def _(spec: CliqueBlock) -> str:
+    return "Update"
+
+
+@step_class.register
+def _(spec: DenseBlock) -> str:
+    return "DenseLayer"
+
+
+@singledispatch
+def step_doc(spec: object) -> str:
+    """Return what one step of a block kind does."""
+    raise TypeError(f"no words for a step of {type(spec).__name__}")
+
+
+@step_doc.register
+def _(spec: CliqueBlock) -> str:
+    return "One update (Table 1)"
+
+
+@step_doc.register
+def _(spec: DenseBlock) -> str:
+    return "One layer of a dense block"
+
+
+@singledispatch
+def block_doc(spec: object, block: BlockSteps) -> str:
+    """Return what a block is."""
+    raise TypeError(f"no words for {type(spec).__name__}")
+
+
+@block_doc.register
+def _(spec: CliqueBlock, block: BlockSteps) -> str:
+    stages = "1 stage" if spec.stages == 1 else f"{spec.stages} stages of {spec.update} updates"
+    visits = "" if spec.order == "ascending" else f", visited as {list(spec.visiting_order)}"
+    return f"Clique, {spec.layers} layers × {spec.filters} filters{visits}, {stages}"
+
+
+@block_doc.register
+def _(spec: DenseBlock, block: BlockSteps) -> str:
+    return f"Dense block, {spec.layers} layers, growth rate {spec.filters}"
+
+
+_MEMBERS = {
+    EDGE_KERNEL: "wj: the kernels W(i→j) of layer j, side by side along their input channels",
+    SPATIAL_KERNEL: "vj: the spatial kernel of layer j",
+}
+
+
+def kernel_comment(slot: Slot) -> str:
+    """Return what the kernels of one role in a block are."""
+    return _MEMBERS[slot.role]
+
+
+@singledispatch
+def steps_comment(spec: object) -> str | None:
+    """Return what the steps of a block are; None where their names say it."""
+    return None
+
+
+@steps_comment.register
+def _(spec: CliqueBlock) -> str | None:
+    return "updatej_s: writes Xj in stage s"

@@ -1,0 +1,1 @@
+"""The op graph: typed, immutable, verified."""

@@ -1,0 +1,163 @@
+"""Values, nodes and the op graph: static single assignment, in the order of execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cliquegraph.ir.ops import Op
+from cliquegraph.ir.types import Param, ParamSlice, Section, Tensor, TensorType
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a node was lowered from.
+
+    Attributes:
+        section: the part of the network.
+        stage, layer: the update, for a node that belongs to one.
+        line: line of the spec that declared the section, if known.
+    """
+
+    section: Section
+    stage: int | None = None
+    layer: int | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        parts = [str(self.section)]
+        if self.layer is not None:
+            parts.append(f"stage {self.stage} layer {self.layer}")
+        if self.line is not None:
+            parts.append(f"line {self.line}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor over a symbolic batch, written once.
+
+    ``hint`` is what the paper calls it (``x2_1`` for X2 of stage 1); whoever prints the graph
+    makes it unique. A value is identified by the object, never by its hint.
+    """
+
+    type: TensorType
+    hint: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation at one place."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    operands: tuple[ParamSlice, ...]
+    outputs: tuple[Value, ...]
+    origin: Origin
+
+    @property
+    def output(self) -> Value:
+        """The output of a node that has one."""
+        (value,) = self.outputs
+        return value
+
+    @property
+    def input_types(self) -> tuple[TensorType, ...]:
+        """The types of the inputs."""
+        return tuple(value.type for value in self.inputs)
+
+    @property
+    def macs(self) -> int:
+        """Multiply–accumulates for one image."""
+        return self.op.macs(self.input_types)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network as operations.
+
+    Two graphs are equal where their nodes, wiring, parameters and outputs are.
+
+    Attributes:
+        name: the network's.
+        nodes: in the order of execution; the first is the input.
+        logits: (classes,) for each image.
+        features: the block features, first block to last.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    logits: Value
+    features: tuple[Value, ...]
+
+    @property
+    def input(self) -> Value:
+        """The batch of images."""
+        return self.nodes[0].output
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """Everything that the network returns."""
+        return (self.logits, *self.features)
+
+    @cached_property
+    def params(self) -> tuple[Param, ...]:
+        """Every parameter once, in the order of first use."""
+        return tuple(
+            dict.fromkeys(operand.param for node in self.nodes for operand in node.operands)
+        )
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every canonical tensor once, in the order of first use."""
+        return tuple(
+            dict.fromkeys(piece.tensor for param in self.params for piece in param.pieces)
+        )
+
+    @cached_property
+    def producers(self) -> dict[Value, Node]:
+        """The node that writes each value."""
+        return {value: node for node in self.nodes for value in node.outputs}
+
+    @cached_property
+    def consumers(self) -> dict[Value, tuple[Node, ...]]:
+        """The nodes that read each value, in order; a node that reads it twice stands once."""
+        readers: dict[Value, dict[Node, None]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                readers.setdefault(value, {})[node] = None
+        return {value: tuple(nodes) for value, nodes in readers.items()}
+
+    def __eq__(self, other: object) -> bool:
+        from cliquegraph.ir.serialize import to_json
+
+        return isinstance(other, Graph) and to_json(self) == to_json(other)
+
+    __hash__ = object.__hash__
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def digest(self) -> str:
+        """SHA-256 over the graph without its origins: two equal networks have one digest."""
+        from cliquegraph.ir.serialize import digest
+
+        return digest(self)
+
+    def to_networkx(self) -> nx.MultiDiGraph[int]:
+        """Nodes by their position, an arc for each value that is read (``output``, ``input``)."""
+        import networkx as nx
+
+        graph: nx.MultiDiGraph[int] = nx.MultiDiGraph(name=self.name)
+        place = {value: (i, k) for i, node in enumerate(self.nodes) for k, value in enumerate(node.outputs)}
+        for i, node in enumerate(self.nodes):
+            graph.add_node(i, node=node)
+            for position, value in enumerate(node.inputs):
+                source, output = place[value]
+                graph.add_edge(source, i, output=output, input=position)
+        return graph

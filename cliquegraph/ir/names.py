@@ -1,0 +1,54 @@
+"""Canonical names: what a tensor is called in the exchange format.
+
+They depend on the declared network alone, not on a backend or an -O level.
+"""
+
+from __future__ import annotations
+
+from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor
+
+EDGE_KERNEL = "w"  # W(i→j), one for each ordered pair that is read
+SPATIAL_KERNEL = "v"  # V(j), the k→k convolution of a bottleneck, one for each layer
+
+
+def shared_by_stages(slot: Slot) -> bool:
+    """Tell whether a slot is a kernel of a clique's layer, which every stage re-uses."""
+    return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
+
+
+def slot_name(slot: Slot) -> str:
+    """Return the canonical name of a slot, ``block1.w0_2`` or ``block1.x2.s1.norm``."""
+    parts = [str(slot.section)]
+    if slot.role == EDGE_KERNEL and slot.source is not None:
+        parts.append(f"{slot.role}{slot.source}_{slot.layer}")
+    elif shared_by_stages(slot):
+        parts.append(f"{slot.role}{slot.layer}")
+    else:
+        if slot.layer is not None:
+            parts.append(f"x{slot.layer}")
+        if slot.stage is not None:
+            parts.append(f"s{slot.stage}")
+        if slot.role:
+            parts.append(slot.role)
+    return ".".join(parts)
+
+
+def field_name(slot: Slot, field: Field) -> str:
+    """Return the name of one tensor of a slot, ``block1.w0_2.weight``."""
+    return f"{slot_name(slot)}.{field}"
+
+
+def tensor_name(tensor: Tensor) -> str:
+    """Return the canonical name of a tensor."""
+    return field_name(tensor.slot, tensor.field)
+
+
+def param_name(param: Param) -> str:
+    """Return the name of a parameter as the printer and messages show it."""
+    return field_name(param.slot, param.field)
+
+
+def operand_name(operand: ParamSlice) -> str:
+    """Return the name of what a node reads, with its slice where that is not the whole."""
+    name = param_name(operand.param)
+    return name if operand.is_whole else f"{name}[{operand.start}:{operand.stop}]"

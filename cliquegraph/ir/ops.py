@@ -1,0 +1,303 @@
+"""The operations. Shapes, counts, paddings and parameter shapes are computed here only.
+
+An op is a frozen dataclass of its attributes. Its methods take the types of its inputs:
+``infer`` gives the types of its outputs (or raises ``ShapeError``), ``param_shapes`` the shapes
+of the tensors it reads, ``macs`` the multiply–accumulates for one image. What an op computes is
+defined by ``interpret.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+from cliquegraph.ir.types import Field, Init, MapType, TensorType, VectorType
+
+Shape = tuple[int, ...]
+Types = tuple[TensorType, ...]
+
+
+class ShapeError(ValueError):
+    """Sizes that no network can have; the builder turns it into a message with a place."""
+
+
+def compressed(channels: int, factor: float) -> int:
+    """Return the channels that are left of ``channels``: the factor's share, rounded down.
+
+    The factor counts as the decimal that the spec says: 0.29 of 100 is 29.
+    """
+    return int(channels * Fraction(str(factor)))
+
+
+def squeezed(channels: int) -> int:
+    """Return the width of the attention's first layer: half of the channels, rounded down."""
+    return channels // 2
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of every operation."""
+
+    mnemonic: ClassVar[str]
+    fields: ClassVar[dict[Field, Init]] = {}
+    """the tensors that the op reads, in the order of its operands, and how each starts"""
+    widths: ClassVar[tuple[str, ...]] = ()
+    """the attributes that are channel counts: code may take them as arguments"""
+
+    def infer(self, inputs: Types) -> Types:
+        """Return the types of the outputs."""
+        raise NotImplementedError  # abstract; each op below has its own
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        """Return the shape of each field, in canonical layout."""
+        return {}
+
+    def param_axis(self) -> int:
+        """Return the axis of a parameter along which input channels lie."""
+        return 0
+
+    def macs(self, inputs: Types) -> int:
+        """Return the multiply–accumulates for one image; convolutions and linear layers count."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Input(Op):
+    """A batch of images."""
+
+    mnemonic = "input"
+    channels: int
+    height: int
+    width: int
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102  # as in Op
+        return (MapType(self.channels, self.height, self.width),)
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Values side by side along their channels."""
+
+    mnemonic = "concat"
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        channels = sum(value.channels for value in inputs)
+        first = inputs[0]
+        if isinstance(first, VectorType):
+            if not all(isinstance(value, VectorType) for value in inputs):
+                raise ShapeError("a vector can't be concatenated with maps")
+            return (VectorType(channels),)
+        if any(
+            not isinstance(value, MapType) or (value.height, value.width) != (first.height, first.width)
+            for value in inputs
+        ):
+            raise ShapeError("maps of different sizes can't be concatenated")
+        return (MapType(channels, first.height, first.width),)
+
+
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Batch normalisation of each channel.
+
+    ``momentum`` weighs the new batch in the running statistics (PyTorch's sense). The batch
+    variance is biased for normalising and unbiased in the running variance.
+    """
+
+    mnemonic = "batch_norm"
+    fields = {  # noqa: RUF012  # Mapping in a ClassVar of the base
+        Field.SCALE: Init.ONES,
+        Field.BIAS: Init.ZEROS,
+        Field.MEAN: Init.ZEROS,
+        Field.VAR: Init.ONES,
+    }
+    eps: float = 1e-5
+    momentum: float = 0.1
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        return (_map(inputs[0]),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:  # noqa: D102
+        return dict.fromkeys(self.fields, (inputs[0].channels,))
+
+
+@dataclass(frozen=True)
+class Relu(Op):
+    """max(x, 0)."""
+
+    mnemonic = "relu"
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        return (inputs[0],)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Op):
+    """1 / (1 + exp(-x))."""
+
+    mnemonic = "sigmoid"
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        return (inputs[0],)
+
+
+@dataclass(frozen=True)
+class Dropout(Op):
+    """In training each element is zeroed at ``rate``, the others scaled by 1 / (1 - rate)."""
+
+    mnemonic = "dropout"
+    rate: float
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        return (inputs[0],)
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """Convolution without bias, padded by half of its kernel.
+
+    Its operands are one or more kernels, side by side along the input channels: the sum over
+    the edges of Eq. (1) is one convolution of the concatenation.
+    """
+
+    mnemonic = "conv"
+    fields = {Field.WEIGHT: Init.HE}  # noqa: RUF012
+    widths = ("filters",)
+    filters: int
+    kernel: int
+    stride: int = 1
+
+    @property
+    def padding(self) -> int:
+        """Zeros around the map."""
+        return (self.kernel - 1) // 2
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        if self.filters < 1:
+            raise ShapeError("a convolution is left with no channels")
+        return (_windows(_map(inputs[0]), self.kernel, self.stride, self.padding, self.filters),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:  # noqa: D102
+        return {Field.WEIGHT: (self.filters, inputs[0].channels, self.kernel, self.kernel)}
+
+    def param_axis(self) -> int:  # noqa: D102
+        return 1
+
+    def macs(self, inputs: Types) -> int:  # noqa: D102
+        (output,) = self.infer(inputs)
+        return output.elements * inputs[0].channels * self.kernel**2
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """A fully connected layer with bias."""
+
+    mnemonic = "linear"
+    fields = {Field.WEIGHT: Init.XAVIER, Field.BIAS: Init.ZEROS}  # noqa: RUF012
+    widths = ("features",)
+    features: int
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        if not isinstance(inputs[0], VectorType):
+            raise ShapeError("a linear layer takes a vector")
+        if self.features < 1:
+            raise ShapeError("a linear layer is left with no outputs")
+        return (VectorType(self.features),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:  # noqa: D102
+        return {
+            Field.WEIGHT: (self.features, inputs[0].channels),
+            Field.BIAS: (self.features,),
+        }
+
+    def macs(self, inputs: Types) -> int:  # noqa: D102
+        return self.features * inputs[0].channels
+
+
+@dataclass(frozen=True)
+class MaxPool(Op):
+    """Largest of each window; padded by half of the window with -inf."""
+
+    mnemonic = "max_pool"
+    kernel: int
+    stride: int
+
+    @property
+    def padding(self) -> int:
+        """Elements around the map that never win."""
+        return (self.kernel - 1) // 2
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        value = _map(inputs[0])
+        return (_windows(value, self.kernel, self.stride, self.padding, value.channels),)
+
+
+@dataclass(frozen=True)
+class AvgPool(Op):
+    """Mean of each window; not padded."""
+
+    mnemonic = "avg_pool"
+    kernel: int
+    stride: int
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        value = _map(inputs[0])
+        return (_windows(value, self.kernel, self.stride, 0, value.channels),)
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool(Op):
+    """Mean of each map."""
+
+    mnemonic = "global_avg_pool"
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        return (VectorType(_map(inputs[0]).channels),)
+
+
+@dataclass(frozen=True)
+class ScaleChannels(Op):
+    """Multiply each map by its own number: maps, then one vector (Figure 4)."""
+
+    mnemonic = "scale_channels"
+
+    def infer(self, inputs: Types) -> Types:  # noqa: D102
+        maps, vector = _map(inputs[0]), inputs[1]
+        if vector != VectorType(maps.channels):
+            raise ShapeError(f"{maps.channels} maps can't be scaled by a vector of {vector}")
+        return (maps,)
+
+
+OPS: tuple[type[Op], ...] = (
+    Input,
+    Concat,
+    BatchNorm,
+    Relu,
+    Sigmoid,
+    Dropout,
+    Conv,
+    Linear,
+    MaxPool,
+    AvgPool,
+    GlobalAvgPool,
+    ScaleChannels,
+)
+"""Every op. The interpreter and each backend handle all of them; a test walks this table."""
+
+
+def _map(value: TensorType) -> MapType:
+    if not isinstance(value, MapType):
+        raise ShapeError("maps are needed here, not a vector")
+    return value
+
+
+def _windows(value: MapType, kernel: int, stride: int, padding: int, channels: int) -> MapType:
+    """The type of what windows of ``kernel`` at every ``stride`` leave of padded maps."""
+    height, width = (
+        (size + 2 * padding - kernel) // stride + 1 for size in (value.height, value.width)
+    )
+    if height < 1 or width < 1:
+        raise ShapeError(
+            f"a {value.height}×{value.width} map is smaller than a window of {kernel}×{kernel}"
+        )
+    return MapType(channels, height, width)

@@ -1,0 +1,179 @@
+"""The op graph as networkx node-link JSON; it loads back to an equal graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from cliquegraph.errors import UsageError
+from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.ir.ops import OPS, Op
+from cliquegraph.ir.types import (
+    Bank,
+    Field,
+    Init,
+    MapType,
+    Param,
+    ParamSlice,
+    Part,
+    Piece,
+    Section,
+    Slot,
+    Tensor,
+    TensorType,
+    VectorType,
+)
+
+FORMAT = "cliquegraph-ir-1"
+
+Json = dict[str, Any]
+_OPS: dict[str, type[Op]] = {op.mnemonic: op for op in OPS}
+
+
+def to_json(graph: Graph) -> Json:
+    """Return the graph as node-link data (``networkx.node_link_graph`` reads it).
+
+    ``graph.tensors`` and ``graph.params`` are tables; nodes refer to them by position.
+    """
+    tensors = {tensor: i for i, tensor in enumerate(graph.tensors)}
+    params = {param: i for i, param in enumerate(graph.params)}
+    place = {
+        value: (i, k) for i, node in enumerate(graph.nodes) for k, value in enumerate(node.outputs)
+    }
+    return {
+        "directed": True,
+        "multigraph": True,
+        "graph": {
+            "format": FORMAT,
+            "name": graph.name,
+            "tensors": [_tensor(tensor) for tensor in tensors],
+            "params": [_param(param, tensors) for param in params],
+            "logits": list(place[graph.logits]),
+            "features": [list(place[value]) for value in graph.features],
+        },
+        "nodes": [_node(i, node, params) for i, node in enumerate(graph.nodes)],
+        "edges": [
+            {"source": place[v][0], "target": i, "key": k, "output": place[v][1], "input": k}
+            for i, node in enumerate(graph.nodes)
+            for k, v in enumerate(node.inputs)
+        ],
+    }
+
+
+def from_json(data: Json) -> Graph:
+    """Return the graph that ``to_json`` wrote.
+
+    Raises:
+        UsageError: the data is not of this format, or is damaged.
+    """
+    try:
+        return _load(data)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UsageError(f"not an op graph of format {FORMAT}: {error!r}") from None
+
+
+def digest(graph: Graph) -> str:
+    """Return the SHA-256 of the graph without the lines of the spec and the network's name."""
+    data = to_json(graph)
+    del data["graph"]["name"]
+    for node in data["nodes"]:
+        del node["origin"]["line"]
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _load(data: Json) -> Graph:
+    head = data["graph"]
+    if head["format"] != FORMAT:
+        raise ValueError(f"format {head['format']!r}")
+    tensors = [_load_tensor(entry) for entry in head["tensors"]]
+    params = [_load_param(entry, tensors) for entry in head["params"]]
+    inputs: dict[int, list[tuple[int, int, int]]] = {}
+    for edge in data["edges"]:
+        inputs.setdefault(edge["target"], []).append((edge["input"], edge["source"], edge["output"]))
+    nodes: list[Node] = []
+    for entry in data["nodes"]:
+        origin = entry["origin"]
+        nodes.append(
+            Node(
+                op=_load_op(entry["op"], entry["attributes"]),
+                inputs=tuple(nodes[i].outputs[k] for _, i, k in sorted(inputs.get(entry["id"], []))),
+                operands=tuple(
+                    ParamSlice(params[o["param"]], o["start"], o["stop"])
+                    for o in entry["operands"]
+                ),
+                outputs=tuple(Value(_load_type(o["type"]), o["hint"]) for o in entry["outputs"]),
+                origin=Origin(
+                    _load_section(origin["section"]), origin["stage"], origin["layer"], origin["line"]
+                ),
+            )
+        )
+
+    def value(place: list[int]) -> Value:
+        return nodes[place[0]].outputs[place[1]]
+
+    features = tuple(value(place) for place in head["features"])
+    return Graph(head["name"], tuple(nodes), value(head["logits"]), features)
+
+
+def _node(index: int, node: Node, params: dict[Param, int]) -> Json:
+    return {
+        "id": index,
+        "op": node.op.mnemonic,
+        "attributes": asdict(node.op),
+        "operands": [
+            {"param": params[o.param], "start": o.start, "stop": o.stop} for o in node.operands
+        ],
+        "outputs": [{"type": _type(v.type), "hint": v.hint} for v in node.outputs],
+        "origin": asdict(node.origin),
+    }
+
+
+def _tensor(tensor: Tensor) -> Json:
+    return {**asdict(tensor), "shape": list(tensor.shape)}
+
+
+def _param(param: Param, tensors: dict[Tensor, int]) -> Json:
+    return {
+        "slot": asdict(param.slot),
+        "field": param.field,
+        "axis": param.axis,
+        "bank": isinstance(param, Bank),
+        "pieces": [
+            {"tensor": tensors[p.tensor], "start": p.start, "stop": p.stop} for p in param.pieces
+        ],
+    }
+
+
+def _type(value: TensorType) -> list[int]:
+    return [getattr(value, field.name) for field in fields(value)]
+
+
+def _load_type(sizes: list[int]) -> TensorType:
+    return MapType(*sizes) if len(sizes) > 1 else VectorType(*sizes)
+
+
+def _load_section(entry: Json) -> Section:
+    return Section(Part(entry["part"]), entry["index"])
+
+
+def _load_slot(entry: Json) -> Slot:
+    return Slot(**{**entry, "section": _load_section(entry["section"])})
+
+
+def _load_tensor(entry: Json) -> Tensor:
+    return Tensor(
+        _load_slot(entry["slot"]), Field(entry["field"]), tuple(entry["shape"]), Init(entry["init"])
+    )
+
+
+def _load_param(entry: Json, tensors: list[Tensor]) -> Param:
+    kind = Bank if entry["bank"] else Param
+    pieces = tuple(Piece(tensors[p["tensor"]], p["start"], p["stop"]) for p in entry["pieces"])
+    return kind(_load_slot(entry["slot"]), Field(entry["field"]), pieces, entry["axis"])
+
+
+def _load_op(mnemonic: str, attributes: Json) -> Op:
+    return _OPS[mnemonic](**attributes)

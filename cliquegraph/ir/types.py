@@ -1,0 +1,221 @@
+"""Types of values over a symbolic batch, and the tensors that a network owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from math import prod
+
+
+@dataclass(frozen=True)
+class MapType:
+    """Feature maps, (batch, channels, height, width)."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def elements(self) -> int:
+        """Numbers for one image."""
+        return self.channels * self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class VectorType:
+    """One vector for each image, (batch, channels)."""
+
+    channels: int
+
+    @property
+    def elements(self) -> int:
+        """Numbers for one image."""
+        return self.channels
+
+    def __str__(self) -> str:
+        return f"{self.channels}"
+
+
+TensorType = MapType | VectorType
+
+
+class Part(StrEnum):
+    """The parts of a network, in the order of the data's way through it."""
+
+    STEM = "stem"
+    BLOCK = "block"
+    TRANSITION = "transition"
+    READOUT = "readout"
+    CLASSIFIER = "classifier"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a network: the stem, block 2, the transition after block 2, ...
+
+    ``index`` is the block's, from 1; 0 for the stem and the classifier.
+    """
+
+    part: Part
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.part}{self.index}" if self.index else str(self.part)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a tensor belongs: a role in a section, for a layer, stage and source if it has them.
+
+    Names are made from slots (canonical ones in ``weights/canonical.py``, those of generated
+    code in ``emit/names.py``) and never parsed back.
+    """
+
+    section: Section
+    role: str
+    layer: int | None = None
+    stage: int | None = None
+    source: int | None = None
+
+
+class Init(StrEnum):
+    """Initialisation of a tensor (section 4.1 of the paper)."""
+
+    HE = "he"  # normal, variance 2 / fan-in of this kernel alone
+    XAVIER = "xavier"  # uniform, variance 2 / (fan-in + fan-out)
+    ZEROS = "zeros"
+    ONES = "ones"
+
+
+class Field(StrEnum):
+    """The tensors of one slot."""
+
+    WEIGHT = "weight"
+    SCALE = "scale"
+    BIAS = "bias"
+    MEAN = "mean"
+    VAR = "var"
+
+    @property
+    def trainable(self) -> bool:
+        """False for running statistics, which are observed and not learnt."""
+        return self not in (Field.MEAN, Field.VAR)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A canonical tensor: what the network owns, whatever the backend and the -O level.
+
+    Attributes:
+        slot, field: what it is; together they identify it.
+        shape: OIHW for kernels, (out, in) for linear layers, (channels,) otherwise.
+        init: how it starts.
+    """
+
+    slot: Slot
+    field: Field
+    shape: tuple[int, ...]
+    init: Init
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The slice [start:stop] of a canonical tensor along a parameter's axis."""
+
+    tensor: Tensor
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Param:
+    """Storage that nodes read: pieces of canonical tensors, side by side along one axis.
+
+    Sharing is the same ``Param`` object; two parameters are never equal because their names
+    or contents are. Out of the lowering each holds one whole tensor; the pack pass makes banks.
+
+    Attributes:
+        slot, field: what the storage is for; names in generated code come from these.
+        pieces: what it holds, in order.
+        axis: the axis along which the pieces lie.
+    """
+
+    slot: Slot
+    field: Field
+    pieces: tuple[Piece, ...]
+    axis: int = 0
+
+    @cached_property
+    def extent(self) -> int:
+        """Length along ``axis``."""
+        return sum(piece.stop - piece.start for piece in self.pieces)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the storage, in canonical layout."""
+        shape = list(self.pieces[0].tensor.shape)
+        shape[self.axis] = self.extent
+        return tuple(shape)
+
+    def whole(self) -> ParamSlice:
+        """All of it, as an operand."""
+        return ParamSlice(self, 0, self.extent)
+
+
+class Bank(Param):
+    """All kernels of one layer, side by side along their input channels, in visiting order.
+
+    A step reads a slice of it, and weights are never concatenated.
+    """
+
+
+@dataclass(frozen=True)
+class ParamSlice:
+    """The slice [start:stop] of a parameter along its axis, as a node reads it."""
+
+    param: Param
+    start: int
+    stop: int
+
+    @property
+    def extent(self) -> int:
+        """Length along the parameter's axis."""
+        return self.stop - self.start
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the node reads all of the parameter."""
+        return self.start == 0 and self.stop == self.param.extent
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces of canonical tensors that the slice touches."""
+        touched = []
+        position = 0
+        for piece in self.param.pieces:
+            end = position + piece.stop - piece.start
+            if position < self.stop and end > self.start:
+                touched.append(piece)
+            position = end
+        return tuple(touched)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the slice, in canonical layout."""
+        shape = list(self.param.shape)
+        shape[self.param.axis] = self.extent
+        return tuple(shape)
+
+
+def whole_tensor(tensor: Tensor, axis: int = 0) -> Param:
+    """The parameter that holds one canonical tensor, and all of it."""
+    return Param(tensor.slot, tensor.field, (Piece(tensor, 0, tensor.shape[axis]),), axis)

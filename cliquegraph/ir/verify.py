@@ -1,0 +1,98 @@
+"""The rules of the op graph, checked after the lowering and after every pass."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from cliquegraph.errors import VerificationError
+from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.names import operand_name, param_name, tensor_name
+from cliquegraph.ir.ops import Input, ShapeError
+from cliquegraph.ir.types import Field, Param, Slot, Tensor
+
+
+def verify_graph(graph: Graph) -> None:
+    """Check a graph.
+
+    1. The first node is the only input; every value is written once, before it is read.
+    2. Types are those that the ops infer; operands have the shapes that the ops ask for.
+    3. No two parameters hold the same part of a tensor, and none holds a part that does not exist.
+    4. One slot has one tensor: nothing is shared by name alone.
+    5. What the network returns is written.
+
+    Raises:
+        VerificationError: a rule is broken; names the node.
+    """
+    written: set[Value] = set()
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Input) != (index == 0):
+            raise _broken(node, "the input must be the first node, and the only one")
+        for value in node.inputs:
+            if value not in written:
+                raise _broken(node, f"reads {value.hint or 'a value'} before it is written")
+        _check_types(node)
+        _check_operands(node)
+        for value in node.outputs:
+            if value in written:
+                raise _broken(node, f"writes {value.hint or 'a value'} a second time")
+            written.add(value)
+    for value in graph.outputs:
+        if value not in written:
+            raise VerificationError(f"{graph.name}: an output is never written")
+    _check_storage(graph)
+
+
+def _check_types(node: Node) -> None:
+    try:
+        inferred = node.op.infer(node.input_types)
+    except ShapeError as error:
+        raise _broken(node, str(error)) from None
+    stated = tuple(value.type for value in node.outputs)
+    if inferred != stated:
+        raise _broken(node, f"has type {stated}, but computes {inferred}")
+
+
+def _check_operands(node: Node) -> None:
+    needed = node.op.param_shapes(node.input_types)
+    for field, shape in needed.items():
+        operands = [operand for operand in node.operands if operand.param.field == field]
+        if not operands:
+            raise _broken(node, f"lacks its {field}")
+        axis = operands[0].param.axis
+        found = list(operands[0].shape)
+        found[axis] = sum(operand.extent for operand in operands)
+        for operand in operands:
+            if not 0 <= operand.start < operand.stop <= operand.param.extent:
+                raise _broken(node, f"reads {operand_name(operand)}, beyond its end")
+        if tuple(found) != shape:
+            raise _broken(node, f"has a {field} of shape {tuple(found)}, but needs {shape}")
+    for operand in node.operands:
+        if operand.param.field not in needed:
+            raise _broken(node, f"does not read {operand_name(operand)}")
+
+
+def _check_storage(graph: Graph) -> None:
+    held: dict[Tensor, list[tuple[int, int, Param]]] = defaultdict(list)
+    for param in graph.params:
+        for piece in param.pieces:
+            if not 0 <= piece.start < piece.stop <= piece.tensor.shape[param.axis]:
+                raise VerificationError(
+                    f"{param_name(param)} holds a part of {tensor_name(piece.tensor)} "
+                    "that does not exist"
+                )
+            held[piece.tensor].append((piece.start, piece.stop, param))
+    for tensor, ranges in held.items():
+        ranges.sort(key=lambda part: part[:2])
+        for (_, stop, _), (start, _, param) in zip(ranges, ranges[1:], strict=False):
+            if start < stop:
+                raise VerificationError(
+                    f"{tensor_name(tensor)} is held twice, the second time by {param_name(param)}"
+                )
+    slots: dict[tuple[Slot, Field], Tensor] = {}
+    for tensor in held:
+        if slots.setdefault((tensor.slot, tensor.field), tensor) != tensor:
+            raise VerificationError(f"{tensor_name(tensor)} names two tensors")
+
+
+def _broken(node: Node, message: str) -> VerificationError:
+    return VerificationError(f"{node.op.mnemonic} in {node.origin}: {message}")

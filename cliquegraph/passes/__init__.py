@@ -1,0 +1,1 @@
+"""Rewrites of the op graph; each computes the same function."""

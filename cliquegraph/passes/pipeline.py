@@ -1,0 +1,62 @@
+"""Which passes run at each -O level, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.verify import verify_graph
+from cliquegraph.passes.pack import Pack
+
+
+class Pass(Protocol):
+    """A rewrite of the graph that computes the same function from the same tensors."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    def apply(self, graph: Graph) -> Graph:
+        """Return the rewritten graph; the one given is not changed."""
+
+
+LEVELS: dict[int, tuple[Pass, ...]] = {0: (Pack(),)}
+"""The passes of each level, in order. At 0 the arithmetic is literal; banks are its storage."""
+
+DEFAULT_LEVEL = 0
+
+
+def passes_of(level: int) -> tuple[Pass, ...]:
+    """Return the passes of a level.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    if level not in LEVELS:
+        known = ", ".join(f"-O{each}" for each in LEVELS)
+        raise UsageError(f"there is no level -O{level}; this version has {known}")
+    return LEVELS[level]
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass]) -> Graph:
+    """Apply passes in order and verify the graph after each.
+
+    Raises:
+        VerificationError: a pass broke a rule; says which passes had run.
+    """
+    done: list[str] = []
+    for each in passes:
+        graph = each.apply(graph)
+        done.append(each.name)
+        try:
+            verify_graph(graph)
+        except VerificationError as error:
+            raise VerificationError(f"after {' → '.join(done)}: {error}") from None
+    return graph
+
+
+def optimise(graph: Graph, level: int = DEFAULT_LEVEL) -> Graph:
+    """Return ``graph`` at an -O level."""
+    return run_passes(graph, passes_of(level))

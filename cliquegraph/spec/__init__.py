@@ -1,0 +1,1 @@
+"""The spec language: its models and its loader."""

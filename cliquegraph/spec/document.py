@@ -1,0 +1,252 @@
+"""Text to plain data in which every key and value knows its place.
+
+YAML 1.2 with its core schema, and JSON, which is a part of it. The parser's events are read
+directly: a syntax tree would have replaced every alias by what it stands for, and building it
+recurses as deep as the file nests. What a spec has no use for is refused here (anchors, tags,
+keys that are no text, several documents), so that the rest of the loader sees only
+dictionaries with text keys, lists, texts, finite numbers, booleans and None.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from cliquegraph.errors import Diagnostic, SpecError
+from cliquegraph.location import Location
+from cliquegraph.spec.schema import Path
+from cliquegraph.spec.wording import found
+
+MAX_CHARACTERS = 1 << 20
+MAX_DEPTH = 50
+MAX_DIGITS = 30
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_END = re.compile("\r\n|\n|\r")
+
+_NULL = re.compile("|~|null|Null|NULL")
+_TRUE = re.compile("true|True|TRUE")
+_FALSE = re.compile("false|False|FALSE")
+_INTEGER = re.compile("[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass
+class Document:
+    """Plain data, and where each part of it was written.
+
+    Attributes:
+        data: the value of the whole document.
+        positions: the place of each value.
+        keys: the place of each key of a section.
+        written: for what was copied from elsewhere, the path at which it stands in the file.
+    """
+
+    data: Any
+    positions: dict[Path, Location]
+    keys: dict[Path, Location]
+    written: dict[Path, Path] = field(default_factory=dict)
+
+    def put(self, path: Path, value: Document) -> None:
+        """Write a value, with the places of its parts, into the section or list at ``path``."""
+        container, key = self.at(path[:-1]), path[-1]
+        if isinstance(self.at(path), dict | list):
+            for places in (self.positions, self.keys):
+                for inside in [p for p in places if p[: len(path)] == path]:
+                    del places[inside]
+        container[key] = copy.deepcopy(value.data)
+        self.positions.update((path + p, where) for p, where in value.positions.items())
+        self.keys.update((path + p, where) for p, where in value.keys.items())
+
+    def at(self, path: Path) -> Any:
+        """Return the value at ``path``, or None where nothing was written."""
+        value = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def origin(self, path: Path) -> Path:
+        """Return the path at which the value at ``path`` was written."""
+        for end in range(len(path), 0, -1):
+            if copied := self.written.get(path[:end]):
+                return copied + path[end:]
+        return path
+
+    def locate(self, path: Path) -> Location | None:
+        """Return the place of the nearest part around ``path`` that was written."""
+        written = self.origin(path)
+        for end in range(len(written), -1, -1):
+            if where := self.positions.get(written[:end]):
+                return where
+        return None
+
+    def places(self) -> dict[Path, Location]:
+        """Return the place of each value, copied ones included."""
+        copies = {
+            path + inside[len(origin) :]: where
+            for path, origin in self.written.items()
+            for inside, where in self.positions.items()
+            if inside[: len(origin)] == origin
+        }
+        return self.positions | copies
+
+
+def parse(text: str, file: str, shown: str | None = None) -> Document:
+    """Read one YAML or JSON document; an empty one is None.
+
+    Args:
+        text: the document.
+        file: what messages call it.
+        shown: the text that messages show, if it is not the document itself.
+
+    Raises:
+        SpecError: what was read is not one document of plain data.
+    """
+    reader = _Reader(text, file, shown)
+    reader.refuse_what_is_no_text()
+    return reader.read()
+
+
+class _Reader:
+    """One pass over the events of a document."""
+
+    def __init__(self, text: str, file: str, shown: str | None) -> None:
+        self.text = text
+        self.file = file
+        self.lines = _LINE_END.split(text if shown is None else shown)
+        self.document = Document(None, {}, {})
+
+    def place(self, line: int, column: int) -> Location:
+        """Return the location of a line and column counted from 0."""
+        shown = self.lines[line] if line < len(self.lines) else ""
+        return Location(self.file, line + 1, column + 1, shown)
+
+    def fail(self, mark: Any, message: str, hint: str | None = None) -> NoReturn:
+        """Raise the error at a parser's mark."""
+        raise SpecError(Diagnostic(message, self.place(mark.line, mark.column), hint))
+
+    def refuse_what_is_no_text(self) -> None:
+        """Refuse a text too long to be a spec, or with characters that YAML does not allow."""
+        if len(self.text) > MAX_CHARACTERS:
+            message = f"{self.file}: a spec has at most {MAX_CHARACTERS} characters"
+            raise SpecError(Diagnostic(message))
+        if bad := _UNPRINTABLE.search(self.text):
+            before = _LINE_END.split(self.text[: bad.start()])
+            where = self.place(len(before) - 1, len(before[-1]))
+            code = f"U+{ord(bad[0]):04X}"
+            raise SpecError(Diagnostic(f"the character {code} can't stand in a spec", where))
+
+    def read(self) -> Document:
+        """Return the only document of the text."""
+        from ruamel.yaml import YAML
+        from ruamel.yaml import events as yaml
+
+        self.yaml = yaml
+        self.parser = YAML(typ="safe", pure=True)
+        self.events = self.parser.parse(self.text)
+        self.take()
+        if isinstance(self.take(), yaml.StreamEndEvent):
+            self.document.positions[()] = self.place(0, 0)
+            return self.document
+        self.document.data = self.value(self.take(), ())
+        self.take()
+        if not isinstance(after := self.take(), yaml.StreamEndEvent):
+            self.fail(after.start_mark, "a second document begins here; a file holds one spec")
+        return self.document
+
+    def take(self) -> Any:
+        """Return the parser's next event."""
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+        try:
+            return next(self.events)
+        except MarkedYAMLError as error:
+            problem = (error.problem or error.context or "this can't be read").strip()
+            mark = error.problem_mark or error.context_mark
+            tab = self.place(mark.line, mark.column).text[mark.column :].startswith("\t")
+            hint = "indent with spaces: YAML does not allow tabs there" if tab else None
+            self.fail(mark, f"syntax error: {problem}", hint)
+        except (YAMLError, ValueError, OverflowError):
+            # ruamel.yaml lets pass what int() and chr() say of an escape or a version.
+            self.fail(self.parser.reader, "syntax error: no number or character can be this")
+
+    def refuse(self, event: Any) -> None:
+        """Refuse what YAML has and specs do not."""
+        if isinstance(event, self.yaml.AliasEvent) or event.anchor is not None:
+            hint = "write keys that the blocks share in block_defaults"
+            message = "anchors and aliases (& and *) are not part of the language"
+            self.fail(event.start_mark, message, hint)
+        if event.ctag is not None:
+            message = f"the tag {found(str(event.ctag))} is not part of the language"
+            self.fail(event.start_mark, message, "remove the tag")
+
+    def value(self, event: Any, path: Path) -> Any:
+        """Return the value that ``event`` begins, and note its place."""
+        self.refuse(event)
+        mark = event.start_mark
+        self.document.positions[path] = self.place(mark.line, mark.column)
+        if isinstance(event, self.yaml.ScalarEvent):
+            return self.scalar(event)
+        if len(path) >= MAX_DEPTH:
+            self.fail(mark, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, self.yaml.SequenceStartEvent):
+            return self.sequence(path)
+        return self.mapping(path)
+
+    def sequence(self, path: Path) -> list[Any]:
+        """Return a list whose start was taken."""
+        items: list[Any] = []
+        while not isinstance(event := self.take(), self.yaml.SequenceEndEvent):
+            items.append(self.value(event, (*path, len(items))))
+        return items
+
+    def mapping(self, path: Path) -> dict[str, Any]:
+        """Return a section whose start was taken."""
+        section: dict[str, Any] = {}
+        while not isinstance(event := self.take(), self.yaml.MappingEndEvent):
+            key = self.key(event)
+            inside = (*path, key)
+            if key in section:
+                first = self.document.keys[inside]
+                where = f"line {first.line}, column {first.column}"
+                self.fail(event.start_mark, f"the key {found(key)} is already given at {where}")
+            self.document.keys[inside] = self.place(event.start_mark.line, event.start_mark.column)
+            section[key] = self.value(self.take(), inside)
+        return section
+
+    def key(self, event: Any) -> str:
+        """Return the text of a key."""
+        self.refuse(event)
+        if not isinstance(event, self.yaml.ScalarEvent):
+            self.fail(event.start_mark, "a key must be a text, found a list or a section")
+        key = self.scalar(event)
+        if not isinstance(key, str):
+            self.fail(event.start_mark, f"a key must be a text, found {found(key)}")
+        return key
+
+    def scalar(self, event: Any) -> bool | int | float | str | None:
+        """Resolve a scalar by the core schema of YAML 1.2."""
+        text: str = event.value
+        if event.style is not None:
+            return text
+        if _NULL.fullmatch(text):
+            return None
+        if _TRUE.fullmatch(text) or _FALSE.fullmatch(text):
+            return text.lower() == "true"
+        if _INTEGER.fullmatch(text):
+            if len(text) > MAX_DIGITS:
+                self.fail(event.start_mark, f"a number of more than {MAX_DIGITS} digits")
+            return int(text, 10) if text.lstrip("+-").isdecimal() else int(text, 0)
+        if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+            number = float(text.replace(".", "", 1) if _NOT_FINITE.fullmatch(text) else text)
+            if not math.isfinite(number):
+                self.fail(event.start_mark, f"expected a finite number, found {text[:MAX_DIGITS]}")
+            return number
+        return text

@@ -1,0 +1,104 @@
+"""Files to networks: ``load`` and ``loads``, the only ways a spec comes in.
+
+A file is read to plain data, overridden, its ``block_defaults`` are merged into the blocks, and
+what results is validated. Everything wrong with it is one ``SpecError`` that points into what
+the user wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+from pydantic import ValidationError
+
+from cliquegraph.errors import Diagnostic, SpecError
+from cliquegraph.spec.document import MAX_CHARACTERS, Document, parse
+from cliquegraph.spec.messages import diagnose
+from cliquegraph.spec.overrides import apply
+from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec
+from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
+from cliquegraph.spec.wording import found
+
+MAX_BYTES = MAX_CHARACTERS
+
+
+def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> NetworkSpec:
+    """Read a network from a YAML or JSON file.
+
+    Args:
+        path: the file.
+        overrides: what to change before the spec is checked, each ``blocks.0.filters=48``.
+
+    Raises:
+        SpecError: the file can't be read, or declares no network; holds every fault found.
+    """
+    # A name that is no Unicode could not be printed in a message.
+    name = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8") or "''"
+    return loads(_read(FilePath(path), name), name, overrides)
+
+
+def loads(text: str, name: str = "<string>", overrides: Sequence[str] = ()) -> NetworkSpec:
+    """Read a network from a text.
+
+    Args:
+        text: YAML or JSON.
+        name: what messages call the text.
+        overrides: what to change before the spec is checked, each ``blocks.0.filters=48``.
+
+    Raises:
+        SpecError: the text declares no network; holds every fault found.
+    """
+    document = parse(text.removeprefix("\ufeff"), name)
+    if document.data is None:
+        hint = f"a spec begins with the line 'cliquegraph: {LANGUAGE_VERSION}'"
+        raise SpecError(Diagnostic(f"{name}: nothing is written here", hint=hint))
+    if not isinstance(document.data, dict):
+        message = f"expected a spec, keys with their values, found {found(document.data)}"
+        raise SpecError(Diagnostic(message, document.locate(())))
+    apply(document, overrides)
+    _check_version(document)
+    expand_training(document)
+    merge_block_defaults(document)
+    try:
+        spec = NetworkSpec.model_validate(document.data)
+    except ValidationError as error:
+        raise SpecError(diagnose(error, document)) from None
+    return spec.with_positions(document.places())
+
+
+def _read(path: FilePath, name: str) -> str:
+    """Return the text of a regular file of moderate size."""
+    try:
+        mode = path.stat().st_mode
+        # Opening a pipe or a device could wait for ever.
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise SpecError(Diagnostic(f"{name}: expected a YAML or JSON file, this is {kind}"))
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise SpecError(Diagnostic(f"{name}: no such file")) from None
+    except OSError as error:
+        raise SpecError(Diagnostic(f"{name}: can't be read: {error.strerror}")) from None
+    except ValueError:
+        raise SpecError(Diagnostic(f"{name!a}: no name of a file")) from None
+    if len(content) > MAX_BYTES:
+        raise SpecError(Diagnostic(f"{name}: larger than the {MAX_BYTES} bytes a spec may have"))
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{name}: not UTF-8 text: byte 0x{content[error.start]:02x}"
+        raise SpecError(Diagnostic(f"{message} at offset {error.start}")) from None
+
+
+def _check_version(document: Document) -> None:
+    """Refuse another version alone: what else it says may mean something else there."""
+    version = document.data.get("cliquegraph", LANGUAGE_VERSION)
+    if type(version) is int and version == LANGUAGE_VERSION:
+        return
+    reads = f"this compiler reads version {LANGUAGE_VERSION} of the language"
+    message = f"cliquegraph: {reads}, found {found(version)}"
+    raise SpecError(Diagnostic(message, document.locate(("cliquegraph",))))

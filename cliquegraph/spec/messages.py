@@ -1,0 +1,235 @@
+"""Validation errors of pydantic as diagnostics in the words of the spec language.
+
+What was expected is read off the JSON Schema of the models, so a sentence can't disagree with
+the rule it reports.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from cliquegraph.errors import Diagnostic
+from cliquegraph.location import Location
+from cliquegraph.spec.document import Document
+from cliquegraph.spec.schema import (
+    CLASS_PATTERN,
+    FIGURE_PATTERN,
+    LANGUAGE_VERSION,
+    NAME_PATTERN,
+    NetworkSpec,
+    Path,
+)
+from cliquegraph.spec.wording import dotted, found, listing
+
+Node = Mapping[str, Any]
+"""A part of a JSON Schema."""
+
+PATTERNS = {
+    NAME_PATTERN: "lower-case letters, digits and underscores, a letter first",
+    CLASS_PATTERN: "letters and digits, a capital first",
+    FIGURE_PATTERN: "a figure such as 14.38M",
+}
+
+YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+MOST = 50
+"""Faults that are reported; a file with more of them is no spec."""
+
+
+def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
+    """Return what is wrong with ``document``, in the order of the file."""
+    file = document.positions[()].file
+
+    def place(fault: _Fault) -> tuple[bool, int, int]:
+        where = fault.where
+        return (False, 0, 0) if where is None else (where.file != file, where.line, where.column)
+
+    errors = (_Fault(e, document) for e in error.errors(include_url=False))
+    # pydantic counts the items that are valid: a faulty one makes a list too short, too.
+    faults = sorted((f for f in errors if f.type != "too_short" or not f.value), key=place)
+    first = faults[:MOST]
+    # A misspelt key is one fault, not an unknown key and a missing one.
+    meant = {(*f.path[:-1], f.nearest) for f in first if f.type == "extra_forbidden"}
+    shown = [f.diagnostic() for f in first if f.type != "missing" or f.path not in meant]
+    if len(faults) > MOST:
+        shown.append(Diagnostic("there are more errors than these"))
+    # The branches of a union and the blocks that share a default repeat one sentence.
+    return list(dict.fromkeys(shown))
+
+
+class _Fault:
+    """One error of pydantic, seen from the file."""
+
+    def __init__(self, error: Mapping[str, Any], document: Document) -> None:
+        self.type: str = error["type"]
+        self.context: Mapping[str, Any] = error.get("ctx", {})
+        self.document = document
+        rule: Path = self.context["path"] if self.type == "spec_rule" else ()
+        self.path, self.node = _follow((*_without_tag(error["loc"]), *rule), document)
+        if self.type.startswith("union_tag"):
+            self.path = (*self.path, "kind")
+            self.node = {"enum": list(self.node["discriminator"]["mapping"])}
+
+    @property
+    def where(self) -> Location | None:
+        """The place of the fault: of an unknown key itself, else of the nearest value."""
+        if self.type == "extra_forbidden":
+            return self.document.keys.get(self.document.origin(self.path))
+        return self.document.locate(self.path[:-1] if self.type == "missing" else self.path)
+
+    @property
+    def value(self) -> Any:
+        """What was written, or None."""
+        return self.document.at(self.path)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the section around the fault."""
+        _, section = _follow(self.path[:-1], self.document)
+        keys = list(_inside(section, self.document.at(self.path[:-1])).get("properties", ()))
+        return [*keys, "block_defaults"] if len(self.path) == 1 else keys
+
+    @property
+    def nearest(self) -> str | None:
+        """The key that was probably meant by an unknown one."""
+        close = difflib.get_close_matches(str(self.path[-1]), self.keys, 1)
+        return close[0] if close else None
+
+    def diagnostic(self) -> Diagnostic:
+        """Say it."""
+        if self.type == "extra_forbidden":
+            return self._unknown()
+        if self.type == "missing":
+            return self._missing()
+        subject = dotted(self.document.origin(self.path))
+        if self.type == "spec_rule":
+            return Diagnostic(f"{subject}: {self.context['message']}", self.where)
+        message = f"{subject}: expected {_expected(self.node)}, found {found(self.value)}"
+        return Diagnostic(message, self.where, _way_out(self.node, self.value))
+
+    def _unknown(self) -> Diagnostic:
+        message = f"{self._section()}unknown key {found(self.path[-1])}"
+        if self.path[0] == "blocks" and len(self.path) == 3:
+            message += f" in a {self.document.at((*self.path[:2], 'kind'))} block"
+        hint = f"the keys are {listing(self.keys)}"
+        if self.nearest:
+            hint = f"did you mean {self.nearest!r}?"
+        return Diagnostic(message, self.where, hint)
+
+    def _missing(self) -> Diagnostic:
+        message = (
+            f"{self._section()}missing key {found(self.path[-1])}: expected {_expected(self.node)}"
+        )
+        hint = None
+        if self.path == ("cliquegraph",):
+            hint = f"begin the file with 'cliquegraph: {LANGUAGE_VERSION}'"
+        return Diagnostic(message, self.where, hint)
+
+    def _section(self) -> str:
+        """Name the section around the fault, to begin a message; nothing for the whole spec."""
+        section = self.document.origin(self.path)[:-1]
+        return f"{dotted(section)}: " if section else ""
+
+
+@cache
+def _schema() -> Node:
+    return NetworkSpec.model_json_schema()
+
+
+def _without_tag(loc: Path) -> Path:
+    """Drop the block kind that pydantic puts behind the number of a block."""
+    return loc[:2] + loc[3:] if loc[:1] == ("blocks",) else loc
+
+
+def _follow(loc: Path, document: Document) -> tuple[Path, Node]:
+    """Follow a location as far as the language goes: not into the branches of a union."""
+    node: Node = _schema()
+    for depth, part in enumerate(loc):
+        inner = _inside(node, document.at(loc[:depth]))
+        if "properties" in inner:
+            node = inner["properties"].get(part, {})
+        elif "items" in inner:
+            node = inner["items"]
+        else:
+            return loc[:depth], node
+    return loc, node
+
+
+def _inside(node: Node, value: object) -> Node:
+    """Return the schema that has the keys of a section or the items of a list."""
+    if "$ref" in node:
+        target: Node = _schema()["$defs"][node["$ref"].rpartition("/")[2]]
+        return target
+    if "discriminator" in node:
+        kind = str(value.get("kind")) if isinstance(value, dict) else None
+        kinds = node["discriminator"]["mapping"]
+        return _inside({"$ref": kinds[kind]}, value) if kind in kinds else {}
+    for branch in node.get("anyOf", ()):
+        if "$ref" in branch:
+            return _inside(branch, value)
+    return node
+
+
+def _expected(node: Node) -> str:
+    """Say which values a schema allows."""
+    if "anyOf" in node:
+        branches = [b for b in node["anyOf"] if b.get("type") != "null"]
+        return ", or ".join(_expected(branch) for branch in branches)
+    if "enum" in node:
+        return listing([found(value) for value in node["enum"]], "or")
+    if "const" in node:
+        return found(node["const"])
+    if "pattern" in node:
+        return PATTERNS[node["pattern"]] + _limit(node, "Length")
+    match node.get("type"):
+        case "integer":
+            return "a whole number" + _bounds(node)
+        case "number":
+            return "a number" + _bounds(node)
+        case "boolean":
+            return "true or false"
+        case "array":
+            items = "numbers" if node["items"].get("type") == "integer" else "sections"
+            return f"a list of {items}" + _limit(node, "Items")
+        case "string":
+            return "a text"
+    return "a section, keys with their values"
+
+
+def _bounds(node: Node) -> str:
+    low = [(" of at least", node.get("minimum")), (" above", node.get("exclusiveMinimum"))]
+    high = [(" at most", node.get("maximum")), (" below", node.get("exclusiveMaximum"))]
+    stated = [f"{word} {bound}" for word, bound in (*low, *high) if bound is not None]
+    return " and".join(stated)
+
+
+def _limit(node: Node, size: str) -> str:
+    words = {"min": "at least", "max": "at most"}
+    bounds = [f"{word} {node[end + size]}" for end, word in words.items() if end + size in node]
+    return f", {listing(bounds)} of them" if bounds else ""
+
+
+def _way_out(node: Node, value: object) -> str | None:
+    """Return a hint for a value that is nearly right."""
+    if not isinstance(value, str):
+        return None
+    choices = [str(choice) for branch in _branches(node) for choice in branch.get("enum", ())]
+    if close := difflib.get_close_matches(value, choices, 1):
+        return f"did you mean {close[0]!r}?"
+    types = {branch.get("type") for branch in _branches(node)}
+    if "boolean" in types and value.lower() in YAML_1_1_BOOLEANS:
+        return f"write {YAML_1_1_BOOLEANS[value.lower()]}"
+    if types & {"integer", "number"} and value.isdecimal() and value.isascii():
+        return f"write {value} without quotes"
+    return None
+
+
+def _branches(node: Node) -> Iterable[Node]:
+    branches: Iterable[Node] = node.get("anyOf", (node,))
+    return branches

@@ -1,0 +1,433 @@
+"""The spec language, version 1: frozen, strict models of what a network declares.
+
+Each block kind is one class of a discriminated union. Rules that join several keys of one
+section are checked here and point at the key that breaks them; rules that need a size (a map
+pooled to nothing) belong to ``ir/ops.py`` and are checked when the network is lowered.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from cliquegraph.location import Location
+
+LANGUAGE_VERSION = 1
+
+Path = tuple[str | int, ...]
+"""A place inside a spec, such as ``("blocks", 0, "filters")``."""
+
+# Far above any network that fits a machine, far below what would hang the compiler.
+MAX_CHANNELS = 65_536
+MAX_LAYERS = 512
+MAX_STAGES = 64
+MAX_BLOCKS = 64
+MAX_PIXELS = 16_384
+MAX_CLASSES = 10_000_000
+MAX_KERNEL = 63
+
+
+def fault(message: str, *path: str | int) -> PydanticCustomError:
+    """Return an error about the key at ``path`` below the model that raises it."""
+    return PydanticCustomError("spec_rule", "{message}", {"message": message, "path": path})
+
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
+FIGURE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,12})?[kMGT]$|^[0-9]{1,18}$"
+
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
+Kernel = Annotated[int, Field(ge=1, le=MAX_KERNEL)]
+Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise fault(f"a kernel of {kernel} has no middle; use an odd size")
+    return kernel
+
+
+OddKernel = Annotated[Kernel, Field(json_schema_extra={"not": {"multipleOf": 2}})]
+
+
+class SpecModel(BaseModel):
+    """Base of every section: unknown keys and near-miss types are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+class Input(SpecModel):
+    """The images: channels × height × width."""
+
+    channels: Channels
+    """colour channels of an image"""
+    height: Pixels
+    """pixels"""
+    width: Pixels
+    """pixels"""
+
+
+class Pool(SpecModel):
+    """A pooling layer of the stem.
+
+    Max pooling pads by ``(kernel - 1) // 2`` as in the ImageNet stem (section 3.4 of the
+    paper); average pooling does not pad.
+    """
+
+    kind: Literal["max", "avg"]
+    """max or avg"""
+    kernel: Kernel
+    """size of the window"""
+    stride: Kernel
+    """step of the window"""
+
+
+class Stem(SpecModel):
+    """What turns an image into X0 of the first block: convolution, [BN, ReLU], [pool]."""
+
+    filters: Channels
+    """channels of X0 of the first block"""
+    kernel: OddKernel = 3
+    """size of the convolution's kernel, padded by half of it"""
+    stride: Kernel = 1
+    """stride of the convolution"""
+    norm: bool = False
+    """batch normalisation and ReLU after the convolution"""
+    pool: Pool | None = None
+    """a pooling layer at the end"""
+
+    @field_validator("kernel")
+    @classmethod
+    def _kernel_is_odd(cls, kernel: int) -> int:
+        return _odd(kernel)
+
+
+class CliqueBlock(SpecModel):
+    """A clique: every two layers connected both ways, updated in stages (section 3.1)."""
+
+    kind: Literal["clique"] = "clique"
+    """the kind of block"""
+    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    """n, the number of layers X1..Xn"""
+    filters: Channels
+    """k, the channels of each layer"""
+    kernel: OddKernel = 3
+    """size of the spatial kernel"""
+    bottleneck: bool = False
+    """W(i→j) becomes 1×1 and a spatial V(j), k→k, follows (section 3.3)"""
+    dropout: Rate = 0.0
+    """rate, after every convolution of a unit"""
+    unit: Literal["pre_activation", "post_activation"] = "pre_activation"
+    """BN–ReLU–convolution, or convolution–BN–ReLU as Eq. (1) is written"""
+    stages: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 2
+    """how often the layers are visited; stage 1 initialises them from X0"""
+    update: Literal["alternate", "simultaneous"] = "alternate"
+    """read the newest version of every other layer, or the previous stage's"""
+    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
+    """the order in which layers are visited, in every stage"""
+    last_stage_updates: Annotated[int, Field(ge=0)] | None = None
+    """how many layers the last stage visits; default: all"""
+    feature: Annotated[int, Field(ge=1)] | None = None
+    """the stage whose layers, with X0, are the block feature; default: the last"""
+    transit: Annotated[int, Field(ge=1)] | None = None
+    """the stage whose layers go on to the next block; default: the last"""
+    norm_per_stage: bool = True
+    """own batch normalisation for each stage; false: stages from 3 on re-use stage 2's"""
+
+    @field_validator("kernel")
+    @classmethod
+    def _kernel_is_odd(cls, kernel: int) -> int:
+        return _odd(kernel)
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _order_is_a_tuple(cls, order: object) -> object:
+        return tuple(order) if isinstance(order, list) else order
+
+    @model_validator(mode="after")
+    def _schedule_is_possible(self) -> Self:
+        n, stages = self.layers, self.stages
+        if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
+            raise fault(f"must name each of the layers 1 to {n} once", "order")
+        updates = self.last_stage_updates
+        if updates is not None and updates > n:
+            raise fault(f"must be between 0 and layers, {n}", "last_stage_updates")
+        if updates is not None and updates < n and stages == 1:
+            raise fault(
+                f"must be {n} in a block of one stage: stage 1 initialises every layer",
+                "last_stage_updates",
+            )
+        for key in ("feature", "transit"):
+            stage = getattr(self, key)
+            if stage is not None and stage > stages:
+                raise fault(f"must be a stage of the block, 1 to {stages}", key)
+        if n == 1 and stages > 1 and (stages > 2 or updates != 0):
+            raise fault("must be at least 2: in stage 2 a single layer has none to read", "layers")
+        return self
+
+    @property
+    def visiting_order(self) -> tuple[int, ...]:
+        """The layers in the order of their visits, whatever way the spec spells it."""
+        if isinstance(self.order, tuple):
+            return self.order
+        ascending = tuple(range(1, self.layers + 1))
+        return ascending if self.order == "ascending" else ascending[::-1]
+
+    @property
+    def feature_stage(self) -> int:
+        """The stage of the block feature."""
+        return self.stages if self.feature is None else self.feature
+
+    @property
+    def transit_stage(self) -> int:
+        """The stage of what goes on to the next block."""
+        return self.stages if self.transit is None else self.transit
+
+    def updates_in(self, stage: int) -> int:
+        """How many layers ``stage`` visits."""
+        if stage < self.stages or self.last_stage_updates is None:
+            return self.layers
+        return self.last_stage_updates
+
+    def norm_stage(self, stage: int) -> int:
+        """The stage whose batch normalisation a unit of ``stage`` uses."""
+        return stage if self.norm_per_stage else min(stage, 2)
+
+
+def _bottleneck_factor(value: object) -> object:
+    # Equal to false and true as Python compares, but no way to write them.
+    if type(value) is int and value < 1:
+        raise fault("the factor of a dense bottleneck is at least 1; write false for none")
+    if value is True:
+        raise fault("give the factor of a dense bottleneck as a number; DenseNet's is 4")
+    return value
+
+
+class DenseBlock(SpecModel):
+    """A dense block (DenseNet, CVPR 2017): each layer reads all before it, once."""
+
+    kind: Literal["dense"]
+    """the kind of block"""
+    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    """the number of layers"""
+    filters: Channels
+    """k, the growth rate"""
+    bottleneck: Annotated[
+        Literal[False] | Annotated[int, Field(ge=1, le=64)], BeforeValidator(_bottleneck_factor)
+    ] = False
+    """false, or f for a 1×1 convolution to f·k channels first (DenseNet-B: 4)"""
+    dropout: Rate = 0.0
+    """rate, after every convolution of a layer"""
+
+
+Block = Annotated[CliqueBlock | DenseBlock, Field(discriminator="kind")]
+
+
+class Transition(SpecModel):
+    """Between two blocks: BN, ReLU, 1×1 convolution, [attention], 2×2 pool (section 3.3)."""
+
+    attention: bool = False
+    """channel-wise attention after the convolution (Figure 4)"""
+    compression: Factor = 1.0
+    """factor on the channels of the convolution's output, rounded down"""
+    pool: Literal["avg", "max"] = "avg"
+    """the 2×2 pool, stride 2"""
+    dropout: Rate = 0.0
+    """rate, after the convolution and before the attention"""
+
+
+class Readout(SpecModel):
+    """From block features to the classifier: [compression], BN, ReLU, global average pool."""
+
+    blocks: Literal["all", "last"] = "all"
+    """the blocks whose features are read: multi-scale (section 3.2), or DenseNet's last"""
+    compression: Factor | None = None
+    """BN, ReLU, 1×1 convolution to this share of the channels first, rounded down"""
+    dropout: Rate = 0.0
+    """rate, after the convolution of the compression"""
+
+
+class Classifier(SpecModel):
+    """One fully connected layer."""
+
+    classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)]
+    """the number of classes"""
+
+
+class Training(SpecModel):
+    """The paper's training recipe (section 4.1), with what this network changes in it."""
+
+    recipe: Literal["cifar", "svhn", "imagenet"]
+    """the recipe to start from"""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """passes over the training set"""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """images in a batch"""
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """initial learning rate"""
+    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    """Nesterov momentum"""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """on all parameters"""
+
+
+def _training_from_name(value: object) -> object:
+    return {"recipe": value} if isinstance(value, str) else value
+
+
+UNITS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
+
+
+class Figure(SpecModel):
+    """A figure as printed, ``14.38M``: a computed one must round to its digits."""
+
+    text: str
+
+    @property
+    def _parts(self) -> tuple[Decimal, str]:
+        unit = self.text[-1] if self.text[-1] in UNITS else ""
+        return Decimal(self.text.removesuffix(unit)), unit
+
+    def matches(self, computed: int) -> bool:
+        """Tell whether ``computed`` rounds to the digits printed.
+
+        >>> Figure(text="14.38M").matches(14_383_024)
+        True
+        >>> Figure(text="14.38M").matches(14_385_001)
+        False
+        """
+        value, unit = self._parts
+        scaled = Decimal(computed).scaleb(-UNITS[unit])
+        digits = Decimal(1).scaleb(int(value.as_tuple().exponent))
+        return any(
+            scaled.quantize(digits, rounding) == value
+            for rounding in (ROUND_HALF_UP, ROUND_HALF_EVEN)
+        )
+
+    def show(self, computed: int) -> str:
+        """Print ``computed`` with the digits and the unit of this figure.
+
+        >>> Figure(text="8.15G").show(8_200_000_000)
+        '8.20G'
+        """
+        value, unit = self._parts
+        digits = Decimal(1).scaleb(int(value.as_tuple().exponent))
+        return f"{Decimal(computed).scaleb(-UNITS[unit]).quantize(digits, ROUND_HALF_UP)}{unit}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+PrintedFigure = Annotated[str, Field(pattern=FIGURE_PATTERN)] | Annotated[int, Field(ge=0)]
+
+
+class Expect(SpecModel):
+    """The figures that the network must have; ``compile`` and ``check`` fail otherwise."""
+
+    parameters: PrintedFigure | None = None
+    """trainable parameters, each shared kernel once"""
+    macs: PrintedFigure | None = None
+    """multiply–accumulates of one image"""
+    flops: PrintedFigure | None = None
+    """2 × MACs"""
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures that are declared, by key."""
+        stated = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: Figure(text=str(value)) for key, value in stated.items() if value is not None}
+
+
+class NetworkSpec(SpecModel):
+    """A whole network, as ``cliquegraph.load`` returns it."""
+
+    cliquegraph: Literal[1]
+    """version of the spec language"""
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+    """names the generated file"""
+    class_name: Annotated[str, Field(pattern=CLASS_PATTERN, max_length=100)] | None = None
+    """names the generated class; default: the name in PascalCase"""
+    input: Input
+    """the images"""
+    stem: Stem
+    """from the image to X0 of the first block"""
+    blocks: Annotated[tuple[Block, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
+    """the blocks, first to last"""
+    transition: Transition = Transition()
+    """between every two blocks"""
+    readout: Readout = Readout()
+    """from the block features to one vector"""
+    classifier: Classifier
+    """from the vector to logits"""
+    training: Annotated[Training | None, BeforeValidator(_training_from_name)] = None
+    """the recipe that the network is trained with"""
+    expect: Expect = Expect()
+    """figures to compare with"""
+
+    _positions: Mapping[Path, Location] = PrivateAttr(default_factory=dict)
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _blocks_are_a_tuple(cls, blocks: object) -> object:
+        return tuple(blocks) if isinstance(blocks, list) else blocks
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_be_imported(cls, name: str) -> str:
+        if keyword.iskeyword(name):
+            raise fault(f"{name!r} is a Python keyword, so the generated file can't be imported")
+        return name
+
+    @field_validator("class_name")
+    @classmethod
+    def _class_can_be_named(cls, name: str | None) -> str | None:
+        if name is not None and keyword.iskeyword(name):
+            raise fault(f"{name!r} is a Python keyword, so no class can have it")
+        return name
+
+    @model_validator(mode="after")
+    def _default_class_can_be_named(self) -> Self:
+        if keyword.iskeyword(self.python_class):
+            raise fault(f"the class would be {self.python_class}, so give a class_name", "name")
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        # Where a network was written down is no part of what it is.
+        return isinstance(other, NetworkSpec) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.blocks))
+
+    @property
+    def python_class(self) -> str:
+        """The name of the generated class."""
+        return self.class_name or "".join(part.capitalize() for part in self.name.split("_"))
+
+    def locate(self, *path: str | int) -> Location | None:
+        """Return where the nearest enclosing part of ``path`` was written, if it is known."""
+        for end in range(len(path), -1, -1):
+            if found := self._positions.get(path[:end]):
+                return found
+        return None
+
+    def with_positions(self, positions: Mapping[Path, Location]) -> Self:
+        """Return the same network, knowing where each part was written."""
+        copy: Any = self.model_copy()
+        copy._positions = positions
+        return copy  # type: ignore[no-any-return]  # mypy loses Self through Any

@@ -1,0 +1,44 @@
+"""What a file may say in short: ``block_defaults`` and ``training: cifar``."""
+
+from __future__ import annotations
+
+import copy
+
+from cliquegraph.errors import Diagnostic, SpecError
+from cliquegraph.spec.document import Document
+from cliquegraph.spec.wording import found
+
+KEY = "block_defaults"
+DEFAULT_KIND = "clique"
+
+
+def expand_training(document: Document) -> None:
+    """Write the name of a recipe out as a section, so that overrides reach its keys."""
+    recipe = document.data.get("training")
+    if isinstance(recipe, str):
+        document.data["training"] = {"recipe": recipe}
+
+
+def merge_block_defaults(document: Document) -> None:
+    """Give each block the defaults that it does not state itself, and a kind.
+
+    Defaults that name a kind are for blocks of that kind: one that says it is of another gets
+    none of them.
+
+    Raises:
+        SpecError: the defaults are no section.
+    """
+    defaults = document.data.pop(KEY, {})
+    if not isinstance(defaults, dict):
+        message = f"{KEY}: expected a section, found {found(defaults)}"
+        raise SpecError(Diagnostic(message, document.locate((KEY,))))
+    blocks = document.data.get("blocks")
+    for index, block in enumerate(blocks if isinstance(blocks, list) else ()):
+        if not isinstance(block, dict):
+            continue
+        if "kind" not in block or block["kind"] == defaults.get("kind", block["kind"]):
+            absent = {key: value for key, value in defaults.items() if key not in block}
+            block.update(copy.deepcopy(absent))
+            for key in absent:
+                document.written["blocks", index, key] = (KEY, key)
+        block.setdefault("kind", DEFAULT_KIND)

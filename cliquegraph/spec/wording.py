@@ -1,0 +1,48 @@
+"""How messages name a place in a spec and what was found there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cliquegraph.spec.schema import Path
+
+LONGEST = 40
+"""Characters of a user's value that a message repeats."""
+
+
+def dotted(path: Path) -> str:
+    """Spell a path as ``--set`` does.
+
+    >>> dotted(("blocks", 0, "filters"))
+    'blocks.0.filters'
+    """
+    return ".".join(str(part) for part in path)
+
+
+def found(value: object) -> str:
+    """Name a value the way it is written in YAML.
+
+    >>> found(True), found(None), found("many"), found([1, 2])
+    ('true', 'nothing', "'many'", '[1, 2]')
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list | tuple):
+        shown = f"[{', '.join(found(item) for item in value)}]"
+        return shown if len(shown) <= LONGEST else f"a list of {len(value)}"
+    shown = ascii(value)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+
+
+def listing(items: Iterable[object], last: str = "and") -> str:
+    """Join items as a sentence does.
+
+    >>> listing(["a", "b", "c"], "or")
+    'a, b or c'
+    """
+    *front, end = [str(item) for item in items]
+    return f"{', '.join(front)} {last} {end}" if front else end

@@ -1,0 +1,156 @@
+"""Steps, features and edges: a network as the alternate updates that it unrolls into."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cliquegraph.errors import UsageError
+from cliquegraph.spec.schema import Block, NetworkSpec
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@dataclass(frozen=True, order=True)
+class Feature:
+    """The maps of one layer as computed in one stage, ``X_i^(s)`` in the paper.
+
+    Layer 0 is the block's input X0 and stands in stage 0.
+    """
+
+    block: int
+    layer: int
+    stage: int
+
+    def __str__(self) -> str:
+        return f"X{self.layer}@{self.stage}" if self.layer else "X0"
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """An ordered pair of layers of one block, and so the kernel ``W_ij`` from i to j."""
+
+    block: int
+    source: int
+    target: int
+
+    def __str__(self) -> str:
+        return f"W{self.source}_{self.target}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: a row of Table 1.
+
+    Attributes:
+        reads: bottom layers, in the order of their concatenation (ascending layer index).
+        weights: the kernel of each read, in the same order.
+        writes: the top layer.
+    """
+
+    block: int
+    stage: int
+    layer: int
+    reads: tuple[Feature, ...]
+    weights: tuple[Edge, ...]
+    writes: Feature
+
+
+@dataclass(frozen=True)
+class BlockSteps:
+    """The unrolled schedule of one block.
+
+    Attributes:
+        index: b, from 1.
+        spec: the block as declared.
+        order: layers in the order of their visits.
+        steps: the updates, first to last.
+        feature: what the block feature concatenates, ascending, X0 first.
+        transit: what goes on to the next block, ascending.
+    """
+
+    index: int
+    spec: Block
+    order: tuple[int, ...]
+    steps: tuple[Step, ...]
+    feature: tuple[Feature, ...]
+    transit: tuple[Feature, ...]
+
+    @cached_property
+    def edges(self) -> dict[Edge, tuple[int, ...]]:
+        """Every pair that some step reads and the stages that do, by target, then source."""
+        stages: dict[Edge, list[int]] = defaultdict(list)
+        for step in self.steps:
+            for edge in step.weights:
+                stages[edge].append(step.stage)
+        ordered = sorted(stages, key=lambda edge: (edge.target, edge.source))
+        return {edge: tuple(stages[edge]) for edge in ordered}
+
+    @cached_property
+    def visit(self) -> dict[int, int]:
+        """The position of each layer in the order of visits; X0 stands before them, at 0."""
+        return {layer: position for position, layer in enumerate((0, *self.order))}
+
+    def table_order(self, step: Step) -> tuple[tuple[Feature, Edge], ...]:
+        """The reads of a step as Table 1 lists them: oldest first, in order of their visits."""
+        pairs = zip(step.reads, step.weights, strict=True)
+        return tuple(sorted(pairs, key=lambda pair: (pair[0].stage, self.visit[pair[0].layer])))
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """A network as its updates, block by block."""
+
+    network: NetworkSpec
+    blocks: tuple[BlockSteps, ...]
+
+    @property
+    def steps(self) -> Iterator[Step]:
+        """Every update of the network, first to last."""
+        return (step for block in self.blocks for step in block.steps)
+
+    def block(self, index: int) -> BlockSteps:
+        """Return block ``index``, counted from 1.
+
+        Raises:
+            UsageError: there is no such block.
+        """
+        if not 1 <= index <= len(self.blocks):
+            raise UsageError(
+                f"{self.network.name} has blocks 1 to {len(self.blocks)}, not {index}"
+            )
+        return self.blocks[index - 1]
+
+    def to_networkx(self) -> nx.DiGraph[Feature]:
+        """The unrolled graph: features as nodes, each with its ``step``; a read is an edge.
+
+        An arc from feature to feature carries its ``edge``, the kernel that it is weighted by.
+        """
+        import networkx as nx
+
+        graph: nx.DiGraph[Feature] = nx.DiGraph(name=self.network.name)
+        for block in self.blocks:
+            graph.add_node(Feature(block.index, 0, 0))
+            for step in block.steps:
+                graph.add_node(step.writes, step=step)
+                for feature, edge in zip(step.reads, step.weights, strict=True):
+                    graph.add_edge(feature, step.writes, edge=edge)
+        return graph
+
+    def loop_graph(self, index: int) -> nx.DiGraph[int]:
+        """The clique itself (Figure 1): layers as nodes, an arc for each kernel.
+
+        Each arc carries its ``edge`` and the ``stages`` that use it.
+        """
+        import networkx as nx
+
+        block = self.block(index)
+        graph: nx.DiGraph[int] = nx.DiGraph(name=f"{self.network.name} block {index}")
+        graph.add_nodes_from((0, *sorted(block.order)))
+        for edge, stages in block.edges.items():
+            graph.add_edge(edge.source, edge.target, edge=edge, stages=stages)
+        return graph

@@ -1,0 +1,260 @@
+"""Showing by numbers that the interpreter and every backend compute the same network.
+
+Random weights, images and labels go through all of them in float64: forwards in evaluation and
+in training, gradients, running statistics, three SGD steps. The interpreter judges forward
+values; gradients and steps are compared between backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.emit.backend import Backend, Executor, find_backend
+from cliquegraph.errors import BackendError
+from cliquegraph.interpret import Result, interpret
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import MapType, Part
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.weights.sample import sample_tensors
+from cliquegraph.weights.storage import Array
+
+TOLERANCE = 1e-10
+TOLERANCE_FLOAT32 = 1e-5
+SGD_STEPS = 3
+
+# A tensor whose numbers are far below its group's largest is noise of the group's arithmetic:
+# it is measured against this share of the largest.
+_FLOOR = 1e-3
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Verification:
+    """What ``verify`` found.
+
+    Attributes:
+        network: its name.
+        backends: the backends that took part.
+        max_error: the largest relative error of each comparison, float64.
+        max_error_float32: the same for forward passes in float32.
+        first_difference: the first value in the order of execution that differs, if any does.
+        skipped: what was not compared, and why.
+    """
+
+    network: str
+    backends: tuple[str, ...]
+    max_error: dict[str, float] = field(default_factory=dict)
+    max_error_float32: dict[str, float] = field(default_factory=dict)
+    first_difference: str | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every error is within its tolerance."""
+        return all(error <= TOLERANCE for error in self.max_error.values()) and all(
+            error <= TOLERANCE_FLOAT32 for error in self.max_error_float32.values()
+        )
+
+    def note(self, what: str, found: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
+        """Record the largest error of a comparison in float64."""
+        error = relative_error(found, expected)
+        self.max_error[what] = max(error, self.max_error.get(what, 0.0))
+
+    def note_float32(self, what: str, found: Array, expected: Array) -> None:
+        """Record the largest error of a comparison in float32."""
+        error = relative_error({what: found}, {what: expected})
+        self.max_error_float32[what] = max(error, self.max_error_float32.get(what, 0.0))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The random numbers that everybody is given."""
+
+    tensors: dict[str, Array]
+    images: Array
+    labels: NDArray[np.int64]
+
+
+def verify(
+    network: NetworkSpec,
+    backends: Sequence[str] | None = None,
+    *,
+    level: int = DEFAULT_LEVEL,
+    seed: int = 0,
+    batch: int = 4,
+    report: Report = lambda line: None,
+) -> Verification:
+    """Compare the interpreter and backends on one network.
+
+    Args:
+        network: the network.
+        backends: names; default: every installed backend whose framework is installed.
+        level: the -O level.
+        seed: of the random weights, images and labels.
+        batch: how many images.
+        report: called with a line before each part, for progress.
+
+    Raises:
+        BackendError: a backend that was asked for is missing, or none is there.
+
+    >>> import cliquegraph
+    >>> cliquegraph.verify(cliquegraph.load("specs/quickstart.yaml"), ["torch"]).ok
+    True
+    """
+    chosen = _choose(backends)
+    compilation = Compilation(network, level)
+    graph = compilation.graph
+    trial = _trial(graph, seed, batch)
+    found = Verification(network.name, tuple(backend.name for backend in chosen))
+    if any(node.op.mnemonic == "dropout" for node in graph.nodes):
+        found.skipped.append("dropout is switched off: its masks are each framework's own")
+
+    report("interpreter, evaluation")
+    evaluated = interpret(graph, trial.tensors, trial.images)
+    report("interpreter, training")
+    trained = interpret(graph, trial.tensors, trial.images, training=True)
+
+    histories = {}
+    for backend in chosen:
+        source = compilation.source(backend)
+        load = lambda dtype, s=source, b=backend: b.executor(  # noqa: E731
+            s, network.python_class, graph, dtype
+        )
+        report(f"{backend.name}, forward")
+        executor = load("float64")
+        for training, expected in ((False, evaluated), (True, trained)):
+            _compare_forward(found, backend.name, executor, graph, trial, expected, training)
+        report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
+        histories[backend.name] = dict(_history(executor, trial))
+        report(f"{backend.name}, float32")
+        single = load("float32")
+        single.load(trial.tensors)
+        logits = single.forward(trial.images, training=False).logits
+        found.note_float32("logits, evaluation", logits, evaluated.logits)
+    _compare_histories(found, histories)
+    return found
+
+
+def relative_error(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
+    """Return the largest error of any tensor, relative to the tensor's largest number.
+
+    A number that is not finite, or a tensor that only one side has, is an infinite error.
+    """
+    if found.keys() != expected.keys():
+        return float("inf")
+    largest = max((float(np.abs(array).max()) for array in expected.values()), default=0.0)
+    worst = 0.0
+    for name, array in expected.items():
+        if found[name].shape != array.shape:
+            return float("inf")
+        difference = float(np.abs(found[name] - array).max())
+        scale = max(float(np.abs(array).max()), _FLOOR * largest)
+        if not np.isfinite(difference):
+            return float("inf")
+        if difference:
+            worst = max(worst, difference / scale if scale else float("inf"))
+    return worst
+
+
+def _choose(names: Sequence[str] | None) -> list[Backend]:
+    from cliquegraph.emit.backend import installed
+
+    if names is not None:
+        chosen = [find_backend(name) for name in dict.fromkeys(names)]
+        for backend in chosen:
+            if how := backend.missing():
+                raise BackendError(f"backend {backend.name!r} lacks its framework: {how}")
+        return chosen
+    found = [backend for backend in map(find_backend, installed()) if backend.missing() is None]
+    if not found:
+        raise BackendError("no backend can run: pip install 'cliquegraph[torch]' or [flax]")
+    return found
+
+
+def _trial(graph: Graph, seed: int, batch: int) -> Trial:
+    rng = np.random.default_rng(seed)
+    image = graph.input.type
+    assert isinstance(image, MapType)  # noqa: S101  # Input infers no other
+    images = rng.normal(size=(batch, image.channels, image.height, image.width))
+    labels = rng.integers(0, graph.logits.type.channels, batch)
+    return Trial(sample_tensors(graph, seed), images, labels)
+
+
+def _compare_forward(
+    found: Verification,
+    name: str,
+    executor: Executor,
+    graph: Graph,
+    trial: Trial,
+    expected: Result,
+    training: bool,
+) -> None:
+    mode = "training" if training else "evaluation"
+    executor.load(trial.tensors)
+    outputs = executor.forward(trial.images, training=training)
+    found.note(f"logits, {mode}", {"": outputs.logits}, {"": expected.logits})
+    found.note(f"block features, {mode}", _numbered(outputs.features), _numbered(expected.features))
+    running = {key: array for key, array in executor.tensors().items() if key in expected.running}
+    found.note(f"running statistics, {mode}", running, expected.running)
+    if not found.ok and found.first_difference is None:
+        executor.load(trial.tensors)
+        traced = executor.trace(trial.images, training=training)
+        place = _first_difference(graph, traced, expected)
+        found.first_difference = f"{name}, {mode}: {place}"
+
+
+def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
+    return {str(index): array for index, array in enumerate(arrays)}
+
+
+def _first_difference(
+    graph: Graph, traced: Mapping[tuple[str, str], Array], expected: Result
+) -> str:
+    """Name the first value that differs; generated code names values as the compiler does."""
+    last = {node.origin.section: node for node in graph.nodes}
+    for node in graph.nodes:
+        section = node.origin.section
+        if section.part is Part.BLOCK:
+            key = (str(section), node.output.hint)
+        elif section.part is Part.CLASSIFIER:
+            key = ("", node.output.hint)
+        elif node is last[section]:
+            key = (str(section), "x" if isinstance(node.output.type, MapType) else "z")
+        else:
+            continue
+        if key not in traced:
+            continue
+        error = relative_error({"": traced[key]}, {"": expected.values[node.output]})
+        if error > TOLERANCE:
+            where = " of ".join(part for part in (key[1], key[0]) if part)
+            return f"the first value that differs is {where}, by {error:.1e} ({node.origin})"
+    return "no single value differs; what is returned or kept as running statistics does"
+
+
+def _history(executor: Executor, trial: Trial) -> Iterator[tuple[str, dict[str, Array]]]:
+    executor.load(trial.tensors)
+    loss, gradients = executor.gradients(trial.images, trial.labels)
+    yield "gradients", gradients
+    executor.load(trial.tensors)
+    losses = [executor.sgd_step(trial.images, trial.labels) for _ in range(SGD_STEPS)]
+    yield "losses", {"": np.array([loss, *losses])}
+    yield f"weights after {SGD_STEPS} SGD steps", executor.tensors()
+
+
+def _compare_histories(
+    found: Verification, histories: Mapping[str, Mapping[str, Mapping[str, Array]]]
+) -> None:
+    names = list(histories)
+    if len(names) < 2:
+        found.skipped.append("gradients and SGD steps: one backend has nobody to agree with")
+        return
+    for other in names[1:]:
+        for what, expected in histories[names[0]].items():
+            found.note(what, histories[other][what], expected)

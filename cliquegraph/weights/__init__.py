@@ -1,0 +1,1 @@
+"""Canonical tensors: values for them, and how a compiled network stores them."""
