@@ -10,12 +10,13 @@ from cliquegraph.analysis.cost import NetworkCost, network_cost
 from cliquegraph.analysis.expect import Comparison, compare_expected, mismatch
 from cliquegraph.emit.backend import Backend, find_backend
 from cliquegraph.emit.outline import outline
-from cliquegraph.errors import Diagnostic, ExpectError, SpecError
+from cliquegraph.errors import Diagnostic, ExpectError, SpecError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.lower import lower
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, optimise
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.steps.graph import StepGraph
+from cliquegraph.steps.sharing import Proof, prove_sharing
 from cliquegraph.steps.unroll import unroll
 
 
@@ -51,6 +52,17 @@ class Compilation:
         """The figures of ``expect`` beside the computed ones."""
         return compare_expected(self.network, self.cost.total)
 
+    @cached_property
+    def proof(self) -> Proof:
+        """The proof of sharing."""
+        return prove_sharing(self.steps)
+
+    def require_proved(self) -> None:
+        """Raise a ``VerificationError`` unless every rule of sharing holds."""
+        broken = [f"block {c.block}, {c.rule}: {c.detail}" for c in self.proof.failures]
+        if broken:
+            raise VerificationError("the sharing of weights is not proved: " + "; ".join(broken))
+
     def require_expected(self) -> None:
         """Raise an ``ExpectError`` unless every figure of ``expect`` holds."""
         failed = [each for each in self.comparisons if not each.holds]
@@ -65,9 +77,11 @@ class Compilation:
             origin: lines for the header that say where the spec is and what command made this.
 
         Raises:
+            VerificationError: the sharing of weights can't be proved.
             ExpectError: a figure of ``expect`` does not hold.
             SpecError: the class's name is one that the backend's files use.
         """
+        self.require_proved()
         self.require_expected()
         if self.network.python_class in backend.reserved:
             raise SpecError(
@@ -92,7 +106,7 @@ class Compilation:
         ]
 
 
-def compile(  # noqa: A001  # `cliquegraph.compile` is what users type
+def compile(  # `cliquegraph.compile` is what users type
     network: NetworkSpec, backend: str | Backend, *, level: int = DEFAULT_LEVEL
 ) -> str:
     """Compile a network and return its source.

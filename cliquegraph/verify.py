@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import Backend, Executor, find_backend
+from cliquegraph.emit.backend import Backend, Executor, find_backend, installed
 from cliquegraph.errors import BackendError
 from cliquegraph.interpret import Result, interpret
 from cliquegraph.ir.graph import Graph
@@ -22,7 +21,7 @@ from cliquegraph.ir.types import MapType, Part
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights.storage import Array, Labels
 
 TOLERANCE = 1e-10
 TOLERANCE_FLOAT32 = 1e-5
@@ -79,7 +78,7 @@ class Trial:
 
     tensors: dict[str, Array]
     images: Array
-    labels: NDArray[np.int64]
+    labels: Labels
 
 
 def verify(
@@ -124,17 +123,14 @@ def verify(
     histories = {}
     for backend in chosen:
         source = compilation.source(backend)
-        load = lambda dtype, s=source, b=backend: b.executor(  # noqa: E731
-            s, network.python_class, graph, dtype
-        )
         report(f"{backend.name}, forward")
-        executor = load("float64")
+        executor = backend.executor(source, network.python_class, graph, "float64")
         for training, expected in ((False, evaluated), (True, trained)):
             _compare_forward(found, backend.name, executor, graph, trial, expected, training)
         report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
         histories[backend.name] = dict(_history(executor, trial))
         report(f"{backend.name}, float32")
-        single = load("float32")
+        single = backend.executor(source, network.python_class, graph, "float32")
         single.load(trial.tensors)
         logits = single.forward(trial.images, training=False).logits
         found.note_float32("logits, evaluation", logits, evaluated.logits)
@@ -164,8 +160,6 @@ def relative_error(found: Mapping[str, Array], expected: Mapping[str, Array]) ->
 
 
 def _choose(names: Sequence[str] | None) -> list[Backend]:
-    from cliquegraph.emit.backend import installed
-
     if names is not None:
         chosen = [find_backend(name) for name in dict.fromkeys(names)]
         for backend in chosen:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cliquegraph.emit.file import write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm
+from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm, Thing
 from cliquegraph.errors import BackendError
 from cliquegraph_flax.spell import FlaxSpeller
 
@@ -28,7 +28,7 @@ class FlaxBackend:
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
-        helpers = {
+        helpers: dict[str, set[type[Thing]]] = {
             "kernel_bank": {KernelBank, Kernel},
             "conv": {KernelBank, Kernel},
             "batch_norm": {Norm},

@@ -16,9 +16,8 @@ from cliquegraph.emit.backend import Outputs
 from cliquegraph.emit.execute import load_source, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
-from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
 from cliquegraph_flax.naming import find_variable, from_layout, to_layout, variable_path
-
 
 # A verification runs each program a few times: compiling it takes longer than running it.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -67,7 +66,7 @@ class FlaxExecutor:
         nnx.update(self._model, state)
         return Outputs(_array(logits), tuple(_channels_first(feature) for feature in features))
 
-    def gradients(self, images: Array, labels: Array) -> tuple[float, dict[str, Array]]:
+    def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
         """Return the mean cross entropy in training and its gradient by every parameter."""
         loss, state = self._backward(images, labels)
         gradients: dict[Param, Array] = {}
@@ -79,7 +78,7 @@ class FlaxExecutor:
                 gradients[param] = from_layout(_array(found[...]))
         return loss, from_storage(self._graph, gradients)
 
-    def sgd_step(self, images: Array, labels: Array) -> float:
+    def sgd_step(self, images: Array, labels: Labels) -> float:
         """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
         loss, gradients = self._backward(images, labels)
         parameters = nnx.state(self._model, nnx.Param)
@@ -106,9 +105,10 @@ class FlaxExecutor:
     def _input(self, images: Array) -> jax.Array:
         return jnp.asarray(np.transpose(images, (0, 2, 3, 1)), self._dtype)
 
-    def _backward(self, images: Array, labels: Array) -> tuple[float, Any]:
+    def _backward(self, images: Array, labels: Labels) -> tuple[float, Any]:
         _set_mode(self._model, True)
-        definition, parameters, rest = nnx.split(self._model, nnx.Param, ...)
+        parts: Any = nnx.split(self._model, nnx.Param, ...)
+        definition, parameters, rest = parts
         with jax.enable_x64(True):
             (loss, rest), gradients = _loss_and_gradient(
                 parameters, definition, rest, self._input(images), jnp.asarray(labels)
@@ -122,7 +122,7 @@ def _blank(create: Callable[[], Any]) -> Any:
     definition, state = nnx.split(nnx.eval_shape(create))
 
     def fill(value: Any) -> jax.Array:
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return jax.random.key(0)
         return jnp.zeros(value.shape, value.dtype)
 
@@ -149,7 +149,7 @@ def _loss_and_gradient(
     return losses.mean(), nnx.state(model, nnx.Not(nnx.Param))
 
 
-def _set_mode(model: nnx.Module, training: bool) -> None:
+def _set_mode(model: Any, training: bool) -> None:
     if training:
         model.train()
     else:

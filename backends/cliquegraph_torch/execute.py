@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from cliquegraph.emit.backend import Outputs
 from cliquegraph.emit.execute import load_source, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
-from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
 from cliquegraph_torch.naming import find_tensor
 
 
@@ -45,18 +47,14 @@ class TorchExecutor:
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
         self._model.train(training)
-        seen: list[tuple[Tensor, ...]] = []
-        features = self._model.forward_features
+        # The features of a copy: in training, running statistics must move once.
+        copy: Any = deepcopy(self._model)
         with torch.no_grad():
-            # One pass gives both, so that running statistics move once.
-            self._model.forward_features = lambda x: seen.append(features(x)) or seen[-1]  # type: ignore[assignment,func-returns-value]  # an instance attribute for one call
-            try:
-                logits = self._model(self._input(images))
-            finally:
-                del self._model.forward_features
-        return Outputs(_array(logits), tuple(_array(feature) for feature in seen[0]))
+            features = copy.forward_features(self._input(images))
+            logits = self._model(self._input(images))
+        return Outputs(_array(logits), tuple(_array(feature) for feature in features))
 
-    def gradients(self, images: Array, labels: Array) -> tuple[float, dict[str, Array]]:
+    def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
         """Return the mean cross entropy in training and its gradient by every parameter."""
         loss = self._backward(images, labels)
         gradients: dict[Param, Array] = {}
@@ -67,7 +65,7 @@ class TorchExecutor:
                 gradients[param] = _array(gradient)
         return loss, from_storage(self._graph, gradients)
 
-    def sgd_step(self, images: Array, labels: Array) -> float:
+    def sgd_step(self, images: Array, labels: Labels) -> float:
         """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
         loss = self._backward(images, labels)
         self._optimiser.step()
@@ -91,7 +89,7 @@ class TorchExecutor:
     def _read(self, param: Param) -> Array:
         return _array(find_tensor(self._model, param))
 
-    def _backward(self, images: Array, labels: Array) -> float:
+    def _backward(self, images: Array, labels: Labels) -> float:
         self._model.train()
         self._optimiser.zero_grad()
         logits = self._model(self._input(images))
@@ -111,5 +109,3 @@ class TorchExecutor:
 
 def _array(tensor: Tensor) -> Array:
     return tensor.detach().cpu().to(torch.float64).numpy().copy()
-
-

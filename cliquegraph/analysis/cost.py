@@ -73,11 +73,7 @@ def network_cost(graph: Graph) -> NetworkCost:
         tallies = [total, by_section[origin.section]]
         if origin.stage is not None and origin.layer is not None:
             tallies.append(by_step[origin.section, origin.stage, origin.layer])
-        tensors = {
-            piece.tensor
-            for operand in node.operands
-            for piece in operand.pieces
-        }
+        tensors = {piece.tensor for operand in node.operands for piece in operand.pieces}
         for tally in tallies:
             tally.tensors |= tensors
             tally.macs += node.macs

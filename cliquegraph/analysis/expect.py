@@ -30,7 +30,8 @@ class Comparison:
 def compare_expected(network: NetworkSpec, cost: Cost) -> tuple[Comparison, ...]:
     """Compare every figure that the spec declares."""
     return tuple(
-        Comparison(key, figure, getattr(cost, key)) for key, figure in network.expect.figures().items()
+        Comparison(key, figure, getattr(cost, key))
+        for key, figure in network.expect.figures().items()
     )
 
 

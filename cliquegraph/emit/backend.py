@@ -14,7 +14,7 @@ from typing import Protocol
 from cliquegraph.emit.view import ModelView
 from cliquegraph.errors import BackendError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights.storage import Array, Labels
 
 GROUP = "cliquegraph.backends"
 
@@ -47,10 +47,10 @@ class Executor(Protocol):
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
 
-    def gradients(self, images: Array, labels: Array) -> tuple[float, dict[str, Array]]:
+    def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
         """Return the mean cross entropy in training and its gradient by every parameter."""
 
-    def sgd_step(self, images: Array, labels: Array) -> float:
+    def sgd_step(self, images: Array, labels: Labels) -> float:
         """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
 
     def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
@@ -105,5 +105,7 @@ def find_backend(name: str) -> Backend:
     try:
         backend: Backend = points[name].load()
     except (ImportError, AttributeError) as error:
-        raise BackendError(f"backend {name!r} ({points[name].value}) fails to load: {error}") from error
+        raise BackendError(
+            f"backend {name!r} ({points[name].value}) fails to load: {error}"
+        ) from error
     return backend

@@ -35,13 +35,16 @@ def write_file(
         *(render("class", **class_values(each, speller)) for each in view.classes),
         render("network", **network_values(view, speller)),
     ]
-    return render(
-        "model",
-        doc=paragraph(view.doc),
-        header="\n".join(view.header),
-        class_name=view.class_name,
-        definitions="\n\n\n".join(definitions),
-    ).lstrip("\n") + "\n"
+    return (
+        render(
+            "model",
+            doc=paragraph(view.doc),
+            header="\n".join(view.header),
+            class_name=view.class_name,
+            definitions="\n\n\n".join(definitions),
+        ).lstrip("\n")
+        + "\n"
+    )
 
 
 def class_values(view: ClassView, speller: Speller) -> dict[str, str]:

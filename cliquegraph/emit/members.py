@@ -24,6 +24,7 @@ from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.types import Slot
 
+
 def member_of(node: Node) -> Member | None:
     """Return the member that holds a node's tensors, or None for an op without any."""
     thing = thing_of(node.op, node)

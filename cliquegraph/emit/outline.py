@@ -245,9 +245,7 @@ def _steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> lis
     by_place: dict[tuple[int | None, int | None], list[Node]] = {}
     for node in nodes:
         by_place.setdefault((node.origin.stage, node.origin.layer), []).append(node)
-    return [
-        _Region(section, tuple(by_place[step.stage, step.layer]), step) for step in block.steps
-    ]
+    return [_Region(section, tuple(by_place[step.stage, step.layer]), step) for step in block.steps]
 
 
 def _own_members(region: _Region) -> tuple[Member, ...]:
@@ -315,5 +313,3 @@ def _network_doc(steps: StepGraph) -> str:
     shape = words.shape(MapType(images.channels, images.height, images.width))
     blocks = "1 block" if len(steps.blocks) == 1 else f"{len(steps.blocks)} blocks"
     return f"{network.name}: {blocks}, images of {shape}."
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cliquegraph.emit.names import Namespace
 from cliquegraph.emit.view import Dense, Dim, Kernel, Member, Norm, Thing
@@ -52,7 +53,9 @@ def shared_widths(instances: Sequence[tuple[Member, ...]]) -> SharedWidths:
             if column not in arguments:
                 arguments[column] = namespace.unique(_NAMES.get((member.name, width), width))
             changes[width] = arguments[column]
-        members.append(replace(member, thing=replace(member.thing, **changes)))
+        # The names of the changed fields come from _WIDTHS, which mypy can't follow.
+        thing: Any = member.thing
+        members.append(replace(member, thing=replace(thing, **changes)))
     return SharedWidths(
         members=tuple(members),
         names=tuple(arguments.values()),

@@ -22,7 +22,9 @@ class Builder:
         self.origin: Origin | None = None
         self.location: Location | None = None
 
-    def add(self, op: Op, inputs: Sequence[Value], *, slot: Slot | None = None, hint: str = "") -> Value:
+    def add(
+        self, op: Op, inputs: Sequence[Value], *, slot: Slot | None = None, hint: str = ""
+    ) -> Value:
         """Append ``op``; the parameters that it reads are those of ``slot``.
 
         Raises:
@@ -36,7 +38,9 @@ class Builder:
                 operands.append(self._tensor(slot, field, shape, op).whole())
         return self._append(op, inputs, operands, hint)
 
-    def add_edges(self, op: Op, concat: Value, sources: Sequence[Value], slots: Sequence[Slot]) -> Value:
+    def add_edges(
+        self, op: Op, concat: Value, sources: Sequence[Value], slots: Sequence[Slot]
+    ) -> Value:
         """Append ``op`` over a concatenation, with one kernel for each of its ``sources``."""
         self.infer(op, [concat])
         operands = []
@@ -66,7 +70,9 @@ class Builder:
         """Return the graph."""
         return Graph(self._name, tuple(self._nodes), logits, tuple(features))
 
-    def _append(self, op: Op, inputs: Sequence[Value], operands: Sequence[ParamSlice], hint: str) -> Value:
+    def _append(
+        self, op: Op, inputs: Sequence[Value], operands: Sequence[ParamSlice], hint: str
+    ) -> Value:
         if self.origin is None:
             raise ValueError("set the builder's origin before adding a node")
         types = op.infer(tuple(value.type for value in inputs))

@@ -115,9 +115,7 @@ class Graph:
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
         """Every canonical tensor once, in the order of first use."""
-        return tuple(
-            dict.fromkeys(piece.tensor for param in self.params for piece in param.pieces)
-        )
+        return tuple(dict.fromkeys(piece.tensor for param in self.params for piece in param.pieces))
 
     @cached_property
     def producers(self) -> dict[Value, Node]:
@@ -154,7 +152,11 @@ class Graph:
         import networkx as nx
 
         graph: nx.MultiDiGraph[int] = nx.MultiDiGraph(name=self.name)
-        place = {value: (i, k) for i, node in enumerate(self.nodes) for k, value in enumerate(node.outputs)}
+        place = {
+            value: (i, k)
+            for i, node in enumerate(self.nodes)
+            for k, value in enumerate(node.outputs)
+        }
         for i, node in enumerate(self.nodes):
             graph.add_node(i, node=node)
             for position, value in enumerate(node.inputs):

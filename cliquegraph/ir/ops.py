@@ -71,7 +71,7 @@ class Input(Op):
     height: int
     width: int
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102  # as in Op
+    def infer(self, inputs: Types) -> Types:
         return (MapType(self.channels, self.height, self.width),)
 
 
@@ -81,7 +81,7 @@ class Concat(Op):
 
     mnemonic = "concat"
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         channels = sum(value.channels for value in inputs)
         first = inputs[0]
         if isinstance(first, VectorType):
@@ -89,7 +89,8 @@ class Concat(Op):
                 raise ShapeError("a vector can't be concatenated with maps")
             return (VectorType(channels),)
         if any(
-            not isinstance(value, MapType) or (value.height, value.width) != (first.height, first.width)
+            not isinstance(value, MapType)
+            or (value.height, value.width) != (first.height, first.width)
             for value in inputs
         ):
             raise ShapeError("maps of different sizes can't be concatenated")
@@ -105,7 +106,7 @@ class BatchNorm(Op):
     """
 
     mnemonic = "batch_norm"
-    fields = {  # noqa: RUF012  # Mapping in a ClassVar of the base
+    fields = {
         Field.SCALE: Init.ONES,
         Field.BIAS: Init.ZEROS,
         Field.MEAN: Init.ZEROS,
@@ -114,10 +115,10 @@ class BatchNorm(Op):
     eps: float = 1e-5
     momentum: float = 0.1
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         return (_map(inputs[0]),)
 
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:  # noqa: D102
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return dict.fromkeys(self.fields, (inputs[0].channels,))
 
 
@@ -127,7 +128,7 @@ class Relu(Op):
 
     mnemonic = "relu"
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         return (inputs[0],)
 
 
@@ -137,7 +138,7 @@ class Sigmoid(Op):
 
     mnemonic = "sigmoid"
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         return (inputs[0],)
 
 
@@ -148,7 +149,7 @@ class Dropout(Op):
     mnemonic = "dropout"
     rate: float
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         return (inputs[0],)
 
 
@@ -161,7 +162,7 @@ class Conv(Op):
     """
 
     mnemonic = "conv"
-    fields = {Field.WEIGHT: Init.HE}  # noqa: RUF012
+    fields = {Field.WEIGHT: Init.HE}
     widths = ("filters",)
     filters: int
     kernel: int
@@ -172,18 +173,18 @@ class Conv(Op):
         """Zeros around the map."""
         return (self.kernel - 1) // 2
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         if self.filters < 1:
             raise ShapeError("a convolution is left with no channels")
         return (_windows(_map(inputs[0]), self.kernel, self.stride, self.padding, self.filters),)
 
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:  # noqa: D102
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return {Field.WEIGHT: (self.filters, inputs[0].channels, self.kernel, self.kernel)}
 
-    def param_axis(self) -> int:  # noqa: D102
+    def param_axis(self) -> int:
         return 1
 
-    def macs(self, inputs: Types) -> int:  # noqa: D102
+    def macs(self, inputs: Types) -> int:
         (output,) = self.infer(inputs)
         return output.elements * inputs[0].channels * self.kernel**2
 
@@ -193,24 +194,24 @@ class Linear(Op):
     """A fully connected layer with bias."""
 
     mnemonic = "linear"
-    fields = {Field.WEIGHT: Init.XAVIER, Field.BIAS: Init.ZEROS}  # noqa: RUF012
+    fields = {Field.WEIGHT: Init.XAVIER, Field.BIAS: Init.ZEROS}
     widths = ("features",)
     features: int
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         if not isinstance(inputs[0], VectorType):
             raise ShapeError("a linear layer takes a vector")
         if self.features < 1:
             raise ShapeError("a linear layer is left with no outputs")
         return (VectorType(self.features),)
 
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:  # noqa: D102
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return {
             Field.WEIGHT: (self.features, inputs[0].channels),
             Field.BIAS: (self.features,),
         }
 
-    def macs(self, inputs: Types) -> int:  # noqa: D102
+    def macs(self, inputs: Types) -> int:
         return self.features * inputs[0].channels
 
 
@@ -227,7 +228,7 @@ class MaxPool(Op):
         """Elements around the map that never win."""
         return (self.kernel - 1) // 2
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         value = _map(inputs[0])
         return (_windows(value, self.kernel, self.stride, self.padding, value.channels),)
 
@@ -240,7 +241,7 @@ class AvgPool(Op):
     kernel: int
     stride: int
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         value = _map(inputs[0])
         return (_windows(value, self.kernel, self.stride, 0, value.channels),)
 
@@ -251,7 +252,7 @@ class GlobalAvgPool(Op):
 
     mnemonic = "global_avg_pool"
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         return (VectorType(_map(inputs[0]).channels),)
 
 
@@ -261,7 +262,7 @@ class ScaleChannels(Op):
 
     mnemonic = "scale_channels"
 
-    def infer(self, inputs: Types) -> Types:  # noqa: D102
+    def infer(self, inputs: Types) -> Types:
         maps, vector = _map(inputs[0]), inputs[1]
         if vector != VectorType(maps.channels):
             raise ShapeError(f"{maps.channels} maps can't be scaled by a vector of {vector}")

@@ -92,21 +92,27 @@ def _load(data: Json) -> Graph:
     params = [_load_param(entry, tensors) for entry in head["params"]]
     inputs: dict[int, list[tuple[int, int, int]]] = {}
     for edge in data["edges"]:
-        inputs.setdefault(edge["target"], []).append((edge["input"], edge["source"], edge["output"]))
+        inputs.setdefault(edge["target"], []).append(
+            (edge["input"], edge["source"], edge["output"])
+        )
     nodes: list[Node] = []
     for entry in data["nodes"]:
         origin = entry["origin"]
         nodes.append(
             Node(
                 op=_load_op(entry["op"], entry["attributes"]),
-                inputs=tuple(nodes[i].outputs[k] for _, i, k in sorted(inputs.get(entry["id"], []))),
+                inputs=tuple(
+                    nodes[i].outputs[k] for _, i, k in sorted(inputs.get(entry["id"], []))
+                ),
                 operands=tuple(
-                    ParamSlice(params[o["param"]], o["start"], o["stop"])
-                    for o in entry["operands"]
+                    ParamSlice(params[o["param"]], o["start"], o["stop"]) for o in entry["operands"]
                 ),
                 outputs=tuple(Value(_load_type(o["type"]), o["hint"]) for o in entry["outputs"]),
                 origin=Origin(
-                    _load_section(origin["section"]), origin["stage"], origin["layer"], origin["line"]
+                    _load_section(origin["section"]),
+                    origin["stage"],
+                    origin["layer"],
+                    origin["line"],
                 ),
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 from cliquegraph.errors import VerificationError
 from cliquegraph.ir.graph import Graph, Node, Value
@@ -83,7 +84,7 @@ def _check_storage(graph: Graph) -> None:
             held[piece.tensor].append((piece.start, piece.stop, param))
     for tensor, ranges in held.items():
         ranges.sort(key=lambda part: part[:2])
-        for (_, stop, _), (start, _, param) in zip(ranges, ranges[1:], strict=False):
+        for (_, stop, _), (start, _, param) in pairwise(ranges):
             if start < stop:
                 raise VerificationError(
                     f"{tensor_name(tensor)} is held twice, the second time by {param_name(param)}"

@@ -32,9 +32,7 @@ class Pack:
         """Return the graph with banks."""
         readers = _edge_convolutions(graph)
         visits = _visits(graph)
-        banks = {
-            layer: _bank(layer, nodes, visits[layer[0]]) for layer, nodes in readers.items()
-        }
+        banks = {layer: _bank(layer, nodes, visits[layer[0]]) for layer, nodes in readers.items()}
         replaced: dict[Node, Node] = {}
         norms: dict[Param, Param] = {}
         for layer, nodes in readers.items():

@@ -22,6 +22,7 @@ from cliquegraph.spec.wording import found
 
 MAX_CHARACTERS = 1 << 20
 MAX_DEPTH = 50
+MAX_VALUES = 10_000
 MAX_DIGITS = 30
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -166,16 +167,28 @@ class _Reader:
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
         try:
-            return next(self.events)
+            event = next(self.events)
         except MarkedYAMLError as error:
-            problem = (error.problem or error.context or "this can't be read").strip()
-            mark = error.problem_mark or error.context_mark
-            tab = self.place(mark.line, mark.column).text[mark.column :].startswith("\t")
-            hint = "indent with spaces: YAML does not allow tabs there" if tab else None
-            self.fail(mark, f"syntax error: {problem}", hint)
+            self.fail_syntax(error)
         except (YAMLError, ValueError, OverflowError):
             # ruamel.yaml lets pass what int() and chr() say of an escape or a version.
-            self.fail(self.parser.reader, "syntax error: no number or character can be this")
+            self.fail(self.last, "syntax error after this: an escape or a number is out of range")
+        self.last = event.end_mark
+        return event
+
+    def fail_syntax(self, error: Any) -> NoReturn:
+        """Raise the parser's own error."""
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or "this can't be read").strip()
+        if problem.startswith("expected '<document start>'"):
+            problem = "the document has ended before this"
+        within = ""
+        if error.context and error.context_mark:
+            start = self.place(error.context_mark.line, error.context_mark.column)
+            within = f" {error.context} from line {start.line}, column {start.column}"
+        tab = self.place(mark.line, mark.column).text[mark.column :].startswith("\t")
+        hint = "indent with spaces: YAML does not allow tabs there" if tab else None
+        self.fail(mark, f"syntax error{within}: {problem}", hint)
 
     def refuse(self, event: Any) -> None:
         """Refuse what YAML has and specs do not."""
@@ -192,6 +205,8 @@ class _Reader:
         self.refuse(event)
         mark = event.start_mark
         self.document.positions[path] = self.place(mark.line, mark.column)
+        if len(self.document.positions) > MAX_VALUES:
+            self.fail(mark, f"more than {MAX_VALUES} values")
         if isinstance(event, self.yaml.ScalarEvent):
             return self.scalar(event)
         if len(path) >= MAX_DEPTH:
@@ -219,6 +234,9 @@ class _Reader:
                 self.fail(event.start_mark, f"the key {found(key)} is already given at {where}")
             self.document.keys[inside] = self.place(event.start_mark.line, event.start_mark.column)
             section[key] = self.value(self.take(), inside)
+            if section[key] is None:
+                # The parser puts a value that is not there where the next thing begins.
+                self.document.positions[inside] = self.document.keys[inside]
         return section
 
     def key(self, event: Any) -> str:

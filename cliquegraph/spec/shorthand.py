@@ -6,6 +6,7 @@ import copy
 
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.spec.document import Document
+from cliquegraph.spec.schema import MAX_BLOCKS
 from cliquegraph.spec.wording import found
 
 KEY = "block_defaults"
@@ -26,14 +27,19 @@ def merge_block_defaults(document: Document) -> None:
     none of them.
 
     Raises:
-        SpecError: the defaults are no section.
+        SpecError: the defaults are no section, or there are too many blocks.
     """
     defaults = document.data.pop(KEY, {})
     if not isinstance(defaults, dict):
         message = f"{KEY}: expected a section, found {found(defaults)}"
         raise SpecError(Diagnostic(message, document.locate((KEY,))))
     blocks = document.data.get("blocks")
-    for index, block in enumerate(blocks if isinstance(blocks, list) else ()):
+    if not isinstance(blocks, list):
+        return
+    if len(blocks) > MAX_BLOCKS:
+        message = f"blocks: expected at most {MAX_BLOCKS} blocks, found {len(blocks)}"
+        raise SpecError(Diagnostic(message, document.locate(("blocks",))))
+    for index, block in enumerate(blocks):
         if not isinstance(block, dict):
             continue
         if "kind" not in block or block["kind"] == defaults.get("kind", block["kind"]):

@@ -120,9 +120,7 @@ class StepGraph:
             UsageError: there is no such block.
         """
         if not 1 <= index <= len(self.blocks):
-            raise UsageError(
-                f"{self.network.name} has blocks 1 to {len(self.blocks)}, not {index}"
-            )
+            raise UsageError(f"{self.network.name} has blocks 1 to {len(self.blocks)}, not {index}")
         return self.blocks[index - 1]
 
     def to_networkx(self) -> nx.DiGraph[Feature]:
@@ -140,6 +138,14 @@ class StepGraph:
                 for feature, edge in zip(step.reads, step.weights, strict=True):
                     graph.add_edge(feature, step.writes, edge=edge)
         return graph
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The updates on the longest way through each block, by topological generations."""
+        import networkx as nx
+
+        alone = [StepGraph(self.network, (block,)).to_networkx() for block in self.blocks]
+        return tuple(sum(1 for _ in nx.topological_generations(graph)) - 1 for graph in alone)
 
     def loop_graph(self, index: int) -> nx.DiGraph[int]:
         """The clique itself (Figure 1): layers as nodes, an arc for each kernel.

@@ -66,9 +66,7 @@ def prove_sharing(steps: StepGraph) -> Proof:
     >>> proof.holds
     True
     """
-    return Proof(
-        tuple(_check(steps, block, rule) for block in steps.blocks for rule in RULES)
-    )
+    return Proof(tuple(_check(steps, block, rule) for block in steps.blocks for rule in RULES))
 
 
 def _check(steps: StepGraph, block: BlockSteps, rule: Rule) -> Claim:

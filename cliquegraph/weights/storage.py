@@ -13,6 +13,7 @@ from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import Param
 
 Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
 def to_storage(graph: Graph, tensors: Mapping[str, Array]) -> dict[Param, Array]:

@@ -1,0 +1,465 @@
+"""The command line. It knows no backend by name.
+
+Every command loads its specs, does one thing of the Python API and prints what ``report.py``
+makes of it. Errors of the user's are printed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cliquegraph.errors import CliqueGraphError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cliquegraph.compiler import Compilation
+    from cliquegraph.emit.backend import Backend
+    from cliquegraph.spec.schema import NetworkSpec
+
+PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
+
+app = typer.Typer(
+    name="cliquegraph",
+    help="Compile networks of clique blocks (CliqueNet, CVPR 2018) from a short spec.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run the command line and exit with 0: it holds, 1: the answer is no, 2: bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show × or → gets an escape, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except CliqueGraphError as error:
+        print(_styled(error), file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _styled(error: CliqueGraphError) -> str:
+    from cliquegraph.errors import SpecError
+
+    text = str(error)
+    return text if isinstance(error, SpecError) else f"error: {text}"
+
+
+# ---- arguments that commands share -------------------------------------------------------
+
+
+def _complete_backend(incomplete: str) -> list[str]:
+    from cliquegraph.emit.backend import installed
+
+    return [name for name in (*installed(), "all") if name.startswith(incomplete)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from cliquegraph import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+_Spec = Annotated[str, typer.Argument(help="A spec, YAML or JSON.", metavar="SPEC")]
+_Specs = Annotated[list[str], typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")]
+_Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key before the spec is checked, e.g. blocks.0.filters=48 or "
+        "blocks.*.dropout=0. Repeatable.",
+    ),
+]
+_Level = Annotated[int, typer.Option("-O", metavar="LEVEL", help="Optimisation level.", min=0)]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# ---- commands ----------------------------------------------------------------------------
+
+
+@app.command("compile")
+def compile_command(
+    specs: Annotated[
+        list[str] | None, typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend", help="An installed backend, or all.", autocompletion=_complete_backend
+        ),
+    ] = "all",
+    level: _Level = 0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder that holds a folder for each backend.")
+    ] = Path("generated"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; print what would change, exit 1 if any.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every spec in ./specs.")] = False,
+    overrides: _Set = [],  # noqa: B006  # Typer reads it, nobody writes it
+) -> None:
+    """Compile specs to source files, OUT/BACKEND/NAME.py.
+
+    cliquegraph compile specs/cliquenet_s3.yaml --backend torch
+
+    cliquegraph compile --all --check
+    """
+    from cliquegraph.emit.write import difference, write_if_changed
+
+    if everything == bool(specs):
+        raise UsageError("name the specs to compile, or say --all for every spec in ./specs")
+    paths = specs or _shipped_specs()
+    backends = _backends(backend)
+    compiled: dict[Path, tuple[str, str]] = {}
+    for path in paths:
+        compilation = _compilation(path, overrides, level)
+        for each in backends:
+            target = out / each.name / f"{compilation.network.name}.py"
+            if target in compiled:
+                raise UsageError(
+                    f"{compiled[target][0]} and {path} are both called "
+                    f"{compilation.network.name}: {target} can hold one"
+                )
+            origin = _origin(path, each, level, overrides)
+            compiled[target] = (path, compilation.source(each, origin))
+    changed = 0
+    for target, (_, source) in compiled.items():
+        if check:
+            found = difference(target, source)
+            typer.echo(found, nl=False)
+            changed += bool(found)
+        elif write_if_changed(target, source):
+            typer.echo(f"wrote {target}")
+        else:
+            typer.echo(f"unchanged {target}")
+    if check:
+        typer.echo(
+            f"{len(compiled) - changed} of {len(compiled)} files are what the specs compile to"
+        )
+        raise typer.Exit(1 if changed else 0)
+
+
+@app.command()
+def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None:  # noqa: B006
+    """Prove the weight sharing of specs and compare their figures with expect.
+
+    cliquegraph check specs/cliquenet_s3.yaml
+    """
+    from cliquegraph import report
+
+    results: list[report.Json] = []
+    console = _console()
+    for path in specs:
+        compilation = _compilation(path, overrides)
+        results.append(report.proof_json(compilation))
+        if not as_json:
+            console.print(report.proof_table(compilation))
+            if compilation.comparisons:
+                console.print(report.expect_table(compilation))
+            if not results[-1]["ok"]:
+                try:
+                    compilation.require_expected()
+                except CliqueGraphError as error:
+                    typer.echo(str(error), err=True)
+    if as_json:
+        _print_json(results)
+    raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
+
+
+@app.command()
+def summary(
+    specs: _Specs,
+    steps: Annotated[bool, typer.Option("--steps", help="Also a row for each update.")] = False,
+    level: _Level = 0,
+    as_json: _Json = False,
+    overrides: _Set = [],  # noqa: B006
+) -> None:
+    """Count parameters, MACs, FLOPs, activations and memory of specs.
+
+    cliquegraph summary specs/cliquenet_s3.yaml
+
+    cliquegraph summary specs/*.yaml --json
+    """
+    from cliquegraph import report
+
+    results = []
+    console = _console()
+    for path in specs:
+        compilation = _compilation(path, overrides, level)
+        depths = compilation.steps.depths
+        if as_json:
+            results.append(report.summary_json(compilation, depths))
+            continue
+        console.print(report.summary_table(compilation, depths))
+        if steps:
+            console.print(report.steps_cost_table(compilation))
+    if as_json:
+        _print_json(results)
+
+
+@app.command()
+def steps(
+    spec: _Spec,
+    block: _Block = None,
+    as_json: _Json = False,
+    overrides: _Set = [],  # noqa: B006
+) -> None:
+    """Print the updates of each block: the paper's Table 1.
+
+    cliquegraph steps specs/cliquenet_k64_t15.yaml --block 1
+    """
+    from cliquegraph import report
+    from cliquegraph.steps.unroll import unroll
+
+    graph = unroll(_load(spec, overrides))
+    blocks = graph.blocks if block is None else (graph.block(block),)
+    if as_json:
+        typer.echo(json.dumps(report.steps_json(blocks), indent=2))
+        return
+    console = _console()
+    for each in blocks:
+        console.print(report.steps_table(each, f"{graph.network.name}, block {each.index}"))
+
+
+@app.command()
+def ir(
+    spec: _Spec,
+    level: _Level = 0,
+    output: Annotated[
+        str, typer.Option("--format", help="text, or json: networkx node-link data.")
+    ] = "text",
+    overrides: _Set = [],  # noqa: B006
+) -> None:
+    """Print the op graph.
+
+    cliquegraph ir specs/quickstart.yaml
+
+    cliquegraph ir specs/quickstart.yaml --format json
+    """
+    from cliquegraph.ir.printer import print_graph
+    from cliquegraph.ir.serialize import to_json
+
+    if output not in ("text", "json"):
+        raise UsageError(f"--format is text or json, not {output!r}")
+    graph = _compilation(spec, overrides, level).graph
+    if output == "json":
+        typer.echo(json.dumps(to_json(graph), indent=1))
+    else:
+        typer.echo(print_graph(graph), nl=False)
+
+
+@app.command()
+def verify(
+    spec: _Spec,
+    backends: Annotated[
+        str | None,
+        typer.Option("--backends", help="Comma-separated; default: all that can run."),
+    ] = None,
+    level: _Level = 0,
+    batch: Annotated[int, typer.Option("--batch", help="Images in the batch.", min=2)] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights and images.", min=0)] = 0,
+    as_json: _Json = False,
+    overrides: _Set = [],  # noqa: B006
+) -> None:
+    """Show by numbers that the interpreter and the backends compute the same network.
+
+    cliquegraph verify specs/quickstart.yaml --backends torch,flax
+    """
+    from cliquegraph import report
+    from cliquegraph.verify import verify as run
+
+    network = _load(spec, overrides)
+    names = None if backends is None else [name for name in backends.split(",") if name]
+    with _progress() as say:
+        found = run(network, names, level=level, seed=seed, batch=batch, report=say)
+    if as_json:
+        typer.echo(json.dumps(report.verification_json(found), indent=2))
+    else:
+        console = _console()
+        console.print(report.verification_table(found))
+        for line in (*found.skipped, *([found.first_difference] if found.first_difference else [])):
+            console.print(line, markup=False, highlight=False)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def diff(
+    left: Annotated[str, typer.Argument(help="A spec.", metavar="A")],
+    right: Annotated[str, typer.Argument(help="Another.", metavar="B")],
+    as_json: _Json = False,
+    overrides: _Set = [],  # noqa: B006
+) -> None:
+    """Compare two specs' step graphs and figures; exit 1 where the networks differ.
+
+    cliquegraph diff specs/cliquenet_k36_t15_i_ii.yaml specs/cliquenet_k36_t15_ii_ii.yaml
+    """
+    from cliquegraph import report
+    from cliquegraph.steps.diff import compare_steps
+
+    a, b = (_compilation(path, overrides) for path in (left, right))
+    found = list(compare_steps(a.steps, b.steps))
+    data = report.diff_json(a, b, found)
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        names = (a.network.name, b.network.name)
+        if names[0] == names[1]:
+            names = (left, right)
+        console = _console()
+        console.print(report.diff_figures_table(a, b, names))
+        if found:
+            console.print(report.diff_steps_table(found, names))
+        else:
+            typer.echo("the steps are the same")
+        if data["equal"]:
+            typer.echo("the op graphs are the same")
+    raise typer.Exit(0 if data["equal"] else 1)
+
+
+@app.command()
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write a file in place of printing.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of specs, for editors.
+
+    cliquegraph schema -o specs/cliquegraph.schema.json
+    """
+    from cliquegraph.emit.write import write_if_changed
+    from cliquegraph.spec.json_schema import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_if_changed(output, text)
+
+
+@app.command()
+def backends(as_json: _Json = False) -> None:
+    """List the installed backends.
+
+    cliquegraph backends
+    """
+    from cliquegraph import report
+    from cliquegraph.emit.backend import find_backend, installed
+
+    rows = []
+    for name, point in installed().items():
+        found = find_backend(name)
+        rows.append(
+            {
+                "name": name,
+                "description": found.description,
+                "from": point.value,
+                "framework": found.missing() or "installed",
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    made = report.table(None, "backend", "writes", "from", "framework")
+    for row in rows:
+        made.add_row(*row.values())
+    _console().print(made)
+
+
+# ---- helpers -----------------------------------------------------------------------------
+
+
+def _load(path: str, overrides: Sequence[str]) -> NetworkSpec:
+    from cliquegraph.spec.load import load
+
+    return load(path, overrides)
+
+
+def _compilation(path: str, overrides: Sequence[str], level: int = 0) -> Compilation:
+    from cliquegraph.compiler import Compilation
+
+    return Compilation(_load(path, overrides), level)
+
+
+def _shipped_specs() -> list[str]:
+    found = sorted(str(path) for path in Path("specs").glob("*.yaml"))
+    if not found:
+        raise UsageError("--all: there is no specs/*.yaml here")
+    return found
+
+
+def _backends(name: str) -> list[Backend]:
+    from cliquegraph.emit.backend import find_backend, installed
+
+    return [find_backend(each) for each in (installed() if name == "all" else [name])]
+
+
+def _origin(path: str, backend: Backend, level: int, overrides: Sequence[str]) -> list[str]:
+    """The header's lines about where a file comes from; nothing of this machine is in them."""
+    shown = Path(path)
+    if shown.is_absolute():
+        here = Path.cwd()
+        shown = shown.relative_to(here) if shown.is_relative_to(here) else Path(shown.name)
+    words = ["cliquegraph", "compile", shown.as_posix(), "--backend", backend.name, f"-O{level}"]
+    for override in overrides:
+        words += ["--set", override]
+    return [
+        f"    spec:       {_harmless(shown.as_posix())}",
+        f"    command:    {_harmless(shlex.join(words))}",
+    ]
+
+
+def _harmless(text: str) -> str:
+    """Text that neither ends a docstring nor hides what is in it."""
+    printable = "".join(c if c.isprintable() else "?" for c in text)
+    return json.dumps(printable, ensure_ascii=False)[1:-1]
+
+
+def _print_json(results: list[dict[str, Any]]) -> None:
+    """A list for several specs, an object for one."""
+    typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+
+
+def _console() -> Console:
+    """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Show what is being done on standard error while it is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with console.status("") as status:
+        yield lambda line: status.update(line)

@@ -1,0 +1,296 @@
+"""What commands print: results as JSON data and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from cliquegraph.analysis.cost import Cost
+from cliquegraph.analysis.memory import stored_bytes
+from cliquegraph.compiler import Compilation
+from cliquegraph.emit.words import shape, stage_numeral
+from cliquegraph.ir.types import MapType, Part, Section
+from cliquegraph.steps.diff import Difference
+from cliquegraph.steps.graph import BlockSteps, Step
+from cliquegraph.verify import TOLERANCE, TOLERANCE_FLOAT32, Verification
+
+Json = dict[str, Any]
+
+
+def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table; the columns in ``right`` hold numbers."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+# ---- steps -------------------------------------------------------------------------------
+
+
+def steps_json(blocks: Iterable[BlockSteps]) -> list[Json]:
+    """Return the rows of Table 1; reads are in the order of concatenation."""
+    return [_step_json(step) for block in blocks for step in block.steps]
+
+
+def _step_json(step: Step) -> Json:
+    return {
+        "block": step.block,
+        "stage": step.stage,
+        "layer": step.layer,
+        "reads": [str(feature) for feature in step.reads],
+        "weights": [str(edge) for edge in step.weights],
+        "writes": str(step.writes),
+    }
+
+
+def steps_table(block: BlockSteps, title: str) -> Table:
+    """Return Table 1 of the paper for a block; bottom layers oldest first, as there."""
+    made = table(title, "Bottom Layers", "Weights", "Top Layer", "Feature")
+    stage = 0
+    for step in block.steps:
+        if step.stage != stage and stage:
+            made.add_section()
+        rows = block.table_order(step)
+        made.add_row(
+            _braces(str(feature) for feature, _ in rows),
+            _braces(str(edge) for _, edge in rows),
+            str(step.writes),
+            f"Stage-{stage_numeral(step.stage)}" if step.stage != stage else "",
+        )
+        stage = step.stage
+    return made
+
+
+def _braces(items: Iterable[str]) -> str:
+    listed = list(items)
+    return listed[0] if len(listed) == 1 else "{" + ", ".join(listed) + "}"
+
+
+# ---- check -------------------------------------------------------------------------------
+
+
+def proof_json(compilation: Compilation) -> Json:
+    """Return the proof of sharing and the figures of ``expect``."""
+    proof = compilation.proof
+    return {
+        "name": compilation.network.name,
+        "ok": proof.holds and all(each.holds for each in compilation.comparisons),
+        "sharing": [
+            {"block": c.block, "rule": c.rule, "holds": c.holds, "detail": c.detail}
+            for c in proof.claims
+        ],
+        "expect": [
+            {"figure": c.key, "expected": str(c.expected), "computed": c.computed, "holds": c.holds}
+            for c in compilation.comparisons
+        ],
+    }
+
+
+def proof_table(compilation: Compilation) -> Table:
+    """Return the proof of sharing: a row for each rule, a column for each block."""
+    proof = compilation.proof
+    blocks = list(dict.fromkeys(claim.block for claim in proof.claims))
+    title = f"{compilation.network.name}: sharing"
+    made = table(title, "rule", *(f"block {block}" for block in blocks))
+    for rule in dict.fromkeys(claim.rule for claim in proof.claims):
+        claims = {claim.block: claim for claim in proof.claims if claim.rule == rule}
+        made.add_row(rule, *(_claim(claims[block].holds, claims[block].detail) for block in blocks))
+    return made
+
+
+def _claim(holds: bool, detail: str) -> Text:
+    return Text.assemble(("✓ ", "green") if holds else ("✗ ", "bold red"), detail)
+
+
+def expect_table(compilation: Compilation) -> Table:
+    """Return the figures of ``expect`` beside the computed ones."""
+    made = table(None, "figure", "expected", "computed", "", right=("expected", "computed"))
+    for each in compilation.comparisons:
+        made.add_row(each.key, str(each.expected), f"{each.computed:,}", _claim(each.holds, ""))
+    return made
+
+
+# ---- summary -----------------------------------------------------------------------------
+
+
+def summary_json(compilation: Compilation, depths: Sequence[int]) -> Json:
+    """Return a network's figures: in all, for each block with its updates, for each section."""
+    cost, stored = compilation.cost, stored_bytes(compilation.graph)
+    blocks = []
+    for block, depth in zip(compilation.steps.blocks, depths, strict=True):
+        section = Section(Part.BLOCK, block.index)
+        blocks.append(
+            {
+                "block": block.index,
+                "kind": block.spec.kind,
+                "layers": block.spec.layers,
+                "filters": block.spec.filters,
+                **_cost_json(cost.sections[section]),
+                "stored_bytes": stored.get(section, 0),
+                "depth": depth,
+                "steps": [
+                    {"stage": each.stage, "layer": each.layer, **_cost_json(each.cost)}
+                    for each in cost.steps
+                    if each.section == section
+                ],
+            }
+        )
+    return {
+        "name": compilation.network.name,
+        **_cost_json(cost.total),
+        "stored_bytes": sum(stored.values()),
+        "depth": sum(depths),
+        "blocks": blocks,
+        "sections": [
+            {"section": str(section), **_cost_json(each), "stored_bytes": stored.get(section, 0)}
+            for section, each in cost.sections.items()
+        ],
+    }
+
+
+def _cost_json(cost: Cost) -> Json:
+    return {
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "activations": cost.activations,
+    }
+
+
+def summary_table(compilation: Compilation, depths: Sequence[int]) -> Table:
+    """Return a network's figures, a row for each section."""
+    numbers = ("parameters", "MACs", "FLOPs", "activations", "kept for backward", "depth")
+    made = table(
+        f"{compilation.network.name}, for one image", "section", "output", *numbers, right=numbers
+    )
+    cost, stored = compilation.cost, stored_bytes(compilation.graph)
+    outputs = _outputs(compilation)
+    for section, each in cost.sections.items():
+        depth = str(depths[section.index - 1]) if section.part is Part.BLOCK else ""
+        made.add_row(
+            str(section), outputs[section], *_cost_row(each, stored.get(section, 0)), depth
+        )
+    made.add_section()
+    made.add_row(
+        "in all", "", *_cost_row(cost.total, sum(stored.values())), str(sum(depths)), style="bold"
+    )
+    return made
+
+
+def steps_cost_table(compilation: Compilation) -> Table:
+    """Return the figures of each update; kernels that serve two stages stand in both rows."""
+    numbers = ("parameters read", "MACs", "activations")
+    made = table("updates", "update", *numbers, right=numbers)
+    for each in compilation.cost.steps:
+        cost = each.cost
+        made.add_row(
+            f"{each.section} X{each.layer}@{each.stage}",
+            f"{cost.parameters:,}",
+            f"{cost.macs:,}",
+            f"{cost.activations:,}",
+        )
+    return made
+
+
+def _outputs(compilation: Compilation) -> dict[Section, str]:
+    """The shape that each section ends with."""
+    last = {node.origin.section: node.output.type for node in compilation.graph.nodes}
+    return {
+        section: shape(value) if isinstance(value, MapType) else str(value)
+        for section, value in last.items()
+    }
+
+
+def _cost_row(cost: Cost, stored: int) -> tuple[str, ...]:
+    return (
+        f"{cost.parameters:,}",
+        engineering(cost.macs),
+        engineering(cost.flops),
+        engineering(cost.activations),
+        f"{engineering(stored)}B",
+    )
+
+
+def engineering(number: int) -> str:
+    """Return a number with three decimals and its unit.
+
+    >>> engineering(4073929600)
+    '4.074G'
+    """
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3f}{unit}"
+    return str(number)
+
+
+# ---- verify ------------------------------------------------------------------------------
+
+
+def verification_json(found: Verification) -> Json:
+    """Return what ``verify`` found."""
+    return {
+        "name": found.network,
+        "ok": found.ok,
+        "backends": list(found.backends),
+        "max_error": found.max_error,
+        "max_error_float32": found.max_error_float32,
+        "first_difference": found.first_difference,
+        "skipped": found.skipped,
+    }
+
+
+def verification_table(found: Verification) -> Table:
+    """Return the largest error of each comparison beside its tolerance."""
+    made = table(
+        f"{found.network}: interpreter, {', '.join(found.backends)}",
+        "compared",
+        "largest relative error",
+        "tolerance",
+        "",
+        right=("largest relative error", "tolerance"),
+    )
+    kinds = (
+        (found.max_error, TOLERANCE, ""),
+        (found.max_error_float32, TOLERANCE_FLOAT32, ", float32"),
+    )
+    for errors, tolerance, suffix in kinds:
+        for what, error in errors.items():
+            row = (f"{what}{suffix}", f"{error:.1e}", f"{tolerance:.0e}")
+            made.add_row(*row, _claim(error <= tolerance, ""))
+    return made
+
+
+# ---- diff --------------------------------------------------------------------------------
+
+
+def diff_json(left: Compilation, right: Compilation, found: Sequence[Difference]) -> Json:
+    """Return two networks side by side."""
+    return {
+        "equal": left.lowered.digest() == right.lowered.digest(),
+        "figures": {
+            name: _cost_json(each.cost.total) for name, each in (("left", left), ("right", right))
+        },
+        "steps": [{"place": d.place, "left": d.left, "right": d.right} for d in found],
+    }
+
+
+def diff_figures_table(left: Compilation, right: Compilation, names: tuple[str, str]) -> Table:
+    """Return the figures of two networks side by side."""
+    made = table("figures", "", *names, "difference", right=(*names, "difference"))
+    a, b = _cost_json(left.cost.total), _cost_json(right.cost.total)
+    for key in a:
+        made.add_row(key, f"{a[key]:,}", f"{b[key]:,}", f"{b[key] - a[key]:+,}")
+    return made
+
+
+def diff_steps_table(found: Sequence[Difference], names: tuple[str, str]) -> Table:
+    """Return the differences of two step graphs."""
+    made = table("steps", "where", *names)
+    for each in found:
+        made.add_row(each.place, each.left or "–", each.right or "–")
+    return made
