@@ -9,11 +9,23 @@ from cliquegraph.emit.file import write_file
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm, Thing
 from cliquegraph.errors import BackendError
+from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
 from cliquegraph_flax.spell import FlaxSpeller
 
 if TYPE_CHECKING:
     from cliquegraph.emit.backend import Executor
     from cliquegraph.ir.graph import Graph
+
+
+_HELPERS: dict[str, frozenset[type[Thing] | type[Op]]] = {
+    "kernel_bank": frozenset({KernelBank, Kernel}),
+    "conv": frozenset({Conv}),
+    "max_pool": frozenset({MaxPool}),
+    "avg_pool": frozenset({AvgPool}),
+    "batch_norm": frozenset({Norm}),
+    "xavier_linear": frozenset({Dense}),
+}
+"""The templates of helpers, and the members and operations that need each."""
 
 
 class FlaxBackend:
@@ -23,18 +35,12 @@ class FlaxBackend:
     description = "Flax NNX; images and maps are (batch, height, width, channels)"
     reserved = frozenset(
         {"Array", "BatchNorm", "DTypeLike", "jax", "jnp", "lax", "nnx", "np"}
-        | {"conv", "kernel_bank", "pool", "xavier_linear"}
+        | {"conv", "avg_pool", "kernel_bank", "max_pool", "xavier_linear"}
     )
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
-        helpers: dict[str, set[type[Thing]]] = {
-            "kernel_bank": {KernelBank, Kernel},
-            "conv": {KernelBank, Kernel},
-            "batch_norm": {Norm},
-            "xavier_linear": {Dense},
-        }
-        used = [name for name, things in helpers.items() if things & view.things]
+        used = [name for name, users in _HELPERS.items() if users & (view.things | view.ops)]
         return write_file(view, FlaxSpeller(), environment("cliquegraph_flax"), used)
 
     def missing(self) -> str | None:

@@ -94,12 +94,13 @@ def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 @spell_op.register
 def _(op: ops.MaxPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    return call("nnx.max_pool", x[0], *_window(op.kernel, op.stride, op.padding))
+    padding = [f"padding={op.padding}"] if op.padding else []
+    return call("max_pool", x[0], str(op.kernel), f"stride={op.stride}", *padding)
 
 
 @spell_op.register
 def _(op: ops.AvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    return call("nnx.avg_pool", x[0], *_window(op.kernel, op.stride, 0))
+    return call("avg_pool", x[0], str(op.kernel), f"stride={op.stride}")
 
 
 @spell_op.register
@@ -111,11 +112,6 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code
 def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
     # The linear layers before compute in the parameters' type.
     return Text(f"{x[0]} * {x[1]}[:, None, None, :].astype({x[0]}.dtype)")
-
-
-def _window(kernel: int, stride: int, padding: int) -> list[str]:
-    border = [f"padding=(({padding}, {padding}), ({padding}, {padding}))"] if padding else []
-    return [f"({kernel}, {kernel})", f"strides=({stride}, {stride})", *border]
 
 
 @singledispatch

@@ -14,11 +14,11 @@ from cliquegraph.emit.view import (
     Child,
     Dense,
     Drop,
+    Expression,
     Kernel,
     KernelBank,
     Kind,
     Norm,
-    Statement,
     Thing,
 )
 from cliquegraph.ir import ops
@@ -54,13 +54,15 @@ class TorchSpeller(Speller):
         """Spell the type of an input."""
         return _ANNOTATIONS[kind]
 
-    def declaration(self, statement: Statement) -> str:
-        """Give a new variable its type where the value is a call of a module, which has none."""
-        value = statement.value
-        is_module = isinstance(value, CallChild) or (
-            isinstance(value, Apply) and bool(value.members) and not value.banked
-        )
-        return ": Tensor" if statement.declares and is_module else ""
+    def declaration(self, values: Sequence[Expression]) -> str:
+        """Spell the type of what a module's call returns, which has none of its own."""
+        return ": Tensor" if any(map(_calls_module, values)) else ""
+
+
+def _calls_module(value: Expression) -> bool:
+    if isinstance(value, Apply):
+        return bool(value.members) and not value.banked
+    return isinstance(value, CallChild)
 
 
 @singledispatch

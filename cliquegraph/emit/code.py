@@ -1,13 +1,15 @@
 """Source text with brackets that know how to break, and its layout to a line width.
 
 The layout is the one on which the common Python formatters agree: a bracket that does not fit
-goes on one indented line of its own, or else one item a line with a trailing comma.
+goes on one indented line of its own, or else one item a line with a trailing comma. Lists of
+names too long for one line are the exception: they fill lines.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import TypeGuard
 
 WIDTH = 100
 INDENT = "    "
@@ -62,8 +64,23 @@ def layout(code: Code, *, prefix: str = "", suffix: str = "", depth: int = 0) ->
     together = f"{indent}{INDENT}{', '.join(map(str, code.items))}"
     if len(together) <= WIDTH:
         return [first, together, last]
+    if _is_list(code):
+        # The sources of a late layer: names in rows read better than one a line.
+        text = f"{', '.join(map(str, code.items))},"
+        return [first, *_wrap(text, indent + INDENT, WIDTH), last]
+    if len(code.items) == 1 and _is_list(code.items[0]):
+        outer = f"{prefix}{code.head}", f"{code.close}{suffix}"
+        return layout(code.items[0], prefix=outer[0], suffix=outer[1], depth=depth)
     items = [line for item in code.items for line in layout(item, suffix=",", depth=depth + 1)]
     return [first, *items, last]
+
+
+def _is_list(code: Code) -> TypeGuard[Bracket]:
+    return (
+        isinstance(code, Bracket)
+        and code.head == "["
+        and all(isinstance(item, Text) for item in code.items)
+    )
 
 
 def comment(text: str, depth: int = 0) -> list[str]:

@@ -71,7 +71,8 @@ def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
 def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
     """Return what the template of the network's class substitutes."""
     channels, height, width = view.input_shape
-    features = names_of(view.features.returns)
+    read = view.logits.reads
+    features = [name if name in read else "_" for name in view.features.returns]
     return {
         "name": view.class_name,
         "doc": docstring(view.doc, 1),
@@ -83,11 +84,6 @@ def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
         "input": view.input_name,
         "features_returned": speller.returns(len(view.features.returns), always_tuple=True),
         "features_body": speller.body(view.features, 2, always_tuple=True),
-        "features": features,
+        "features": ", ".join(features) + ("," if len(features) == 1 else ""),
         "logits_body": speller.body(view.logits, 2),
     }
-
-
-def names_of(variables: Sequence[str]) -> str:
-    """Return the targets of an unpacking."""
-    return ", ".join(variables) + ("," if len(variables) == 1 else "")

@@ -54,8 +54,8 @@ class Speller(ABC):
     def annotation(self, kind: Kind) -> str:
         """Spell the type of an input."""
 
-    def declaration(self, statement: Statement) -> str:
-        """Spell the type of a new variable where a type checker can't tell it."""
+    def declaration(self, values: Sequence[Expression]) -> str:
+        """Spell the type of a variable to be returned, if its values do not tell a checker."""
         return ""
 
     def expression(self, view: Expression) -> Code:
@@ -90,7 +90,7 @@ class Speller(ABC):
 
     def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
         """Return statements and the return, indented by ``depth`` levels."""
-        lines = [line for statement in body.statements for line in self._lines(statement, depth)]
+        lines = [line for each in body.statements for line in self._lines(each, body, depth)]
         returned = names(body.returns, always_tuple=always_tuple)
         lines += layout(returned, prefix="return ", depth=depth)
         return "\n".join(lines)
@@ -99,10 +99,13 @@ class Speller(ABC):
         """Return the assignments of members, group by group."""
         return "\n".join(line for group in groups for line in self._group(group, depth))
 
-    def _lines(self, statement: Statement, depth: int) -> Iterator[str]:
+    def _lines(self, statement: Statement, body: Body, depth: int) -> Iterator[str]:
         if statement.comment:
             yield from comment(statement.comment, depth)
-        prefix = f"{', '.join(statement.targets)}{self.declaration(statement)} = "
+        returned = statement.declares and set(statement.targets) <= set(body.returns)
+        values = [each.value for each in body.statements if each.targets == statement.targets]
+        declaration = self.declaration(values) if returned else ""
+        prefix = f"{', '.join(statement.targets)}{declaration} = "
         code = self.expression(statement.value)
         yield from layout(code, prefix=prefix if statement.targets else "", depth=depth)
 

@@ -7,6 +7,7 @@ backend spells each of these once, in its framework's words.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -148,6 +149,20 @@ class CallChild:
 Expression = Local | Own | BankSlice | Sources | Apply | CallChild
 
 
+def walk(expression: Expression) -> Iterator[Expression]:
+    """Yield an expression and all its parts."""
+    yield expression
+    match expression:
+        case Sources(items):
+            yield from items
+        case CallChild(_, arguments):
+            for part in arguments:
+                yield from walk(part)
+        case Apply():
+            for part in (*expression.arguments, *expression.members):
+                yield from walk(part)
+
+
 @dataclass(frozen=True)
 class Statement:
     """An assignment. ``declares`` where its single target is a new variable."""
@@ -164,6 +179,16 @@ class Body:
 
     statements: tuple[Statement, ...]
     returns: tuple[str, ...]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The variables that the statements read."""
+        return frozenset(
+            part.name
+            for statement in self.statements
+            for part in walk(statement.value)
+            if isinstance(part, Local)
+        )
 
 
 # ---- definitions -------------------------------------------------------------------------
@@ -227,6 +252,18 @@ class ModelView:
     input_name: str
     features: Body
     logits: Body
+
+    @property
+    def ops(self) -> frozenset[type[Op]]:
+        """Which operations occur, for the same purpose as ``things``."""
+        bodies = [*(each.body for each in self.classes), self.features, self.logits]
+        return frozenset(
+            type(part.op)
+            for body in bodies
+            for statement in body.statements
+            for part in walk(statement.value)
+            if isinstance(part, Apply)
+        )
 
     @property
     def things(self) -> frozenset[type[Thing]]:

@@ -123,6 +123,7 @@ class _Reader:
         self.file = file
         self.lines = _LINE_END.split(text if shown is None else shown)
         self.document = Document(None, {}, {})
+        self.last: Any = None
 
     def place(self, line: int, column: int) -> Location:
         """Return the location of a line and column counted from 0."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.spec.document import Document
 from cliquegraph.spec.schema import MAX_BLOCKS
@@ -44,7 +42,7 @@ def merge_block_defaults(document: Document) -> None:
             continue
         if "kind" not in block or block["kind"] == defaults.get("kind", block["kind"]):
             absent = {key: value for key, value in defaults.items() if key not in block}
-            block.update(copy.deepcopy(absent))
+            block.update(absent)
             for key in absent:
                 document.written["blocks", index, key] = (KEY, key)
         block.setdefault("kind", DEFAULT_KIND)
