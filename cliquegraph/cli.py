@@ -199,27 +199,26 @@ def summary(
     as_json: _Json = False,
     overrides: _Set = [],  # noqa: B006
 ) -> None:
-    """Count parameters, MACs, FLOPs, activations and memory of specs.
+    """Count parameters, MACs, FLOPs, activations and memory of specs; several: a row for each.
 
     cliquegraph summary specs/cliquenet_s3.yaml
 
-    cliquegraph summary specs/*.yaml --json
+    cliquegraph summary specs/*.yaml
     """
     from cliquegraph import report
 
-    results = []
-    console = _console()
-    for path in specs:
-        compilation = _compilation(path, overrides, level)
-        depths = compilation.steps.depths
-        if as_json:
-            results.append(report.summary_json(compilation, depths))
-            continue
-        console.print(report.summary_table(compilation, depths))
-        if steps:
-            console.print(report.steps_cost_table(compilation))
+    compilations = [_compilation(path, overrides, level) for path in specs]
     if as_json:
-        _print_json(results)
+        _print_json([report.summary_json(each) for each in compilations])
+        return
+    console = _console()
+    if len(compilations) > 1 and not steps:
+        console.print(report.figures_table(compilations))
+        return
+    for each in compilations:
+        console.print(report.summary_table(each))
+        if steps:
+            console.print(report.steps_cost_table(each))
 
 
 @app.command()

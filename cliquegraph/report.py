@@ -118,9 +118,10 @@ def expect_table(compilation: Compilation) -> Table:
 # ---- summary -----------------------------------------------------------------------------
 
 
-def summary_json(compilation: Compilation, depths: Sequence[int]) -> Json:
+def summary_json(compilation: Compilation) -> Json:
     """Return a network's figures: in all, for each block with its updates, for each section."""
     cost, stored = compilation.cost, stored_bytes(compilation.graph)
+    depths = compilation.steps.depths
     blocks = []
     for block, depth in zip(compilation.steps.blocks, depths, strict=True):
         section = Section(Part.BLOCK, block.index)
@@ -162,13 +163,14 @@ def _cost_json(cost: Cost) -> Json:
     }
 
 
-def summary_table(compilation: Compilation, depths: Sequence[int]) -> Table:
+def summary_table(compilation: Compilation) -> Table:
     """Return a network's figures, a row for each section."""
     numbers = ("parameters", "MACs", "FLOPs", "activations", "kept for backward", "depth")
     made = table(
         f"{compilation.network.name}, for one image", "section", "output", *numbers, right=numbers
     )
     cost, stored = compilation.cost, stored_bytes(compilation.graph)
+    depths = compilation.steps.depths
     outputs = _outputs(compilation)
     for section, each in cost.sections.items():
         depth = str(depths[section.index - 1]) if section.part is Part.BLOCK else ""
@@ -179,6 +181,23 @@ def summary_table(compilation: Compilation, depths: Sequence[int]) -> Table:
     made.add_row(
         "in all", "", *_cost_row(cost.total, sum(stored.values())), str(sum(depths)), style="bold"
     )
+    return made
+
+
+def figures_table(compilations: Sequence[Compilation]) -> Table:
+    """Return a row for each network: its figures, and those that its spec expects."""
+    numbers = ("parameters", "MACs", "FLOPs", "expected parameters", "expected FLOPs")
+    made = table(None, "network", *numbers, right=numbers)
+    for each in compilations:
+        cost, expected = each.cost.total, each.network.expect.figures()
+        made.add_row(
+            each.network.name,
+            f"{cost.parameters:,}",
+            engineering(cost.macs),
+            engineering(cost.flops),
+            str(expected.get("parameters", "")),
+            str(expected.get("flops", "")),
+        )
     return made
 
 

@@ -25,6 +25,25 @@ MAX_DEPTH = 50
 MAX_VALUES = 10_000
 MAX_DIGITS = 30
 
+LIMIT = "no network needs so much; the limit is {} in cliquegraph/spec/document.py"
+
+TOKENS = {
+    "'<scalar>'": "a value",
+    "'<stream end>'": "the end of the text",
+    "unexpected end of stream": "the end of the text",
+    "'<block mapping start>'": "a key in another column",
+    "'<block sequence start>'": "a '-' in another column",
+    "'-'": "a '-'",
+    "<block end>": "a key or a '-' in the column of those before it",
+    "plain scalar": "text without quotes",
+    "quoted scalar": "text in quotes",
+    "a flow mapping": "a section in braces",
+    "a flow sequence": "a list in brackets",
+    "a block mapping": "a section",
+    "a block collection": "a list",
+}
+"""The parser's words for what it met, and ours."""
+
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END = re.compile("\r\n|\n|\r")
 

@@ -1,0 +1,56 @@
+# Everything a newcomer needs; `make` alone lists it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types generated-check generate bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY)  ## create .venv with everything, at the versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cliquegraph needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "this Python can't create virtual environments; on Debian: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, train digits
+	$(BIN)/cliquegraph compile specs/cliquenet_s3.yaml --backend all
+	$(BIN)/cliquegraph check specs/cliquenet_s3.yaml
+	$(BIN)/cliquegraph steps specs/cliquenet_s3.yaml --block 1
+	$(BIN)/cliquegraph verify specs/quickstart.yaml
+	$(BIN)/python examples/train_digits.py --backend torch
+	$(BIN)/python examples/train_digits.py --backend flax
+
+test: lint types generated-check  ## lint, types, generated files, tests
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check cliquegraph backends tests examples benchmarks
+
+types: $(READY)  ## mypy, strict, on the compiler, the backends and what they generate
+	$(BIN)/mypy
+	$(BIN)/mypy generated/torch generated/flax
+
+generated-check: $(READY)  ## generated/ is what specs/ compile to, whatever the hash seed
+	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check
+	PYTHONHASHSEED=2 $(BIN)/cliquegraph compile --all --check
+
+generate: $(READY)  ## compile every spec for every backend
+	$(BIN)/cliquegraph compile --all
+	$(BIN)/cliquegraph schema -o specs/cliquegraph.schema.json
+
+bench: $(READY)  ## how compile time grows with the number of edges
+	$(BIN)/python benchmarks/compile_time.py
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,6 @@
+"""``python -m cliquegraph``."""
+
+from cliquegraph.cli import main
+
+if __name__ == "__main__":
+    main()
