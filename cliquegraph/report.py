@@ -16,7 +16,7 @@ from cliquegraph.emit.words import shape, stage_numeral
 from cliquegraph.ir.types import MapType, Part, Section
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps, Step
-from cliquegraph.verify import TOLERANCE, TOLERANCE_FLOAT32, Verification
+from cliquegraph.verify import TOLERANCE, Verification
 
 Json = dict[str, Any]
 
@@ -258,6 +258,7 @@ def verification_json(found: Verification) -> Json:
         "backends": list(found.backends),
         "max_error": found.max_error,
         "max_error_float32": found.max_error_float32,
+        "tolerance_float32": found.tolerance_float32,
         "first_difference": found.first_difference,
         "skipped": found.skipped,
     }
@@ -275,7 +276,7 @@ def verification_table(found: Verification) -> Table:
     )
     kinds = (
         (found.max_error, TOLERANCE, ""),
-        (found.max_error_float32, TOLERANCE_FLOAT32, ", float32"),
+        (found.max_error_float32, found.tolerance_float32, ", float32"),
     )
     for errors, tolerance, suffix in kinds:
         for what, error in errors.items():

@@ -1,7 +1,8 @@
 """What the backward pass needs of the forward pass: bytes kept for each image.
 
 Counted for eager autograd at -O0: an op keeps its inputs or its output, and a value that
-several ops keep is counted once. Parameters are not counted.
+several ops keep is counted once. Parameters are not counted, nor is what the logits do not
+depend on: it is freed as soon as it is computed.
 """
 
 from __future__ import annotations
@@ -19,15 +20,25 @@ _INDEX = 8  # bytes of the position that a max pool keeps for each output
 def stored_bytes(graph: Graph, bytes_per_number: int = FLOAT32) -> dict[Section, int]:
     """Return the bytes kept for backward for one image, by the section that keeps them first."""
     kept: set[Value] = set()
-    total: dict[Section, int] = {}
-    for node in graph.nodes:
+    total = dict.fromkeys((node.origin.section for node in graph.nodes), 0)
+    for node in _behind_logits(graph):
         new = [value for value in kept_values(node.op, node) if value not in kept]
         kept.update(new)
         count = sum(value.type.elements for value in new) * bytes_per_number
         count += extra_bytes(node.op, node, bytes_per_number)
-        section = node.origin.section
-        total[section] = total.get(section, 0) + count
+        total[node.origin.section] += count
     return total
+
+
+def _behind_logits(graph: Graph) -> list[Node]:
+    """The nodes that the logits depend on, in the order of execution."""
+    needed = {graph.logits}
+    found = []
+    for node in reversed(graph.nodes):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
+            found.append(node)
+    return found[::-1]
 
 
 @singledispatch

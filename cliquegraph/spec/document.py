@@ -25,24 +25,30 @@ MAX_DEPTH = 50
 MAX_VALUES = 10_000
 MAX_DIGITS = 30
 
-LIMIT = "no network needs so much; the limit is {} in cliquegraph/spec/document.py"
-
-TOKENS = {
-    "'<scalar>'": "a value",
-    "'<stream end>'": "the end of the text",
-    "unexpected end of stream": "the end of the text",
+WORDS = {
+    "<block end>": "the next entry in its column",
     "'<block mapping start>'": "a key in another column",
     "'<block sequence start>'": "a '-' in another column",
-    "'-'": "a '-'",
-    "<block end>": "a key or a '-' in the column of those before it",
-    "plain scalar": "text without quotes",
-    "quoted scalar": "text in quotes",
-    "a flow mapping": "a section in braces",
-    "a flow sequence": "a list in brackets",
+    "'<scalar>'": "a value",
+    "'<tag>'": "a tag",
+    "'<anchor>'": "an anchor",
+    "'<alias>'": "an alias",
+    "'<stream end>'": "the end of the text",
+    "unexpected end of stream": "the end of the text",
+    "the node content": "a value",
     "a block mapping": "a section",
     "a block collection": "a list",
+    "a block node": "a value",
+    "a flow mapping": "a section in braces",
+    "a flow sequence": "a list in brackets",
+    "a flow node": "a value",
+    "a simple key": "a key",
+    "a quoted scalar": "a text in quotes",
+    "mapping values are": "a ':' is",
+    "sequence entries are": "a '-' is",
+    "mapping keys are": "a '?' is",
 }
-"""The parser's words for what it met, and ours."""
+"""The terms of the parser's messages, and plain ones."""
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END = re.compile("\r\n|\n|\r")
@@ -134,6 +140,11 @@ def parse(text: str, file: str, shown: str | None = None) -> Document:
     return reader.read()
 
 
+def limit(constant: str) -> str:
+    """Say where a limit is set, for the network that does need more."""
+    return f"far above what any network needs; {constant} in {__name__} sets it"
+
+
 class _Reader:
     """One pass over the events of a document."""
 
@@ -156,8 +167,8 @@ class _Reader:
     def refuse_what_is_no_text(self) -> None:
         """Refuse a text too long to be a spec, or with characters that YAML does not allow."""
         if len(self.text) > MAX_CHARACTERS:
-            message = f"{self.file}: a spec has at most {MAX_CHARACTERS} characters"
-            raise SpecError(Diagnostic(message))
+            message = f"{self.file}: a spec has at most {MAX_CHARACTERS:,} characters"
+            raise SpecError(Diagnostic(message, hint=limit("MAX_CHARACTERS")))
         if bad := _UNPRINTABLE.search(self.text):
             before = _LINE_END.split(self.text[: bad.start()])
             where = self.place(len(before) - 1, len(before[-1]))
@@ -204,11 +215,18 @@ class _Reader:
             problem = "the document has ended before this"
         within = ""
         if error.context and error.context_mark:
-            start = self.place(error.context_mark.line, error.context_mark.column)
-            within = f" {error.context} from line {start.line}, column {start.column}"
+            start = error.context_mark
+            within = f" {error.context}"
+            if mark.index >= len(self.text.rstrip()):
+                mark = start  # nothing is left to show: what was never closed is the place
+            else:
+                within += f" from line {start.line + 1}, column {start.column + 1}"
         tab = self.place(mark.line, mark.column).text[mark.column :].startswith("\t")
         hint = "indent with spaces: YAML does not allow tabs there" if tab else None
-        self.fail(mark, f"syntax error{within}: {problem}", hint)
+        message = f"syntax error{within}: {problem}"
+        for term, word in WORDS.items():
+            message = message.replace(term, word)
+        self.fail(mark, message, hint)
 
     def refuse(self, event: Any) -> None:
         """Refuse what YAML has and specs do not."""
@@ -226,11 +244,11 @@ class _Reader:
         mark = event.start_mark
         self.document.positions[path] = self.place(mark.line, mark.column)
         if len(self.document.positions) > MAX_VALUES:
-            self.fail(mark, f"more than {MAX_VALUES} values")
+            self.fail(mark, f"more than {MAX_VALUES:,} values", limit("MAX_VALUES"))
         if isinstance(event, self.yaml.ScalarEvent):
             return self.scalar(event)
         if len(path) >= MAX_DEPTH:
-            self.fail(mark, f"nested deeper than {MAX_DEPTH} levels")
+            self.fail(mark, f"nested deeper than {MAX_DEPTH} levels", limit("MAX_DEPTH"))
         if isinstance(event, self.yaml.SequenceStartEvent):
             return self.sequence(path)
         return self.mapping(path)

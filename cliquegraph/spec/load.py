@@ -15,7 +15,8 @@ from pathlib import Path as FilePath
 from pydantic import ValidationError
 
 from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.spec.document import MAX_CHARACTERS, Document, parse
+from cliquegraph.location import Location
+from cliquegraph.spec.document import MAX_CHARACTERS, Document, limit, parse
 from cliquegraph.spec.messages import diagnose
 from cliquegraph.spec.overrides import apply
 from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec
@@ -54,7 +55,7 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] = ()) -> N
     document = parse(text.removeprefix("\ufeff"), name)
     if document.data is None:
         hint = f"a spec begins with the line 'cliquegraph: {LANGUAGE_VERSION}'"
-        raise SpecError(Diagnostic(f"{name}: nothing is written here", hint=hint))
+        raise SpecError(Diagnostic("nothing is written here", Location(name, 1, 1), hint))
     if not isinstance(document.data, dict):
         message = f"expected a spec, keys with their values, found {found(document.data)}"
         raise SpecError(Diagnostic(message, document.locate(())))
@@ -86,12 +87,23 @@ def _read(path: FilePath, name: str) -> str:
     except ValueError:
         raise SpecError(Diagnostic(f"{name!a}: no name of a file")) from None
     if len(content) > MAX_BYTES:
-        raise SpecError(Diagnostic(f"{name}: larger than the {MAX_BYTES} bytes a spec may have"))
+        message = f"{name}: larger than the {MAX_BYTES:,} bytes a spec may have"
+        raise SpecError(Diagnostic(message, hint=limit("MAX_CHARACTERS")))
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        message = f"{name}: not UTF-8 text: byte 0x{content[error.start]:02x}"
-        raise SpecError(Diagnostic(f"{message} at offset {error.start}")) from None
+        message = f"not UTF-8 text: byte 0x{content[error.start]:02x} at offset {error.start}"
+        raise SpecError(Diagnostic(message, _place_of(name, content, error.start))) from None
+
+
+def _place_of(name: str, content: bytes, offset: int) -> Location:
+    """The place of a byte that is no text, within a line shown as far as it is."""
+    start = content.rfind(b"\n", 0, offset) + 1
+    end = content.find(b"\n", offset)
+    line = content[start : end if end >= 0 else None]
+    column = len(content[start:offset].decode("utf-8", "replace")) + 1
+    number = content.count(b"\n", 0, offset) + 1
+    return Location(name, number, column, line.decode("utf-8", "replace"))
 
 
 def _check_version(document: Document) -> None:

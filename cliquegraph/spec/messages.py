@@ -35,8 +35,9 @@ PATTERNS = {
     FIGURE_PATTERN: "a figure such as 14.38M",
 }
 
-YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+SECTION = "a section, keys with their values"
 
+YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 MOST = 50
 """Faults that are reported; a file with more of them is no spec."""
@@ -199,7 +200,7 @@ def _expected(node: Node) -> str:
             return f"a list of {items}" + _limit(node, "Items")
         case "string":
             return "a text"
-    return "a section, keys with their values"
+    return SECTION
 
 
 def _bounds(node: Node) -> str:
@@ -217,6 +218,8 @@ def _limit(node: Node, size: str) -> str:
 
 def _way_out(node: Node, value: object) -> str | None:
     """Return a hint for a value that is nearly right."""
+    if value is None and _expected(node) == SECTION:
+        return "give its keys, or remove the line"
     if not isinstance(value, str):
         return None
     choices = [str(choice) for branch in _branches(node) for choice in branch.get("enum", ())]

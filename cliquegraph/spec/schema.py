@@ -38,6 +38,7 @@ MAX_BLOCKS = 64
 MAX_PIXELS = 16_384
 MAX_CLASSES = 10_000_000
 MAX_KERNEL = 63
+MAX_READS = 1_000_000
 
 
 def fault(message: str, *path: str | int) -> PydanticCustomError:
@@ -183,6 +184,11 @@ class CliqueBlock(SpecModel):
         return self
 
     @property
+    def reads(self) -> int:
+        """layers × layers × stages: an upper bound on the features that the updates read."""
+        return self.stages * self.layers**2
+
+    @property
     def visiting_order(self) -> tuple[int, ...]:
         """The layers in the order of their visits, whatever way the spec spells it."""
         if isinstance(self.order, tuple):
@@ -235,6 +241,11 @@ class DenseBlock(SpecModel):
     """false, or f for a 1×1 convolution to f·k channels first (DenseNet-B: 4)"""
     dropout: Rate = 0.0
     """rate, after every convolution of a layer"""
+
+    @property
+    def reads(self) -> int:
+        """layers × layers: an upper bound on the features that the layers read."""
+        return self.layers**2
 
 
 Block = Annotated[CliqueBlock | DenseBlock, Field(discriminator="kind")]
@@ -400,6 +411,14 @@ class NetworkSpec(SpecModel):
         if name is not None and keyword.iskeyword(name):
             raise fault(f"{name!r} is a Python keyword, so no class can have it")
         return name
+
+    @model_validator(mode="after")
+    def _updates_can_be_unrolled(self) -> Self:
+        reads = sum(block.reads for block in self.blocks)
+        if reads > MAX_READS:
+            count = "layers × layers × stages, summed over the blocks"
+            raise fault(f"{count}, must be at most {MAX_READS:,}; it is {reads:,}", "blocks")
+        return self
 
     @model_validator(mode="after")
     def _default_class_can_be_named(self) -> Self:

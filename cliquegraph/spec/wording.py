@@ -32,6 +32,8 @@ def found(value: object) -> str:
     if isinstance(value, dict):
         return "a section"
     if isinstance(value, list | tuple):
+        if any(isinstance(item, dict | list) for item in value):
+            return f"a list of {len(value)}"
         shown = f"[{', '.join(found(item) for item in value)}]"
         return shown if len(shown) <= LONGEST else f"a list of {len(value)}"
     shown = ascii(value)

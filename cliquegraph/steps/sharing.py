@@ -157,6 +157,8 @@ def _no_kernel_unused(steps: StepGraph, block: BlockSteps) -> str:
     loop = steps.loop_graph(block.index)
     used = Counter(edge for step in block.steps for edge in step.weights)
     for source, target, data in loop.edges(data=True):
+        if not {source, target} <= block.visit.keys():
+            raise BrokenRule(f"W{source}_{target} is between layers that the block does not have")
         if not used[data["edge"]] or not data["stages"]:
             raise BrokenRule(f"W{source}_{target} is never used")
     if len(used) != loop.number_of_edges():
@@ -176,18 +178,18 @@ def _versions(steps: StepGraph, block: BlockSteps) -> str:
         raise BrokenRule(f"the updates are {found}, the schedule says {visits}")
     written = {Feature(block.index, 0, 0)}
     for step in block.steps:
+        unwritten = [feature for feature in step.reads if feature not in written]
+        if unwritten:
+            raise BrokenRule(f"{_name(step)} reads {_names(unwritten)} before it is written")
         expected = _expected_reads(block, step.stage, step.layer)
         if list(step.reads) != expected:
             raise BrokenRule(
                 f"{_name(step)} reads {_names(step.reads)}, the schedule gives {_names(expected)}"
             )
-        unwritten = [feature for feature in step.reads if feature not in written]
-        if unwritten:
-            raise BrokenRule(f"{_name(step)} reads {_names(unwritten)} before it is written")
+        if step.writes in written:
+            raise BrokenRule(f"{_name(step)} writes {step.writes} a second time")
         if step.writes != Feature(block.index, step.layer, step.stage):
             raise BrokenRule(f"{_name(step)} writes {step.writes}")
-        if step.writes in written:
-            raise BrokenRule(f"{step.writes} is written twice")
         written.add(step.writes)
     return f"{len(block.steps)} updates, {len(written) - 1} versions"
 
@@ -215,7 +217,9 @@ def _feature_and_transit(steps: StepGraph, block: BlockSteps) -> str:
 def _acyclic(steps: StepGraph, block: BlockSteps) -> str:
     import networkx as nx
 
-    unrolled = StepGraph(steps.network, (block,)).to_networkx()
+    unrolled: nx.DiGraph[Feature] = nx.DiGraph(
+        (feature, step.writes) for step in block.steps for feature in step.reads
+    )
     if not nx.is_directed_acyclic_graph(unrolled):
         cycle = " → ".join(str(source) for source, _ in nx.find_cycle(unrolled))
         raise BrokenRule(f"a cycle: {cycle}")

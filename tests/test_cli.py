@@ -1,0 +1,345 @@
+"""The command line: exit codes, JSON, files, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cliquegraph import cli
+from cliquegraph.errors import UsageError
+from cliquegraph.passes.pipeline import LEVELS
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = ROOT / "specs"
+QUICKSTART = "specs/quickstart.yaml"
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(ROOT)
+
+    def call(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["cliquegraph", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            sys.exit(0)
+        captured = capsys.readouterr()
+        return Ran(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+def test_compile_writes_each_backend_and_is_idempotent(run: Run, tmp_path: Path) -> None:
+    first = run("compile", QUICKSTART, "--out", str(tmp_path))
+    assert first.code == 0
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py"))
+    assert files == ["flax/quickstart.py", "torch/quickstart.py"]
+    # Compiling is a function of the spec alone: what is committed comes out again.
+    for name in files:
+        assert (tmp_path / name).read_bytes() == (ROOT / "generated" / name).read_bytes()
+    stamps = [path.stat().st_mtime_ns for path in tmp_path.rglob("*.py")]
+    again = run("compile", QUICKSTART, "--out", str(tmp_path))
+    assert again.out.count("unchanged") == 2
+    assert stamps == [path.stat().st_mtime_ns for path in tmp_path.rglob("*.py")]
+
+
+def test_check_prints_a_diff_exits_1_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    options = ("--backend", "torch", "--out", str(tmp_path))
+    missing = run("compile", QUICKSTART, *options, "--check")
+    assert missing.code == 1
+    assert "+class Quickstart(nn.Module):" in missing.out
+    assert not list(tmp_path.rglob("*"))
+
+    run("compile", QUICKSTART, *options)
+    path = tmp_path / "torch" / "quickstart.py"
+    edited = path.read_text().replace("self.w1[:, :16]", "self.w1[:, :15]")
+    path.write_text(edited)
+    changed = run("compile", QUICKSTART, *options, "--check")
+    assert changed.code == 1
+    assert "-        x1_1 = self.update1_1([x0], self.w1[:, :15])" in changed.out
+    assert path.read_text() == edited
+
+    run("compile", QUICKSTART, *options)
+    assert run("compile", QUICKSTART, *options, "--check").code == 0
+
+
+def test_no_file_is_written_where_one_spec_of_several_is_bad(run: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text((SPECS / "quickstart.yaml").read_text().replace("layers: 4", "layers: four"))
+    out = tmp_path / "out"
+    ran = run("compile", QUICKSTART, str(bad), "--out", str(out))
+    assert ran.code == 2
+    assert "bad.yaml:10:14: error: blocks.0.layers" in ran.err
+    assert not out.exists()
+
+
+def test_an_expectation_that_fails_stops_the_compiler(run: Run, tmp_path: Path) -> None:
+    ran = run("compile", QUICKSTART, "--out", str(tmp_path), "--set", "expect.flops=6.02M")
+    assert ran.code == 1
+    assert "expected flops 6.02M, but the network has 6,009,920 (6.01M)" in ran.err
+    assert "     |              ^" in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_specs_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
+    ran = run("compile", QUICKSTART, QUICKSTART, "--out", str(tmp_path))
+    assert ran.code == 2
+    assert "both called quickstart" in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_keeps_the_old_file(run: Run, tmp_path: Path, monkeypatch) -> None:
+    options = ("--backend", "torch", "--out", str(tmp_path))
+    run("compile", QUICKSTART, *options)
+    path = tmp_path / "torch" / "quickstart.py"
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    ran = run("compile", QUICKSTART, *options, "--set", "blocks.*.filters=8", "--set", "expect={}")
+    assert ran.code == 2
+    assert "No space left on device" in ran.err
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["quickstart.py"]
+
+
+def test_the_header_has_the_relative_path_and_the_overrides(run: Run, tmp_path: Path) -> None:
+    hostile = 'expect={} # """ \\'
+    options = ("--backend", "torch", "--out", str(tmp_path), "--set", hostile)
+    assert run("compile", str(SPECS / "quickstart.yaml"), *options).code == 0
+    source = (tmp_path / "torch" / "quickstart.py").read_text()
+    assert "spec:       specs/quickstart.yaml" in source
+    assert str(ROOT) not in source
+    docstring = compile(source, "quickstart", "exec").co_consts[0]
+    assert f"--set '{hostile}'" in docstring
+
+
+def test_all_needs_no_names_and_names_exclude_all(run: Run) -> None:
+    assert run("compile").code == 2
+    assert run("compile", QUICKSTART, "--all").code == 2
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cliquenet_s3"])
+def test_summary_json_of_one_spec_is_an_object(run: Run, name: str) -> None:
+    found = json.loads(run("summary", f"specs/{name}.yaml", "--json").out)
+    assert found["name"] == name
+    assert found["flops"] == 2 * found["macs"]
+    assert [block["block"] for block in found["blocks"]] == [
+        index + 1 for index in range(len(found["blocks"]))
+    ]
+    assert sum(part["parameters"] for part in found["sections"]) == found["parameters"]
+    assert sum(part["macs"] for part in found["sections"]) == found["macs"]
+    for block in found["blocks"]:
+        assert sum(step["macs"] for step in block["steps"]) == block["macs"]
+
+
+def test_summary_json_of_several_specs_is_a_list(run: Run) -> None:
+    ran = run("summary", QUICKSTART, "specs/cliquenet_s3.yaml", "--json")
+    assert [(each["name"], each["parameters"]) for each in json.loads(ran.out)] == [
+        ("quickstart", 72_994),
+        ("cliquenet_s3", 14_383_024),
+    ]
+
+
+def test_summary_tables_name_every_section_and_update(run: Run) -> None:
+    ran = run("summary", QUICKSTART, "--steps")
+    for text in ("stem", "transition1", "readout2", "classifier", "72,994", "block2 X4@2"):
+        assert text in ran.out
+
+
+def test_overrides_reach_every_command(run: Run) -> None:
+    change = ("--set", "blocks.*.layers=5", "--set", "expect={}")
+    assert "X5@2" in run("steps", QUICKSTART, *change).out
+    assert "x5_2" in run("ir", QUICKSTART, *change).out
+    assert json.loads(run("summary", QUICKSTART, "--json", *change).out)["blocks"][0]["layers"] == 5
+    assert run("check", QUICKSTART, *change).code == 0
+
+
+TABLE_1 = """\
+ X0                             W0_1                             X1@1        Stage-I
+ {X0, X1@1}                     {W0_2, W1_2}                     X2@1
+ {X0, X1@1, X2@1}               {W0_3, W1_3, W2_3}               X3@1
+ {X0, X1@1, X2@1, X3@1}         {W0_4, W1_4, W2_4, W3_4}         X4@1
+ {X0, X1@1, X2@1, X3@1, X4@1}   {W0_5, W1_5, W2_5, W3_5, W4_5}   X5@1
+
+ {X2@1, X3@1, X4@1, X5@1}       {W2_1, W3_1, W4_1, W5_1}         X1@2        Stage-II
+ {X3@1, X4@1, X5@1, X1@2}       {W3_2, W4_2, W5_2, W1_2}         X2@2
+ {X4@1, X5@1, X1@2, X2@2}       {W4_3, W5_3, W1_3, W2_3}         X3@2
+ {X5@1, X1@2, X2@2, X3@2}       {W5_4, W1_4, W2_4, W3_4}         X4@2
+ {X1@2, X2@2, X3@2, X4@2}       {W1_5, W2_5, W3_5, W4_5}         X5@2
+"""
+
+
+def test_steps_prints_table_1_and_the_readme_shows_it(run: Run) -> None:
+    printed = run("steps", "specs/cliquenet_k64_t15.yaml", "--block", "1").out
+    lines = "\n".join(line.rstrip() for line in printed.splitlines())
+    assert TABLE_1 in lines
+    assert TABLE_1 in (ROOT / "README.md").read_text()
+
+
+def test_steps_json_lists_reads_in_the_order_of_concatenation(run: Run) -> None:
+    rows = json.loads(run("steps", QUICKSTART, "--block", "1", "--json").out)
+    assert rows[1] == {
+        "block": 1,
+        "stage": 1,
+        "layer": 2,
+        "reads": ["X0", "X1@1"],
+        "weights": ["W0_2", "W1_2"],
+        "writes": "X2@1",
+    }
+    assert rows[5]["reads"] == ["X1@2", "X3@1", "X4@1"]
+    assert rows[5]["weights"] == ["W1_2", "W3_2", "W4_2"]
+
+
+def test_ir_json_is_node_link_data_that_loads_back_equal(run: Run) -> None:
+    import cliquegraph
+    from cliquegraph.compiler import Compilation
+    from cliquegraph.ir.serialize import from_json
+
+    data = json.loads(run("ir", QUICKSTART, "--format", "json").out)
+    assert from_json(data) == Compilation(cliquegraph.load(ROOT / QUICKSTART)).graph
+    assert run("ir", QUICKSTART, "--format", "xml").code == 2
+
+
+def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
+    ran = run("check", QUICKSTART, "--json")
+    data = json.loads(ran.out)
+    assert ran.code == 0
+    assert data["ok"]
+    assert {claim["rule"] for claim in data["sharing"]} >= {"versions read", "a clique"}
+    failed = run("check", QUICKSTART, "--json", "--set", "expect.parameters=1")
+    assert failed.code == 1
+    assert not json.loads(failed.out)["ok"]
+
+
+def test_diff_tells_equal_from_different(run: Run) -> None:
+    same = run("diff", QUICKSTART, QUICKSTART)
+    assert same.code == 0
+    assert "the steps are the same" in same.out
+    ran = run("diff", "specs/cliquenet_k36_t15_i_ii.yaml", "specs/cliquenet_k36_t15_ii_ii.yaml")
+    assert ran.code == 1
+    assert "block 1, feature" in ran.out
+    assert "X0 X1@1 X2@1 X3@1 X4@1 X5@1" in ran.out
+
+
+def test_diff_sees_what_steps_do_not_show(run: Run) -> None:
+    ran = run("diff", "specs/cliquenet_s3.yaml", "specs/cliquenet_s3_star.yaml", "--json")
+    data = json.loads(ran.out)
+    assert ran.code == 1
+    assert data["steps"] == []
+    assert (
+        data["figures"]["left"]["parameters"] - data["figures"]["right"]["parameters"] == 1_212_120
+    )
+
+
+def test_schema_is_the_file_that_specs_name(run: Run, tmp_path: Path) -> None:
+    assert run("schema").out == (SPECS / "cliquegraph.schema.json").read_text()
+    run("schema", "-o", str(tmp_path / "s.json"))
+    assert (tmp_path / "s.json").read_text() == (SPECS / "cliquegraph.schema.json").read_text()
+
+
+def test_backends_lists_both(run: Run) -> None:
+    names = [row["name"] for row in json.loads(run("backends", "--json").out)]
+    assert names == ["flax", "torch"]
+
+
+def test_verify_json(run: Run) -> None:
+    ran = run("verify", QUICKSTART, "--backends", "torch", "--json")
+    data = json.loads(ran.out)
+    assert ran.code == 0
+    assert data["ok"]
+    assert data["backends"] == ["torch"]
+    assert all(error <= 1e-10 for error in data["max_error"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compile", "specs/none.yaml"), "specs/none.yaml: no such file"),
+        (
+            ("compile", QUICKSTART, "--backend", "caffe"),
+            "no backend 'caffe'; installed: flax, torch",
+        ),
+        (("compile", QUICKSTART, "-O", "7"), "no level -O7"),
+        (("steps", QUICKSTART, "--block", "3"), "blocks 1 to 2, not 3"),
+        (
+            ("compile", QUICKSTART, "--set", "class_name=Tensor"),
+            "--set:1:12: error: the class Tensor",
+        ),
+        (("verify", QUICKSTART, "--backends", "torch,caffe"), "no backend 'caffe'"),
+    ],
+)
+def test_bad_usage_is_a_message_and_exit_2(run: Run, words: tuple[str, ...], message: str) -> None:
+    ran = run(*words)
+    assert ran.code == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_every_command_has_help_with_an_example(run: Run) -> None:
+    for command in cli.app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        ran = run(name, "--help")
+        assert ran.code == 0
+        assert f"cliquegraph {name}" in ran.out
+
+
+def test_completion_offers_backends() -> None:
+    assert cli._complete_backend("t") == ["torch"]
+    assert cli._complete_backend("") == ["flax", "torch", "all"]
+
+
+def cliquegraph(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "cliquegraph", *words],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_pipe_gets_no_colour_and_whole_cells() -> None:
+    ran = cliquegraph("check", "specs/cliquenet_s3.yaml", FORCE_COLOR="", TERM="xterm-256color")
+    assert b"\x1b[" not in ran.stdout
+    assert "14,383,024" in ran.stdout.decode()
+
+
+def test_a_terminal_that_is_ascii_only_gets_no_traceback() -> None:
+    ran = cliquegraph("check", QUICKSTART, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_bytes_do_not_depend_on_the_hash_seed(seed: str, tmp_path: Path) -> None:
+    options = ("--backend", "torch", "--out", str(tmp_path))
+    assert cliquegraph("compile", QUICKSTART, *options, PYTHONHASHSEED=seed).returncode == 0
+    written = (tmp_path / "torch" / "quickstart.py").read_bytes()
+    assert written == (ROOT / "generated" / "torch" / "quickstart.py").read_bytes()
+
+
+def test_levels_start_at_0_and_unknown_ones_are_named() -> None:
+    from cliquegraph.passes.pipeline import passes_of
+
+    assert 0 in LEVELS
+    with pytest.raises(UsageError, match="-O0"):
+        passes_of(max(LEVELS) + 1)
