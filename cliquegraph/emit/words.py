@@ -148,7 +148,7 @@ def _(spec: DenseBlock, block: BlockSteps) -> str:
 
 
 _MEMBERS = {
-    EDGE_KERNEL: "wj: the kernels W(i→j) of layer j, side by side along their input channels",
+    EDGE_KERNEL: "wj: the kernels W(i→j) of layer j side by side along input channels, X0 first",
     SPATIAL_KERNEL: "vj: the spatial kernel of layer j",
 }
 

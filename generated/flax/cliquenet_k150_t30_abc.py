@@ -169,7 +169,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 150, [64, 150, 150, 150], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 150, [64, 150, 150, 150], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 150, [64, 150, 150, 150], 1)
@@ -217,7 +217,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 150, [600, 150, 150, 150, 150], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 150, [600, 150, 150, 150, 150], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 150, [600, 150, 150, 150, 150], 1)
@@ -273,7 +273,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 150, [750, 150, 150, 150, 150, 150], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 150, [750, 150, 150, 150, 150, 150], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 150, [750, 150, 150, 150, 150, 150], 1)

@@ -148,7 +148,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36], 3)
@@ -191,7 +191,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 36, [144, 36, 36, 36], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 36, [144, 36, 36, 36], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 36, [144, 36, 36, 36], 3)
@@ -234,7 +234,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 36, [144, 36, 36, 36], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 36, [144, 36, 36, 36], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 36, [144, 36, 36, 36], 3)

@@ -164,7 +164,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [64, 80, 80, 80, 80], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [64, 80, 80, 80, 80], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [64, 80, 80, 80, 80], 3)
@@ -214,7 +214,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [400, 80, 80, 80, 80], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [400, 80, 80, 80, 80], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [400, 80, 80, 80, 80], 3)
@@ -264,7 +264,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [400, 80, 80, 80, 80], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [400, 80, 80, 80, 80], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [400, 80, 80, 80, 80], 3)

@@ -177,7 +177,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
@@ -233,7 +233,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 64, [180, 64, 64, 64, 64, 64], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 64, [180, 64, 64, 64, 64, 64], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 64, [180, 64, 64, 64, 64, 64], 1)
@@ -297,7 +297,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 100, [384, 100, 100, 100, 100, 100], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 100, [384, 100, 100, 100, 100, 100], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 100, [384, 100, 100, 100, 100, 100], 1)
@@ -361,7 +361,7 @@ class Block4(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [600, 80, 80, 80, 80, 80], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [600, 80, 80, 80, 80, 80], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [600, 80, 80, 80, 80, 80], 1)

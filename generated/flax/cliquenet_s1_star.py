@@ -168,7 +168,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
@@ -224,7 +224,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [180, 80, 80, 80, 80, 80], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [180, 80, 80, 80, 80, 80], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [180, 80, 80, 80, 80, 80], 1)
@@ -288,7 +288,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 120, [480, 120, 120, 120, 120, 120], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 120, [480, 120, 120, 120, 120, 120], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 120, [480, 120, 120, 120, 120, 120], 1)
@@ -352,7 +352,7 @@ class Block4(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 100, [720, 100, 100, 100, 100, 100], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 100, [720, 100, 100, 100, 100, 100], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 100, [720, 100, 100, 100, 100, 100], 1)

@@ -168,7 +168,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 36, [64, 36, 36, 36, 36], 1)
@@ -224,7 +224,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [180, 80, 80, 80, 80], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [180, 80, 80, 80, 80], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [180, 80, 80, 80, 80], 1)
@@ -280,7 +280,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 150, [400, 150, 150, 150, 150, 150], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 150, [400, 150, 150, 150, 150, 150], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 150, [400, 150, 150, 150, 150, 150], 1)
@@ -344,7 +344,7 @@ class Block4(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 120, [900, 120, 120, 120, 120, 120], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 120, [900, 120, 120, 120, 120, 120], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 120, [900, 120, 120, 120, 120, 120], 1)

@@ -168,7 +168,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 40, [64, 40, 40, 40, 40, 40], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 40, [64, 40, 40, 40, 40, 40], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 40, [64, 40, 40, 40, 40, 40], 1)
@@ -232,7 +232,7 @@ class Block2(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 80, [240, 80, 80, 80, 80, 80], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 80, [240, 80, 80, 80, 80, 80], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 80, [240, 80, 80, 80, 80, 80], 1)
@@ -296,7 +296,7 @@ class Block3(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 160, [480, 160, 160, 160, 160, 160], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 160, [480, 160, 160, 160, 160, 160], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 160, [480, 160, 160, 160, 160, 160], 1)
@@ -360,7 +360,7 @@ class Block4(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 160, [960, 160, 160, 160, 160, 160], 1)
         self.w2 = kernel_bank(rngs, param_dtype, 160, [960, 160, 160, 160, 160, 160], 1)
         self.w3 = kernel_bank(rngs, param_dtype, 160, [960, 160, 160, 160, 160, 160], 1)

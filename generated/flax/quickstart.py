@@ -161,7 +161,7 @@ class Block1(nnx.Module):
     """
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 12, [16, 12, 12, 12], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 12, [16, 12, 12, 12], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 12, [16, 12, 12, 12], 3)
@@ -202,7 +202,7 @@ class Block2(nnx.Module):
     """Clique, 4 layers × 12 filters, 2 stages of alternate updates: X0 48×4×4 -> feature 96×4×4."""
 
     def __init__(self, rngs: nnx.Rngs, param_dtype: DTypeLike) -> None:
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(rngs, param_dtype, 12, [48, 12, 12, 12], 3)
         self.w2 = kernel_bank(rngs, param_dtype, 12, [48, 12, 12, 12], 3)
         self.w3 = kernel_bank(rngs, param_dtype, 12, [48, 12, 12, 12], 3)

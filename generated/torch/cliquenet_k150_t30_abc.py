@@ -122,7 +122,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(150, [64, 150, 150, 150], 1)
         self.w2 = kernel_bank(150, [64, 150, 150, 150], 1)
         self.w3 = kernel_bank(150, [64, 150, 150, 150], 1)
@@ -171,7 +171,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(150, [600, 150, 150, 150, 150], 1)
         self.w2 = kernel_bank(150, [600, 150, 150, 150, 150], 1)
         self.w3 = kernel_bank(150, [600, 150, 150, 150, 150], 1)
@@ -228,7 +228,7 @@ class Block3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(150, [750, 150, 150, 150, 150, 150], 1)
         self.w2 = kernel_bank(150, [750, 150, 150, 150, 150, 150], 1)
         self.w3 = kernel_bank(150, [750, 150, 150, 150, 150, 150], 1)

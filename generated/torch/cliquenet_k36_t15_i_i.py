@@ -101,7 +101,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [64], 3)
         self.w2 = kernel_bank(36, [64, 36], 3)
         self.w3 = kernel_bank(36, [64, 36, 36], 3)
@@ -137,7 +137,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [180], 3)
         self.w2 = kernel_bank(36, [180, 36], 3)
         self.w3 = kernel_bank(36, [180, 36, 36], 3)
@@ -171,7 +171,7 @@ class Block3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [180], 3)
         self.w2 = kernel_bank(36, [180, 36], 3)
         self.w3 = kernel_bank(36, [180, 36, 36], 3)

@@ -101,7 +101,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [64, 36, 36, 36, 36], 3)
         self.w2 = kernel_bank(36, [64, 36, 36, 36, 36], 3)
         self.w3 = kernel_bank(36, [64, 36, 36, 36, 36], 3)
@@ -152,7 +152,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [180, 36, 36, 36, 36], 3)
         self.w2 = kernel_bank(36, [180, 36, 36, 36, 36], 3)
         self.w3 = kernel_bank(36, [180, 36, 36, 36, 36], 3)
@@ -203,7 +203,7 @@ class Block3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [180, 36, 36, 36, 36], 3)
         self.w2 = kernel_bank(36, [180, 36, 36, 36, 36], 3)
         self.w3 = kernel_bank(36, [180, 36, 36, 36, 36], 3)

@@ -117,7 +117,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(80, [64, 80, 80, 80, 80], 3)
         self.w2 = kernel_bank(80, [64, 80, 80, 80, 80], 3)
         self.w3 = kernel_bank(80, [64, 80, 80, 80, 80], 3)
@@ -168,7 +168,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(80, [400, 80, 80, 80, 80], 3)
         self.w2 = kernel_bank(80, [400, 80, 80, 80, 80], 3)
         self.w3 = kernel_bank(80, [400, 80, 80, 80, 80], 3)
@@ -219,7 +219,7 @@ class Block3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(80, [400, 80, 80, 80, 80], 3)
         self.w2 = kernel_bank(80, [400, 80, 80, 80, 80], 3)
         self.w3 = kernel_bank(80, [400, 80, 80, 80, 80], 3)

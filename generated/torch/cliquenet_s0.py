@@ -122,7 +122,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(36, [64, 36, 36, 36, 36], 1)
         self.w2 = kernel_bank(36, [64, 36, 36, 36, 36], 1)
         self.w3 = kernel_bank(36, [64, 36, 36, 36, 36], 1)
@@ -179,7 +179,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(64, [180, 64, 64, 64, 64, 64], 1)
         self.w2 = kernel_bank(64, [180, 64, 64, 64, 64, 64], 1)
         self.w3 = kernel_bank(64, [180, 64, 64, 64, 64, 64], 1)
@@ -244,7 +244,7 @@ class Block3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(100, [384, 100, 100, 100, 100, 100], 1)
         self.w2 = kernel_bank(100, [384, 100, 100, 100, 100, 100], 1)
         self.w3 = kernel_bank(100, [384, 100, 100, 100, 100, 100], 1)
@@ -309,7 +309,7 @@ class Block4(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(80, [600, 80, 80, 80, 80, 80], 1)
         self.w2 = kernel_bank(80, [600, 80, 80, 80, 80, 80], 1)
         self.w3 = kernel_bank(80, [600, 80, 80, 80, 80, 80], 1)

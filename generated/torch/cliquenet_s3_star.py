@@ -113,7 +113,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(40, [64, 40, 40, 40, 40, 40], 1)
         self.w2 = kernel_bank(40, [64, 40, 40, 40, 40, 40], 1)
         self.w3 = kernel_bank(40, [64, 40, 40, 40, 40, 40], 1)
@@ -178,7 +178,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(80, [240, 80, 80, 80, 80, 80], 1)
         self.w2 = kernel_bank(80, [240, 80, 80, 80, 80, 80], 1)
         self.w3 = kernel_bank(80, [240, 80, 80, 80, 80, 80], 1)
@@ -243,7 +243,7 @@ class Block3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(160, [480, 160, 160, 160, 160, 160], 1)
         self.w2 = kernel_bank(160, [480, 160, 160, 160, 160, 160], 1)
         self.w3 = kernel_bank(160, [480, 160, 160, 160, 160, 160], 1)
@@ -308,7 +308,7 @@ class Block4(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(160, [960, 160, 160, 160, 160, 160], 1)
         self.w2 = kernel_bank(160, [960, 160, 160, 160, 160, 160], 1)
         self.w3 = kernel_bank(160, [960, 160, 160, 160, 160, 160], 1)

@@ -114,7 +114,7 @@ class Block1(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(12, [16, 12, 12, 12], 3)
         self.w2 = kernel_bank(12, [16, 12, 12, 12], 3)
         self.w3 = kernel_bank(12, [16, 12, 12, 12], 3)
@@ -156,7 +156,7 @@ class Block2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j, side by side along their input channels
+        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
         self.w1 = kernel_bank(12, [48, 12, 12, 12], 3)
         self.w2 = kernel_bank(12, [48, 12, 12, 12], 3)
         self.w3 = kernel_bank(12, [48, 12, 12, 12], 3)
