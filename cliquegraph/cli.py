@@ -7,7 +7,6 @@ makes of it. Errors of the user's are printed here and nowhere else.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -129,6 +128,7 @@ def compile_command(
 
     cliquegraph compile --all --check
     """
+    from cliquegraph.emit.header import origin_lines
     from cliquegraph.emit.write import difference, write_if_changed
 
     if everything == bool(specs):
@@ -145,7 +145,7 @@ def compile_command(
                     f"{compiled[target][0]} and {path} are both called "
                     f"{compilation.network.name}: {target} can hold one"
                 )
-            origin = _origin(path, each, level, overrides)
+            origin = origin_lines(path, each.name, level, overrides)
             compiled[target] = (path, compilation.source(each, origin))
     changed = 0
     for target, (_, source) in compiled.items():
@@ -415,27 +415,6 @@ def _backends(name: str) -> list[Backend]:
     from cliquegraph.emit.backend import find_backend, installed
 
     return [find_backend(each) for each in (installed() if name == "all" else [name])]
-
-
-def _origin(path: str, backend: Backend, level: int, overrides: Sequence[str]) -> list[str]:
-    """The header's lines about where a file comes from; nothing of this machine is in them."""
-    shown = Path(path)
-    if shown.is_absolute():
-        here = Path.cwd()
-        shown = shown.relative_to(here) if shown.is_relative_to(here) else Path(shown.name)
-    words = ["cliquegraph", "compile", shown.as_posix(), "--backend", backend.name, f"-O{level}"]
-    for override in overrides:
-        words += ["--set", override]
-    return [
-        f"    spec:       {_harmless(shown.as_posix())}",
-        f"    command:    {_harmless(shlex.join(words))}",
-    ]
-
-
-def _harmless(text: str) -> str:
-    """Text that neither ends a docstring nor hides what is in it."""
-    printable = "".join(c if c.isprintable() else "?" for c in text)
-    return json.dumps(printable, ensure_ascii=False)[1:-1]
 
 
 def _print_json(results: list[dict[str, Any]]) -> None:

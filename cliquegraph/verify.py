@@ -150,18 +150,24 @@ def relative_error(found: Mapping[str, Array], expected: Mapping[str, Array]) ->
     """
     if found.keys() != expected.keys():
         return float("inf")
+    return max((error for _, error in _errors(found, expected)), default=0.0)
+
+
+def _errors(
+    found: Mapping[str, Array], expected: Mapping[str, Array]
+) -> Iterator[tuple[str, float]]:
+    """Yield the error of each tensor that was expected."""
     largest = max((float(np.abs(array).max()) for array in expected.values()), default=0.0)
-    worst = 0.0
     for name, array in expected.items():
-        if found[name].shape != array.shape:
-            return float("inf")
+        if name not in found or found[name].shape != array.shape:
+            yield name, float("inf")
+            continue
         difference = float(np.abs(found[name] - array).max())
         scale = max(float(np.abs(array).max()), _FLOOR * largest)
         if not np.isfinite(difference):
-            return float("inf")
-        if difference:
-            worst = max(worst, difference / scale if scale else float("inf"))
-    return worst
+            yield name, float("inf")
+        elif difference:
+            yield name, difference / scale if scale else float("inf")
 
 
 def _choose(names: Sequence[str] | None) -> list[Backend]:
@@ -272,4 +278,12 @@ def _compare_histories(
         return
     for other in names[1:]:
         for what, expected in histories[names[0]].items():
-            found.note(what, histories[other][what], expected)
+            computed = histories[other][what]
+            found.note(what, computed, expected)
+            wrong = [(name, e) for name, e in _errors(computed, expected) if e > TOLERANCE]
+            if wrong and found.first_difference is None:
+                name, error = wrong[0]
+                place = f"{what} of {name}" if name else what
+                found.first_difference = (
+                    f"{other}, training: {place} differ from {names[0]}'s by {error:.1e}"
+                )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cliquegraph.analysis.cost import Cost
 from cliquegraph.errors import Diagnostic
-from cliquegraph.spec.schema import Figure, NetworkSpec
+from cliquegraph.spec.figure import Figure
+from cliquegraph.spec.schema import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from cliquegraph.errors import Diagnostic
 from cliquegraph.location import Location
 from cliquegraph.spec.document import Document
+from cliquegraph.spec.figure import FIGURE_PATTERN
 from cliquegraph.spec.schema import (
     CLASS_PATTERN,
-    FIGURE_PATTERN,
     LANGUAGE_VERSION,
     NAME_PATTERN,
     NetworkSpec,

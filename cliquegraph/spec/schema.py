@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping
-from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.location import Location
+from cliquegraph.spec.figure import FIGURE_PATTERN, Figure
 
 LANGUAGE_VERSION = 1
 
@@ -48,7 +48,7 @@ def fault(message: str, *path: str | int) -> PydanticCustomError:
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
-FIGURE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,12})?[kMGT]$|^[0-9]{1,18}$"
+PrintedFigure = Annotated[str, Field(pattern=FIGURE_PATTERN)] | Annotated[int, Field(ge=0)]
 
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
@@ -303,52 +303,6 @@ def _training_from_name(value: object) -> object:
     return {"recipe": value} if isinstance(value, str) else value
 
 
-UNITS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
-
-
-class Figure(SpecModel):
-    """A figure as printed, ``14.38M``: a computed one must round to its digits."""
-
-    text: str
-
-    @property
-    def _parts(self) -> tuple[Decimal, str]:
-        unit = self.text[-1] if self.text[-1] in UNITS else ""
-        return Decimal(self.text.removesuffix(unit)), unit
-
-    def matches(self, computed: int) -> bool:
-        """Tell whether ``computed`` rounds to the digits printed.
-
-        >>> Figure(text="14.38M").matches(14_383_024)
-        True
-        >>> Figure(text="14.38M").matches(14_385_001)
-        False
-        """
-        value, unit = self._parts
-        scaled = Decimal(computed).scaleb(-UNITS[unit])
-        digits = Decimal(1).scaleb(int(value.as_tuple().exponent))
-        return any(
-            scaled.quantize(digits, rounding) == value
-            for rounding in (ROUND_HALF_UP, ROUND_HALF_EVEN)
-        )
-
-    def show(self, computed: int) -> str:
-        """Print ``computed`` with the digits and the unit of this figure.
-
-        >>> Figure(text="8.15G").show(8_200_000_000)
-        '8.20G'
-        """
-        value, unit = self._parts
-        digits = Decimal(1).scaleb(int(value.as_tuple().exponent))
-        return f"{Decimal(computed).scaleb(-UNITS[unit]).quantize(digits, ROUND_HALF_UP)}{unit}"
-
-    def __str__(self) -> str:
-        return self.text
-
-
-PrintedFigure = Annotated[str, Field(pattern=FIGURE_PATTERN)] | Annotated[int, Field(ge=0)]
-
-
 class Expect(SpecModel):
     """The figures that the network must have; ``compile`` and ``check`` fail otherwise."""
 
@@ -362,7 +316,7 @@ class Expect(SpecModel):
     def figures(self) -> dict[str, Figure]:
         """The figures that are declared, by key."""
         stated = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: Figure(text=str(value)) for key, value in stated.items() if value is not None}
+        return {key: Figure(str(value)) for key, value in stated.items() if value is not None}
 
 
 class NetworkSpec(SpecModel):

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cliquegraph.errors import SpecError
+from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import CliqueBlock, Expect, Figure, NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, Expect, NetworkSpec
 
 SPEC = """\
 cliquegraph: 1
@@ -41,13 +42,13 @@ classifier: {classes: 10}
 def test_a_figure_holds_where_the_computed_one_rounds_to_it(
     printed: str, computed: int, holds: bool
 ) -> None:
-    assert Figure(text=printed).matches(computed) is holds
+    assert Figure(printed).matches(computed) is holds
 
 
 @given(st.integers(0, 10**15), st.integers(0, 6), st.sampled_from(["k", "M", "G"]))
 def test_a_figure_holds_for_what_it_shows(computed: int, digits: int, unit: str) -> None:
-    figure = Figure(text=(f"1.{'0' * digits}" if digits else "1") + unit)
-    assert Figure(text=figure.show(computed)).matches(computed)
+    figure = Figure((f"1.{'0' * digits}" if digits else "1") + unit)
+    assert Figure(figure.show(computed)).matches(computed)
 
 
 def test_figures_are_those_that_are_declared() -> None:
