@@ -6,9 +6,11 @@ none by name: ours are found as somebody else's would be.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Protocol
 
 from cliquegraph.emit.view import ModelView
@@ -88,8 +90,20 @@ class Backend(Protocol):
 
 def installed() -> dict[str, EntryPoint]:
     """Return the entry points of every installed backend, by name."""
-    found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return {point.name: point for point in found}
+    found = [*entry_points(group=GROUP)] or _of_checkout()
+    return {point.name: point for point in sorted(found, key=lambda point: point.name)}
+
+
+def _of_checkout() -> list[EntryPoint]:
+    """The entry points that a checkout would have if it were installed.
+
+    On a machine without network the project runs from its folder, with ``PYTHONPATH=.:backends``.
+    """
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    if not project.is_file():
+        return []
+    declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"]
+    return [EntryPoint(name, value, GROUP) for name, value in declared[GROUP].items()]
 
 
 def find_backend(name: str) -> Backend:
