@@ -26,7 +26,7 @@ import numpy as np
 import cliquegraph
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend, installed
-from cliquegraph.emit.write import write_if_changed
+from cliquegraph.emit.write import write_files
 
 SIZES = ((4, 2), (8, 2), (16, 2), (16, 4), (32, 2), (32, 4), (64, 2), (64, 4))
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,7 +114,7 @@ def main() -> None:
                 "median_ms_by_phase": phases,
             }
         )
-    slope, intercept = np.polyfit(
+    slope, _ = np.polyfit(
         np.log([row["edges_read"] for row in rows[2:]]),
         np.log([statistics.median(row["total_ms"]) for row in rows[2:]]),
         1,
@@ -141,7 +141,7 @@ def main() -> None:
             "rows": rows,
             "process_seconds": process,
         }
-        write_if_changed(arguments.out, json.dumps(result, indent=1) + "\n")
+        write_files({arguments.out: json.dumps(result, indent=1) + "\n"})
 
 
 if __name__ == "__main__":

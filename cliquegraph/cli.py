@@ -7,6 +7,7 @@ makes of it. Errors of the user's are printed here and nowhere else.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,11 +43,18 @@ def main() -> None:
         # A terminal that can't show × or → gets an escape, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if hasattr(signal, "SIGPIPE"):
+        # A reader that closes the pipe ends us as it ends other tools; 1 would be an answer.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app()
     except CliqueGraphError as error:
         print(_styled(error), file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # What is read and written by name raises its own kind; this is standard output.
+        print(f"error: can't write the output: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _styled(error: CliqueGraphError) -> str:
@@ -84,7 +92,10 @@ _Set = Annotated[
         "blocks.*.dropout=0. Repeatable.",
     ),
 ]
-_Level = Annotated[int, typer.Option("-O", metavar="LEVEL", help="Optimisation level.", min=0)]
+_Level = Annotated[
+    int | None,
+    typer.Option("-O", metavar="LEVEL", help="Optimisation level; default: the compiler's.", min=0),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
 
@@ -109,10 +120,12 @@ def compile_command(
     backend: Annotated[
         str,
         typer.Option(
-            "--backend", help="An installed backend, or all.", autocompletion=_complete_backend
+            "--backend",
+            help="Installed backends, comma-separated, or all.",
+            autocompletion=_complete_backend,
         ),
     ] = "all",
-    level: _Level = 0,
+    level: _Level = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder that holds a folder for each backend.")
     ] = Path("generated"),
@@ -129,7 +142,7 @@ def compile_command(
     cliquegraph compile --all --check
     """
     from cliquegraph.emit.header import origin_lines
-    from cliquegraph.emit.write import difference, write_if_changed
+    from cliquegraph.emit.write import difference, write_files
 
     if everything == bool(specs):
         raise UsageError("name the specs to compile, or say --all for every spec in ./specs")
@@ -145,19 +158,19 @@ def compile_command(
                     f"{compiled[target][0]} and {path} are both called "
                     f"{compilation.network.name}: {target} can hold one"
                 )
-            origin = origin_lines(path, each.name, level, overrides)
+            origin = origin_lines(path, each.name, compilation.level, overrides)
             compiled[target] = (path, compilation.source(each, origin))
-    changed = 0
-    for target, (_, source) in compiled.items():
-        if check:
+    files = {target: source for target, (_, source) in compiled.items()}
+    if not check:
+        written = write_files(files)
+        for target in files:
+            typer.echo(f"{'wrote' if target in written else 'unchanged'} {target}")
+    if check:
+        changed = 0
+        for target, source in files.items():
             found = difference(target, source)
             typer.echo(found, nl=False)
             changed += bool(found)
-        elif write_if_changed(target, source):
-            typer.echo(f"wrote {target}")
-        else:
-            typer.echo(f"unchanged {target}")
-    if check:
         typer.echo(
             f"{len(compiled) - changed} of {len(compiled)} files are what the specs compile to"
         )
@@ -195,7 +208,7 @@ def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None: 
 def summary(
     specs: _Specs,
     steps: Annotated[bool, typer.Option("--steps", help="Also a row for each update.")] = False,
-    level: _Level = 0,
+    level: _Level = None,
     as_json: _Json = False,
     overrides: _Set = [],  # noqa: B006
 ) -> None:
@@ -248,7 +261,7 @@ def steps(
 @app.command()
 def ir(
     spec: _Spec,
-    level: _Level = 0,
+    level: _Level = None,
     output: Annotated[
         str, typer.Option("--format", help="text, or json: networkx node-link data.")
     ] = "text",
@@ -279,8 +292,10 @@ def verify(
         str | None,
         typer.Option("--backends", help="Comma-separated; default: all that can run."),
     ] = None,
-    level: _Level = 0,
-    batch: Annotated[int, typer.Option("--batch", help="Images in the batch.", min=2)] = 4,
+    level: _Level = None,
+    batch: Annotated[
+        int, typer.Option("--batch", help="Images in the batch.", min=2, max=1024)
+    ] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Of weights and images.", min=0)] = 0,
     as_json: _Json = False,
     overrides: _Set = [],  # noqa: B006
@@ -302,7 +317,7 @@ def verify(
         console = _console()
         console.print(report.verification_table(found))
         for line in (*found.skipped, *([found.first_difference] if found.first_difference else [])):
-            console.print(line, markup=False, highlight=False)
+            console.print(line)
     raise typer.Exit(0 if found.ok else 1)
 
 
@@ -350,14 +365,15 @@ def schema(
 
     cliquegraph schema -o specs/cliquegraph.schema.json
     """
-    from cliquegraph.emit.write import write_if_changed
+    from cliquegraph.emit.write import write_files
     from cliquegraph.spec.json_schema import json_schema
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_if_changed(output, text)
+        written = write_files({output: text})
+        typer.echo(f"{'wrote' if output in written else 'unchanged'} {output}")
 
 
 @app.command()
@@ -398,10 +414,11 @@ def _load(path: str, overrides: Sequence[str]) -> NetworkSpec:
     return load(path, overrides)
 
 
-def _compilation(path: str, overrides: Sequence[str], level: int = 0) -> Compilation:
+def _compilation(path: str, overrides: Sequence[str], level: int | None = None) -> Compilation:
     from cliquegraph.compiler import Compilation
 
-    return Compilation(_load(path, overrides), level)
+    network = _load(path, overrides)
+    return Compilation(network) if level is None else Compilation(network, level)
 
 
 def _shipped_specs() -> list[str]:
@@ -414,7 +431,10 @@ def _shipped_specs() -> list[str]:
 def _backends(name: str) -> list[Backend]:
     from cliquegraph.emit.backend import find_backend, installed
 
-    return [find_backend(each) for each in (installed() if name == "all" else [name])]
+    names = installed() if name == "all" else [each for each in name.split(",") if each]
+    if not names:
+        raise UsageError("name a backend, or say --backend all")
+    return [find_backend(each) for each in names]
 
 
 def _print_json(results: list[dict[str, Any]]) -> None:
@@ -426,8 +446,10 @@ def _console() -> Console:
     """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
 
 
 @contextmanager

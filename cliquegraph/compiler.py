@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,8 +45,8 @@ class Compilation:
 
     @cached_property
     def cost(self) -> NetworkCost:
-        """Parameters, MACs and activations."""
-        return network_cost(self.graph)
+        """Parameters, MACs and activations, as declared: of the op graph before any pass."""
+        return network_cost(self.lowered)
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -83,7 +84,8 @@ class Compilation:
         """
         self.require_proved()
         self.require_expected()
-        if self.network.python_class in backend.reserved:
+        taken = backend.reserved | set(dir(builtins))
+        if self.network.python_class in taken:
             raise SpecError(
                 Diagnostic(
                     f"the class {self.network.python_class} would hide a name that "

@@ -15,7 +15,7 @@ import numpy as np
 from cliquegraph.errors import UsageError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
-from cliquegraph.ir.types import Field, Param
+from cliquegraph.ir.types import Field, MapType, Param
 from cliquegraph.weights.storage import Array, from_storage, to_storage
 
 Mask = Callable[[Node, Array], Array]
@@ -86,7 +86,7 @@ def interpret(
         UsageError: ``images`` do not have the network's shape.
     """
     expected = graph.input.type
-    if images.ndim != 4 or "x".join(map(str, images.shape[1:])) != str(expected):
+    if images.ndim != 4 or MapType(*images.shape[1:]) != expected:
         raise UsageError(f"images of shape {images.shape}: must be batch x {expected}")
     storage = {param: held.astype(np.float64) for param, held in to_storage(graph, tensors).items()}
     frame = _Frame(storage, training, mask)
@@ -98,7 +98,7 @@ def interpret(
     return Result(
         logits=values[graph.logits],
         features=tuple(values[value] for value in graph.features),
-        running=from_storage(graph, statistics),
+        running=from_storage(statistics),
         values=values,
     )
 

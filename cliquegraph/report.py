@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 from rich import box
@@ -12,8 +13,8 @@ from rich.text import Text
 from cliquegraph.analysis.cost import Cost
 from cliquegraph.analysis.memory import stored_bytes
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.words import shape, stage_numeral
-from cliquegraph.ir.types import MapType, Part, Section
+from cliquegraph.emit.words import stage_numeral
+from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps, Step
 from cliquegraph.verify import TOLERANCE, Verification
@@ -23,9 +24,16 @@ Json = dict[str, Any]
 
 def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table; the columns in ``right`` hold numbers."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            Text(column), justify="right" if column in right else "left", overflow="fold"
+        )
     return made
 
 
@@ -219,10 +227,7 @@ def steps_cost_table(compilation: Compilation) -> Table:
 def _outputs(compilation: Compilation) -> dict[Section, str]:
     """The shape that each section ends with."""
     last = {node.origin.section: node.output.type for node in compilation.graph.nodes}
-    return {
-        section: shape(value) if isinstance(value, MapType) else str(value)
-        for section, value in last.items()
-    }
+    return {section: str(value) for section, value in last.items()}
 
 
 def _cost_row(cost: Cost, stored: int) -> tuple[str, ...]:
@@ -256,12 +261,17 @@ def verification_json(found: Verification) -> Json:
         "name": found.network,
         "ok": found.ok,
         "backends": list(found.backends),
-        "max_error": found.max_error,
-        "max_error_float32": found.max_error_float32,
+        "max_error": _finite(found.max_error),
+        "max_error_float32": _finite(found.max_error_float32),
         "tolerance_float32": found.tolerance_float32,
         "first_difference": found.first_difference,
         "skipped": found.skipped,
     }
+
+
+def _finite(errors: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity: what can't be compared at all is null."""
+    return {what: error if isfinite(error) else None for what, error in errors.items()}
 
 
 def verification_table(found: Verification) -> Table:

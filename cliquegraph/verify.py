@@ -14,11 +14,11 @@ import numpy as np
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import Backend, Executor, find_backend, installed
-from cliquegraph.errors import BackendError
+from cliquegraph.errors import BackendError, UsageError
 from cliquegraph.interpret import Result, interpret
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.ops import Dropout
 from cliquegraph.ir.types import MapType, Part
-from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors
 from cliquegraph.weights.storage import Array, Labels
@@ -59,9 +59,11 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether every error is within its tolerance."""
-        return all(error <= TOLERANCE for error in self.max_error.values()) and all(
-            error <= self.tolerance_float32 for error in self.max_error_float32.values()
+        """Whether something was compared and every error is within its tolerance."""
+        return (
+            bool(self.max_error)
+            and all(error <= TOLERANCE for error in self.max_error.values())
+            and all(error <= self.tolerance_float32 for error in self.max_error_float32.values())
         )
 
     def note(self, what: str, found: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
@@ -86,9 +88,9 @@ class Trial:
 
 def verify(
     network: NetworkSpec,
-    backends: Sequence[str] | None = None,
+    backends: Sequence[str] | str | None = None,
     *,
-    level: int = DEFAULT_LEVEL,
+    level: int | None = None,
     seed: int = 0,
     batch: int = 4,
     report: Report = lambda line: None,
@@ -97,33 +99,36 @@ def verify(
 
     Args:
         network: the network.
-        backends: names; default: every installed backend whose framework is installed.
-        level: the -O level.
+        backends: a name or several; default: every installed backend whose framework is installed.
+        level: the -O level; default: the compiler's.
         seed: of the random weights, images and labels.
         batch: how many images.
         report: called with a line before each part, for progress.
 
     Raises:
         BackendError: a backend that was asked for is missing, or none is there.
+        UsageError: no backend is named, or the batch is smaller than 2.
 
     >>> import cliquegraph
     >>> cliquegraph.verify(cliquegraph.load("specs/quickstart.yaml"), ["torch"]).ok
     True
     """
-    chosen = _choose(backends)
-    compilation = Compilation(network, level)
-    graph = compilation.graph
-    trial = _trial(graph, seed, batch)
+    if batch < 2:
+        raise UsageError("a batch of 1 may leave one number per channel, which has no variance")
+    chosen = _choose([backends] if isinstance(backends, str) else backends)
+    compilation = Compilation(network) if level is None else Compilation(network, level)
+    # The interpreter runs what was lowered: a pass that is wrong must not judge itself.
+    lowered, graph = compilation.lowered, compilation.graph
+    trial = _trial(lowered, seed, batch)
     found = Verification(network.name, tuple(backend.name for backend in chosen))
-    if any(node.op.mnemonic == "dropout" for node in graph.nodes):
+    if any(isinstance(node.op, Dropout) for node in lowered.nodes):
         found.skipped.append("dropout is switched off: its masks are each framework's own")
 
     report("interpreter, evaluation")
-    evaluated = interpret(graph, trial.tensors, trial.images)
+    evaluated = interpret(lowered, trial.tensors, trial.images)
     report("interpreter, training")
-    trained = interpret(graph, trial.tensors, trial.images, training=True)
-
-    found.tolerance_float32 = _float32_tolerance(graph, trial, evaluated)
+    trained = interpret(lowered, trial.tensors, trial.images, training=True)
+    found.tolerance_float32 = _float32_tolerance(lowered, trial, evaluated)
 
     histories = {}
     for backend in chosen:
@@ -131,7 +136,7 @@ def verify(
         report(f"{backend.name}, forward")
         executor = backend.executor(source, network.python_class, graph, "float64")
         for training, expected in ((False, evaluated), (True, trained)):
-            _compare_forward(found, backend.name, executor, graph, trial, expected, training)
+            _compare_forward(found, backend.name, executor, lowered, trial, expected, training)
         report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
         histories[backend.name] = dict(_history(executor, trial))
         report(f"{backend.name}, float32")
@@ -172,6 +177,8 @@ def _errors(
 
 def _choose(names: Sequence[str] | None) -> list[Backend]:
     if names is not None:
+        if not names:
+            raise UsageError("name at least one backend to verify")
         chosen = [find_backend(name) for name in dict.fromkeys(names)]
         for backend in chosen:
             if how := backend.missing():

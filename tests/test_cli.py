@@ -72,7 +72,7 @@ def test_check_prints_a_diff_exits_1_and_writes_nothing(run: Run, tmp_path: Path
     path.write_text(edited)
     changed = run("compile", QUICKSTART, *options, "--check")
     assert changed.code == 1
-    assert "-        x1_1 = self.update1_1([x0], self.w1[:, :15])" in changed.out
+    assert "-        x1_1 = self.update1_1([x0], w=self.w1[:, :15])" in changed.out
     assert path.read_text() == edited
 
     run("compile", QUICKSTART, *options)
@@ -130,6 +130,14 @@ def test_the_header_has_the_relative_path_and_the_overrides(run: Run, tmp_path: 
     assert str(ROOT) not in source
     docstring = compile(source, "quickstart", "exec").co_consts[0]
     assert f"--set '{hostile}'" in docstring
+
+
+def test_a_place_that_can_not_be_written_stops_every_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "torch" / "quickstart.py").mkdir(parents=True)
+    ran = run("compile", QUICKSTART, "--out", str(tmp_path))
+    assert ran.code == 2
+    assert "Is a directory" in ran.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_all_needs_no_names_and_names_exclude_all(run: Run) -> None:
@@ -285,6 +293,9 @@ def test_verify_json(run: Run) -> None:
             "--set:1:12: error: the class Tensor",
         ),
         (("verify", QUICKSTART, "--backends", "torch,caffe"), "no backend 'caffe'"),
+        (("verify", QUICKSTART, "--backends", ","), "name at least one backend"),
+        (("compile", QUICKSTART, "--set", f"{'a.' * 3000}a=1"), "a path has at most"),
+        (("compile", QUICKSTART, "--set", "class_name=ValueError"), "would hide a name"),
     ],
 )
 def test_bad_usage_is_a_message_and_exit_2(run: Run, words: tuple[str, ...], message: str) -> None:
@@ -322,6 +333,27 @@ def test_a_pipe_gets_no_colour_and_whole_cells() -> None:
     ran = cliquegraph("check", "specs/cliquenet_s3.yaml", FORCE_COLOR="", TERM="xterm-256color")
     assert b"\x1b[" not in ran.stdout
     assert "14,383,024" in ran.stdout.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_output_that_can_not_be_written_is_a_message() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "cliquegraph", "steps", QUICKSTART, "--json"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert ran.returncode == 2
+    assert b"No space left on device" in ran.stderr
+    assert b"Traceback" not in ran.stderr
+
+
+def test_names_with_rich_markup_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a[red].yaml"
+    path.write_text((SPECS / "quickstart.yaml").read_text())
+    assert "a[red].yaml" in run("diff", str(path), QUICKSTART).out
 
 
 def test_a_terminal_that_is_ascii_only_gets_no_traceback() -> None:

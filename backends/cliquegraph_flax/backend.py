@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cliquegraph.emit.file import write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm, Thing
+from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm, SharedKernel, Thing
 from cliquegraph.errors import BackendError
 from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
 from cliquegraph_flax.spell import FlaxSpeller
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 _HELPERS: dict[str, frozenset[type[Thing] | type[Op]]] = {
-    "kernel_bank": frozenset({KernelBank, Kernel}),
+    "he_kernel": frozenset({Kernel, SharedKernel}),
+    "kernel_bank": frozenset({KernelBank}),
     "conv": frozenset({Conv}),
     "max_pool": frozenset({MaxPool}),
     "avg_pool": frozenset({AvgPool}),
@@ -28,20 +29,30 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op]]] = {
 """The templates of helpers, and the members and operations that need each."""
 
 
+_IMPORTS = {
+    "import jax": "jax",
+    "import jax.numpy as jnp": "jnp",
+    "import numpy as np": "np",
+    "from flax import nnx": "nnx",
+    "from jax import Array, lax": "lax",
+    "from jax.typing import DTypeLike": "DTypeLike",
+}
+
+
 class FlaxBackend:
     """The backend behind ``--backend flax``."""
 
     name = "flax"
     description = "Flax NNX; images and maps are (batch, height, width, channels)"
     reserved = frozenset(
-        {"Array", "BatchNorm", "DTypeLike", "jax", "jnp", "lax", "nnx", "np"}
-        | {"conv", "avg_pool", "kernel_bank", "max_pool", "xavier_linear"}
+        {"Array", "BatchNorm", "DTypeLike", "jax", "jnp", "lax", "nnx", "np", *_HELPERS}
     )
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
         used = [name for name, users in _HELPERS.items() if users & (view.things | view.ops)]
-        return write_file(view, FlaxSpeller(), environment("cliquegraph_flax"), used)
+        templates = environment("cliquegraph_flax")
+        return write_file(view, FlaxSpeller(), templates, used, _IMPORTS)
 
     def missing(self) -> str | None:
         """Return how to install JAX and Flax, or None where they are installed."""

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from cliquegraph.emit.backend import Outputs
+from cliquegraph.emit.backend import Outputs, Sgd
 from cliquegraph.emit.execute import load_source, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
@@ -33,8 +33,10 @@ class FlaxExecutor:
         create = getattr(self._module, class_name)
         with jax.enable_x64(True):
             self._model = _blank(lambda: create(rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype))
+            sgd = Sgd()
             self._rule = optax.chain(
-                optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9, nesterov=True)
+                optax.add_decayed_weights(sgd.weight_decay),
+                optax.sgd(sgd.learning_rate, sgd.momentum, nesterov=True),
             )
             self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
         for _, module in nnx.iter_modules(self._model):
@@ -55,7 +57,7 @@ class FlaxExecutor:
             param: from_layout(_array(find_variable(self._model, param)[...]))
             for param in self._graph.params
         }
-        return from_storage(self._graph, held)
+        return from_storage(held)
 
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
@@ -76,10 +78,10 @@ class FlaxExecutor:
                 for name in variable_path(param):
                     found = found[name]
                 gradients[param] = from_layout(_array(found[...]))
-        return loss, from_storage(self._graph, gradients)
+        return loss, from_storage(gradients)
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
-        """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
+        """Take one step of ``Sgd()``; return the loss before it."""
         loss, gradients = self._backward(images, labels)
         parameters = nnx.state(self._model, nnx.Param)
         with jax.enable_x64(True):

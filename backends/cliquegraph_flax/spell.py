@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import singledispatch
 
 from cliquegraph.emit.code import Code, Text, call, listing
@@ -17,6 +17,7 @@ from cliquegraph.emit.view import (
     KernelBank,
     Kind,
     Norm,
+    SharedKernel,
     Thing,
 )
 from cliquegraph.ir import ops
@@ -29,6 +30,7 @@ class FlaxSpeller(Speller):
 
     tensor = "Array"
     call_method = "__call__"
+    init_inputs = ("rngs: nnx.Rngs", "param_dtype: DTypeLike")
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
@@ -123,19 +125,22 @@ def construct(thing: Thing) -> Code:
 @construct.register
 def _(thing: Norm) -> Code:
     # The generated class has our defaults; anything else is said.
-    eps = [f"eps={thing.eps}"] if thing.eps != 1e-5 else []
-    momentum = [f"momentum={thing.momentum}"] if thing.momentum != 0.1 else []
+    eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
+    momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
     return call("BatchNorm", str(thing.channels), "param_dtype", *eps, *momentum)
 
 
-@construct.register
-def _(thing: Kernel) -> Code:
-    return _bank(str(thing.filters), [str(thing.channels)], thing.size)
+@construct.register(Kernel)
+@construct.register(SharedKernel)
+def _(thing: Kernel | SharedKernel) -> Code:
+    sizes = (str(thing.channels), str(thing.filters), str(thing.size))
+    return call("he_kernel", "rngs", "param_dtype", *sizes)
 
 
 @construct.register
 def _(thing: KernelBank) -> Code:
-    return _bank(str(thing.filters), map(str, thing.sources), thing.size)
+    sources = listing(*map(str, thing.sources))
+    return call("kernel_bank", "rngs", "param_dtype", str(thing.filters), sources, str(thing.size))
 
 
 @construct.register
@@ -147,7 +152,3 @@ def _(thing: Dense) -> Code:
 @construct.register
 def _(thing: Drop) -> Code:
     return call("nnx.Dropout", str(thing.rate), "rngs=rngs")
-
-
-def _bank(filters: str, sources: Iterable[str], size: int) -> Code:
-    return call("kernel_bank", "rngs", "param_dtype", filters, listing(*sources), str(size))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cliquegraph.emit.file import write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Thing
+from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, SharedKernel, Thing
 from cliquegraph.errors import BackendError
 from cliquegraph_torch.spell import TorchSpeller
 
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 _HELPERS: dict[type[Thing], str] = {
     KernelBank: "kernel_bank",
+    SharedKernel: "he_kernel",
     Kernel: "he_conv",
     Dense: "xavier_linear",
 }
 """The helper function that constructs each kind of member, and its template."""
+
+
+_IMPORTS = {
+    "import torch": "torch",
+    "import torch.nn.functional as F": "F",
+    "from torch import Tensor, nn": "nn",
+}
 
 
 class TorchBackend:
@@ -33,7 +41,8 @@ class TorchBackend:
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
         helpers = [name for thing, name in _HELPERS.items() if thing in view.things]
-        return write_file(view, TorchSpeller(), environment("cliquegraph_torch"), helpers)
+        templates = environment("cliquegraph_torch")
+        return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cliquegraph.emit.backend import Outputs
+from cliquegraph.emit.backend import Outputs, Sgd
 from cliquegraph.emit.execute import load_source, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
@@ -42,7 +42,7 @@ class TorchExecutor:
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
         held = {param: self._read(param) for param in self._graph.params}
-        return from_storage(self._graph, held)
+        return from_storage(held)
 
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
@@ -63,10 +63,10 @@ class TorchExecutor:
                 gradient = find_tensor(self._model, param).grad
                 assert gradient is not None  # noqa: S101  # _backward leaves none without
                 gradients[param] = _array(gradient)
-        return loss, from_storage(self._graph, gradients)
+        return loss, from_storage(gradients)
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
-        """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
+        """Take one step of ``Sgd()``; return the loss before it."""
         loss = self._backward(images, labels)
         self._optimiser.step()
         return loss
@@ -102,8 +102,13 @@ class TorchExecutor:
         return float(loss.detach())
 
     def _new_optimiser(self) -> torch.optim.SGD:
+        sgd = Sgd()
         return torch.optim.SGD(
-            self._model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+            self._model.parameters(),
+            sgd.learning_rate,
+            sgd.momentum,
+            weight_decay=sgd.weight_decay,
+            nesterov=True,
         )
 
 

@@ -19,6 +19,7 @@ from cliquegraph.emit.view import (
     KernelBank,
     Kind,
     Norm,
+    SharedKernel,
     Thing,
 )
 from cliquegraph.ir import ops
@@ -131,8 +132,8 @@ def construct(thing: Thing) -> Code:
 @construct.register
 def _(thing: Norm) -> Code:
     # PyTorch's defaults are ours; anything else is said.
-    eps = [f"eps={thing.eps}"] if thing.eps != 1e-5 else []
-    momentum = [f"momentum={thing.momentum}"] if thing.momentum != 0.1 else []
+    eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
+    momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
     return call("nn.BatchNorm2d", str(thing.channels), *eps, *momentum)
 
 
@@ -142,6 +143,11 @@ def _(thing: Kernel) -> Code:
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
     return call("he_conv", *sizes, *stride, *padding)
+
+
+@construct.register
+def _(thing: SharedKernel) -> Code:
+    return call("he_kernel", str(thing.channels), str(thing.filters), str(thing.size))
 
 
 @construct.register

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,15 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.weights.storage import Array, Labels
 
 GROUP = "cliquegraph.backends"
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with Nesterov momentum, as the paper trains (section 4.1)."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4  # on all parameters
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Executor(Protocol):
         """Return the mean cross entropy in training and its gradient by every parameter."""
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
-        """Take one step of the paper's SGD (section 4.1) at rate 0.1; return the loss before."""
+        """Take one step of ``Sgd()``; return the loss before it."""
 
     def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
         """Return the named values of one forward pass by section and name (``x2_1``)."""
@@ -90,8 +99,8 @@ class Backend(Protocol):
 
 def installed() -> dict[str, EntryPoint]:
     """Return the entry points of every installed backend, by name."""
-    found = [*entry_points(group=GROUP)] or _of_checkout()
-    return {point.name: point for point in sorted(found, key=lambda point: point.name)}
+    found = {point.name: point for point in (*_of_checkout(), *entry_points(group=GROUP))}
+    return dict(sorted(found.items()))
 
 
 def _of_checkout() -> list[EntryPoint]:
@@ -100,10 +109,18 @@ def _of_checkout() -> list[EntryPoint]:
     On a machine without network the project runs from its folder, with ``PYTHONPATH=.:backends``.
     """
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    if not project.is_file():
+    if _is_installed() or not project.is_file():
         return []
     declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"]
     return [EntryPoint(name, value, GROUP) for name, value in declared[GROUP].items()]
+
+
+def _is_installed() -> bool:
+    try:
+        distribution("cliquegraph")
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def find_backend(name: str) -> Backend:

@@ -17,12 +17,13 @@ from cliquegraph.emit.view import (
     Member,
     Norm,
     Own,
+    SharedKernel,
     Thing,
 )
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import shared_by_stages
-from cliquegraph.ir.types import Slot
+from cliquegraph.ir.types import Bank, Slot
 
 
 def member_of(node: Node) -> Member | None:
@@ -60,10 +61,13 @@ def _(op: ops.BatchNorm, node: Node) -> Thing:
 @thing_of.register
 def _(op: ops.Conv, node: Node) -> Thing:
     (operand,) = node.operands  # the pack pass leaves one
-    if kernel_slot(node) is not None:
-        sources = tuple(piece.stop - piece.start for piece in operand.param.pieces)
+    channels = node.input_types[0].channels
+    if isinstance(operand.param, Bank):
+        sources = tuple(piece.extent for piece in operand.param.pieces)
         return KernelBank(op.filters, sources, op.kernel)
-    return Kernel(node.input_types[0].channels, op.filters, op.kernel, op.stride, op.padding)
+    if kernel_slot(node) is not None:
+        return SharedKernel(channels, op.filters, op.kernel)
+    return Kernel(channels, op.filters, op.kernel, op.stride, op.padding)
 
 
 @thing_of.register

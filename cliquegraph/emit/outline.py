@@ -42,7 +42,7 @@ from cliquegraph.emit.view import (
 from cliquegraph.emit.widths import shared_widths
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.ops import Concat
-from cliquegraph.ir.types import MapType, Part, Section
+from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import BlockSteps, Step, StepGraph
 
 _FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
@@ -176,7 +176,7 @@ class _Outliner:
         shapes = ", ".join(f"{value.hint} {words.shape(value.type)}" for value in results)
         view = ClassView(
             name=self._names.unique(f"Block{block.index}"),
-            doc=f"{words.block_doc(block.spec, block)}: X0 {words.shape(x0.type)} -> {shapes}.",
+            doc=f"{words.block_doc(block.spec)}: X0 {words.shape(x0.type)} -> {shapes}.",
             widths=(),
             groups=(*_kernel_groups(nodes), self._steps_group(block, regions)),
             inputs=(Parameter("x0", Kind.TENSOR),),
@@ -190,14 +190,14 @@ class _Outliner:
     ) -> Statement:
         step, result = region.step, region.nodes[-1].output
         assert step is not None  # noqa: S101  # regions of a block are its steps
-        arguments = _arguments(region.nodes, names)
+        call = CallChild(region.name, _arguments(region.nodes, names), _kernels(region.nodes))
         names[result] = result.hint
         line = words.step_line(block, step)
         if result not in results_of(self._graph, region.nodes):
             # Taken all the same, such as stage 2 of a last (I+II) block: its running statistics
             # are the network's.
-            return Statement((), CallChild(region.name, arguments), f"{line}, which none reads")
-        return Statement((result.hint,), CallChild(region.name, arguments), line, declares=True)
+            return Statement((), call, f"{line}, which none reads")
+        return Statement((result.hint,), call, line, declares=True)
 
     def _steps_group(self, block: BlockSteps, regions: Sequence[_Region]) -> MemberGroup:
         # Where a later stage re-uses an earlier stage's normalisation, it calls its member.
@@ -245,7 +245,8 @@ def _steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> lis
     by_place: dict[tuple[int | None, int | None], list[Node]] = {}
     for node in nodes:
         by_place.setdefault((node.origin.stage, node.origin.layer), []).append(node)
-    return [_Region(section, tuple(by_place[step.stage, step.layer]), step) for step in block.steps]
+    places = [(step, by_place.get((step.stage, step.layer))) for step in block.steps]
+    return [_Region(section, tuple(region), step) for step, region in places if region]
 
 
 def _own_members(region: _Region) -> tuple[Member, ...]:
@@ -282,7 +283,16 @@ def _arguments(nodes: Sequence[Node], names: dict[Value, str]) -> tuple[Expressi
     arguments += [
         Sources(tuple(Local(names[value]) for value in node.inputs)) for node in gathering
     ]
-    return (*arguments, *(kernel_slice(node) for node in nodes if kernel_slot(node)))
+    return tuple(arguments)
+
+
+def _kernels(nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
+    """The kernels that a step is handed, by keyword.
+
+    A slice of a parameter is no positional argument of a module: PyTorch's FLOP counter hooks
+    those, and fails on one where gradients are off.
+    """
+    return tuple((slot.role, kernel_slice(node)) for node in nodes if (slot := kernel_slot(node)))
 
 
 def _kernel_groups(nodes: Sequence[Node]) -> tuple[MemberGroup, ...]:
@@ -310,6 +320,8 @@ def _inline(node: Node, names: dict[Value, str]) -> Statement:
 def _network_doc(steps: StepGraph) -> str:
     network = steps.network
     images = network.input
-    shape = words.shape(MapType(images.channels, images.height, images.width))
     blocks = "1 block" if len(steps.blocks) == 1 else f"{len(steps.blocks)} blocks"
-    return f"{network.name}: {blocks}, images of {shape}."
+    return (
+        f"{network.name}: {blocks}, images of {images.height}×{images.width} "
+        f"in {images.channels} channel{'s' * (images.channels > 1)}."
+    )

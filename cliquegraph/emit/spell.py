@@ -24,15 +24,19 @@ from cliquegraph.emit.view import (
     Thing,
 )
 
+_COUNTED = 5  # more types than these would not fit the line of a signature
+
 
 class Speller(ABC):
     """How one framework spells what every backend writes.
 
-    ``tensor`` is the framework's type of an array, ``call_method`` what a module's call runs.
+    ``tensor`` is the framework's type of an array, ``call_method`` what a module's call runs,
+    ``init_inputs`` what every constructor takes before its widths.
     """
 
     tensor: ClassVar[str]
     call_method: ClassVar[str]
+    init_inputs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
@@ -69,8 +73,9 @@ class Speller(ABC):
                 return self.bank_slice(view)
             case Sources(items):
                 return listing(*(item.name for item in items))
-            case CallChild(name, arguments):
-                return call(f"self.{name}", *map(self.expression, arguments))
+            case CallChild(name, arguments, keywords):
+                named = [f"{key}={self.expression(value)}" for key, value in keywords]
+                return call(f"self.{name}", *map(self.expression, arguments), *named)
             case Apply():
                 return self.apply(
                     view,
@@ -86,6 +91,8 @@ class Speller(ABC):
         """Spell the type of so many returned arrays."""
         if count == 1 and not always_tuple:
             return self.tensor
+        if count > _COUNTED:
+            return f"tuple[{self.tensor}, ...]"
         return f"tuple[{', '.join([self.tensor] * count)}]"
 
     def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
@@ -125,6 +132,6 @@ def names(of: Sequence[str], *, always_tuple: bool = False) -> Code:
     flat = ", ".join(of)
     if len(of) == 1:
         return Text(f"({flat},)" if always_tuple else flat)
-    if len(flat) <= WIDTH - len("        return "):
+    if len(flat) <= WIDTH // 2:
         return Text(flat)
     return Bracket("(", tuple(map(Text, of)), ")")

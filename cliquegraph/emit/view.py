@@ -41,8 +41,17 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class SharedKernel:
+    """A kernel that the stages of a block share; steps are handed it."""
+
+    channels: int
+    filters: int
+    size: int
+
+
+@dataclass(frozen=True)
 class KernelBank:
-    """Kernels that the stages of a block share, side by side along their input channels."""
+    """Such kernels of one layer, one for each source, side by side along their input channels."""
 
     filters: int
     sources: tuple[int, ...]
@@ -72,7 +81,7 @@ class Child:
     arguments: tuple[tuple[str, int], ...]
 
 
-Thing = Norm | Kernel | KernelBank | Dense | Drop | Child
+Thing = Norm | Kernel | SharedKernel | KernelBank | Dense | Drop | Child
 
 
 @dataclass(frozen=True)
@@ -140,10 +149,14 @@ class Apply:
 
 @dataclass(frozen=True)
 class CallChild:
-    """A call of a member that is an instance of another class of the file."""
+    """A call of a member that is an instance of another class of the file.
+
+    Kernels that stages share are handed over by keyword.
+    """
 
     name: str
     arguments: tuple[Expression, ...]
+    keywords: tuple[tuple[str, Expression], ...] = ()
 
 
 Expression = Local | Own | BankSlice | Sources | Apply | CallChild
@@ -155,8 +168,8 @@ def walk(expression: Expression) -> Iterator[Expression]:
     match expression:
         case Sources(items):
             yield from items
-        case CallChild(_, arguments):
-            for part in arguments:
+        case CallChild(_, arguments, keywords):
+            for part in (*arguments, *(value for _, value in keywords)):
                 yield from walk(part)
         case Apply():
             for part in (*expression.arguments, *expression.members):

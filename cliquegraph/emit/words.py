@@ -78,10 +78,11 @@ def sequence(nodes: Iterable[Node]) -> str:
 
 
 def shape(value: TensorType) -> str:
-    """Return a shape as ``64×56×56``."""
+    """Return a shape in words that hold whatever the layout, ``64 maps of 56×56``."""
     if isinstance(value, MapType):
-        return f"{value.channels}×{value.height}×{value.width}"
-    return str(value.channels)
+        maps = "1 map" if value.channels == 1 else f"{value.channels} maps"
+        return f"{maps} of {value.height}×{value.width}"
+    return f"{value.channels} numbers"
 
 
 SECTION_TITLES = {
@@ -94,7 +95,18 @@ SECTION_TITLES = {
 def step_line(block: BlockSteps, step: Step) -> str:
     """Return a step as its row of Table 1, ``stage 2: X3 X4 X5 X1 -> X2``."""
     bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step))
-    return f"stage {step.stage}: {bottom} -> X{step.layer}"
+    return f"{stage_words(block.spec, step.stage)}{bottom} -> X{step.layer}"
+
+
+@singledispatch
+def stage_words(spec: object, stage: int) -> str:
+    """Return how a step's line begins; a block kind without stages says nothing."""
+    return ""
+
+
+@stage_words.register
+def _(spec: CliqueBlock, stage: int) -> str:
+    return f"stage {stage}: "
 
 
 @singledispatch
@@ -130,20 +142,20 @@ def _(spec: DenseBlock) -> str:
 
 
 @singledispatch
-def block_doc(spec: object, block: BlockSteps) -> str:
+def block_doc(spec: object) -> str:
     """Return what a block is."""
     raise TypeError(f"no words for {type(spec).__name__}")
 
 
 @block_doc.register
-def _(spec: CliqueBlock, block: BlockSteps) -> str:
+def _(spec: CliqueBlock) -> str:
     stages = "1 stage" if spec.stages == 1 else f"{spec.stages} stages of {spec.update} updates"
     visits = "" if spec.order == "ascending" else f", visited as {list(spec.visiting_order)}"
     return f"Clique, {spec.layers} layers × {spec.filters} filters{visits}, {stages}"
 
 
 @block_doc.register
-def _(spec: DenseBlock, block: BlockSteps) -> str:
+def _(spec: DenseBlock) -> str:
     return f"Dense block, {spec.layers} layers, growth rate {spec.filters}"
 
 

@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cliquegraph.errors import UsageError
 
 
-def write_if_changed(path: Path, text: str) -> bool:
-    """Write ``text``, unless the file holds it already; return whether it was written.
+def write_files(files: Mapping[Path, str]) -> set[Path]:
+    """Write files, but for those that hold their text already; return which were written.
 
-    The file is replaced at once: nobody sees it half-written, and a failure leaves the old one.
+    All are written beside their places first and then put there: nobody sees one half-written,
+    and a fault with one leaves every old one.
 
     Raises:
-        UsageError: the folder or the file can't be written.
+        UsageError: a folder or a file can't be written.
     """
+    staged: dict[Path, Path] = {}
     try:
-        if path.is_file() and path.read_bytes() == text.encode():
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text.encode())
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror or error}") from None
-    return True
+        for path, text in files.items():
+            try:
+                if not (path.is_file() and path.read_bytes() == text.encode()):
+                    staged[path] = _stage(path, text)
+            except OSError as error:
+                raise _refused(path, error) from None
+        for path, temporary in staged.items():
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                raise _refused(path, error) from None
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+    return set(staged)
+
+
+def _stage(path: Path, text: str) -> Path:
+    """Write ``text`` to a new file beside ``path``."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+        temporary.chmod(0o666 & ~_umask())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _refused(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"can't write {path}: {error.strerror or error}")
 
 
 def difference(path: Path, text: str) -> str:

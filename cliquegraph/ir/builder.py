@@ -8,7 +8,7 @@ from dataclasses import replace
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.ops import Op, ShapeError
-from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor, whole_tensor
+from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor, TensorType, whole_tensor
 from cliquegraph.location import Location
 
 
@@ -30,24 +30,18 @@ class Builder:
         Raises:
             SpecError: the sizes can't be had; points at the section that declared them.
         """
-        types = tuple(value.type for value in inputs)
-        self.infer(op, inputs)
-        operands: list[ParamSlice] = []
-        if slot is not None:
-            for field, shape in op.param_shapes(types).items():
-                operands.append(self._tensor(slot, field, shape, op).whole())
-        return self._append(op, inputs, operands, hint)
+        types = self._infer(op, inputs)
+        operands = [] if slot is None else self._operands(op, inputs, slot)
+        return self._append(op, inputs, operands, types, hint)
 
     def add_edges(
         self, op: Op, concat: Value, sources: Sequence[Value], slots: Sequence[Slot]
     ) -> Value:
         """Append ``op`` over a concatenation, with one kernel for each of its ``sources``."""
-        self.infer(op, [concat])
-        operands = []
-        for source, slot in zip(sources, slots, strict=True):
-            for field, shape in op.param_shapes((source.type,)).items():
-                operands.append(self._tensor(slot, field, shape, op).whole())
-        return self._append(op, [concat], operands, "")
+        types = self._infer(op, [concat])
+        pairs = zip(sources, slots, strict=True)
+        operands = [each for source, slot in pairs for each in self._operands(op, [source], slot)]
+        return self._append(op, [concat], operands, types, "")
 
     def name(self, value: Value, hint: str) -> Value:
         """Give the value that was written last its name; no node has read it yet."""
@@ -58,27 +52,36 @@ class Builder:
         self._nodes[-1] = replace(node, outputs=(named,))
         return named
 
-    def infer(self, op: Op, inputs: Sequence[Value]) -> None:
-        """Raise a ``SpecError`` where ``op`` can't take these inputs."""
+    def finish(self, logits: Value, features: Sequence[Value]) -> Graph:
+        """Return the graph."""
+        held = [piece.tensor for param in self._params.values() for piece in param.pieces]
+        return Graph(self._name, tuple(held), tuple(self._nodes), logits, tuple(features))
+
+    def _infer(self, op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
+        """The types of the outputs; a ``SpecError`` where ``op`` can't take these inputs."""
         try:
-            op.infer(tuple(value.type for value in inputs))
+            return op.infer(tuple(value.type for value in inputs))
         except ShapeError as error:
             where = "" if self.origin is None else f"{self.origin.section}: "
             raise SpecError(Diagnostic(f"{where}{error}", self.location)) from None
 
-    def finish(self, logits: Value, features: Sequence[Value]) -> Graph:
-        """Return the graph."""
-        return Graph(self._name, tuple(self._nodes), logits, tuple(features))
-
     def _append(
-        self, op: Op, inputs: Sequence[Value], operands: Sequence[ParamSlice], hint: str
+        self,
+        op: Op,
+        inputs: Sequence[Value],
+        operands: Sequence[ParamSlice],
+        types: tuple[TensorType, ...],
+        hint: str,
     ) -> Value:
         if self.origin is None:
             raise ValueError("set the builder's origin before adding a node")
-        types = op.infer(tuple(value.type for value in inputs))
         outputs = tuple(Value(each, hint) for each in types)
         self._nodes.append(Node(op, tuple(inputs), tuple(operands), outputs, self.origin))
         return self._nodes[-1].output
+
+    def _operands(self, op: Op, inputs: Sequence[Value], slot: Slot) -> list[ParamSlice]:
+        shapes = op.param_shapes(tuple(value.type for value in inputs))
+        return [self._tensor(slot, field, shape, op).whole() for field, shape in shapes.items()]
 
     def _tensor(self, slot: Slot, field: Field, shape: tuple[int, ...], op: Op) -> Param:
         key = (slot, field)

@@ -81,16 +81,20 @@ class Node:
 class Graph:
     """A network as operations.
 
-    Two graphs are equal where their nodes, wiring, parameters and outputs are.
+    Two graphs are equal where their names, nodes, wiring, parameters and outputs are; the lines
+    of the spec do not count.
 
     Attributes:
         name: the network's.
+        tensors: every canonical tensor that the network owns. Passes keep them, so that every
+            -O level takes the same weights, also where a node that read one is gone.
         nodes: in the order of execution; the first is the input.
         logits: (classes,) for each image.
         features: the block features, first block to last.
     """
 
     name: str
+    tensors: tuple[Tensor, ...]
     nodes: tuple[Node, ...]
     logits: Value
     features: tuple[Value, ...]
@@ -113,11 +117,6 @@ class Graph:
         )
 
     @cached_property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Every canonical tensor once, in the order of first use."""
-        return tuple(dict.fromkeys(piece.tensor for param in self.params for piece in param.pieces))
-
-    @cached_property
     def producers(self) -> dict[Value, Node]:
         """The node that writes each value."""
         return {value: node for node in self.nodes for value in node.outputs}
@@ -132,17 +131,17 @@ class Graph:
         return {value: tuple(nodes) for value, nodes in readers.items()}
 
     def __eq__(self, other: object) -> bool:
-        from cliquegraph.ir.serialize import to_json
+        from cliquegraph.ir.serialize import structure
 
-        return isinstance(other, Graph) and to_json(self) == to_json(other)
+        return isinstance(other, Graph) and structure(self) == structure(other)
 
-    __hash__ = object.__hash__
+    __hash__ = None  # type: ignore[assignment]  # equality reads the whole graph
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
     def digest(self) -> str:
-        """SHA-256 over the graph without its origins: two equal networks have one digest."""
+        """SHA-256 over the graph without its name and the spec's lines."""
         from cliquegraph.ir.serialize import digest
 
         return digest(self)

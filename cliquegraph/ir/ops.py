@@ -54,7 +54,7 @@ class Op:
         return {}
 
     def param_axis(self) -> int:
-        """Return the axis of a parameter along which input channels lie."""
+        """Return the axis along which the op's parameters may be cut into pieces."""
         return 0
 
     def macs(self, inputs: Types) -> int:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from cliquegraph.errors import UsageError
+from cliquegraph.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.ir.types import (
@@ -25,6 +25,7 @@ from cliquegraph.ir.types import (
     TensorType,
     VectorType,
 )
+from cliquegraph.ir.verify import verify_graph
 
 FORMAT = "cliquegraph-ir-1"
 
@@ -69,17 +70,27 @@ def from_json(data: Json) -> Graph:
         UsageError: the data is not of this format, or is damaged.
     """
     try:
-        return _load(data)
+        graph = _load(data)
+        verify_graph(graph)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UsageError(f"not an op graph of format {FORMAT}: {error!r}") from None
+    except VerificationError as error:
+        raise UsageError(f"a damaged op graph: {error}") from None
+    return graph
+
+
+def structure(graph: Graph) -> Json:
+    """Return ``to_json`` without the lines of the spec: where a network was written is no part."""
+    data = to_json(graph)
+    for node in data["nodes"]:
+        del node["origin"]["line"]
+    return data
 
 
 def digest(graph: Graph) -> str:
     """Return the SHA-256 of the graph without the lines of the spec and the network's name."""
-    data = to_json(graph)
+    data = structure(graph)
     del data["graph"]["name"]
-    for node in data["nodes"]:
-        del node["origin"]["line"]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -121,7 +132,7 @@ def _load(data: Json) -> Graph:
         return nodes[place[0]].outputs[place[1]]
 
     features = tuple(value(place) for place in head["features"])
-    return Graph(head["name"], tuple(nodes), value(head["logits"]), features)
+    return Graph(head["name"], tuple(tensors), tuple(nodes), value(head["logits"]), features)
 
 
 def _node(index: int, node: Node, params: dict[Param, int]) -> Json:

@@ -71,8 +71,8 @@ class Section:
 class Slot:
     """Where a tensor belongs: a role in a section, for a layer, stage and source if it has them.
 
-    Names are made from slots (canonical ones in ``weights/canonical.py``, those of generated
-    code in ``emit/names.py``) and never parsed back.
+    Names are made from slots (canonical ones in ``ir/names.py``, those of generated code in
+    ``emit/names.py``) and never parsed back.
     """
 
     section: Section
@@ -135,6 +135,11 @@ class Piece:
     start: int
     stop: int
 
+    @property
+    def extent(self) -> int:
+        """Length along the parameter's axis."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True, eq=False)
 class Param:
@@ -157,7 +162,7 @@ class Param:
     @cached_property
     def extent(self) -> int:
         """Length along ``axis``."""
-        return sum(piece.stop - piece.start for piece in self.pieces)
+        return sum(piece.extent for piece in self.pieces)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -202,7 +207,7 @@ class ParamSlice:
         touched = []
         position = 0
         for piece in self.param.pieces:
-            end = position + piece.stop - piece.start
+            end = position + piece.extent
             if position < self.stop and end > self.start:
                 touched.append(piece)
             position = end

@@ -17,7 +17,7 @@ def verify_graph(graph: Graph) -> None:
 
     1. The first node is the only input; every value is written once, before it is read.
     2. Types are those that the ops infer; operands have the shapes that the ops ask for.
-    3. No two parameters hold the same part of a tensor, and none holds a part that does not exist.
+    3. Each part of a tensor that is read is held by one parameter, and there are no others.
     4. One slot has one tensor: nothing is shared by name alone.
     5. What the network returns is written.
 
@@ -63,6 +63,8 @@ def _check_operands(node: Node) -> None:
         found = list(operands[0].shape)
         found[axis] = sum(operand.extent for operand in operands)
         for operand in operands:
+            if _but(operand.shape, axis) != _but(shape, axis) or operand.param.axis != axis:
+                raise _broken(node, f"can't join {operand_name(operand)} of shape {operand.shape}")
             if not 0 <= operand.start < operand.stop <= operand.param.extent:
                 raise _broken(node, f"reads {operand_name(operand)}, beyond its end")
         if tuple(found) != shape:
@@ -70,6 +72,10 @@ def _check_operands(node: Node) -> None:
     for operand in node.operands:
         if operand.param.field not in needed:
             raise _broken(node, f"does not read {operand_name(operand)}")
+
+
+def _but(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
 
 
 def _check_storage(graph: Graph) -> None:
@@ -89,8 +95,15 @@ def _check_storage(graph: Graph) -> None:
                 raise VerificationError(
                     f"{tensor_name(tensor)} is held twice, the second time by {param_name(param)}"
                 )
+        axis = ranges[0][2].axis
+        if sum(stop - start for start, stop, _ in ranges) != tensor.shape[axis]:
+            raise VerificationError(f"a part of {tensor_name(tensor)} is held by no parameter")
+    unknown = held.keys() - set(graph.tensors)
+    if unknown:
+        names = ", ".join(sorted(map(tensor_name, unknown)))
+        raise VerificationError(f"{names}: held, but no tensor of the network")
     slots: dict[tuple[Slot, Field], Tensor] = {}
-    for tensor in held:
+    for tensor in graph.tensors:
         if slots.setdefault((tensor.slot, tensor.field), tensor) != tensor:
             raise VerificationError(f"{tensor_name(tensor)} names two tensors")
 

@@ -78,7 +78,7 @@ def _read_bank(
     position = 0
     for piece in bank.pieces:
         starts[piece] = position
-        position += piece.stop - piece.start
+        position += piece.extent
     places = [starts[piece] for operand in conv.operands for piece in operand.param.pieces]
     order = sorted(range(len(places)), key=places.__getitem__)
     extent = sum(operand.extent for operand in conv.operands)

@@ -26,7 +26,7 @@ from cliquegraph.spec.wording import found
 MAX_BYTES = MAX_CHARACTERS
 
 
-def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> NetworkSpec:
+def load(path: str | os.PathLike[str], overrides: Sequence[str] | str = ()) -> NetworkSpec:
     """Read a network from a YAML or JSON file.
 
     Args:
@@ -35,13 +35,17 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Network
 
     Raises:
         SpecError: the file can't be read, or declares no network; holds every fault found.
+
+    >>> spec = load("specs/quickstart.yaml", ["blocks.0.filters=48", "expect={}"])
+    >>> spec.blocks[0].filters
+    48
     """
     # A name that is no Unicode could not be printed in a message.
     name = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8") or "''"
     return loads(_read(FilePath(path), name), name, overrides)
 
 
-def loads(text: str, name: str = "<string>", overrides: Sequence[str] = ()) -> NetworkSpec:
+def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()) -> NetworkSpec:
     """Read a network from a text.
 
     Args:
@@ -52,6 +56,8 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] = ()) -> N
     Raises:
         SpecError: the text declares no network; holds every fault found.
     """
+    if isinstance(overrides, str):
+        overrides = [overrides]
     document = parse(text.removeprefix("\ufeff"), name)
     if document.data is None:
         hint = f"a spec begins with the line 'cliquegraph: {LANGUAGE_VERSION}'"

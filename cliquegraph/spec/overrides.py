@@ -11,7 +11,7 @@ from typing import Any
 
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
-from cliquegraph.spec.document import Document, parse
+from cliquegraph.spec.document import MAX_DEPTH, Document, parse
 from cliquegraph.spec.schema import Path
 from cliquegraph.spec.shorthand import expand_training
 from cliquegraph.spec.wording import dotted, found
@@ -60,6 +60,8 @@ def _read(override: str) -> tuple[list[Part], Document]:
             raise _fault(message, override, column, EXAMPLE)
         parts.append((part, Location(FLAG, 1, column + 1, override)))
         column += len(part) + 1
+    if len(parts) > MAX_DEPTH:
+        raise _fault(f"a path has at most {MAX_DEPTH} parts, this has {len(parts)}", override)
     if not value.strip():
         hint = "write null for nothing, {} for an empty section"
         raise _fault("expected a value after the '='", override, len(path) + 1, hint)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -63,7 +64,9 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
-OddKernel = Annotated[Kernel, Field(json_schema_extra={"not": {"multipleOf": 2}})]
+OddKernel = Annotated[
+    Kernel, AfterValidator(_odd), Field(json_schema_extra={"not": {"multipleOf": 2}})
+]
 
 
 class SpecModel(BaseModel):
@@ -114,11 +117,6 @@ class Stem(SpecModel):
     pool: Pool | None = None
     """a pooling layer at the end"""
 
-    @field_validator("kernel")
-    @classmethod
-    def _kernel_is_odd(cls, kernel: int) -> int:
-        return _odd(kernel)
-
 
 class CliqueBlock(SpecModel):
     """A clique: every two layers connected both ways, updated in stages (section 3.1)."""
@@ -152,11 +150,6 @@ class CliqueBlock(SpecModel):
     norm_per_stage: bool = True
     """own batch normalisation for each stage; false: stages from 3 on re-use stage 2's"""
 
-    @field_validator("kernel")
-    @classmethod
-    def _kernel_is_odd(cls, kernel: int) -> int:
-        return _odd(kernel)
-
     @field_validator("order", mode="before")
     @classmethod
     def _order_is_a_tuple(cls, order: object) -> object:
@@ -180,7 +173,10 @@ class CliqueBlock(SpecModel):
             if stage is not None and stage > stages:
                 raise fault(f"must be a stage of the block, 1 to {stages}", key)
         if n == 1 and stages > 1 and (stages > 2 or updates != 0):
-            raise fault("must be at least 2: in stage 2 a single layer has none to read", "layers")
+            raise fault(
+                "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
+                "layers",
+            )
         return self
 
     @property

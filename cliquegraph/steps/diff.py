@@ -17,11 +17,6 @@ class Difference:
     right: str
 
 
-def same_steps(left: StepGraph, right: StepGraph) -> bool:
-    """Tell whether two networks take the same updates with the same sharing."""
-    return not any(True for _ in compare_steps(left, right))
-
-
 def compare_steps(left: StepGraph, right: StepGraph) -> Iterator[Difference]:
     """Yield every difference, in the order of execution."""
     for index in range(max(len(left.blocks), len(right.blocks))):

@@ -100,6 +100,38 @@ class BlockSteps:
         pairs = zip(step.reads, step.weights, strict=True)
         return tuple(sorted(pairs, key=lambda pair: (pair[0].stage, self.visit[pair[0].layer])))
 
+    def to_networkx(self) -> nx.DiGraph[Feature]:
+        """The unrolled block; see ``StepGraph.to_networkx``."""
+        import networkx as nx
+
+        graph: nx.DiGraph[Feature] = nx.DiGraph(name=f"block {self.index}")
+        graph.add_node(Feature(self.index, 0, 0))
+        for step in self.steps:
+            graph.add_node(step.writes, step=step)
+            for feature, edge in zip(step.reads, step.weights, strict=False):
+                graph.add_edge(feature, step.writes, edge=edge)
+        return graph
+
+    @property
+    def depth(self) -> int:
+        """The updates on the longest way through the block, by topological generations."""
+        import networkx as nx
+
+        return sum(1 for _ in nx.topological_generations(self.to_networkx())) - 1
+
+    def loop_graph(self) -> nx.DiGraph[int]:
+        """The clique itself (Figure 1): layers as nodes, an arc for each kernel.
+
+        Each arc carries its ``edge`` and the ``stages`` that use it.
+        """
+        import networkx as nx
+
+        graph: nx.DiGraph[int] = nx.DiGraph(name=f"block {self.index}")
+        graph.add_nodes_from((0, *sorted(self.order)))
+        for edge, stages in self.edges.items():
+            graph.add_edge(edge.source, edge.target, edge=edge, stages=stages)
+        return graph
+
 
 @dataclass(frozen=True)
 class StepGraph:
@@ -124,7 +156,7 @@ class StepGraph:
         return self.blocks[index - 1]
 
     def to_networkx(self) -> nx.DiGraph[Feature]:
-        """The unrolled graph: features as nodes, each with its ``step``; a read is an edge.
+        """The unrolled graph: features as nodes, each with its ``step``; a read is an arc.
 
         An arc from feature to feature carries its ``edge``, the kernel that it is weighted by.
         """
@@ -132,31 +164,14 @@ class StepGraph:
 
         graph: nx.DiGraph[Feature] = nx.DiGraph(name=self.network.name)
         for block in self.blocks:
-            graph.add_node(Feature(block.index, 0, 0))
-            for step in block.steps:
-                graph.add_node(step.writes, step=step)
-                for feature, edge in zip(step.reads, step.weights, strict=True):
-                    graph.add_edge(feature, step.writes, edge=edge)
+            graph.update(block.to_networkx())
         return graph
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """The updates on the longest way through each block, by topological generations."""
-        import networkx as nx
-
-        alone = [StepGraph(self.network, (block,)).to_networkx() for block in self.blocks]
-        return tuple(sum(1 for _ in nx.topological_generations(graph)) - 1 for graph in alone)
+        """The updates on the longest way through each block."""
+        return tuple(block.depth for block in self.blocks)
 
     def loop_graph(self, index: int) -> nx.DiGraph[int]:
-        """The clique itself (Figure 1): layers as nodes, an arc for each kernel.
-
-        Each arc carries its ``edge`` and the ``stages`` that use it.
-        """
-        import networkx as nx
-
-        block = self.block(index)
-        graph: nx.DiGraph[int] = nx.DiGraph(name=f"{self.network.name} block {index}")
-        graph.add_nodes_from((0, *sorted(block.order)))
-        for edge, stages in block.edges.items():
-            graph.add_edge(edge.source, edge.target, edge=edge, stages=stages)
-        return graph
+        """The clique of block ``index`` (Figure 1); see ``BlockSteps.loop_graph``."""
+        return self.block(index).loop_graph()

@@ -6,11 +6,12 @@ The rules are stated from the declaration, not by unrolling it again, so that a 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property, singledispatch
 
-from cliquegraph.spec.schema import CliqueBlock
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
 
 
@@ -51,7 +52,7 @@ def prove_sharing(steps: StepGraph) -> Proof:
     1. one kernel per pair: every ordered pair that is read has exactly one kernel, and it leads
        from the layer that is read to the layer that is written.
     2. stages of each kernel: W(i→j) is used in exactly the stages that the schedule says.
-    3. no kernel unused: every kernel that the block owns is used.
+    3. no kernel unused: the kernels are those of the pairs that the declaration has, all used.
     4. versions: every step reads exactly the versions that the schedule gives it, each written
        before; each version is written once.
     5. block feature and transit: they are the versions of their stages.
@@ -66,12 +67,18 @@ def prove_sharing(steps: StepGraph) -> Proof:
     >>> proof.holds
     True
     """
-    return Proof(tuple(_check(steps, block, rule) for block in steps.blocks for rule in RULES))
+    return Proof(
+        tuple(
+            _check(block, said, rule)
+            for block, said in ((each, declared(each.spec, each.index)) for each in steps.blocks)
+            for rule in RULES
+        )
+    )
 
 
-def _check(steps: StepGraph, block: BlockSteps, rule: Rule) -> Claim:
+def _check(block: BlockSteps, said: Declared, rule: Rule) -> Claim:
     try:
-        detail = rule.check(steps, block)
+        detail = rule.check(block, said)
     except BrokenRule as broken:
         return Claim(block.index, rule.name, False, str(broken))
     return Claim(block.index, rule.name, True, detail)
@@ -82,43 +89,113 @@ class Rule:
     """A rule by name; ``check`` returns what it counted or raises ``BrokenRule``."""
 
     name: str
-    check: Callable[[StepGraph, BlockSteps], str]
+    check: Callable[[BlockSteps, Declared], str]
 
 
-def _visits(block: BlockSteps) -> Iterator[tuple[int, int]]:
-    """The (stage, layer) of every update that the declaration asks for, in order."""
-    if not isinstance(block.spec, CliqueBlock):
-        yield from ((1, layer) for layer in range(1, block.spec.layers + 1))
-        return
-    for stage in range(1, block.spec.stages + 1):
-        for layer in block.spec.visiting_order[: block.spec.updates_in(stage)]:
-            yield stage, layer
+@dataclass(frozen=True)
+class Declared:
+    """A block as its spec declares it, without unrolling.
+
+    Attributes:
+        block: its index.
+        order: layers in the order of their visits.
+        updates: how many layers each stage visits, from stage 1.
+        simultaneous: whether updates read the previous stage alone.
+        feature_stage, transit_stage: the stages of the block feature and of the transit.
+        transit_has_x0: whether X0 goes on to the next block too.
+    """
+
+    block: int
+    order: tuple[int, ...]
+    updates: tuple[int, ...]
+    simultaneous: bool
+    feature_stage: int
+    transit_stage: int
+    transit_has_x0: bool
+
+    @cached_property
+    def visit(self) -> dict[int, int]:
+        """The position of each layer in the order of visits, X0's 0."""
+        return {layer: position for position, layer in enumerate((0, *self.order))}
+
+    @property
+    def visits(self) -> list[tuple[int, int]]:
+        """The (stage, layer) of every update, in order."""
+        return [
+            (stage, layer)
+            for stage, count in enumerate(self.updates, start=1)
+            for layer in self.order[:count]
+        ]
+
+    @property
+    def is_clique(self) -> bool:
+        """Whether a second stage visits every layer, so that the loop closes."""
+        return len(self.updates) > 1 and self.updates[1] == len(self.order)
+
+    @cached_property
+    def pairs(self) -> frozenset[Edge]:
+        """The pairs that have a kernel: forward ones, and feedback to what is visited again."""
+        again = set(self.order[: self.updates[1]]) if len(self.updates) > 1 else set()
+        return frozenset(
+            Edge(self.block, source, target)
+            for target in self.order
+            for source in (0, *self.order)
+            if source != target and (self.visit[source] < self.visit[target] or target in again)
+        )
+
+    def version(self, layer: int, stage: int) -> Feature:
+        """The newest version of a layer once ``stage`` is over."""
+        if layer == 0:
+            return Feature(self.block, 0, 0)
+        left_out = self.visit[layer] > self.updates[stage - 1]  # of a partial last stage
+        return Feature(self.block, layer, stage - left_out)
+
+    def reads(self, stage: int, layer: int) -> list[Feature]:
+        """What Eq. (1) gives one update, ascending by layer."""
+        before = {source for source in self.order if self.visit[source] < self.visit[layer]}
+        if stage == 1:
+            return [self.version(source, 1) for source in (0, *sorted(before))]
+        newest = set() if self.simultaneous else before
+        return [
+            self.version(source, stage if source in newest else stage - 1)
+            for source in sorted(self.order)
+            if source != layer
+        ]
 
 
-def _version(block: BlockSteps, layer: int, stage: int) -> Feature:
-    """The newest version of a layer once ``stage`` is over."""
-    if layer == 0:
-        return Feature(block.index, 0, 0)
-    if isinstance(block.spec, CliqueBlock) and block.visit[layer] > block.spec.updates_in(stage):
-        stage -= 1  # left out of a partial last stage
-    return Feature(block.index, layer, stage)
+@singledispatch
+def declared(spec: object, index: int) -> Declared:
+    """Return what a block declares; a block kind registers its own."""
+    raise TypeError(f"nothing is known of what {type(spec).__name__} declares")
 
 
-def _expected_reads(block: BlockSteps, stage: int, layer: int) -> list[Feature]:
-    """What Eq. (1) gives one update, ascending by layer."""
-    order, visit = block.order, block.visit
-    before = {source for source in order if visit[source] < visit[layer]}
-    if stage == 1:
-        return [_version(block, source, 1) for source in (0, *sorted(before))]
-    simultaneous = isinstance(block.spec, CliqueBlock) and block.spec.update == "simultaneous"
-    return [
-        _version(block, source, stage if source in before and not simultaneous else stage - 1)
-        for source in sorted(order)
-        if source != layer
-    ]
+@declared.register
+def _(spec: CliqueBlock, index: int) -> Declared:
+    return Declared(
+        block=index,
+        order=spec.visiting_order,
+        updates=tuple(spec.updates_in(stage) for stage in range(1, spec.stages + 1)),
+        simultaneous=spec.update == "simultaneous",
+        feature_stage=spec.feature_stage,
+        transit_stage=spec.transit_stage,
+        transit_has_x0=False,
+    )
 
 
-def _one_kernel_per_pair(steps: StepGraph, block: BlockSteps) -> str:
+@declared.register
+def _(spec: DenseBlock, index: int) -> Declared:
+    return Declared(
+        block=index,
+        order=tuple(range(1, spec.layers + 1)),
+        updates=(spec.layers,),
+        simultaneous=False,
+        feature_stage=1,
+        transit_stage=1,
+        transit_has_x0=True,
+    )
+
+
+def _one_kernel_per_pair(block: BlockSteps, said: Declared) -> str:
     for step in block.steps:
         if len(step.reads) != len(step.weights):
             raise BrokenRule(
@@ -133,46 +210,33 @@ def _one_kernel_per_pair(steps: StepGraph, block: BlockSteps) -> str:
     return f"{len(block.edges)} kernels for {len(block.edges)} pairs"
 
 
-def _stages_of_each_kernel(steps: StepGraph, block: BlockSteps) -> str:
-    expected: dict[Edge, list[int]] = defaultdict(list)
-    for stage, layer in _visits(block):
-        for feature in _expected_reads(block, stage, layer):
-            expected[Edge(block.index, feature.layer, layer)].append(stage)
-    used: dict[Edge, list[int]] = defaultdict(list)
-    for step in block.steps:
-        for edge in step.weights:
-            used[edge].append(step.stage)
-    for edge in sorted(expected.keys() | used.keys()):
-        if sorted(used[edge]) != expected[edge]:
+def _stages_of_each_kernel(block: BlockSteps, said: Declared) -> str:
+    expected: dict[Edge, tuple[int, ...]] = defaultdict(tuple)
+    for stage, layer in said.visits:
+        for feature in said.reads(stage, layer):
+            expected[Edge(block.index, feature.layer, layer)] += (stage,)
+    for edge in sorted(expected.keys() | block.edges.keys()):
+        used = tuple(sorted(block.edges.get(edge, ())))
+        if used != expected[edge]:
             raise BrokenRule(
-                f"{edge} is used in {_stages(sorted(used[edge]))}, "
-                f"the schedule says {_stages(expected[edge])}"
+                f"{edge} is used in {_stages(used)}, the schedule says {_stages(expected[edge])}"
             )
-    uses = sum(len(stages) for stages in used.values())
-    reused = sum(len(stages) > 1 for stages in used.values())
+    uses = sum(len(stages) for stages in block.edges.values())
+    reused = sum(len(stages) > 1 for stages in block.edges.values())
     return f"{uses} uses, {reused} kernels re-used in a later stage"
 
 
-def _no_kernel_unused(steps: StepGraph, block: BlockSteps) -> str:
-    loop = steps.loop_graph(block.index)
-    used = Counter(edge for step in block.steps for edge in step.weights)
-    for source, target, data in loop.edges(data=True):
-        if not {source, target} <= block.visit.keys():
-            raise BrokenRule(f"W{source}_{target} is between layers that the block does not have")
-        if not used[data["edge"]] or not data["stages"]:
-            raise BrokenRule(f"W{source}_{target} is never used")
-    if len(used) != loop.number_of_edges():
-        raise BrokenRule(f"{len(used)} kernels are used, {loop.number_of_edges()} are in the loop")
-    forward = sum(1 for source, target in loop.edges if _is_forward(block, source, target))
-    return f"{forward} forward, {loop.number_of_edges() - forward} feedback"
+def _no_kernel_unused(block: BlockSteps, said: Declared) -> str:
+    for edge in sorted(said.pairs ^ block.edges.keys()):
+        if edge in said.pairs:
+            raise BrokenRule(f"{edge} is never used")
+        raise BrokenRule(f"{edge} is used, but the block does not have it")
+    forward = sum(said.visit[edge.source] < said.visit[edge.target] for edge in block.edges)
+    return f"{forward} forward, {len(block.edges) - forward} feedback"
 
 
-def _is_forward(block: BlockSteps, source: int, target: int) -> bool:
-    return block.visit[source] < block.visit[target]
-
-
-def _versions(steps: StepGraph, block: BlockSteps) -> str:
-    visits = list(_visits(block))
+def _versions(block: BlockSteps, said: Declared) -> str:
+    visits = said.visits
     found = [(step.stage, step.layer) for step in block.steps]
     if found != visits:
         raise BrokenRule(f"the updates are {found}, the schedule says {visits}")
@@ -181,7 +245,7 @@ def _versions(steps: StepGraph, block: BlockSteps) -> str:
         unwritten = [feature for feature in step.reads if feature not in written]
         if unwritten:
             raise BrokenRule(f"{_name(step)} reads {_names(unwritten)} before it is written")
-        expected = _expected_reads(block, step.stage, step.layer)
+        expected = said.reads(step.stage, step.layer)
         if list(step.reads) != expected:
             raise BrokenRule(
                 f"{_name(step)} reads {_names(step.reads)}, the schedule gives {_names(expected)}"
@@ -194,15 +258,11 @@ def _versions(steps: StepGraph, block: BlockSteps) -> str:
     return f"{len(block.steps)} updates, {len(written) - 1} versions"
 
 
-def _feature_and_transit(steps: StepGraph, block: BlockSteps) -> str:
-    layers = sorted(block.order)
-    if isinstance(block.spec, CliqueBlock):
-        feature_stage, transit_stage = block.spec.feature_stage, block.spec.transit_stage
-        transit = [_version(block, layer, transit_stage) for layer in layers]
-    else:
-        feature_stage = transit_stage = 1
-        transit = [_version(block, layer, 1) for layer in (0, *layers)]
-    feature = [_version(block, layer, feature_stage) for layer in (0, *layers)]
+def _feature_and_transit(block: BlockSteps, said: Declared) -> str:
+    layers = (0, *sorted(said.order))
+    feature = [said.version(layer, said.feature_stage) for layer in layers]
+    going_on = layers if said.transit_has_x0 else layers[1:]
+    transit = [said.version(layer, said.transit_stage) for layer in going_on]
     for what, found, expected in (
         ("block feature", block.feature, feature),
         ("transit", block.transit, transit),
@@ -211,33 +271,30 @@ def _feature_and_transit(steps: StepGraph, block: BlockSteps) -> str:
             raise BrokenRule(
                 f"the {what} is {_names(found)}, the schedule gives {_names(expected)}"
             )
-    return f"feature of stage {feature_stage}, transit of stage {transit_stage}"
+    return f"feature of stage {said.feature_stage}, transit of stage {said.transit_stage}"
 
 
-def _acyclic(steps: StepGraph, block: BlockSteps) -> str:
+def _acyclic(block: BlockSteps, said: Declared) -> str:
     import networkx as nx
 
-    unrolled: nx.DiGraph[Feature] = nx.DiGraph(
-        (feature, step.writes) for step in block.steps for feature in step.reads
-    )
+    unrolled = block.to_networkx()
     if not nx.is_directed_acyclic_graph(unrolled):
         cycle = " → ".join(str(source) for source, _ in nx.find_cycle(unrolled))
         raise BrokenRule(f"a cycle: {cycle}")
     return f"depth {len(list(nx.topological_generations(unrolled))) - 1}"
 
 
-def _strongly_connected(steps: StepGraph, block: BlockSteps) -> str:
+def _strongly_connected(block: BlockSteps, said: Declared) -> str:
     import networkx as nx
 
-    spec = block.spec
-    if not isinstance(spec, CliqueBlock) or spec.stages < 2 or spec.updates_in(2) < spec.layers:
+    if not said.is_clique:
         return "not asked: no second stage that visits every layer"
-    loop = steps.loop_graph(block.index)
+    loop = block.loop_graph()
     loop.remove_node(0)
     components = list(nx.strongly_connected_components(loop))
     if len(components) != 1:
         raise BrokenRule(f"the layers fall into {len(components)} components: {components}")
-    return f"{spec.layers} layers, one component"
+    return f"{len(said.order)} layers, one component"
 
 
 def _name(step: Step) -> str:
@@ -248,7 +305,7 @@ def _names(features: Iterable[Feature]) -> str:
     return "{" + ", ".join(str(feature) for feature in features) + "}"
 
 
-def _stages(stages: list[int]) -> str:
+def _stages(stages: tuple[int, ...]) -> str:
     if not stages:
         return "no stage"
     return f"stage{'s' * (len(stages) > 1)} {', '.join(map(str, stages))}"

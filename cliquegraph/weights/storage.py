@@ -43,7 +43,7 @@ def to_storage(graph: Graph, tensors: Mapping[str, Array]) -> dict[Param, Array]
     }
 
 
-def from_storage(graph: Graph, storage: Mapping[Param, Array]) -> dict[str, Array]:
+def from_storage(storage: Mapping[Param, Array]) -> dict[str, Array]:
     """Return the canonical tensors that parameters hold, by name; ``to_storage`` undone.
 
     Parameters that are left out of ``storage`` leave out their tensors.
@@ -52,7 +52,7 @@ def from_storage(graph: Graph, storage: Mapping[Param, Array]) -> dict[str, Arra
     for param, held in storage.items():
         position = 0
         for piece in param.pieces:
-            extent = piece.stop - piece.start
+            extent = piece.extent
             name = tensor_name(piece.tensor)
             whole = tensors.setdefault(name, np.empty(piece.tensor.shape, held.dtype))
             part = np.take(held, np.arange(position, position + extent), axis=param.axis)

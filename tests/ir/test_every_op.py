@@ -1,0 +1,70 @@
+"""Whoever adds an op is told of every place that must handle it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cliquegraph_flax.spell
+import cliquegraph_torch.spell
+from cliquegraph.analysis import memory
+from cliquegraph.emit import members, words
+from cliquegraph.interpret import evaluate
+from cliquegraph.ir import ops
+from cliquegraph.ir.ops import OPS, Op
+from tests.networks import EVERY_KEY, graph_of
+
+# Where an op must be handled by name; a default would be a guess.
+HANDLERS: dict[str, tuple[Any, set[type[Op]]]] = {
+    "interpreter": (evaluate, set()),
+    "torch": (cliquegraph_torch.spell.spell_op, {ops.Input}),
+    # In JAX's layout a convolution is spelled by a function of its own.
+    "flax": (cliquegraph_flax.spell.spell_op, {ops.Input, ops.Conv}),
+}
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.mnemonic)
+@pytest.mark.parametrize("place", HANDLERS)
+def test_every_op_has_a_handler(place: str, op: type[Op]) -> None:
+    dispatch, exempt = HANDLERS[place]
+    handled = dispatch.dispatch(op) is not dispatch.dispatch(Op)
+    assert handled or op in exempt, f"{place} does not know {op.mnemonic}"
+
+
+def test_an_op_without_handlers_is_seen() -> None:
+    class Unheard(Op):
+        mnemonic = "unheard"
+
+    for dispatch, _ in HANDLERS.values():
+        assert dispatch.dispatch(Unheard) is dispatch.dispatch(Op)
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.mnemonic)
+def test_every_op_with_tensors_has_a_member_that_holds_them(op: type[Op]) -> None:
+    default = members.thing_of.dispatch(Op)
+    if op.fields:
+        assert members.thing_of.dispatch(op) is not default
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if "_" in op.mnemonic], ids=lambda op: op.mnemonic)
+def test_words_do_not_fall_back_to_a_mnemonic_of_two_words(op: type[Op]) -> None:
+    assert words.describe.dispatch(op) is not words.describe.dispatch(Op)
+
+
+KEEPS_NOTHING = {ops.Input, ops.Concat, ops.GlobalAvgPool}
+"""The gradient of a sum or a concatenation needs no value of the forward pass."""
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.mnemonic)
+def test_every_op_says_what_its_gradient_keeps(op: type[Op]) -> None:
+    keeps = any(
+        function.dispatch(op) is not function.dispatch(Op)
+        for function in (memory.kept_values, memory.extra_bytes)
+    )
+    assert keeps != (op in KEEPS_NOTHING)
+
+
+def test_the_networks_of_the_tests_use_every_op() -> None:
+    used = {type(node.op) for spec in EVERY_KEY.values() for node in graph_of(spec)}
+    assert used == set(OPS)

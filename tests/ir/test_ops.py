@@ -1,0 +1,141 @@
+"""Shapes, parameter shapes and MACs of every op, and the sizes that they refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from cliquegraph.ir import ops
+from cliquegraph.ir.ops import Op, ShapeError, compressed, squeezed
+from cliquegraph.ir.types import Field, Init, MapType, TensorType, VectorType
+
+MAPS = MapType(6, 8, 10)
+VECTOR = VectorType(6)
+
+# op, inputs, output, parameter shapes, MACs; worked out by hand
+CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]], int]] = [
+    (ops.Input(3, 8, 10), [], MapType(3, 8, 10), {}, 0),
+    (ops.Concat(), [MAPS, MapType(4, 8, 10)], MapType(10, 8, 10), {}, 0),
+    (ops.Concat(), [MAPS], MAPS, {}, 0),
+    (ops.Concat(), [VECTOR, VectorType(3)], VectorType(9), {}, 0),
+    (
+        ops.BatchNorm(),
+        [MAPS],
+        MAPS,
+        {Field.SCALE: (6,), Field.BIAS: (6,), Field.MEAN: (6,), Field.VAR: (6,)},
+        0,
+    ),
+    (ops.Relu(), [MAPS], MAPS, {}, 0),
+    (ops.Relu(), [VECTOR], VECTOR, {}, 0),
+    (ops.Sigmoid(), [VECTOR], VECTOR, {}, 0),
+    (ops.Dropout(0.2), [MAPS], MAPS, {}, 0),
+    (ops.Conv(5, 3), [MAPS], MapType(5, 8, 10), {Field.WEIGHT: (5, 6, 3, 3)}, 5 * 80 * 6 * 9),
+    (ops.Conv(5, 1), [MAPS], MapType(5, 8, 10), {Field.WEIGHT: (5, 6, 1, 1)}, 5 * 80 * 6),
+    (
+        # the ImageNet stem: padded by 3, 224 becomes 112
+        ops.Conv(64, 7, 2),
+        [MapType(3, 224, 224)],
+        MapType(64, 112, 112),
+        {Field.WEIGHT: (64, 3, 7, 7)},
+        118_013_952,
+    ),
+    (ops.Conv(2, 3, 2), [MapType(1, 7, 8)], MapType(2, 4, 4), {Field.WEIGHT: (2, 1, 3, 3)}, 288),
+    (
+        ops.Linear(4),
+        [VECTOR],
+        VectorType(4),
+        {Field.WEIGHT: (4, 6), Field.BIAS: (4,)},
+        24,
+    ),
+    (ops.MaxPool(3, 2), [MapType(64, 112, 112)], MapType(64, 56, 56), {}, 0),
+    (ops.MaxPool(2, 2), [MapType(2, 5, 6)], MapType(2, 2, 3), {}, 0),
+    (ops.AvgPool(2, 2), [MapType(2, 5, 6)], MapType(2, 2, 3), {}, 0),
+    (ops.AvgPool(3, 1), [MapType(2, 5, 6)], MapType(2, 3, 4), {}, 0),
+    (ops.GlobalAvgPool(), [MAPS], VECTOR, {}, 0),
+    (ops.ScaleChannels(), [MAPS, VECTOR], MAPS, {}, 0),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "output", "params", "macs"), CASES, ids=str)
+def test_types_parameters_and_macs(
+    op: Op,
+    inputs: list[TensorType],
+    output: TensorType,
+    params: dict[Field, tuple[int, ...]],
+    macs: int,
+) -> None:
+    types = tuple(inputs)
+    assert op.infer(types) == (output,)
+    assert op.param_shapes(types) == params
+    assert op.macs(types) == macs
+    assert list(op.fields) == list(params)
+
+
+def test_the_cases_hold_every_op() -> None:
+    assert {type(op) for op, *_ in CASES} == set(ops.OPS)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "message"),
+    [
+        (ops.Concat(), [VECTOR, MAPS], "a vector can't be concatenated with maps"),
+        (ops.Concat(), [MAPS, VECTOR], "maps of different sizes can't be concatenated"),
+        (ops.Concat(), [MAPS, MapType(6, 8, 9)], "maps of different sizes can't be concatenated"),
+        (ops.Concat(), [MAPS, MapType(6, 9, 10)], "maps of different sizes can't be concatenated"),
+        (ops.BatchNorm(), [VECTOR], "maps are needed here, not a vector"),
+        (ops.Conv(5, 3), [VECTOR], "maps are needed here, not a vector"),
+        (ops.Conv(0, 1), [MAPS], "a convolution is left with no channels"),
+        (ops.Linear(4), [MAPS], "a linear layer takes a vector"),
+        (ops.Linear(0), [VECTOR], "a linear layer is left with no outputs"),
+        (ops.MaxPool(2, 2), [MapType(2, 1, 8)], "a 1×8 map is smaller than a window of 2×2"),
+        (ops.AvgPool(3, 1), [MapType(2, 8, 2)], "a 8×2 map is smaller than a window of 3×3"),
+        (ops.GlobalAvgPool(), [VECTOR], "maps are needed here, not a vector"),
+        (ops.ScaleChannels(), [VECTOR, VECTOR], "maps are needed here, not a vector"),
+        (ops.ScaleChannels(), [MAPS, VectorType(5)], "6 maps can't be scaled by a vector of 5"),
+        (ops.ScaleChannels(), [MAPS, MAPS], "6 maps can't be scaled by a vector of 6x8x10"),
+    ],
+    ids=str,
+)
+def test_sizes_that_can_not_be_had(op: Op, inputs: list[TensorType], message: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        op.infer(tuple(inputs))
+    assert str(caught.value) == message
+
+
+def test_a_padded_window_may_be_larger_than_the_map() -> None:
+    # 3×3 max pool over one pixel: padding makes it three.
+    assert ops.MaxPool(3, 2).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
+    assert ops.Conv(2, 5).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_a_convolution_of_stride_1_keeps_the_size_of_maps(kernel: int) -> None:
+    assert ops.Conv(6, kernel).infer((MAPS,)) == (MAPS,)
+
+
+def test_initialisation_is_the_papers() -> None:
+    assert ops.Conv.fields == {Field.WEIGHT: Init.HE}
+    assert ops.Linear.fields == {Field.WEIGHT: Init.XAVIER, Field.BIAS: Init.ZEROS}
+    assert ops.BatchNorm.fields == {
+        Field.SCALE: Init.ONES,
+        Field.BIAS: Init.ZEROS,
+        Field.MEAN: Init.ZEROS,
+        Field.VAR: Init.ONES,
+    }
+    assert (ops.BatchNorm().eps, ops.BatchNorm().momentum) == (1e-5, 0.1)
+
+
+def test_a_factor_counts_as_the_decimal_that_was_written() -> None:
+    # In binary 0.29 × 100 is just below 29.
+    assert int(100 * 0.29) == 28
+    assert compressed(100, 0.29) == 29
+    assert compressed(55, 0.5) == 27
+    assert compressed(1, 0.5) == 0
+    assert squeezed(55) == 27
+
+
+def test_mnemonics_are_unique() -> None:
+    assert len({op.mnemonic for op in ops.OPS}) == len(ops.OPS)
+
+
+def test_every_op_class_is_in_the_table() -> None:
+    assert set(Op.__subclasses__()) == set(ops.OPS)

@@ -1,0 +1,198 @@
+"""Node-link JSON: an equal graph comes back, networkx reads it, and digests tell networks apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+
+import cliquegraph
+from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
+from cliquegraph.errors import UsageError
+from cliquegraph.ir import ops
+from cliquegraph.ir.serialize import from_json, to_json
+from cliquegraph.ir.verify import verify_graph
+from tests.networks import EVERY_KEY, clique, graph_of, network, networks, shipped
+
+
+def through_text(graph: Graph) -> Graph:
+    return from_json(json.loads(json.dumps(to_json(graph))))
+
+
+@given(networks())
+def test_an_equal_graph_comes_back(spec: NetworkSpec) -> None:
+    for graph in (graph_of(spec), optimise(graph_of(spec))):
+        loaded = through_text(graph)
+        assert loaded == graph
+        assert loaded.digest() == graph.digest()
+        verify_graph(loaded)
+
+
+@pytest.mark.parametrize("name", EVERY_KEY)
+def test_what_comes_back_computes_the_same(name: str) -> None:
+    graph = optimise(graph_of(EVERY_KEY[name]))
+    loaded = through_text(graph)
+    shape = graph.input.type
+    images = np.random.default_rng(0).normal(size=(3, shape.channels, shape.height, shape.width))
+    tensors = sample_tensors(graph)
+    assert np.array_equal(
+        interpret(loaded, tensors, images).logits, interpret(graph, tensors, images).logits
+    )
+
+
+def test_sharing_comes_back_as_the_same_object() -> None:
+    graph = through_text(graph_of(clique()))
+    x2_1, x2_2 = (
+        next(node for node in graph if node.output.hint == hint) for hint in ("x2_1", "x2_2")
+    )
+    assert x2_1.operands[1].param is x2_2.operands[0].param
+
+
+@pytest.mark.parametrize("level", [None, 0])
+def test_networkx_reads_it(level: int | None) -> None:
+    graph = graph_of(EVERY_KEY["abc"])
+    if level is not None:
+        graph = optimise(graph, level)
+    data = json.loads(json.dumps(to_json(graph)))
+    read = nx.node_link_graph(data, edges="edges")
+    assert read.is_directed()
+    assert read.is_multigraph()
+    assert nx.is_directed_acyclic_graph(read)
+    assert [read.nodes[i]["op"] for i in read] == [node.op.mnemonic for node in graph]
+    expected = graph.to_networkx()
+    assert sorted(read.edges(data="input")) == sorted(expected.edges(data="input"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["graph"].update(format="cliquegraph-ir-0"),
+        lambda data: data.pop("edges"),
+        lambda data: data["graph"].pop("params"),
+        lambda data: data["nodes"][1].update(op="unheard"),
+        lambda data: data["nodes"][1]["attributes"].update(unheard=1),
+        lambda data: data["nodes"][1]["operands"][0].update(param=10_000),
+        lambda data: data["graph"]["tensors"][0].update(init="unheard"),
+        lambda data: data["graph"].update(logits=[10_000, 0]),
+    ],
+)
+def test_damaged_data_is_the_users_error(change: Any) -> None:
+    data = json.loads(json.dumps(to_json(graph_of(clique()))))
+    change(data)
+    with pytest.raises(UsageError, match="not an op graph of format cliquegraph-ir-1"):
+        from_json(data)
+
+
+# ---- digests and equality ------------------------------------------------------------------
+
+
+def digest(spec: NetworkSpec) -> str:
+    return graph_of(spec).digest()
+
+
+def test_a_digest_does_not_depend_on_the_name_or_the_place_in_the_file() -> None:
+    spec = shipped("quickstart")
+    moved = cliquegraph.loads(
+        "# another line\n\n" + (spec.model_dump_json(exclude={"training", "expect"}))
+    )
+    assert graph_of(moved).nodes[0].origin.line != graph_of(spec).nodes[0].origin.line
+    assert digest(moved) == digest(spec)
+    assert digest(spec.model_copy(update={"name": "other"})) == digest(spec)
+    assert digest(spec.model_copy(update={"training": None})) == digest(spec)
+
+
+def test_two_spellings_of_one_order_have_one_digest() -> None:
+    assert digest(clique(order="descending")) == digest(clique(order=(3, 2, 1)))
+
+
+BASE: dict[str, Any] = {"layers": 3, "filters": 4, "stages": 3, "bottleneck": True}
+OTHER_SECTIONS: list[dict[str, Any]] = [
+    {"input": {"channels": 1, "height": 8, "width": 8}},
+    {"input": {"channels": 2, "height": 10, "width": 8}},
+    {"stem": {"filters": 5}},
+    {"stem": {"filters": 4, "kernel": 5}},
+    {"stem": {"filters": 4, "stride": 2}},
+    {"stem": {"filters": 4, "norm": True}},
+    {"stem": {"filters": 4, "pool": {"kind": "max", "kernel": 3, "stride": 1}}},
+    {"transition": {"attention": True}},
+    {"transition": {"compression": 0.5}},
+    {"transition": {"pool": "max"}},
+    {"transition": {"dropout": 0.1}},
+    {"readout": {"blocks": "last"}},
+    {"readout": {"compression": 0.5}},
+    {"readout": {"compression": 0.5, "dropout": 0.1}},
+    {"classifier": {"classes": 6}},
+]
+OTHER_BLOCKS: list[dict[str, Any]] = [
+    {"layers": 4},
+    {"filters": 5},
+    {"kernel": 5},
+    {"bottleneck": False},
+    {"dropout": 0.1},
+    {"unit": "post_activation"},
+    {"stages": 2},
+    {"update": "simultaneous"},
+    {"order": (2, 1, 3)},
+    {"last_stage_updates": 2},
+    {"feature": 1},
+    {"transit": 1},
+    {"norm_per_stage": False},
+    {"kind": "dense"},
+]
+
+
+def test_a_digest_depends_on_every_key_that_changes_the_function() -> None:
+    dense = {"kind": "dense", "layers": 3, "filters": 4}
+    specs = [network(BASE, BASE)]
+    specs += [network(BASE, BASE, **change) for change in OTHER_SECTIONS]
+    specs += [network({**BASE, **change}, BASE) for change in OTHER_BLOCKS if "kind" not in change]
+    specs += [network({**dense, **change}, BASE) for change in ({}, {"bottleneck": 2})]
+    specs += [network(BASE), network(BASE, BASE, BASE)]
+    digests = [digest(spec) for spec in specs]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_digest_depends_on_wiring_and_attributes() -> None:
+    graph = graph_of(clique())
+    norm = next(node for node in graph if isinstance(node.op, ops.BatchNorm))
+    concat = next(node for node in graph if len(node.inputs) == 3)
+    one = replace(norm, op=ops.BatchNorm(eps=1e-3))
+    two = replace(concat, inputs=(concat.inputs[0], concat.inputs[2], concat.inputs[1]))
+    for old, new in ((norm, one), (concat, two)):
+        nodes = tuple(new if node is old else node for node in graph)
+        assert replace(graph, nodes=nodes).digest() != graph.digest()
+
+
+def test_graphs_are_equal_by_what_they_are_and_not_by_the_object() -> None:
+    assert graph_of(clique()) == graph_of(clique())
+    assert graph_of(clique()) != graph_of(clique(filters=2))
+    assert graph_of(clique()) != optimise(graph_of(clique()))
+    assert graph_of(clique()) != "graph"
+
+
+def test_the_changes_above_are_of_every_key_of_the_language() -> None:
+    # A key that is added without a change here could be left out of the digest unseen.
+    from cliquegraph.spec.schema import CliqueBlock, NetworkSpec, Pool, Readout, Stem, Transition
+
+    sections = set(NetworkSpec.model_fields) - {
+        "cliquegraph",
+        "name",
+        "class_name",
+        "blocks",
+        "training",
+        "expect",
+    }
+    assert {key for change in OTHER_SECTIONS for key in change} == sections
+    for section, model in (("stem", Stem), ("transition", Transition), ("readout", Readout)):
+        changed = {key for change in OTHER_SECTIONS for key in change.get(section, {})}
+        assert changed == set(model.model_fields)
+    assert {key for change in OTHER_BLOCKS for key in change} == set(CliqueBlock.model_fields)
+    pools = [
+        change["stem"]["pool"] for change in OTHER_SECTIONS if "pool" in change.get("stem", {})
+    ]
+    assert {key for pool in pools for key in pool} == set(Pool.model_fields)

@@ -1,0 +1,214 @@
+"""Small networks for tests, and the random ones of the property tests."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+import cliquegraph
+from cliquegraph import Graph, NetworkSpec
+
+SPECS = Path(__file__).parent.parent / "specs"
+
+
+def network(*blocks: dict[str, Any], **changes: Any) -> NetworkSpec:
+    """A network of these blocks on 8×8 images; ``changes`` replace whole sections."""
+    document: dict[str, Any] = {
+        "cliquegraph": 1,
+        "name": "small",
+        "input": {"channels": 2, "height": 8, "width": 8},
+        "stem": {"filters": 4},
+        "blocks": [{"kind": "clique", **block} for block in blocks],
+        "classifier": {"classes": 5},
+    }
+    return NetworkSpec.model_validate(copy.deepcopy({**document, **changes}))
+
+
+def clique(layers: int = 3, filters: int = 3, **changes: Any) -> NetworkSpec:
+    """A network of one clique."""
+    return network({"layers": layers, "filters": filters, **changes})
+
+
+def shipped(name: str, *overrides: str) -> NetworkSpec:
+    return cliquegraph.load(SPECS / f"{name}.yaml", overrides)
+
+
+def graph_of(spec: NetworkSpec) -> Graph:
+    """The op graph before any pass."""
+    return cliquegraph.lower(cliquegraph.unroll(spec))
+
+
+# Between them these networks use every key of the language and every op.
+EVERY_KEY = {
+    "defaults": network({"layers": 3, "filters": 3}, {"layers": 2, "filters": 2}),
+    "abc": network(
+        {"layers": 4, "filters": 3, "bottleneck": True},
+        {"layers": 3, "filters": 5, "bottleneck": True, "kernel": 5},
+        stem={
+            "filters": 6,
+            "kernel": 7,
+            "stride": 2,
+            "norm": True,
+            "pool": {"kind": "max", "kernel": 3, "stride": 2},
+        },
+        input={"channels": 3, "height": 18, "width": 22},
+        transition={"attention": True},
+        readout={"compression": 0.5},
+    ),
+    "schedule": network(
+        {"layers": 4, "filters": 2, "stages": 3, "order": [3, 1, 4, 2], "last_stage_updates": 2},
+        {"layers": 3, "filters": 3, "update": "simultaneous", "order": "descending"},
+        {"layers": 3, "filters": 2, "feature": 1, "transit": 2},
+        transition={"compression": 0.7, "pool": "max"},
+    ),
+    "shared_norm": network(
+        {
+            "layers": 3,
+            "filters": 3,
+            "stages": 4,
+            "norm_per_stage": False,
+            "bottleneck": True,
+            "order": "descending",
+        },
+    ),
+    "one_stage": network(
+        {"layers": 3, "filters": 3, "stages": 1},
+        {"layers": 1, "filters": 4, "stages": 1},
+        {"layers": 3, "filters": 2, "feature": 1},
+    ),
+    "post_activation": network(
+        {"layers": 3, "filters": 3, "unit": "post_activation"},
+        {
+            "layers": 3,
+            "filters": 2,
+            "unit": "post_activation",
+            "bottleneck": True,
+            "order": [2, 3, 1],
+            "stages": 3,
+        },
+    ),
+    "dropout": network(
+        {"layers": 3, "filters": 3, "dropout": 0.25},
+        {"layers": 2, "filters": 3, "dropout": 0.25, "bottleneck": True},
+        {"kind": "dense", "layers": 2, "filters": 3, "dropout": 0.25, "bottleneck": 2},
+        transition={"dropout": 0.25, "attention": True},
+        readout={"compression": 0.5, "dropout": 0.25},
+    ),
+    "dense": network(
+        {"kind": "dense", "layers": 3, "filters": 3},
+        {"kind": "dense", "layers": 2, "filters": 2, "bottleneck": 4},
+        stem={"filters": 4, "pool": {"kind": "avg", "kernel": 2, "stride": 2}},
+        transition={"compression": 0.5},
+        readout={"blocks": "last"},
+    ),
+    "mixed": network(
+        {"kind": "dense", "layers": 2, "filters": 3},
+        {"layers": 3, "filters": 3, "last_stage_updates": 0},
+        {"kind": "dense", "layers": 1, "filters": 2},
+    ),
+}
+
+
+# ---- random networks -----------------------------------------------------------------------
+
+
+@st.composite
+def schedules(draw: st.DrawFn, max_layers: int = 7, max_stages: int = 5) -> dict[str, Any]:
+    """The keys of a clique that say what is updated when."""
+    layers = draw(st.integers(1, max_layers))
+    stages = draw(st.integers(1, max_stages if layers > 1 else 1))
+    order = draw(
+        st.sampled_from(["ascending", "descending"])
+        | st.permutations(range(1, layers + 1)).map(tuple)
+    )
+    return {
+        "kind": "clique",
+        "layers": layers,
+        "stages": stages,
+        "order": order,
+        "update": draw(st.sampled_from(["alternate", "simultaneous"])),
+        "last_stage_updates": draw(st.none() | st.integers(0 if stages > 1 else layers, layers)),
+        "feature": draw(st.none() | st.integers(1, stages)),
+        "transit": draw(st.none() | st.integers(1, stages)),
+        "norm_per_stage": draw(st.booleans()),
+    }
+
+
+@st.composite
+def cliques(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        **draw(schedules(max_layers=4, max_stages=3)),
+        "filters": draw(st.integers(1, 3)),
+        "kernel": draw(st.sampled_from([1, 3, 5])),
+        "bottleneck": draw(st.booleans()),
+        "unit": draw(st.sampled_from(["pre_activation", "post_activation"])),
+        "dropout": draw(st.sampled_from([0.0, 0.25])),
+    }
+
+
+@st.composite
+def dense_blocks(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "kind": "dense",
+        "layers": draw(st.integers(1, 3)),
+        "filters": draw(st.integers(1, 3)),
+        "bottleneck": draw(st.sampled_from([False, 1, 2])),
+        "dropout": draw(st.sampled_from([0.0, 0.25])),
+    }
+
+
+def _rates() -> st.SearchStrategy[float]:
+    return st.sampled_from([0.0, 0.25])
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> NetworkSpec:
+    """Networks that reach every key of the language; all can be lowered."""
+    blocks = draw(st.lists(cliques() | dense_blocks(), min_size=1, max_size=3))
+    stem = {
+        "filters": draw(st.integers(2, 5)),
+        "kernel": draw(st.sampled_from([1, 3, 5])),
+        "stride": draw(st.integers(1, 2)),
+        "norm": draw(st.booleans()),
+        "pool": draw(
+            st.none()
+            | st.fixed_dictionaries(
+                {
+                    "kind": st.sampled_from(["max", "avg"]),
+                    "kernel": st.integers(1, 3),
+                    "stride": st.integers(1, 2),
+                }
+            )
+        ),
+    }
+    return network(
+        *blocks,
+        # 16 pixels outlast the stem's halvings and two transitions, 4 of them with a window of 3.
+        input={
+            "channels": draw(st.integers(1, 3)),
+            "height": draw(st.sampled_from([20, 21, 23])),
+            "width": draw(st.sampled_from([20, 22])),
+        },
+        stem=stem,
+        transition={
+            # Half of a single channel would leave the attention's first layer with none.
+            "attention": draw(st.booleans()) if _least_transit(blocks) > 3 else False,
+            "compression": draw(st.sampled_from([1.0, 0.75, 0.5]))
+            if _least_transit(blocks) > 1
+            else 1.0,
+            "pool": draw(st.sampled_from(["avg", "max"])),
+            "dropout": draw(_rates()),
+        },
+        readout={
+            "blocks": draw(st.sampled_from(["all", "last"])),
+            "compression": draw(st.sampled_from([None, 1.0, 0.5])),
+            "dropout": draw(_rates()),
+        },
+    )
+
+
+def _least_transit(blocks: list[dict[str, Any]]) -> int:
+    return min(block["layers"] * block["filters"] for block in blocks)

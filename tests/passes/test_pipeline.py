@@ -1,0 +1,90 @@
+"""The pipeline: which passes run, and what is said when one breaks the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from cliquegraph import Graph, optimise
+from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.passes.pack import Pack
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS, passes_of, run_passes
+from tests.networks import clique, graph_of, network, shipped
+
+
+@dataclass(frozen=True)
+class Same:
+    name = "same"
+
+    def apply(self, graph: Graph) -> Graph:
+        return graph
+
+
+@dataclass(frozen=True)
+class Reverse:
+    name = "reverse"
+
+    def apply(self, graph: Graph) -> Graph:
+        return replace(graph, nodes=(graph.nodes[0], *graph.nodes[:0:-1]))
+
+
+def test_passes_run_in_order() -> None:
+    seen: list[str] = []
+
+    class Watch:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def apply(self, graph: Graph) -> Graph:
+            seen.append(self.name)
+            return graph
+
+    run_passes(graph_of(clique()), [Watch("first"), Watch("second")])
+    assert seen == ["first", "second"]
+
+
+def test_a_failure_names_the_passes_that_had_run() -> None:
+    with pytest.raises(VerificationError) as caught:
+        run_passes(graph_of(clique()), [Same(), Pack(), Reverse(), Same()])
+    assert str(caught.value) == (
+        "after same → pack → reverse: linear in classifier: reads pooled before it is written"
+    )
+
+
+def test_the_graph_that_is_given_stays_what_it_was() -> None:
+    graph = graph_of(clique(order="descending"))
+    before = graph.digest()
+    optimise(graph)
+    assert graph.digest() == before
+
+
+@pytest.mark.parametrize("level", [-1, max(LEVELS) + 1])
+def test_an_unknown_level_is_the_users_error(level: int) -> None:
+    with pytest.raises(UsageError, match=rf"there is no level -O{level}; this version has -O0"):
+        passes_of(level)
+
+
+def test_the_default_level_packs() -> None:
+    # What backends spell takes one operand a convolution; without this pass there would be more.
+    assert any(isinstance(each, Pack) for each in LEVELS[DEFAULT_LEVEL])
+
+
+def test_names_of_passes_are_unique_in_a_level() -> None:
+    for passes in LEVELS.values():
+        assert len({each.name for each in passes}) == len(passes)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_pass_changes_a_shipped_network(level: int) -> None:
+    graph = graph_of(shipped("quickstart"))
+    for each in passes_of(level):
+        after = each.apply(graph)
+        assert after != graph, f"{each.name} does nothing"
+        graph = after
+
+
+def test_every_level_takes_every_network() -> None:
+    spec = network({"layers": 3, "filters": 2}, {"kind": "dense", "layers": 2, "filters": 2})
+    for level in LEVELS:
+        optimise(graph_of(spec), level)

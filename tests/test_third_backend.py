@@ -1,0 +1,98 @@
+"""Somebody else's backend: a package with an entry point and no line in the core.
+
+``third_backend/`` is laid out as an installed package; a subprocess has it on its path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cliquegraph.emit.backend import installed
+from tests.networks import EVERY_KEY
+
+FOLDER = Path(__file__).parent / "third_backend"
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> str:
+    path = os.pathsep.join([str(FOLDER), str(ROOT), str(ROOT / "backends")])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_is_not_installed_for_everybody() -> None:
+    assert "numpy" not in installed()
+
+
+def test_it_is_found_beside_ours_by_its_entry_point() -> None:
+    found = run("-c", "from cliquegraph.emit.backend import installed; print(*installed())")
+    assert found.split() == ["flax", "numpy", "torch"]
+
+
+def test_the_command_line_knows_it() -> None:
+    listed = json.loads(run("-m", "cliquegraph", "backends", "--json"))
+    assert {"name": "numpy", "from": "cliquegraph_numpy:BACKEND"}.items() <= listed[1].items()
+
+
+COMPUTES = """
+import sys
+import numpy as np
+import cliquegraph
+from cliquegraph.compiler import Compilation
+from cliquegraph.emit.execute import load_source
+from cliquegraph.emit.names import member_path
+from cliquegraph.weights.storage import to_storage
+
+for text in sys.argv[1:]:
+    spec = cliquegraph.loads(text)
+    model = load_source(cliquegraph.compile(spec, "numpy"), "generated").Small()
+    graph = Compilation(spec).graph
+    tensors = cliquegraph.sample_tensors(graph)
+    for param, array in to_storage(graph, tensors).items():
+        *path, last = member_path(param)
+        owner = model
+        for name in path:
+            owner = getattr(owner, name)
+        is_kernel = array.ndim == 4
+        target = owner if is_kernel else getattr(owner, last)
+        name = last if is_kernel else param.field
+        assert getattr(target, name).shape == array.shape
+        setattr(target, name, array)
+    size = spec.input
+    images = np.random.default_rng(0).normal(size=(2, size.channels, size.height, size.width))
+    expected = cliquegraph.interpret(graph, tensors, images)
+    np.testing.assert_allclose(model(images), expected.logits, rtol=1e-9, atol=1e-11)
+    for found, feature in zip(model.forward_features(images), expected.features, strict=True):
+        np.testing.assert_allclose(found, feature, rtol=1e-9, atol=1e-11)
+    print("equal")
+"""
+
+
+def test_its_models_compute_what_the_interpreter_does() -> None:
+    specs = [spec.model_dump_json(exclude={"expect", "training"}) for spec in EVERY_KEY.values()]
+    assert run("-c", COMPUTES, *specs).split() == ["equal"] * len(EVERY_KEY)
+
+
+def test_no_part_of_the_core_names_a_backend() -> None:
+    for file in (ROOT / "cliquegraph").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for package in ("cliquegraph_torch", "cliquegraph_flax", "cliquegraph_numpy"):
+            assert package not in text, f"{file} names {package}"
+
+
+@pytest.mark.parametrize("name", ["torch", "flax"])
+def test_our_backends_are_found_the_same_way(name: str) -> None:
+    assert installed()[name].value == f"cliquegraph_{name}:BACKEND"

@@ -1,0 +1,337 @@
+"""``verify``: it holds for every network of the language, and finds what is wrong in a model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from pydantic import BaseModel
+
+import cliquegraph
+from cliquegraph import Graph, NetworkSpec
+from cliquegraph.emit.backend import Backend, Executor, find_backend
+from cliquegraph.emit.view import ModelView
+from cliquegraph.errors import BackendError
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.verify import SGD_STEPS, Verification, relative_error
+from tests.networks import EVERY_KEY, clique, network, networks, shipped
+
+FORWARD = {
+    f"{what}, {mode}"
+    for what in ("logits", "block features", "running statistics")
+    for mode in ("evaluation", "training")
+}
+HISTORY = {"gradients", "losses", f"weights after {SGD_STEPS} SGD steps"}
+
+
+def assert_holds(found: Verification) -> None:
+    assert found.ok, (found.first_difference, found.max_error, found.max_error_float32)
+
+
+# ---- it holds ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVERY_KEY)
+def test_both_backends_compute_what_the_interpreter_does(name: str) -> None:
+    found = cliquegraph.verify(EVERY_KEY[name], ["torch", "flax"], seed=1)
+    assert_holds(found)
+    assert found.first_difference is None
+    assert found.max_error.keys() == FORWARD | HISTORY
+    assert found.max_error_float32.keys() == {"logits, evaluation"}
+
+
+@given(networks())
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+def test_both_backends_compute_random_networks(spec: NetworkSpec) -> None:
+    assert_holds(cliquegraph.verify(spec, ["torch", "flax"]))
+
+
+@given(networks())
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_pytorch_computes_random_networks(spec: NetworkSpec) -> None:
+    found = cliquegraph.verify(spec, ["torch"], batch=3)
+    assert_holds(found)
+    assert found.max_error.keys() == FORWARD
+
+
+def keys_of(model: BaseModel) -> set[tuple[str, str, str]]:
+    """Every key of a spec with the kind of value that it has."""
+    found = set()
+    for key in type(model).model_fields:
+        value = getattr(model, key)
+        if isinstance(value, BaseModel):
+            found |= keys_of(value)
+        word = value if isinstance(value, str | bool) or value is None else type(value).__name__
+        found.add((type(model).__name__, key, str(word)))
+    return found
+
+
+def test_random_networks_reach_every_key_and_every_word_of_the_language() -> None:
+    seen: set[tuple[str, str, str]] = set()
+
+    @given(networks())
+    @settings(max_examples=100)
+    def collect(spec: NetworkSpec) -> None:
+        seen.update(keys_of(spec))
+        for block in spec.blocks:
+            seen.update(keys_of(block))
+
+    collect()
+    wanted = {
+        (CliqueBlock, "update", "simultaneous"),
+        (CliqueBlock, "unit", "post_activation"),
+        (CliqueBlock, "order", "tuple"),
+        (CliqueBlock, "order", "descending"),
+        (CliqueBlock, "last_stage_updates", "int"),
+        (CliqueBlock, "feature", "int"),
+        (CliqueBlock, "transit", "int"),
+        (CliqueBlock, "norm_per_stage", "False"),
+        (CliqueBlock, "bottleneck", "True"),
+        (DenseBlock, "bottleneck", "int"),
+        (DenseBlock, "bottleneck", "False"),
+        (type(NetworkSpec.model_fields["transition"].default), "attention", "True"),
+        (type(NetworkSpec.model_fields["transition"].default), "pool", "max"),
+        (type(NetworkSpec.model_fields["readout"].default), "blocks", "last"),
+        (type(NetworkSpec.model_fields["readout"].default), "compression", "float"),
+    }
+    assert {(model.__name__, key, word) for model, key, word in wanted} <= seen
+    assert {("Pool", "kind", "max"), ("Pool", "kind", "avg"), ("Stem", "norm", "True")} <= seen
+
+
+def test_the_batch_and_the_seed_are_the_callers() -> None:
+    errors = [
+        cliquegraph.verify(clique(), ["torch"], seed=seed, batch=batch).max_error
+        for seed, batch in ((0, 4), (0, 4), (1, 4), (0, 2))
+    ]
+    assert errors[0] == errors[1]
+    assert errors[0] not in errors[2:]
+
+
+def test_it_says_what_it_leaves_out() -> None:
+    found = cliquegraph.verify(EVERY_KEY["dropout"], ["torch"])
+    assert found.skipped == [
+        "dropout is switched off: its masks are each framework's own",
+        "gradients and SGD steps: one backend has nobody to agree with",
+    ]
+
+
+def test_it_reports_each_part_as_it_begins() -> None:
+    lines: list[str] = []
+    cliquegraph.verify(clique(), ["torch"], report=lines.append)
+    assert lines == [
+        "interpreter, evaluation",
+        "interpreter, training",
+        "torch, forward",
+        f"torch, gradients and {SGD_STEPS} SGD steps",
+        "torch, float32",
+    ]
+
+
+# ---- it finds what is wrong ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tampered:
+    """A backend whose file somebody has edited: ``old`` became ``new``."""
+
+    inner: Backend
+    old: str
+    new: str
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def description(self) -> str:
+        return self.inner.description
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        return self.inner.reserved
+
+    def missing(self) -> str | None:
+        return self.inner.missing()
+
+    def write(self, view: ModelView) -> str:
+        source = self.inner.write(view)
+        assert self.old in source, source
+        return source.replace(self.old, self.new, 1)
+
+    def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
+        return self.inner.executor(source, class_name, graph, dtype)
+
+
+def verify_tampered(
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    *,
+    backend: str = "torch",
+    backends: tuple[str, ...] = (),
+    spec: NetworkSpec | None = None,
+) -> Verification:
+    def find(name: str) -> Any:
+        found = find_backend(name)
+        return Tampered(found, old, new) if name == backend else found
+
+    monkeypatch.setattr(sys.modules["cliquegraph.verify"], "find_backend", find)
+    return cliquegraph.verify(spec or TAMPERED, backends or [backend])
+
+
+TAMPERED = network(
+    {"layers": 3, "filters": 3, "stages": 3},
+    {"layers": 3, "filters": 3},
+    transition={"attention": True},
+)
+
+# What was edited in the PyTorch file, and the first value that it makes wrong.
+EDITS = {
+    "two sources swapped": (
+        "[x0, x1_1, x2_1], w=self.w3",
+        "[x0, x2_1, x1_1], w=self.w3",
+        "x3_1 of block1",
+    ),
+    "an old version": ("update3_2([x1_2, x2_2]", "update3_2([x1_1, x2_2]", "x3_2 of block1"),
+    "another slice": (
+        "self.update2_2([x1_2, x3_1], w=self.w2[:, 4:]",
+        "self.update2_2([x1_2, x3_1], w=self.w2[:, 2:8]",
+        "x2_2 of block1",
+    ),
+    "another layer's bank": ("self.w2[:, 4:]", "self.w3[:, 4:]", "x2_2 of block1"),
+    "another stage's norm": ("= self.update2_3(", "= self.update2_2(", "x2_3 of block1"),
+    "a feature of another stage": (
+        "torch.cat([x0, x1_3,",
+        "torch.cat([x0, x1_2,",
+        "feature of block1",
+    ),
+    "a transit of another stage": (
+        "transit = torch.cat([x1_3,",
+        "transit = torch.cat([x1_1,",
+        "transit of block1",
+    ),
+    "no ReLU": ("x = torch.relu(self.norm(x))", "x = self.norm(x)", "x1_1 of block1"),
+    "another pool": ("F.avg_pool2d", "F.max_pool2d", "x of transition1"),
+    "no attention": ("x = x * z[:, :, None, None]", "x = x", "x of transition1"),
+    "another stem": ("x = self.conv(x)", "x = 2 * self.conv(x)", "x of stem"),
+    "a sum for a mean": (
+        "z = x.mean((2, 3))\n        return z",
+        "z = x.sum((2, 3))\n        return z",
+        "z of readout1",
+    ),
+    "blocks in another order": ("[pooled1, pooled2]", "[pooled2, pooled1]", "pooled"),
+    "twice the logits": ("self.classifier(pooled)", "2 * self.classifier(pooled)", "logits"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_it_names_the_first_value_that_differs(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, place = EDITS[edit]
+    found = verify_tampered(monkeypatch, old, new)
+    assert not found.ok
+    assert found.first_difference is not None
+    said = found.first_difference.removeprefix(
+        "torch, evaluation: the first value that differs is "
+    )
+    assert said.startswith(f"{place}, by ")
+
+
+def test_it_names_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = verify_tampered(monkeypatch, *EDITS["an old version"][:2])
+    assert found.first_difference is not None
+    assert found.first_difference.endswith("(block1, stage 2 layer 3)")
+
+
+def test_it_finds_wrong_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = verify_tampered(
+        monkeypatch, "nn.BatchNorm2d(channels)", "nn.BatchNorm2d(channels, momentum=0.2)"
+    )
+    wrong = {what for what, error in found.max_error.items() if error > 1e-6}
+    assert wrong == {"running statistics, training"}
+    assert found.first_difference == (
+        "torch, training: no single value differs; what is returned or kept as running "
+        "statistics does"
+    )
+
+
+def test_it_finds_a_mistake_that_only_training_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = verify_tampered(
+        monkeypatch,
+        "        x = torch.relu(self.norm(x))\n",
+        "        x = torch.relu(self.norm(x) + 0.1 * self.training)\n",
+    )
+    assert found.max_error["logits, evaluation"] < 1e-10
+    assert found.first_difference is not None
+    assert found.first_difference.startswith(
+        "torch, training: the first value that differs is x1_1 of block1"
+    )
+
+
+def test_it_finds_the_same_in_flax(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = verify_tampered(
+        monkeypatch,
+        "[x0, x1_1, x2_1], w=self.w3",
+        "[x0, x2_1, x1_1], w=self.w3",
+        backend="flax",
+        spec=clique(),
+    )
+    assert found.first_difference is not None
+    assert found.first_difference.startswith(
+        "flax, evaluation: the first value that differs is x3_1 of block1"
+    )
+
+
+def test_it_finds_gradients_that_differ_between_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = verify_tampered(
+        monkeypatch,
+        "F.conv2d(x, w, padding=1)",
+        "F.conv2d(x, w.detach(), padding=1)",
+        backends=("flax", "torch"),
+        spec=clique(),
+    )
+    wrong = {what for what, error in found.max_error.items() if error > 1e-6}
+    assert wrong == {"gradients", "losses", "weights after 3 SGD steps"}
+    assert found.first_difference is not None
+    assert found.first_difference.startswith(
+        "torch, training: gradients of block1.w1.weight differ from flax's by "
+    ) or found.first_difference.startswith("torch, training: gradients of block1.w0_1.weight")
+
+
+def test_no_backend_is_the_users_error() -> None:
+    with pytest.raises(BackendError, match="there is no backend 'fortran'; installed: flax, torch"):
+        cliquegraph.verify(clique(), ["fortran"])
+
+
+# ---- errors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "error"),
+    [
+        ({"a": [1.0, 2.0]}, {"a": [1.0, 2.0]}, 0.0),
+        ({"a": [1.0, 2.2]}, {"a": [1.0, 2.0]}, 0.1),
+        ({"a": [1.0], "b": [2.2]}, {"a": [1.0], "b": [2.0]}, 0.1),
+        # Far below the group's largest: measured against a thousandth of that.
+        ({"a": [1.0], "b": [2e-6]}, {"a": [1.0], "b": [1e-6]}, 1e-3),
+        ({"a": [0.0]}, {"a": [0.0]}, 0.0),
+        ({"a": [1e-300]}, {"a": [0.0]}, np.inf),
+        ({"a": [np.nan]}, {"a": [1.0]}, np.inf),
+        ({"a": [1.0]}, {"a": [np.nan]}, np.inf),
+        ({"a": [1.0]}, {}, np.inf),
+        ({}, {"a": [1.0]}, np.inf),
+        ({"a": [1.0]}, {"a": [1.0, 1.0]}, np.inf),
+    ],
+)
+def test_errors_are_relative_to_the_tensors_largest_number(
+    found: dict[str, list[float]], expected: dict[str, list[float]], error: float
+) -> None:
+    arrays = [{name: np.array(each) for name, each in side.items()} for side in (found, expected)]
+    assert relative_error(*arrays) == pytest.approx(error)
+
+
+def test_quickstart_verifies() -> None:
+    assert_holds(cliquegraph.verify(shipped("quickstart"), ["torch"]))

@@ -1,0 +1,38 @@
+"""Writes a network as NumPy source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cliquegraph.emit.backend import Executor
+from cliquegraph.emit.file import write_file
+from cliquegraph.emit.render import environment
+from cliquegraph.emit.view import ModelView
+from cliquegraph.errors import BackendError
+from cliquegraph.ir.graph import Graph
+from cliquegraph_numpy.spell import NumpySpeller
+
+_IMPORTS = {
+    "from typing import Any": "Any",
+    "import numpy as np": "np",
+    "from numpy.typing import NDArray": "NDArray",
+}
+
+
+class NumpyBackend:
+    name = "numpy"
+    description = "plain NumPy, evaluation only; maps are (batch, channels, height, width)"
+    reserved = frozenset({"Any", "Array", "Linear", "Norm", "NDArray", "conv", "np", "windows"})
+
+    def write(self, view: ModelView) -> str:
+        templates = environment("cliquegraph_numpy")
+        return write_file(view, NumpySpeller(), templates, ["helpers"], _IMPORTS)
+
+    def missing(self) -> str | None:
+        return None
+
+    def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
+        raise BackendError("backend 'numpy' evaluates and does not train")
+
+
+BACKEND: Any = NumpyBackend()

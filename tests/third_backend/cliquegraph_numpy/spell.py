@@ -1,0 +1,76 @@
+"""NumPy's words for operations and members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cliquegraph.emit.code import Code, Text, call
+from cliquegraph.emit.spell import Speller
+from cliquegraph.emit.view import (
+    Apply,
+    BankSlice,
+    Child,
+    Dense,
+    Drop,
+    Kernel,
+    KernelBank,
+    Kind,
+    Norm,
+    SharedKernel,
+    Thing,
+)
+from cliquegraph.ir import ops
+
+
+class NumpySpeller(Speller):
+    tensor = "Array"
+    call_method = "__call__"
+
+    def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
+        x = arguments[0]
+        match node.op:
+            case ops.Concat():
+                return call("np.concatenate", x, "axis=1")
+            case ops.BatchNorm() | ops.Linear():
+                return call(str(members[0]), x)
+            case ops.Relu():
+                return call("np.maximum", x, "0")
+            case ops.Sigmoid():
+                return Text(f"1 / (1 + np.exp(-{x}))")
+            case ops.Dropout():
+                return x
+            case ops.Conv() as op:
+                return call("conv", x, members[0], str(op.stride), str(op.padding))
+            case ops.MaxPool() as op:
+                sizes = f"{op.kernel}, {op.stride}, {op.padding}, -np.inf"
+                return Text(f"windows({x}, {sizes}).max((4, 5))")
+            case ops.AvgPool() as op:
+                return Text(f"windows({x}, {op.kernel}, {op.stride}, 0, 0.0).mean((4, 5))")
+            case ops.GlobalAvgPool():
+                return Text(f"{x}.mean((2, 3))")
+            case ops.ScaleChannels():
+                return Text(f"{x} * {arguments[1]}[:, :, None, None]")
+        raise TypeError(f"the numpy backend does not know {node.op.mnemonic}")
+
+    def bank_slice(self, view: BankSlice) -> Code:
+        return Text(f"self.{view.name}[:, {view.start or ''}:{view.stop or ''}]")
+
+    def construct(self, thing: Thing) -> Code:
+        match thing:
+            case Norm(channels, eps, _):
+                return call("Norm", str(channels), str(eps))
+            case Kernel(channels, filters, size) | SharedKernel(channels, filters, size):
+                return Text(f"np.zeros(({filters}, {channels}, {size}, {size}))")
+            case KernelBank(filters, sources, size):
+                return Text(f"np.zeros(({filters}, {sum(sources)}, {size}, {size}))")
+            case Dense(inputs, outputs):
+                return call("Linear", str(inputs), str(outputs))
+            case Drop(rate):
+                return Text(str(rate))  # for the reader; evaluation keeps everything
+        raise TypeError(f"the numpy backend has no member {type(thing).__name__}")
+
+    def construct_child(self, child: Child) -> Code:
+        return call(child.class_name, *(f"{name}={value}" for name, value in child.arguments))
+
+    def annotation(self, kind: Kind) -> str:
+        return "list[Array]" if kind is Kind.MAPS else "Array"

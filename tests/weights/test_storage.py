@@ -1,0 +1,68 @@
+"""Canonical tensors to the storage of any graph and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from cliquegraph import NetworkSpec, optimise, sample_tensors
+from cliquegraph.errors import WeightsError
+from cliquegraph.ir.names import param_name
+from cliquegraph.weights.storage import from_storage, to_storage
+from tests.networks import EVERY_KEY, clique, graph_of, networks
+
+
+@given(networks())
+def test_to_storage_and_back(spec: NetworkSpec) -> None:
+    lowered = graph_of(spec)
+    tensors = sample_tensors(lowered)
+    for graph in (lowered, optimise(lowered)):
+        storage = to_storage(graph, tensors)
+        assert all(held.shape == param.shape for param, held in storage.items())
+        back = from_storage(storage)
+        assert back.keys() == tensors.keys()
+        assert all(np.array_equal(back[name], array) for name, array in tensors.items())
+
+
+def test_a_bank_holds_its_kernels_side_by_side() -> None:
+    graph = optimise(graph_of(clique(order=(2, 3, 1))))
+    tensors = sample_tensors(graph)
+    storage = {param_name(p): held for p, held in to_storage(graph, tensors).items()}
+    kernels = [tensors[f"block1.w{i}_1.weight"] for i in (0, 2, 3)]
+    assert np.array_equal(storage["block1.w1.weight"], np.concatenate(kernels, axis=1))
+
+
+def test_parameters_left_out_leave_out_their_tensors() -> None:
+    graph = optimise(graph_of(clique()))
+    storage = to_storage(graph, sample_tensors(graph))
+    running = {p: held for p, held in storage.items() if not p.field.trainable}
+    names = from_storage(running).keys()
+    assert names
+    assert all(name.endswith((".mean", ".var")) for name in names)
+
+
+def test_long_lists_of_faults_are_cut() -> None:
+    graph = graph_of(clique(layers=4))
+    with pytest.raises(WeightsError, match=r"  \d+ missing: (\S+ ){10}and \d+ more"):
+        to_storage(graph, {})
+
+
+def test_a_sample_depends_on_the_seed_and_not_on_the_level() -> None:
+    lowered = graph_of(EVERY_KEY["schedule"])
+    one, packed, other = (
+        sample_tensors(lowered, 0),
+        sample_tensors(optimise(lowered), 0),
+        sample_tensors(lowered, 1),
+    )
+    assert one.keys() == packed.keys() == other.keys()
+    assert all(np.array_equal(one[name], packed[name]) for name in one)
+    assert not any(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_sample_leaves_no_tensor_at_its_initial_value() -> None:
+    for name, array in sample_tensors(graph_of(EVERY_KEY["abc"])).items():
+        assert not np.any(array == 0), name
+        assert not np.any(array == 1), name
+        if name.endswith(".var"):
+            assert array.min() > 0
