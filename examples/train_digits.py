@@ -41,7 +41,7 @@ class Digits(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """``step`` takes a batch and a learning rate and returns the loss; ``predict`` returns classes."""
+    """``step`` takes a batch and a rate and returns the loss; ``predict`` returns classes."""
 
     step: Callable[[Images, Labels, float], float]
     predict: Callable[[Images], Labels]
