@@ -95,7 +95,7 @@ class BatchNorm(nnx.Module):
 
     def _observe(self, running: nnx.BatchStat[Array], batch: Array) -> None:
         moved = (1 - self.momentum) * running[...] + self.momentum * lax.stop_gradient(batch)
-        running[...] = moved.astype(running[...].dtype)
+        running.set_value(moved.astype(running[...].dtype))
 
 
 def xavier_linear(
