@@ -7,7 +7,7 @@ The rules are stated from the declaration, not by unrolling it again, so that a 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, singledispatch
 
@@ -46,8 +46,8 @@ class BrokenRule(Exception):  # noqa: N818  # not an error of the user's: it bec
     """Raised by a rule that does not hold, with what breaks it."""
 
 
-def prove_sharing(steps: StepGraph) -> Proof:
-    """Check every rule on every block.
+def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proof:
+    """Check every rule, or those that are given, on every block.
 
     1. one kernel per pair: every ordered pair that is read has exactly one kernel, and it leads
        from the layer that is read to the layer that is written.
@@ -71,7 +71,7 @@ def prove_sharing(steps: StepGraph) -> Proof:
         tuple(
             _check(block, said, rule)
             for block, said in ((each, declared(each.spec, each.index)) for each in steps.blocks)
-            for rule in RULES
+            for rule in (RULES if rules is None else rules)
         )
     )
 
@@ -311,12 +311,18 @@ def _stages(stages: tuple[int, ...]) -> str:
     return f"stage{'s' * (len(stages) > 1)} {', '.join(map(str, stages))}"
 
 
-RULES: tuple[Rule, ...] = (
+DECIDING: tuple[Rule, ...] = (
     Rule("one kernel per pair", _one_kernel_per_pair),
     Rule("stages of each kernel", _stages_of_each_kernel),
     Rule("no kernel unused", _no_kernel_unused),
     Rule("versions read", _versions),
     Rule("block feature and transit", _feature_and_transit),
+)
+"""The rules that the others follow from: what is read was written before, so there is no cycle,
+and the pairs are those declared, so the loop closes."""
+
+RULES: tuple[Rule, ...] = (
+    *DECIDING,
     Rule("unrolled without a cycle", _acyclic),
     Rule("a clique", _strongly_connected),
 )
