@@ -133,7 +133,7 @@ def compile_command(
         bool, typer.Option("--check", help="Write nothing; print what would change, exit 1 if any.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every spec in ./specs.")] = False,
-    overrides: _Set = [],  # noqa: B006  # Typer reads it, nobody writes it
+    overrides: _Set = [],
 ) -> None:
     """Compile specs to source files, OUT/BACKEND/NAME.py.
 
@@ -178,7 +178,7 @@ def compile_command(
 
 
 @app.command()
-def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None:  # noqa: B006
+def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None:
     """Prove the weight sharing of specs and compare their figures with expect.
 
     cliquegraph check specs/cliquenet_s3.yaml
@@ -210,7 +210,7 @@ def summary(
     steps: Annotated[bool, typer.Option("--steps", help="Also a row for each update.")] = False,
     level: _Level = None,
     as_json: _Json = False,
-    overrides: _Set = [],  # noqa: B006
+    overrides: _Set = [],
 ) -> None:
     """Count parameters, MACs, FLOPs, activations and memory of specs; several: a row for each.
 
@@ -239,7 +239,7 @@ def steps(
     spec: _Spec,
     block: _Block = None,
     as_json: _Json = False,
-    overrides: _Set = [],  # noqa: B006
+    overrides: _Set = [],
 ) -> None:
     """Print the updates of each block: the paper's Table 1.
 
@@ -265,7 +265,7 @@ def ir(
     output: Annotated[
         str, typer.Option("--format", help="text, or json: networkx node-link data.")
     ] = "text",
-    overrides: _Set = [],  # noqa: B006
+    overrides: _Set = [],
 ) -> None:
     """Print the op graph.
 
@@ -298,7 +298,7 @@ def verify(
     ] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Of weights and images.", min=0)] = 0,
     as_json: _Json = False,
-    overrides: _Set = [],  # noqa: B006
+    overrides: _Set = [],
 ) -> None:
     """Show by numbers that the interpreter and the backends compute the same network.
 
@@ -326,7 +326,7 @@ def diff(
     left: Annotated[str, typer.Argument(help="A spec.", metavar="A")],
     right: Annotated[str, typer.Argument(help="Another.", metavar="B")],
     as_json: _Json = False,
-    overrides: _Set = [],  # noqa: B006
+    overrides: _Set = [],
 ) -> None:
     """Compare two specs' step graphs and figures; exit 1 where the networks differ.
 

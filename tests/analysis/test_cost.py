@@ -18,7 +18,7 @@ from tests.networks import EVERY_KEY, clique, graph_of, networks, shipped
 
 BLOCK = Section(Part.BLOCK, 1)
 
-# name: parameters, MACs in G; FACTS that were computed independently of this code
+# name: parameters, MACs in G; figures that were computed independently of this code
 FIGURES = {
     "cliquenet_k36_t12": (935_994, 0.455),
     "cliquenet_k64_t15": (4_485_706, 2.103),
