@@ -131,7 +131,7 @@ def main() -> None:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"],  # noqa: S607
+                ["git", "rev-parse", "HEAD"],  # noqa: S607  # whichever git the user has
                 cwd=ROOT,
                 check=True,
                 capture_output=True,

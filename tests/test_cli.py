@@ -269,6 +269,16 @@ def test_backends_lists_both(run: Run) -> None:
     assert names == ["flax", "torch"]
 
 
+def test_a_missing_framework_is_named_with_its_extra(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cliquegraph_torch.backend.find_spec", lambda name: None)
+    assert "pip install 'cliquegraph[torch]'" in run("backends").out
+    ran = run("verify", QUICKSTART, "--backends", "torch")
+    assert ran.code == 2
+    assert "pip install 'cliquegraph[torch]'" in ran.err
+
+
 def test_verify_json(run: Run) -> None:
     ran = run("verify", QUICKSTART, "--backends", "torch", "--json")
     data = json.loads(ran.out)

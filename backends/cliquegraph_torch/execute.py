@@ -94,7 +94,7 @@ class TorchExecutor:
         self._optimiser.zero_grad()
         logits = self._model(self._input(images))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own stub lacks it
         for parameter in self._model.parameters():
             # PyTorch's SGD passes over what has no gradient; weight decay is on all parameters.
             if parameter.grad is None:

@@ -1,0 +1,102 @@
+"""The whole way: what stops it, and what no pass may change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import cliquegraph
+from cliquegraph.compiler import Compilation
+from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.ir.graph import Graph, Node
+from cliquegraph.ir.serialize import from_json, to_json
+from cliquegraph.ir.types import Param
+from cliquegraph.passes import pack, pipeline
+from cliquegraph.steps.graph import StepGraph
+from cliquegraph.steps.sharing import DECIDING, RULES, prove_sharing
+from tests.networks import clique, network
+
+
+def test_a_network_whose_sharing_is_not_proved_is_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def first_stage_is_overwritten(spec: cliquegraph.NetworkSpec) -> StepGraph:
+        graph = cliquegraph.unroll(spec)
+        return replace(graph, blocks=tuple(replace(b, feature=b.transit) for b in graph.blocks))
+
+    monkeypatch.setattr("cliquegraph.compiler.unroll", first_stage_is_overwritten)
+    with pytest.raises(VerificationError, match="block 1, block feature and transit: the block"):
+        cliquegraph.compile(clique(), "torch")
+
+
+def test_the_rules_that_compile_leaves_out_follow_from_the_others() -> None:
+    # A broken graph that only they see would be written: none of these two is decided alone.
+    assert {rule.name for rule in RULES} - {rule.name for rule in DECIDING} == {
+        "unrolled without a cycle",
+        "a clique",
+    }
+    graph = cliquegraph.unroll(clique())
+    block = graph.blocks[0]
+    without_feedback = [s for s in block.steps if s.stage == 1]
+    broken = replace(graph, blocks=(replace(block, steps=tuple(without_feedback)),))
+    assert "a clique" in {claim.rule for claim in prove_sharing(broken).failures}
+    assert not prove_sharing(broken, DECIDING).holds
+
+
+def test_a_pass_that_is_wrong_does_not_judge_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget_the_norms(param: Param, widths: list[int], order: list[int]) -> Param:
+        return param
+
+    spec = clique(order="descending")
+    assert cliquegraph.verify(spec, "torch").ok
+    monkeypatch.setattr(pack, "_permuted", forget_the_norms)
+    found = cliquegraph.verify(spec, "torch")
+    assert not found.ok
+    assert found.first_difference is not None
+    assert "of block1" in found.first_difference
+
+
+class DropDeadSteps:
+    """A pass of the kind that an optimiser has: it removes what no output depends on."""
+
+    name = "drop dead steps"
+
+    def apply(self, graph: Graph) -> Graph:
+        needed = set(graph.outputs)
+        kept: list[Node] = []
+        for node in reversed(graph.nodes):
+            if not needed.isdisjoint(node.outputs):
+                needed.update(node.inputs)
+                kept.append(node)
+        return replace(graph, nodes=tuple(kept[::-1]))
+
+
+def test_figures_weights_and_files_outlive_a_pass_that_removes_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = {"layers": 3, "filters": 3, "feature": 1}
+    spec = network(block, block)  # nothing reads stage 2 of the last block
+    before = Compilation(spec)
+    literal, cost = before.graph, before.cost  # computed now, with the passes as they are
+    monkeypatch.setitem(pipeline.LEVELS, 0, (DropDeadSteps(), *pipeline.LEVELS[0]))
+    after = Compilation(spec)
+    assert len(after.graph.nodes) < len(literal.nodes)
+    assert after.graph.tensors == literal.tensors
+    assert after.cost == cost
+    tensors = cliquegraph.sample_tensors(before.lowered)
+    images = np.random.default_rng(0).normal(size=(2, 2, 8, 8))
+    expected = cliquegraph.interpret(literal, tensors, images).logits
+    assert abs(cliquegraph.interpret(after.graph, tensors, images).logits - expected).max() < 1e-12
+    source = cliquegraph.compile(spec, "torch")
+    assert "self.update1_2(" in source.split("class Block2")[0]
+    assert "self.update1_2(" not in source.split("class Block2")[1]
+
+
+def test_a_damaged_graph_does_not_load() -> None:
+    data = to_json(Compilation(clique()).graph)
+    conv = next(node for node in data["nodes"] if node["op"] == "conv")
+    conv["attributes"]["filters"] += 1
+    with pytest.raises(UsageError, match="a damaged op graph: conv in stem"):
+        from_json(data)
