@@ -18,6 +18,7 @@ from cliquegraph.analysis.cost import NetworkCost as NetworkCost
 from cliquegraph.analysis.cost import network_cost as network_cost
 from cliquegraph.compiler import Compilation as Compilation
 from cliquegraph.compiler import compile as compile
+from cliquegraph.compiler import fold as fold
 from cliquegraph.errors import CliqueGraphError as CliqueGraphError
 from cliquegraph.errors import SpecError as SpecError
 from cliquegraph.interpret import interpret as interpret

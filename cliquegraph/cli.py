@@ -96,6 +96,10 @@ _Level = Annotated[
     int | None,
     typer.Option("-O", metavar="LEVEL", help="Optimisation level; default: the compiler's.", min=0),
 ]
+_Inference = Annotated[
+    bool,
+    typer.Option("--inference", help="Fold what evaluation leaves constant, in place of a level."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
 
@@ -133,9 +137,10 @@ def compile_command(
         bool, typer.Option("--check", help="Write nothing; print what would change, exit 1 if any.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every spec in ./specs.")] = False,
+    inference: _Inference = False,
     overrides: _Set = [],
 ) -> None:
-    """Compile specs to source files, OUT/BACKEND/NAME.py.
+    """Compile specs to source files, OUT/BACKEND/NAME.py (NAME_inference.py).
 
     cliquegraph compile specs/cliquenet_s3.yaml --backend torch
 
@@ -150,15 +155,15 @@ def compile_command(
     backends = _backends(backend)
     compiled: dict[Path, tuple[str, str]] = {}
     for path in paths:
-        compilation = _compilation(path, overrides, level)
+        compilation = _compilation(path, overrides, level, inference)
         for each in backends:
-            target = out / each.name / f"{compilation.network.name}.py"
+            target = out / each.name / f"{compilation.module_name}.py"
             if target in compiled:
                 raise UsageError(
                     f"{compiled[target][0]} and {path} are both called "
                     f"{compilation.network.name}: {target} can hold one"
                 )
-            origin = origin_lines(path, each.name, compilation.level, overrides)
+            origin = origin_lines(path, each.name, compilation.options, overrides)
             compiled[target] = (path, compilation.source(each, origin))
     files = {target: source for target, (_, source) in compiled.items()}
     if not check:
@@ -209,6 +214,18 @@ def summary(
     specs: _Specs,
     steps: Annotated[bool, typer.Option("--steps", help="Also a row for each update.")] = False,
     level: _Level = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Predict the memory of a training step in PyTorch.")
+    ] = False,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images in the batch of --memory; 1.", min=1)
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype", help="What --memory computes in; float32, float64, bfloat16, float16."
+        ),
+    ] = None,
     as_json: _Json = False,
     overrides: _Set = [],
 ) -> None:
@@ -217,14 +234,29 @@ def summary(
     cliquegraph summary specs/cliquenet_s3.yaml
 
     cliquegraph summary specs/*.yaml
+
+    cliquegraph summary specs/cliquenet_s3.yaml --memory --batch 32 --dtype bfloat16
     """
     from cliquegraph import report
 
+    if not memory and (batch is not None or dtype is not None):
+        raise UsageError("--batch and --dtype are for --memory")
+    how = (batch or 1, dtype or "float32")
     compilations = [_compilation(path, overrides, level) for path in specs]
     if as_json:
-        _print_json([report.summary_json(each) for each in compilations])
+        found = [report.summary_json(each) for each in compilations]
+        if memory:
+            for entry, compilation in zip(found, compilations, strict=True):
+                entry["memory"] = report.memory_json(compilation, *how)
+        _print_json(found)
         return
     console = _console()
+    if memory:
+        if len(compilations) == 1 or steps:
+            for each in compilations:
+                console.print(report.memory_table(each, *how, steps=steps))
+        console.print(report.levels_table(compilations, *how))
+        return
     if len(compilations) > 1 and not steps:
         console.print(report.figures_table(compilations))
         return
@@ -265,6 +297,7 @@ def ir(
     output: Annotated[
         str, typer.Option("--format", help="text, or json: networkx node-link data.")
     ] = "text",
+    inference: _Inference = False,
     overrides: _Set = [],
 ) -> None:
     """Print the op graph.
@@ -278,7 +311,7 @@ def ir(
 
     if output not in ("text", "json"):
         raise UsageError(f"--format is text or json, not {output!r}")
-    graph = _compilation(spec, overrides, level).graph
+    graph = _compilation(spec, overrides, level, inference).graph
     if output == "json":
         typer.echo(json.dumps(to_json(graph), indent=1))
     else:
@@ -297,6 +330,7 @@ def verify(
         int, typer.Option("--batch", help="Images in the batch.", min=2, max=1024)
     ] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Of weights and images.", min=0)] = 0,
+    inference: _Inference = False,
     as_json: _Json = False,
     overrides: _Set = [],
 ) -> None:
@@ -310,7 +344,15 @@ def verify(
     network = _load(spec, overrides)
     names = None if backends is None else [name for name in backends.split(",") if name]
     with _progress() as say:
-        found = run(network, names, level=level, seed=seed, batch=batch, report=say)
+        found = run(
+            network,
+            names,
+            level=_level(level, inference),
+            inference=inference,
+            seed=seed,
+            batch=batch,
+            report=say,
+        )
     if as_json:
         typer.echo(json.dumps(report.verification_json(found), indent=2))
     else:
@@ -414,11 +456,20 @@ def _load(path: str, overrides: Sequence[str]) -> NetworkSpec:
     return load(path, overrides)
 
 
-def _compilation(path: str, overrides: Sequence[str], level: int | None = None) -> Compilation:
+def _compilation(
+    path: str, overrides: Sequence[str], level: int | None = None, inference: bool = False
+) -> Compilation:
     from cliquegraph.compiler import Compilation
 
-    network = _load(path, overrides)
-    return Compilation(network) if level is None else Compilation(network, level)
+    return Compilation(_load(path, overrides), _level(level, inference), inference)
+
+
+def _level(level: int | None, inference: bool) -> int:
+    from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+
+    if inference and level is not None:
+        raise UsageError("--inference stands for a level of its own: leave out -O")
+    return DEFAULT_LEVEL if level is None else level
 
 
 def _shipped_specs() -> list[str]:

@@ -122,18 +122,46 @@ def _(op: ops.Concat, node: Node, arguments: list[Array], frame: _Frame) -> Arra
 @evaluate.register
 def _(op: ops.BatchNorm, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     (x,) = arguments
-    if frame.training:
-        count = x.size // x.shape[1]
-        if count < 2:
-            raise UsageError(
-                f"{node.origin}: one number per channel has no variance; use a larger batch"
-            )
-        mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
-        frame.observe(node, Field.MEAN, mean, op.momentum)
-        frame.observe(node, Field.VAR, var * count / (count - 1), op.momentum)
-    else:
-        mean, var = frame.read(node, Field.MEAN), frame.read(node, Field.VAR)
-    scale = frame.read(node, Field.SCALE) / np.sqrt(var + op.eps)
+    mean, var = _moments(op.momentum, node, x, frame)
+    return _normalized(x, mean, var, op.eps, node, frame)
+
+
+@evaluate.register
+def _(op: ops.Moments, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    (x,) = arguments
+    return np.stack(_moments(op.momentum, node, x, frame))
+
+
+@evaluate.register
+def _(op: ops.Normalize, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    x, *moments = arguments
+    mean, var = np.concatenate(moments, axis=1)
+    return _normalized(x, mean, var, op.eps, node, frame)
+
+
+@evaluate.register
+def _(op: ops.Affine, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    scale, bias = frame.read(node, Field.SCALE), frame.read(node, Field.BIAS)
+    return arguments[0] * _per_channel(scale) + _per_channel(bias)
+
+
+def _moments(momentum: float, node: Node, x: Array, frame: _Frame) -> tuple[Array, Array]:
+    """The moments to normalise by; in training those of the batch, which are observed."""
+    if not frame.training:
+        return frame.read(node, Field.MEAN), frame.read(node, Field.VAR)
+    count = x.size // x.shape[1]
+    if count < 2:
+        raise UsageError(
+            f"{node.origin}: one number per channel has no variance; use a larger batch"
+        )
+    mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+    frame.observe(node, Field.MEAN, mean, momentum)
+    frame.observe(node, Field.VAR, var * count / (count - 1), momentum)
+    return mean, var
+
+
+def _normalized(x: Array, mean: Array, var: Array, eps: float, node: Node, frame: _Frame) -> Array:
+    scale = frame.read(node, Field.SCALE) / np.sqrt(var + eps)
     bias = frame.read(node, Field.BIAS) - mean * scale
     return x * _per_channel(scale) + _per_channel(bias)
 
@@ -162,7 +190,8 @@ def _(op: ops.Conv, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     kernel = frame.read(node, Field.WEIGHT)
     windows = _windows(arguments[0], op.kernel, op.stride, op.padding, 0.0)
     # (batch, height, width, filters) <- sum over channels and window
-    return np.moveaxis(np.tensordot(windows, kernel, axes=((1, 4, 5), (1, 2, 3))), 3, 1)
+    maps = np.moveaxis(np.tensordot(windows, kernel, axes=((1, 4, 5), (1, 2, 3))), 3, 1)
+    return maps + _per_channel(frame.read(node, Field.BIAS)) if op.bias else maps
 
 
 @evaluate.register

@@ -6,7 +6,7 @@ from functools import singledispatch
 
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Graph, Origin, Value
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, value_hint
 from cliquegraph.ir.ops import (
     AvgPool,
     BatchNorm,
@@ -108,7 +108,7 @@ def lower_step(spec: object, step: Step, reads: list[Value], builder: Builder) -
 @lower_step.register
 def _(spec: CliqueBlock, step: Step, reads: list[Value], builder: Builder) -> Value:
     section = Section(Part.BLOCK, step.block)
-    hint = f"x{step.layer}_{step.stage}"
+    hint = value_hint("x", step.layer, step.stage)
     stage = spec.norm_stage(step.stage)
     norm = Slot(section, "norm", step.layer, stage)
     mid_norm = Slot(section, "mid_norm", step.layer, stage)
@@ -145,7 +145,8 @@ def _(spec: DenseBlock, step: Step, reads: list[Value], builder: Builder) -> Val
     else:
         last = Slot(section, "conv", step.layer)
     value = builder.add(Conv(spec.filters, 3), [value], slot=last)
-    return builder.name(_dropout(builder, value, spec.dropout), f"x{step.layer}")
+    hint = value_hint("x", step.layer, None)
+    return builder.name(_dropout(builder, value, spec.dropout), hint)
 
 
 def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value | None) -> Value:

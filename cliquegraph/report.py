@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cliquegraph.analysis.cost import Cost
-from cliquegraph.analysis.memory import stored_bytes
+from cliquegraph.analysis.memory import MemoryPlan, memory_plan
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.words import stage_numeral
 from cliquegraph.ir.types import Part, Section
+from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps, Step
 from cliquegraph.verify import TOLERANCE, Verification
@@ -128,7 +129,7 @@ def expect_table(compilation: Compilation) -> Table:
 
 def summary_json(compilation: Compilation) -> Json:
     """Return a network's figures: in all, for each block with its updates, for each section."""
-    cost, stored = compilation.cost, stored_bytes(compilation.graph)
+    cost, memory = compilation.cost, memory_plan(compilation.graph)
     depths = compilation.steps.depths
     blocks = []
     for block, depth in zip(compilation.steps.blocks, depths, strict=True):
@@ -140,7 +141,7 @@ def summary_json(compilation: Compilation) -> Json:
                 "layers": block.spec.layers,
                 "filters": block.spec.filters,
                 **_cost_json(cost.sections[section]),
-                "stored_bytes": stored.get(section, 0),
+                "stored_bytes": memory.sections.get(section, 0),
                 "depth": depth,
                 "steps": [
                     {"stage": each.stage, "layer": each.layer, **_cost_json(each.cost)}
@@ -152,11 +153,15 @@ def summary_json(compilation: Compilation) -> Json:
     return {
         "name": compilation.network.name,
         **_cost_json(cost.total),
-        "stored_bytes": sum(stored.values()),
+        "stored_bytes": memory.stored,
         "depth": sum(depths),
         "blocks": blocks,
         "sections": [
-            {"section": str(section), **_cost_json(each), "stored_bytes": stored.get(section, 0)}
+            {
+                "section": str(section),
+                **_cost_json(each),
+                "stored_bytes": memory.sections.get(section, 0),
+            }
             for section, each in cost.sections.items()
         ],
     }
@@ -177,18 +182,16 @@ def summary_table(compilation: Compilation) -> Table:
     made = table(
         f"{compilation.network.name}, for one image", "section", "output", *numbers, right=numbers
     )
-    cost, stored = compilation.cost, stored_bytes(compilation.graph)
+    cost, memory = compilation.cost, memory_plan(compilation.graph)
     depths = compilation.steps.depths
     outputs = _outputs(compilation)
     for section, each in cost.sections.items():
         depth = str(depths[section.index - 1]) if section.part is Part.BLOCK else ""
-        made.add_row(
-            str(section), outputs[section], *_cost_row(each, stored.get(section, 0)), depth
-        )
+        row = _cost_row(each, memory.sections.get(section, 0))
+        made.add_row(str(section), outputs[section], *row, depth)
     made.add_section()
-    made.add_row(
-        "in all", "", *_cost_row(cost.total, sum(stored.values())), str(sum(depths)), style="bold"
-    )
+    row = _cost_row(cost.total, memory.stored)
+    made.add_row("in all", "", *row, str(sum(depths)), style="bold")
     return made
 
 
@@ -226,7 +229,7 @@ def steps_cost_table(compilation: Compilation) -> Table:
 
 def _outputs(compilation: Compilation) -> dict[Section, str]:
     """The shape that each section ends with."""
-    last = {node.origin.section: node.output.type for node in compilation.graph.nodes}
+    last = {node.origin.section: node.output.type for node in compilation.lowered.nodes}
     return {section: str(value) for section, value in last.items()}
 
 
@@ -236,7 +239,7 @@ def _cost_row(cost: Cost, stored: int) -> tuple[str, ...]:
         engineering(cost.macs),
         engineering(cost.flops),
         engineering(cost.activations),
-        f"{engineering(stored)}B",
+        _bytes(stored),
     )
 
 
@@ -250,6 +253,91 @@ def engineering(number: int) -> str:
         if number >= size:
             return f"{number / size:.3f}{unit}"
     return str(number)
+
+
+def _bytes(number: int) -> str:
+    return f"{engineering(number)}B"
+
+
+# ---- summary --memory --------------------------------------------------------------------
+
+
+def memory_json(compilation: Compilation, batch: int, dtype: str) -> Json:
+    """Return the memory plan of a network at its level, and the figures of every level."""
+    plan = memory_plan(compilation.graph, batch=batch, dtype=dtype)
+    return {
+        "level": compilation.level,
+        "batch": batch,
+        "dtype": dtype,
+        **_memory_json(plan),
+        "sections": [
+            {"section": str(section), "stored_bytes": stored}
+            for section, stored in plan.sections.items()
+        ],
+        "steps": [
+            {
+                "section": str(each.section),
+                "stage": each.stage,
+                "layer": each.layer,
+                "stored_bytes": each.stored,
+            }
+            for each in plan.steps
+        ],
+        "levels": [
+            {"level": level, **_memory_json(each)}
+            for level, each in _levels(compilation, batch, dtype).items()
+        ],
+    }
+
+
+def _memory_json(plan: MemoryPlan) -> Json:
+    return {
+        "stored_bytes": plan.stored,
+        "stored_bytes_per_image": plan.stored_per_image,
+        "peak_bytes": plan.peak,
+    }
+
+
+def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool = False) -> Table:
+    """Return what a network stores for backward, a row for each section or also each update."""
+    plan = memory_plan(compilation.graph, batch=batch, dtype=dtype)
+    title = f"{compilation.network.name} at -O{compilation.level}, {_images(batch)} in {dtype}"
+    numbers = ("kept for backward", "per image")
+    made = table(title, "section", *numbers, right=numbers)
+    for section, stored in plan.sections.items():
+        made.add_row(str(section), _bytes(stored), _bytes(stored // batch))
+        for each in plan.steps:
+            if steps and each.section == section:
+                row = (_bytes(each.stored), _bytes(each.stored // batch))
+                made.add_row(f"  X{each.layer}@{each.stage}", *row, style="dim")
+    made.add_section()
+    made.add_row("in all", _bytes(plan.stored), _bytes(plan.stored_per_image), style="bold")
+    return made
+
+
+def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) -> Table:
+    """Return what networks store for backward at every level, and the peaks of a step."""
+    numbers = ("kept for backward", "per image", "peak of a step")
+    made = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
+    for compilation in compilations:
+        for level, plan in _levels(compilation, batch, dtype).items():
+            row = (_bytes(plan.stored), _bytes(plan.stored_per_image), _bytes(plan.peak))
+            name = compilation.network.name
+            made.add_row(
+                "" if level else name, f"-O{level}", *row, end_section=level == max(LEVELS)
+            )
+    return made
+
+
+def _levels(compilation: Compilation, batch: int, dtype: str) -> dict[int, MemoryPlan]:
+    return {
+        level: memory_plan(optimise(compilation.lowered, level), batch=batch, dtype=dtype)
+        for level in LEVELS
+    }
+
+
+def _images(batch: int) -> str:
+    return f"{batch} image" if batch == 1 else f"{batch} images"
 
 
 # ---- verify ------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 Random weights, images and labels go through all of them in float64: forwards in evaluation and
 in training, gradients, running statistics, three SGD steps. The interpreter judges forward
-values; gradients and steps are compared between backends.
+values; gradients and steps are compared between backends, and above -O0 with the first backend's
+at -O0, where they are its framework's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from cliquegraph.emit.backend import Backend, Executor, find_backend, installed
 from cliquegraph.errors import BackendError, UsageError
 from cliquegraph.interpret import Result, interpret
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.ops import Dropout
 from cliquegraph.ir.types import MapType, Part
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors
 from cliquegraph.weights.storage import Array, Labels
@@ -90,7 +93,8 @@ def verify(
     network: NetworkSpec,
     backends: Sequence[str] | str | None = None,
     *,
-    level: int | None = None,
+    level: int = DEFAULT_LEVEL,
+    inference: bool = False,
     seed: int = 0,
     batch: int = 4,
     report: Report = lambda line: None,
@@ -100,7 +104,8 @@ def verify(
     Args:
         network: the network.
         backends: a name or several; default: every installed backend whose framework is installed.
-        level: the -O level; default: the compiler's.
+        level: the -O level.
+        inference: verify the folded network; it has no training, so evaluation is all.
         seed: of the random weights, images and labels.
         batch: how many images.
         report: called with a line before each part, for progress.
@@ -116,36 +121,56 @@ def verify(
     if batch < 2:
         raise UsageError("a batch of 1 may leave one number per channel, which has no variance")
     chosen = _choose([backends] if isinstance(backends, str) else backends)
-    compilation = Compilation(network) if level is None else Compilation(network, level)
+    compilation = Compilation(network, level, inference)
     # The interpreter runs what was lowered: a pass that is wrong must not judge itself.
     lowered, graph = compilation.lowered, compilation.graph
-    trial = _trial(lowered, seed, batch)
+    trial = _trial(lowered, lowered if inference else graph, seed, batch)
     found = Verification(network.name, tuple(backend.name for backend in chosen))
     if any(isinstance(node.op, Dropout) for node in lowered.nodes):
         found.skipped.append("dropout is switched off: its masks are each framework's own")
+    idle = _idle_statistics(graph)
+    if idle:
+        found.skipped.append("steps that nothing needs are not taken: their statistics stay")
 
     report("interpreter, evaluation")
-    evaluated = interpret(lowered, trial.tensors, trial.images)
-    report("interpreter, training")
-    trained = interpret(lowered, trial.tensors, trial.images, training=True)
-    found.tolerance_float32 = _float32_tolerance(lowered, trial, evaluated)
+    expected = {False: interpret(lowered, trial.tensors, trial.images)}
+    found.tolerance_float32 = _float32_tolerance(lowered, trial, expected[False])
+    if inference:
+        found.skipped.append("training, gradients and statistics: a folded network has none")
+        trial = replace(trial, tensors=compilation.folded(trial.tensors))
+        idle = set(expected[False].running)
+    else:
+        report("interpreter, training")
+        expected[True] = interpret(lowered, trial.tensors, trial.images, training=True)
 
     histories = {}
+    if compilation.level and not inference:
+        literal, first = Compilation(network, 0), chosen[0]
+        report(f"{first.name} -O0, gradients and {SGD_STEPS} SGD steps")
+        executor = _executor(first, literal, "float64")
+        histories[f"{first.name} -O0"] = dict(_history(executor, trial, idle))
     for backend in chosen:
-        source = compilation.source(backend)
         report(f"{backend.name}, forward")
-        executor = backend.executor(source, network.python_class, graph, "float64")
-        for training, expected in ((False, evaluated), (True, trained)):
-            _compare_forward(found, backend.name, executor, lowered, trial, expected, training)
-        report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
-        histories[backend.name] = dict(_history(executor, trial))
+        executor = _executor(backend, compilation, "float64")
+        for training, result in expected.items():
+            place = f"{backend.name}, {'training' if training else 'evaluation'}"
+            _compare_forward(found, place, executor, lowered, trial, result, training, idle)
+        if not inference:
+            report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
+            histories[backend.name] = dict(_history(executor, trial, idle))
         report(f"{backend.name}, float32")
-        single = backend.executor(source, network.python_class, graph, "float32")
+        single = _executor(backend, compilation, "float32")
         single.load(trial.tensors)
         logits = single.forward(trial.images, training=False).logits
-        found.note_float32("logits, evaluation", logits, evaluated.logits)
-    _compare_histories(found, histories)
+        found.note_float32("logits, evaluation", logits, expected[False].logits)
+    if not inference:
+        _compare_histories(found, histories)
     return found
+
+
+def _executor(backend: Backend, compilation: Compilation, dtype: str) -> Executor:
+    name = compilation.network.python_class
+    return backend.executor(compilation.source(backend), name, compilation.graph, dtype)
 
 
 def relative_error(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
@@ -206,36 +231,51 @@ def _float32_tolerance(graph: Graph, trial: Trial, expected: Result) -> float:
     return max(TOLERANCE_FLOAT32, _ROUNDINGS * amplified)
 
 
-def _trial(graph: Graph, seed: int, batch: int) -> Trial:
+def _trial(lowered: Graph, graph: Graph, seed: int, batch: int) -> Trial:
+    """Draw numbers for a network; statistics that ``graph`` stores once are equal."""
     rng = np.random.default_rng(seed)
-    image = graph.input.type
+    image = lowered.input.type
     assert isinstance(image, MapType)  # noqa: S101  # Input infers no other
     images = rng.normal(size=(batch, image.channels, image.height, image.width))
     labels = rng.integers(0, graph.logits.type.channels, batch)
     return Trial(sample_tensors(graph, seed), images, labels)
 
 
+def _idle_statistics(graph: Graph) -> set[str]:
+    """Name the running statistics of steps that are not taken, and so don't move."""
+    read = {operand.param for node in graph.nodes for operand in node.operands}
+    return {
+        tensor_name(piece.tensor)
+        for param in graph.params
+        if param not in read and not param.field.trainable
+        for pieces in param.holdings
+        for piece in pieces
+    }
+
+
 def _compare_forward(
     found: Verification,
-    name: str,
+    place: str,
     executor: Executor,
     graph: Graph,
     trial: Trial,
     expected: Result,
     training: bool,
+    idle: Collection[str],
 ) -> None:
     mode = "training" if training else "evaluation"
     executor.load(trial.tensors)
     outputs = executor.forward(trial.images, training=training)
     found.note(f"logits, {mode}", {"": outputs.logits}, {"": expected.logits})
     found.note(f"block features, {mode}", _numbered(outputs.features), _numbered(expected.features))
-    running = {key: array for key, array in executor.tensors().items() if key in expected.running}
-    found.note(f"running statistics, {mode}", running, expected.running)
+    moved = {key: array for key, array in expected.running.items() if key not in idle}
+    if moved:
+        running = {key: array for key, array in executor.tensors().items() if key in moved}
+        found.note(f"running statistics, {mode}", running, moved)
     if not found.ok and found.first_difference is None:
         executor.load(trial.tensors)
         traced = executor.trace(trial.images, training=training)
-        place = _first_difference(graph, traced, expected)
-        found.first_difference = f"{name}, {mode}: {place}"
+        found.first_difference = f"{place}: {_first_difference(graph, traced, expected)}"
 
 
 def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
@@ -266,14 +306,17 @@ def _first_difference(
     return "no single value differs; what is returned or kept as running statistics does"
 
 
-def _history(executor: Executor, trial: Trial) -> Iterator[tuple[str, dict[str, Array]]]:
+def _history(
+    executor: Executor, trial: Trial, idle: Collection[str]
+) -> Iterator[tuple[str, dict[str, Array]]]:
     executor.load(trial.tensors)
     loss, gradients = executor.gradients(trial.images, trial.labels)
     yield "gradients", gradients
     executor.load(trial.tensors)
     losses = [executor.sgd_step(trial.images, trial.labels) for _ in range(SGD_STEPS)]
     yield "losses", {"": np.array([loss, *losses])}
-    yield f"weights after {SGD_STEPS} SGD steps", executor.tensors()
+    after = {key: array for key, array in executor.tensors().items() if key not in idle}
+    yield f"weights after {SGD_STEPS} SGD steps", after
 
 
 def _compare_histories(

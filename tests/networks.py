@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec
+from cliquegraph.passes.pipeline import INFERENCE, LEVELS, run_passes
 
 SPECS = Path(__file__).parent.parent / "specs"
 
@@ -39,6 +40,13 @@ def shipped(name: str, *overrides: str) -> NetworkSpec:
 def graph_of(spec: NetworkSpec) -> Graph:
     """The op graph before any pass."""
     return cliquegraph.lower(cliquegraph.unroll(spec))
+
+
+def graphs_of(spec: NetworkSpec) -> dict[str, Graph]:
+    """The op graph before any pass, at each -O level, and folded."""
+    lowered = graph_of(spec)
+    levels = {f"-O{level}": run_passes(lowered, passes) for level, passes in LEVELS.items()}
+    return {"lowered": lowered, **levels, "folded": run_passes(lowered, INFERENCE)}
 
 
 # Between them these networks use every key of the language and every op.

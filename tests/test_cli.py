@@ -227,6 +227,44 @@ def test_ir_json_is_node_link_data_that_loads_back_equal(run: Run) -> None:
     assert run("ir", QUICKSTART, "--format", "xml").code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "ops"),
+    [
+        ("-O0", "batch_norm"),
+        ("-O1", "batch_norm moments normalize"),
+        ("-O2", "batch_norm moments normalize"),
+        ("--inference", "affine"),
+        ("", "batch_norm moments normalize"),
+    ],
+)
+def test_ir_is_at_the_level_that_is_asked_for(run: Run, options: str, ops: str) -> None:
+    printed = run("ir", QUICKSTART, *options.split()).out
+    found = [
+        op for op in ("affine", "batch_norm", "moments", "normalize") if f" = {op}(" in printed
+    ]
+    assert " ".join(found) == ops
+    assert ("recompute\n" in printed) == (options == "-O2")
+
+
+def test_a_folded_network_is_a_file_beside_the_other(run: Run, tmp_path: Path) -> None:
+    options = ("--backend", "torch", "--out", str(tmp_path))
+    assert run("compile", QUICKSTART, *options).code == 0
+    assert run("compile", QUICKSTART, *options, "--inference").code == 0
+    network, folded = sorted((tmp_path / "torch").iterdir())
+    assert (network.name, folded.name) == ("quickstart.py", "quickstart_inference.py")
+    head = folded.read_text().split('"""')[1]
+    assert "For evaluation alone: takes folded tensors (cliquegraph.fold)." in head
+    assert "quickstart.yaml --backend torch --inference" in head
+    assert "-O1" in network.read_text().split('"""')[1]
+
+
+def test_a_header_says_the_level(run: Run, tmp_path: Path) -> None:
+    for level in LEVELS:
+        run("compile", QUICKSTART, "--backend", "flax", "--out", str(tmp_path), f"-O{level}")
+        source = (tmp_path / "flax" / "quickstart.py").read_text()
+        assert f"quickstart.yaml --backend flax -O{level}\n" in source
+
+
 def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
     ran = run("check", QUICKSTART, "--json")
     data = json.loads(ran.out)
@@ -288,6 +326,14 @@ def test_verify_json(run: Run) -> None:
     assert all(error <= 1e-10 for error in data["max_error"].values())
 
 
+def test_verify_takes_a_level_or_the_folded_network(run: Run) -> None:
+    for option in ("-O0", "-O2", "--inference"):
+        ran = run("verify", QUICKSTART, "--backends", "torch", "--json", option)
+        data = json.loads(ran.out)
+        assert ran.code == 0
+        assert ("gradients" in data["max_error"]) == (option == "-O2")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -297,6 +343,7 @@ def test_verify_json(run: Run) -> None:
             "no backend 'caffe'; installed: flax, torch",
         ),
         (("compile", QUICKSTART, "-O", "7"), "no level -O7"),
+        (("ir", QUICKSTART, "-O1", "--inference"), "--inference stands for a level of its own"),
         (("steps", QUICKSTART, "--block", "3"), "blocks 1 to 2, not 3"),
         (
             ("compile", QUICKSTART, "--set", "class_name=Tensor"),

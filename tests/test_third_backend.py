@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cliquegraph.emit.backend import installed
+from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import EVERY_KEY
 
 FOLDER = Path(__file__).parent / "third_backend"
@@ -52,26 +53,33 @@ import sys
 import numpy as np
 import cliquegraph
 from cliquegraph.compiler import Compilation
+from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.emit.names import member_path
+from cliquegraph.ir.types import Biased
+from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.weights.storage import to_storage
 
-for text in sys.argv[1:]:
-    spec = cliquegraph.loads(text)
-    model = load_source(cliquegraph.compile(spec, "numpy"), "generated").Small()
-    graph = Compilation(spec).graph
+def compilations(spec):
+    yield from (Compilation(spec, level) for level in LEVELS)
+    yield Compilation(spec, inference=True)
+
+specs = map(cliquegraph.loads, sys.argv[1:])
+for compilation in (each for spec in specs for each in compilations(spec)):
+    model = load_source(compilation.source(find_backend("numpy")), "generated").Small()
+    graph = compilation.graph
     tensors = cliquegraph.sample_tensors(graph)
     for param, array in to_storage(graph, tensors).items():
         *path, last = member_path(param)
         owner = model
         for name in path:
             owner = getattr(owner, name)
-        is_kernel = array.ndim == 4
-        target = owner if is_kernel else getattr(owner, last)
-        name = last if is_kernel else param.field
+        is_array = array.ndim == 4 and not isinstance(param, Biased)
+        target = owner if is_array else getattr(owner, last)
+        name = last if is_array else param.field
         assert getattr(target, name).shape == array.shape
         setattr(target, name, array)
-    size = spec.input
+    size = compilation.network.input
     images = np.random.default_rng(0).normal(size=(2, size.channels, size.height, size.width))
     expected = cliquegraph.interpret(graph, tensors, images)
     np.testing.assert_allclose(model(images), expected.logits, rtol=1e-9, atol=1e-11)
@@ -81,9 +89,9 @@ for text in sys.argv[1:]:
 """
 
 
-def test_its_models_compute_what_the_interpreter_does() -> None:
+def test_its_models_compute_what_the_interpreter_does_at_every_level_and_folded() -> None:
     specs = [spec.model_dump_json(exclude={"expect", "training"}) for spec in EVERY_KEY.values()]
-    assert run("-c", COMPUTES, *specs).split() == ["equal"] * len(EVERY_KEY)
+    assert run("-c", COMPUTES, *specs).split() == ["equal"] * len(EVERY_KEY) * (len(LEVELS) + 1)
 
 
 def test_no_part_of_the_core_names_a_backend() -> None:

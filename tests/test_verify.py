@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import cliquegraph
@@ -16,6 +18,7 @@ from cliquegraph import Graph, NetworkSpec
 from cliquegraph.emit.backend import Backend, Executor, find_backend
 from cliquegraph.emit.view import ModelView
 from cliquegraph.errors import BackendError
+from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.verify import SGD_STEPS, Verification, relative_error
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
@@ -35,27 +38,41 @@ def assert_holds(found: Verification) -> None:
 # ---- it holds ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", EVERY_KEY)
-def test_both_backends_compute_what_the_interpreter_does(name: str) -> None:
-    found = cliquegraph.verify(EVERY_KEY[name], ["torch", "flax"], seed=1)
+def test_pytorch_computes_what_the_interpreter_does(name: str, level: int) -> None:
+    found = cliquegraph.verify(EVERY_KEY[name], ["torch"], level=level, seed=1)
     assert_holds(found)
     assert found.first_difference is None
-    assert found.max_error.keys() == FORWARD | HISTORY
+    # Above -O0, gradients and steps are compared with those at -O0.
+    assert found.max_error.keys() == (FORWARD | HISTORY if level else FORWARD)
     assert found.max_error_float32.keys() == {"logits, evaluation"}
 
 
-@given(networks())
-@settings(max_examples=6, suppress_health_check=list(HealthCheck))
-def test_both_backends_compute_random_networks(spec: NetworkSpec) -> None:
-    assert_holds(cliquegraph.verify(spec, ["torch", "flax"]))
+IN_FLAX = [
+    *((name, 1) for name in EVERY_KEY),
+    *((name, 2) for name in ("abc", "post_activation")),
+    *((name, 0) for name in ("shared_norm", "schedule")),
+]
 
 
-@given(networks())
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
-def test_pytorch_computes_random_networks(spec: NetworkSpec) -> None:
-    found = cliquegraph.verify(spec, ["torch"], batch=3)
+@pytest.mark.parametrize(("name", "level"), IN_FLAX)
+def test_both_backends_compute_what_the_interpreter_does(name: str, level: int) -> None:
+    found = cliquegraph.verify(EVERY_KEY[name], ["torch", "flax"], level=level, seed=1)
     assert_holds(found)
-    assert found.max_error.keys() == FORWARD
+    assert found.max_error.keys() == FORWARD | HISTORY
+
+
+@given(networks(), st.sampled_from(tuple(LEVELS)))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
+def test_both_backends_compute_random_networks(spec: NetworkSpec, level: int) -> None:
+    assert_holds(cliquegraph.verify(spec, ["torch", "flax"], level=level))
+
+
+@given(networks(), st.sampled_from((1, 2, 0)))
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+def test_pytorch_computes_random_networks(spec: NetworkSpec, level: int) -> None:
+    assert_holds(cliquegraph.verify(spec, ["torch"], level=level, batch=3))
 
 
 def keys_of(model: BaseModel) -> set[tuple[str, str, str]]:
@@ -112,23 +129,47 @@ def test_the_batch_and_the_seed_are_the_callers() -> None:
 
 
 def test_it_says_what_it_leaves_out() -> None:
-    found = cliquegraph.verify(EVERY_KEY["dropout"], ["torch"])
-    assert found.skipped == [
-        "dropout is switched off: its masks are each framework's own",
-        "gradients and SGD steps: one backend has nobody to agree with",
+    dropout = "dropout is switched off: its masks are each framework's own"
+    literal = cliquegraph.verify(EVERY_KEY["dropout"], ["torch"], level=0)
+    alone = "gradients and SGD steps: one backend has nobody to agree with"
+    assert literal.skipped == [dropout, alone]
+    folded = cliquegraph.verify(EVERY_KEY["dropout"], ["torch"], inference=True)
+    assert folded.skipped == [
+        dropout,
+        "training, gradients and statistics: a folded network has none",
     ]
+    idle = cliquegraph.verify(clique(feature=1), ["torch"], level=1)
+    assert idle.skipped == ["steps that nothing needs are not taken: their statistics stay"]
 
 
-def test_it_reports_each_part_as_it_begins() -> None:
+TRAINING = f"gradients and {SGD_STEPS} SGD steps"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (
+            {"level": 0},
+            ["interpreter, training", "torch, forward", f"torch, {TRAINING}", "torch, float32"],
+        ),
+        (
+            {"level": 1},
+            [
+                "interpreter, training",
+                f"torch -O0, {TRAINING}",
+                "torch, forward",
+                f"torch, {TRAINING}",
+                "torch, float32",
+            ],
+        ),
+        ({"inference": True}, ["torch, forward", "torch, float32"]),
+    ],
+    ids=str,
+)
+def test_it_reports_each_part_as_it_begins(keys: dict[str, Any], expected: list[str]) -> None:
     lines: list[str] = []
-    cliquegraph.verify(clique(), ["torch"], report=lines.append)
-    assert lines == [
-        "interpreter, evaluation",
-        "interpreter, training",
-        "torch, forward",
-        f"torch, gradients and {SGD_STEPS} SGD steps",
-        "torch, float32",
-    ]
+    cliquegraph.verify(clique(), ["torch"], report=lines.append, **keys)
+    assert lines == ["interpreter, evaluation", *expected]
 
 
 # ---- it finds what is wrong ----------------------------------------------------------------
@@ -136,11 +177,12 @@ def test_it_reports_each_part_as_it_begins() -> None:
 
 @dataclass(frozen=True)
 class Tampered:
-    """A backend whose file somebody has edited: ``old`` became ``new``."""
+    """A backend whose file somebody has edited: ``old`` became ``new``, where it stands."""
 
     inner: Backend
     old: str
     new: str
+    edited: list[str]
 
     @property
     def name(self) -> str:
@@ -159,7 +201,8 @@ class Tampered:
 
     def write(self, view: ModelView) -> str:
         source = self.inner.write(view)
-        assert self.old in source, source
+        if self.old in source:
+            self.edited.append(view.class_name)
         return source.replace(self.old, self.new, 1)
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
@@ -174,13 +217,17 @@ def verify_tampered(
     backend: str = "torch",
     backends: tuple[str, ...] = (),
     spec: NetworkSpec | None = None,
+    level: int = 0,
 ) -> Verification:
     def find(name: str) -> Any:
         found = find_backend(name)
-        return Tampered(found, old, new) if name == backend else found
+        return Tampered(found, old, new, edited) if name == backend else found
 
+    edited: list[str] = []
     monkeypatch.setattr(sys.modules["cliquegraph.verify"], "find_backend", find)
-    return cliquegraph.verify(spec or TAMPERED, backends or [backend])
+    found = cliquegraph.verify(spec or TAMPERED, backends or [backend], level=level)
+    assert edited, f"no file has {old!r}"
+    return found
 
 
 TAMPERED = network(
@@ -228,10 +275,26 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_it_names_the_first_value_that_differs(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+# Those of which the text is the same above -O0.
+AT_EVERY_LEVEL = (
+    "two sources swapped",
+    "an old version",
+    "another layer's bank",
+    "another stage's norm",
+    "blocks in another order",
+    "twice the logits",
+)
+
+
+@pytest.mark.parametrize(
+    ("edit", "level"),
+    [*((edit, 0) for edit in EDITS), *((edit, 1) for edit in AT_EVERY_LEVEL)],
+)
+def test_it_names_the_first_value_that_differs(
+    edit: str, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old, new, place = EDITS[edit]
-    found = verify_tampered(monkeypatch, old, new)
+    found = verify_tampered(monkeypatch, old, new, level=level)
     assert not found.ok
     assert found.first_difference is not None
     said = found.first_difference.removeprefix(
@@ -299,6 +362,21 @@ def test_it_finds_gradients_that_differ_between_backends(monkeypatch: pytest.Mon
     assert found.first_difference.startswith(
         "torch, training: gradients of block1.w1.weight differ from flax's by "
     ) or found.first_difference.startswith("torch, training: gradients of block1.w0_1.weight")
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_it_finds_gradients_that_only_a_level_has_wrong(
+    level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = "Feature(x, self.moments(x))"
+    detached = "Feature(x, self.moments(x).detach())"
+    found = verify_tampered(monkeypatch, moments, detached, level=level)
+    wrong = {what for what, error in found.max_error.items() if error > 1e-6}
+    assert wrong == {"gradients", "losses", "weights after 3 SGD steps"}
+    assert found.first_difference is not None
+    assert re.fullmatch(
+        r"torch, training: gradients of .* differ from torch -O0's by .*", found.first_difference
+    )
 
 
 def test_no_backend_is_the_users_error() -> None:

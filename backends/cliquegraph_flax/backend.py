@@ -5,9 +5,21 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from cliquegraph.emit.file import write_file
+from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, Norm, SharedKernel, Thing
+from cliquegraph.emit.view import (
+    BiasedKernel,
+    ChannelAffine,
+    Dense,
+    Kernel,
+    KernelBank,
+    ModelView,
+    Norm,
+    Normalizer,
+    SharedKernel,
+    Statistics,
+    Thing,
+)
 from cliquegraph.errors import BackendError
 from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
 from cliquegraph_flax.spell import FlaxSpeller
@@ -17,26 +29,48 @@ if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
 
 
-_HELPERS: dict[str, frozenset[type[Thing] | type[Op]]] = {
+_UNITS = ("norm_relu", "batch_norm_relu")
+
+_HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "he_kernel": frozenset({Kernel, SharedKernel}),
     "kernel_bank": frozenset({KernelBank}),
-    "conv": frozenset({Conv}),
+    "conv": frozenset({Conv, *_UNITS, "concat_conv"}),
     "max_pool": frozenset({MaxPool}),
     "avg_pool": frozenset({AvgPool}),
+    "feature": frozenset({Statistics}),
+    "batch_moments": frozenset({Norm, Statistics}),
+    "normalize": frozenset({Norm, Normalizer}),
+    "statistics": frozenset({Norm, Statistics}),
     "batch_norm": frozenset({Norm}),
+    "moments": frozenset({Statistics}),
+    "norm": frozenset({Normalizer}),
+    "biased_conv": frozenset({BiasedKernel}),
+    "channel_affine": frozenset({ChannelAffine}),
+    "unit": frozenset(_UNITS),
+    **{function: frozenset({function}) for function in _UNITS},
+    "concat_conv": frozenset({"concat_conv"}),
     "xavier_linear": frozenset({Dense}),
 }
-"""The templates of helpers, and the members and operations that need each."""
+"""The templates of helpers, and the members, operations and units that need each."""
 
+_DEFINED = frozenset(
+    {"BatchNorm", "BiasedConv", "ChannelAffine", "Feature", "Moments", "Norm", "Statistics"}
+)
 
-_IMPORTS = {
-    "import jax": "jax",
-    "import jax.numpy as jnp": "jnp",
-    "import numpy as np": "np",
-    "from flax import nnx": "nnx",
-    "from jax import Array, lax": "lax",
-    "from jax.typing import DTypeLike": "DTypeLike",
-}
+_IMPORTS: tuple[Imports, ...] = (
+    {
+        "from functools import {}": ("partial",),
+        "from typing import {}": ("NamedTuple",),
+    },
+    {
+        "import {}": ("jax",),
+        "import jax.numpy as {}": ("jnp",),
+        "import numpy as {}": ("np",),
+        "from flax import {}": ("nnx",),
+        "from jax import Array, {}": ("lax",),
+        "from jax.typing import {}": ("DTypeLike",),
+    },
+)
 
 
 class FlaxBackend:
@@ -45,12 +79,16 @@ class FlaxBackend:
     name = "flax"
     description = "Flax NNX; images and maps are (batch, height, width, channels)"
     reserved = frozenset(
-        {"Array", "BatchNorm", "DTypeLike", "jax", "jnp", "lax", "nnx", "np", *_HELPERS}
+        {"Array", "DTypeLike", "jax", "jnp", "lax", "nnx", "np", "partial"}
+        | {"NamedTuple"}
+        | _HELPERS.keys()
+        | _DEFINED
     )
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
-        used = [name for name, users in _HELPERS.items() if users & (view.things | view.ops)]
+        needed = view.things | view.ops | view.functions
+        used = [name for name, users in _HELPERS.items() if users & needed]
         templates = environment("cliquegraph_flax")
         return write_file(view, FlaxSpeller(), templates, used, _IMPORTS)
 

@@ -98,7 +98,8 @@ class FlaxExecutor:
         found: dict[tuple[str, str], Array] = {}
         with jax.enable_x64(True):
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
-                for name, value in variables.items():
+                for name, held in variables.items():
+                    value = getattr(held, "maps", held)  # a feature's are named like it
                     if isinstance(value, jax.Array) and id(owner) in sections:
                         array = _channels_first(value) if value.ndim == 4 else _array(value)
                         found[sections[id(owner)], name] = array

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from cliquegraph.emit.names import member_path
-from cliquegraph.ir.types import Field, Param
+from cliquegraph.ir.types import Biased, Field, Param
 from cliquegraph.weights.storage import Array
 
 _FIELDS = {
@@ -22,12 +22,14 @@ _FIELDS = {
 def variable_path(param: Param) -> tuple[str, ...]:
     """Return the path of a parameter in the model's ``nnx.state``.
 
-    A convolution's kernel is a variable of its own; a linear layer calls its weight ``kernel``.
+    A convolution's kernel is a variable of its own; a linear layer, and a convolution with a
+    bias, call it ``kernel``.
     """
     path = member_path(param)
     if param.field is not Field.WEIGHT:
         return (*path, _FIELDS[param.field])
-    return path if len(param.shape) == 4 else (*path, "kernel")
+    is_variable = len(param.shape) == 4 and not isinstance(param, Biased)
+    return path if is_variable else (*path, "kernel")
 
 
 def find_variable(model: nnx.Module, param: Param) -> Any:

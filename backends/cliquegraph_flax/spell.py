@@ -10,6 +10,8 @@ from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
     Apply,
     BankSlice,
+    BiasedKernel,
+    ChannelAffine,
     Child,
     Dense,
     Drop,
@@ -17,12 +19,20 @@ from cliquegraph.emit.view import (
     KernelBank,
     Kind,
     Norm,
+    Normalizer,
     SharedKernel,
+    Statistics,
     Thing,
 )
 from cliquegraph.ir import ops
 
-_ANNOTATIONS = {Kind.MAPS: "list[Array]", Kind.TENSOR: "Array", Kind.KERNEL: "Array"}
+_ANNOTATIONS = {
+    Kind.TENSOR: "Array",
+    Kind.FEATURE: "Feature",
+    Kind.MAPS: "list[Array]",
+    Kind.FEATURES: "list[Feature]",
+    Kind.KERNEL: "Array",
+}
 
 
 class FlaxSpeller(Speller):
@@ -34,10 +44,21 @@ class FlaxSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
-        if isinstance(node.op, ops.Conv):
-            kernel = members[0] if node.banked else Text(f"{members[0]}[...]")
-            return spell_conv(node.op, arguments[0], kernel)
+        if isinstance(node.op, ops.Conv) and not node.op.bias:
+            return spell_conv(node.op, arguments[0], self.kernel(members[0], node.banked))
         return spell_op(node.op, arguments, members)
+
+    def kernel(self, member: Code, banked: bool) -> Code:
+        """Spell the array of a convolution's member."""
+        return member if banked else Text(f"{member}[...]")
+
+    def shape(self, channels: int, height: int, width: int) -> str:
+        """Spell the shape of a batch of maps."""
+        return f"(batch, {height}, {width}, {channels})"
+
+    def enter(self, images: str) -> str:
+        """Spell the cast of images to the model's type."""
+        return f"{images} = {images}.astype(self.dtype or {images}.dtype)"
 
     def bank_slice(self, view: BankSlice) -> Code:
         """Spell a slice of a kernel bank's input channels."""
@@ -78,6 +99,9 @@ def _(op: ops.Concat, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 
 @spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.Moments)
+@spell_op.register(ops.Affine)
+@spell_op.register(ops.Conv)
 @spell_op.register(ops.Dropout)
 @spell_op.register(ops.Linear)
 def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code]) -> Code:
@@ -135,6 +159,32 @@ def _(thing: Norm) -> Code:
 def _(thing: Kernel | SharedKernel) -> Code:
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
     return call("he_kernel", "rngs", "param_dtype", *sizes)
+
+
+@construct.register
+def _(thing: BiasedKernel) -> Code:
+    stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
+    padding = [f"padding={thing.padding}"] if thing.padding else []
+    sizes = (str(thing.channels), str(thing.filters), str(thing.size))
+    return call("BiasedConv", "param_dtype", *sizes, *stride, *padding)
+
+
+@construct.register
+def _(thing: Normalizer) -> Code:
+    eps = [f"eps={thing.eps}"] if thing.eps != ops.Normalize.eps else []
+    return call("Norm", str(thing.channels), "param_dtype", *eps)
+
+
+@construct.register
+def _(thing: Statistics) -> Code:
+    default = thing.momentum == ops.Moments.momentum
+    momentum = [] if default else [f"{thing.momentum}"]
+    return call("Moments", str(thing.channels), "param_dtype", *momentum)
+
+
+@construct.register
+def _(thing: ChannelAffine) -> Code:
+    return call("ChannelAffine", str(thing.channels), "param_dtype")
 
 
 @construct.register

@@ -5,9 +5,19 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from cliquegraph.emit.file import write_file
+from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import Dense, Kernel, KernelBank, ModelView, SharedKernel, Thing
+from cliquegraph.emit.view import (
+    ChannelAffine,
+    Dense,
+    Kernel,
+    KernelBank,
+    ModelView,
+    Normalizer,
+    SharedKernel,
+    Statistics,
+    Thing,
+)
 from cliquegraph.errors import BackendError
 from cliquegraph_torch.spell import TorchSpeller
 
@@ -15,20 +25,42 @@ if TYPE_CHECKING:
     from cliquegraph.emit.backend import Executor
     from cliquegraph.ir.graph import Graph
 
-_HELPERS: dict[type[Thing], str] = {
-    KernelBank: "kernel_bank",
-    SharedKernel: "he_kernel",
-    Kernel: "he_conv",
-    Dense: "xavier_linear",
-}
-"""The helper function that constructs each kind of member, and its template."""
+_UNITS = ("norm_relu", "batch_norm_relu")
 
-
-_IMPORTS = {
-    "import torch": "torch",
-    "import torch.nn.functional as F": "F",
-    "from torch import Tensor, nn": "nn",
+_HELPERS: dict[str, frozenset[type[Thing] | str]] = {
+    "kernel_bank": frozenset({KernelBank, SharedKernel}),
+    "he_conv": frozenset({Kernel}),
+    "xavier_linear": frozenset({Dense}),
+    "channel_affine": frozenset({ChannelAffine}),
+    "feature": frozenset({Statistics, *_UNITS}),
+    "batch_moments": frozenset({Statistics, "batch_norm_relu"}),
+    "moments": frozenset({Statistics}),
+    "norm": frozenset({Normalizer, *_UNITS}),
+    "norm_relu": frozenset(_UNITS),
+    "batch_norm_relu": frozenset({"batch_norm_relu"}),
+    "concat_conv": frozenset({"concat_conv"}),
 }
+"""The templates of helpers, and the members and units that need each."""
+
+_DEFINED = frozenset(
+    {"BatchMoments", "ChannelAffine", "ConcatConv", "Feature", "Moments", "Norm", "NormRelu"}
+    | {"fused", "plain"}
+)
+
+_IMPORTS: tuple[Imports, ...] = (
+    {
+        "from collections.abc import {}": ("Callable",),
+        "from functools import {}": ("partial",),
+        "from typing import {}": ("Any", "NamedTuple"),
+    },
+    {
+        "import torch": ("torch",),
+        "import torch.nn.functional as {}": ("F",),
+        "from torch import Tensor, {}": ("nn",),
+        "from torch.autograd.function import {}": ("once_differentiable",),
+        "from torch.utils.checkpoint import {}": ("checkpoint",),
+    },
+)
 
 
 class TorchBackend:
@@ -36,11 +68,17 @@ class TorchBackend:
 
     name = "torch"
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
-    reserved = frozenset({"torch", "nn", "F", "Tensor", *_HELPERS.values()})
+    reserved = frozenset(
+        {"torch", "nn", "F", "Tensor", "Any", "Callable", "NamedTuple", "partial"}
+        | {"checkpoint", "once_differentiable"}
+        | _HELPERS.keys()
+        | _DEFINED
+    )
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
-        helpers = [name for thing, name in _HELPERS.items() if thing in view.things]
+        needed = view.things | view.functions
+        helpers = [name for name, users in _HELPERS.items() if users & needed]
         templates = environment("cliquegraph_torch")
         return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS)
 

@@ -78,7 +78,8 @@ class TorchExecutor:
         found: dict[tuple[str, str], Array] = {}
         with torch.no_grad():
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
-                for name, value in variables.items():
+                for name, held in variables.items():
+                    value = getattr(held, "maps", held)  # a feature's are named like it
                     if isinstance(value, Tensor):
                         found[sections[id(owner)], name] = _array(value)
         return found

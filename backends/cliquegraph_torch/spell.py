@@ -10,7 +10,9 @@ from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
     Apply,
     BankSlice,
+    BiasedKernel,
     CallChild,
+    ChannelAffine,
     Child,
     Dense,
     Drop,
@@ -19,12 +21,20 @@ from cliquegraph.emit.view import (
     KernelBank,
     Kind,
     Norm,
+    Normalizer,
     SharedKernel,
+    Statistics,
     Thing,
 )
 from cliquegraph.ir import ops
 
-_ANNOTATIONS = {Kind.MAPS: "list[Tensor]", Kind.TENSOR: "Tensor", Kind.KERNEL: "Tensor"}
+_ANNOTATIONS = {
+    Kind.TENSOR: "Tensor",
+    Kind.FEATURE: "Feature",
+    Kind.MAPS: "list[Tensor]",
+    Kind.FEATURES: "list[Feature]",
+    Kind.KERNEL: "Tensor",
+}
 
 
 class TorchSpeller(Speller):
@@ -36,6 +46,14 @@ class TorchSpeller(Speller):
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
         return spell_op(node.op, arguments, members, node.banked)
+
+    def kernel(self, member: Code, banked: bool) -> Code:
+        """Spell the array of a convolution's member."""
+        return member if banked else Text(f"{member}.weight")
+
+    def shape(self, channels: int, height: int, width: int) -> str:
+        """Spell the shape of a batch of maps."""
+        return f"(batch, {channels}, {height}, {width})"
 
     def bank_slice(self, view: BankSlice) -> Code:
         """Spell a slice of a kernel bank's input channels."""
@@ -78,6 +96,8 @@ def _(op: ops.Concat, x: Sequence[Code], members: Sequence[Code], banked: bool) 
 
 
 @spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.Moments)
+@spell_op.register(ops.Affine)
 @spell_op.register(ops.Dropout)
 @spell_op.register(ops.Linear)
 def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
@@ -137,17 +157,37 @@ def _(thing: Norm) -> Code:
     return call("nn.BatchNorm2d", str(thing.channels), *eps, *momentum)
 
 
-@construct.register
-def _(thing: Kernel) -> Code:
+@construct.register(Kernel)
+@construct.register(BiasedKernel)
+def _(thing: Kernel | BiasedKernel) -> Code:
     stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
-    return call("he_conv", *sizes, *stride, *padding)
+    # What a pass made of trained weights is loaded: how it starts does not matter.
+    function = "nn.Conv2d" if isinstance(thing, BiasedKernel) else "he_conv"
+    return call(function, *sizes, *stride, *padding)
+
+
+@construct.register
+def _(thing: Normalizer) -> Code:
+    eps = [f"eps={thing.eps}"] if thing.eps != ops.Normalize.eps else []
+    return call("Norm", str(thing.channels), *eps)
+
+
+@construct.register
+def _(thing: Statistics) -> Code:
+    default = thing.momentum == ops.Moments.momentum
+    return call("Moments", str(thing.channels), *([] if default else [f"{thing.momentum}"]))
+
+
+@construct.register
+def _(thing: ChannelAffine) -> Code:
+    return call("ChannelAffine", str(thing.channels))
 
 
 @construct.register
 def _(thing: SharedKernel) -> Code:
-    return call("he_kernel", str(thing.channels), str(thing.filters), str(thing.size))
+    return call("kernel_bank", str(thing.filters), listing(str(thing.channels)), str(thing.size))
 
 
 @construct.register

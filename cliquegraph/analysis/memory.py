@@ -1,79 +1,96 @@
-"""What the backward pass needs of the forward pass: bytes kept for each image.
+"""The memory plan: what a training step of the generated PyTorch code needs, in bytes.
 
-Counted for eager autograd at -O0: an op keeps its inputs or its output, and a value that
-several ops keep is counted once. Parameters are not counted, nor is what the logits do not
-depend on: it is freed as soon as it is computed.
+What is stored for backward is what autograd holds when the forward pass is done. A value that
+several calls keep is one storage and counts for the first of them. Parameters do not count, nor
+does what the logits do not depend on: it is freed as soon as it is computed. Statistics over the
+batch, and under autocast copies of weights, are as large for any batch.
 """
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections import defaultdict
+from collections.abc import Hashable
+from dataclasses import dataclass
 
-from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.analysis.eager import behind_logits, calls_of
+from cliquegraph.analysis.peak import peak_bytes
+from cliquegraph.analysis.precision import Sizes, precision_of
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Section
 
-FLOAT32 = 4
-_INDEX = 8  # bytes of the position that a max pool keeps for each output
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that one update stores for backward."""
+
+    section: Section
+    stage: int
+    layer: int
+    stored: int
 
 
-def stored_bytes(graph: Graph, bytes_per_number: int = FLOAT32) -> dict[Section, int]:
-    """Return the bytes kept for backward for one image, by the section that keeps them first."""
-    kept: set[Value] = set()
-    total = dict.fromkeys((node.origin.section for node in graph.nodes), 0)
-    for node in _behind_logits(graph):
-        new = [value for value in kept_values(node.op, node) if value not in kept]
-        kept.update(new)
-        count = sum(value.type.elements for value in new) * bytes_per_number
-        count += extra_bytes(node.op, node, bytes_per_number)
-        total[node.origin.section] += count
-    return total
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of a training step.
+
+    Attributes:
+        batch, dtype: what they hold for.
+        stored: stored for backward, in all.
+        sections: the same, for each section.
+        steps: the same, for each update, in the order of execution.
+        peak: the most in use at any time, with images, parameters and their gradients
+            (``analysis/peak.py`` says what is counted).
+    """
+
+    batch: int
+    dtype: str
+    stored: int
+    sections: dict[Section, int]
+    steps: tuple[StepMemory, ...]
+    peak: int
+
+    @property
+    def stored_per_image(self) -> int:
+        """Bytes stored for backward, divided by the images of the batch."""
+        return self.stored // self.batch
 
 
-def _behind_logits(graph: Graph) -> list[Node]:
-    """The nodes that the logits depend on, in the order of execution."""
-    needed = {graph.logits}
-    found = []
-    for node in reversed(graph.nodes):
-        if not needed.isdisjoint(node.outputs):
-            needed.update(node.inputs)
-            found.append(node)
-    return found[::-1]
+def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
+    """Predict the memory of a training step.
 
+    Args:
+        graph: a network at any -O level.
+        batch: images in the batch.
+        dtype: float32, float64, or the 16 bits that autocast computes in.
 
-@singledispatch
-def kept_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
-    """Return the values that the gradient of an op is computed from."""
-    return ()
+    Raises:
+        UsageError: there is no such dtype.
 
-
-@kept_values.register(ops.BatchNorm)
-@kept_values.register(ops.Conv)
-@kept_values.register(ops.Linear)
-@kept_values.register(ops.MaxPool)
-@kept_values.register(ops.AvgPool)
-@kept_values.register(ops.ScaleChannels)
-def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
-    return node.inputs
-
-
-@kept_values.register(ops.Relu)
-@kept_values.register(ops.Sigmoid)
-def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
-    return node.outputs
-
-
-@singledispatch
-def extra_bytes(op: ops.Op, node: Node, bytes_per_number: int) -> int:
-    """Return the bytes that an op keeps beside values of the graph."""
-    return 0
-
-
-@extra_bytes.register
-def _(op: ops.MaxPool, node: Node, bytes_per_number: int) -> int:
-    return node.output.type.elements * _INDEX
-
-
-@extra_bytes.register
-def _(op: ops.Dropout, node: Node, bytes_per_number: int) -> int:
-    return node.output.type.elements * bytes_per_number  # the mask
+    >>> import cliquegraph
+    >>> compilation = cliquegraph.Compilation(cliquegraph.load("specs/quickstart.yaml"))
+    >>> plan = memory_plan(compilation.graph, batch=2)
+    >>> plan.stored == sum(plan.sections.values())
+    True
+    """
+    sizes = Sizes(precision_of(dtype), batch)
+    calls = calls_of(graph)
+    live = behind_logits(graph, calls)
+    seen: set[Hashable] = set()
+    sections = dict.fromkeys((node.origin.section for node in graph.nodes), 0)
+    steps: dict[tuple[Section, int, int], int] = defaultdict(int)
+    for call in calls:
+        kept = call.kept(sizes) if call in live else {}
+        stored = sum(size for key, size in kept.items() if key not in seen)
+        seen.update(kept)
+        origin = call.origin
+        sections[origin.section] += stored
+        if origin.stage is not None and origin.layer is not None:
+            steps[origin.section, origin.stage, origin.layer] += stored
+    return MemoryPlan(
+        batch=batch,
+        dtype=dtype,
+        stored=sum(sections.values()),
+        sections=sections,
+        steps=tuple(StepMemory(*place, stored) for place, stored in steps.items()),
+        peak=peak_bytes(graph, calls, sizes),
+    )

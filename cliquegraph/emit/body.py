@@ -6,9 +6,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from cliquegraph.emit.members import free_inputs, gathers, kernel_slot
-from cliquegraph.emit.view import Apply, Body, Expression, Local, Sources, Statement
+from cliquegraph.emit.units import UnitNodes, units_of
+from cliquegraph.emit.view import (
+    Apply,
+    Body,
+    Expression,
+    Feature,
+    Kind,
+    Local,
+    Sources,
+    Statement,
+    Unit,
+    Variable,
+    walk,
+)
 from cliquegraph.ir.graph import Graph, Node, Value
-from cliquegraph.ir.ops import Concat, Dropout, Op, Relu, Sigmoid
+from cliquegraph.ir.ops import Concat, Conv, Dropout, Moments, Normalize, Op, Relu, Sigmoid
 from cliquegraph.ir.types import MapType
 
 NESTING: tuple[type[Op], ...] = (Relu, Sigmoid, Dropout)
@@ -37,7 +50,7 @@ def apply(node: Node, arguments: tuple[Expression, ...], members: Members) -> Ap
 
 def straight_body(
     nodes: Sequence[Node],
-    inputs: Mapping[Value, str],
+    inputs: Mapping[Value, Expression],
     results: Sequence[Value],
     members: Members,
     sources: str | None = None,
@@ -46,34 +59,69 @@ def straight_body(
 
     Args:
         nodes: the run.
-        inputs: the names of what comes from outside.
-        results: what is returned.
+        inputs: what comes from outside, by itself.
+        results: what is returned; maps and their moments as one feature.
         members: how a node's member is written here.
         sources: the parameter that holds what the first concatenation gathers, if it is one.
     """
     free = free_inputs(nodes)
+    units = units_of(nodes, results)
+    inner = {node for unit in units.values() for node in unit.nodes[:-1]}
     uses = Counter(value for node in nodes for value in node.inputs)
     last_use = {value: i for i, node in enumerate(nodes) for value in node.inputs}
     for value in results:
         last_use[value] = len(nodes)
-    names = dict(inputs)
+    names: dict[Value, str] = {}
     nested: dict[Value, Expression] = {}
     statements: list[Statement] = []
-    declared = set(names.values())
+    given = {
+        value: {part.name for part in walk(each) if isinstance(part, Local)}
+        for value, each in inputs.items()
+    }
+    declared = set().union(*given.values())
+    feature: dict[Value, str] = {}
 
     def read(value: Value) -> Expression:
-        return nested.pop(value) if value in nested else Local(names[value])
+        if value in nested:
+            return nested.pop(value)
+        return Local(names[value]) if value in names else inputs[value]
+
+    def side_by_side(node: Node) -> Expression:
+        """What a concatenation reads, as a list."""
+        if sources is not None and gathers(node, free):
+            return Local(sources)
+        return Sources(tuple(read(value) for value in node.inputs))
+
+    def unit(of: UnitNodes) -> Unit:
+        reader = of.concat or of.norm
+        assert reader is not None  # noqa: S101  # a unit has one of them
+        return Unit(
+            sources=side_by_side(reader) if of.concat else Sources((read(reader.inputs[0]),)),
+            norm=None if of.norm is None else members(of.norm)[0],
+            given=of.norm is not None and isinstance(of.norm.op, Normalize),
+            conv=of.conv.op if of.conv is not None and isinstance(of.conv.op, Conv) else None,
+            kernel=None if of.conv is None else members(of.conv)[0],
+            banked=of.conv is not None and kernel_slot(of.conv) is not None,
+            recompute=of.recompute,
+        )
 
     for i, node in enumerate(nodes):
-        arguments: tuple[Expression, ...]
-        if sources is not None and gathers(node, free):
-            arguments = (Local(sources),)
-        elif isinstance(node.op, Concat):
-            arguments = (Sources(tuple(Local(names[value]) for value in node.inputs)),)
-        else:
-            arguments = tuple(read(value) for value in node.inputs)
-        expression = apply(node, arguments, members)
+        if node in inner:
+            continue
         value = node.output
+        expression: Expression
+        if node in units:
+            expression = unit(units[node])
+        elif isinstance(node.op, Concat):
+            expression = apply(node, (side_by_side(node),), members)
+        else:
+            expression = apply(node, tuple(read(each) for each in node.inputs), members)
+        if isinstance(node.op, Moments):
+            (of,) = node.inputs
+            feature[of] = feature[value] = "feature"
+            made = Feature(Local(names[of]), expression)
+            statements.append(Statement(("feature",), made))
+            continue
         reader = nodes[i + 1] if i + 1 < len(nodes) else None
         if (
             reader is not None
@@ -84,7 +132,8 @@ def straight_body(
         ):
             nested[value] = expression
             continue
-        held = {names[v] for v, last in last_use.items() if last > i and v in names}
+        alive = [v for v, last in last_use.items() if last > i]
+        held = {names[v] for v in alive if v in names}.union(*(given.get(v, ()) for v in alive))
         name = base = "x" if isinstance(value.type, MapType) else "z"
         count = 1
         while name in held:
@@ -93,4 +142,10 @@ def straight_body(
         names[value] = name
         statements.append(Statement((name,), expression, declares=name not in declared))
         declared.add(name)
-    return Body(tuple(statements), tuple(names[value] for value in results))
+    returned = dict.fromkeys(
+        Variable(feature[value], Kind.FEATURE)
+        if value in feature
+        else Variable(names[value], Kind.TENSOR)
+        for value in results
+    )
+    return Body(tuple(statements), tuple(returned))

@@ -7,13 +7,16 @@ for each helper that a kind of member or an operation needs. They substitute onl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from jinja2 import Environment
 
-from cliquegraph.emit.code import WIDTH, Bracket, Text, docstring, layout, paragraph
+from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Text, docstring, layout, paragraph
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import ClassView, ModelView
+
+Imports = Mapping[str, tuple[str, ...]]
+"""Import lines, with ``{}`` where names stand, and the names that each is for."""
 
 
 def write_file(
@@ -21,7 +24,7 @@ def write_file(
     speller: Speller,
     templates: Environment,
     helpers: Sequence[str],
-    imports: Mapping[str, str],
+    imports: Sequence[Imports],
 ) -> str:
     """Return the source of a network.
 
@@ -30,8 +33,8 @@ def write_file(
         speller: the framework's words.
         templates: ``NAME.py.jinja`` for each of the names above and each helper.
         helpers: the helpers that this network needs, in order.
-        imports: import lines and the name that each is for; one whose name does not occur in
-            this network is left out.
+        imports: groups of import lines and the names that each is for. Names that do not occur
+            in this network are left out, and lines that are left without any.
     """
 
     def render(template: str, **values: object) -> str:
@@ -44,22 +47,29 @@ def write_file(
             render("network", **network_values(view, speller)),
         ]
     )
-    used = [line for line, name in imports.items() if re.search(rf"\b{name}\b", definitions)]
+    used = ["\n".join(_used(group, definitions)) for group in imports]
     file = render(
         "model",
         doc=paragraph(f'"""{view.doc}'),
         header="\n".join(view.header),
-        imports="\n".join(used),
+        imports="\n\n".join(group for group in used if group),
         class_name=view.class_name,
         definitions=definitions,
     )
     return f"{file}\n"
 
 
+def _used(imports: Imports, text: str) -> Iterator[str]:
+    for line, names in imports.items():
+        found = [name for name in names if re.search(rf"\b{name}\b", text)]
+        if found:
+            yield line.format(", ".join(found))
+
+
 def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
     """Return what the template of a class substitutes."""
     widths = [f"{width}: int" for width in view.widths]
-    returned = speller.returns(len(view.body.returns))
+    returned = speller.returns(view.body.kinds)
     return {
         "name": view.name,
         "doc": docstring(view.doc, 1),
@@ -72,25 +82,52 @@ def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
 
 def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
     """Return what the template of the network's class substitutes."""
-    channels, height, width = view.input_shape
-    read = view.logits.reads
-    features = [name if name in read else "_" for name in view.features.returns]
-    given = [f"{view.input_name}: {speller.tensor}"]
-    returned = speller.returns(len(view.features.returns), always_tuple=True)
+    trunk = view.gather or view.features
+    source = "gather" if view.gather else "forward_features"
     return {
         "name": view.class_name,
         "doc": docstring(view.doc, 1),
         "classes": str(view.classes_default),
-        "channels": str(channels),
-        "height": str(height),
-        "width": str(width),
         "members": speller.members(view.groups, 2),
         "input": view.input_name,
-        "forward_features": method("forward_features", given, returned),
-        "features_body": speller.body(view.features, 2, always_tuple=True),
-        "unpacking": "\n".join(unpacking(features, f"self.forward_features({view.input_name})")),
+        "methods": "\n\n".join(_feature_methods(view, speller)),
+        "unpacking": _unpacked(trunk.returns, view.logits.reads, source, view),
         "logits_body": speller.body(view.logits, 2),
     }
+
+
+def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
+    """The methods from images to block features: one, or two where lists lie between."""
+    given = [f"{view.input_name}: {speller.tensor}"]
+    images = f"images are {speller.shape(*view.input_shape)}"
+    enter = speller.enter(view.input_name)
+    first = [*([f"{INDENT * 2}{enter}"] if enter else [])]
+    trunk, doc = view.features, f"Return the block features, first to last; {images}."
+    if view.gather is not None:
+        trunk = view.gather
+        yield _method(
+            method("gather", given, speller.returns(trunk.kinds, always_tuple=True)),
+            docstring(f"Return the maps of each block feature as lists; {images}.", 2),
+            *first,
+            speller.body(trunk, 2, always_tuple=True),
+        )
+        used = view.features.reads | set(view.features.returns)
+        first = [_unpacked(trunk.returns, used, "gather", view)]
+    yield _method(
+        method("forward_features", given, speller.returns(view.features.kinds, always_tuple=True)),
+        docstring(doc, 2),
+        *first,
+        speller.body(view.features, 2, always_tuple=True),
+    )
+
+
+def _method(*parts: str) -> str:
+    return "\n".join(parts)
+
+
+def _unpacked(names: Sequence[str], used: Collection[str], source: str, view: ModelView) -> str:
+    targets = [name if name in used else "_" for name in names]
+    return "\n".join(unpacking(targets, f"self.{source}({view.input_name})"))
 
 
 def unpacking(targets: Sequence[str], value: str) -> list[str]:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def origin_lines(path: str, backend: str, level: int, overrides: Sequence[str]) -> list[str]:
+def origin_lines(
+    path: str, backend: str, options: Sequence[str], overrides: Sequence[str]
+) -> list[str]:
     """Return the spec and the command; nothing of this machine is in them.
 
     An absolute path becomes one from the current folder, or else the file's name alone.
@@ -17,7 +19,7 @@ def origin_lines(path: str, backend: str, level: int, overrides: Sequence[str]) 
     if shown.is_absolute():
         here = Path.cwd()
         shown = shown.relative_to(here) if shown.is_relative_to(here) else Path(shown.name)
-    words = ["cliquegraph", "compile", shown.as_posix(), "--backend", backend, f"-O{level}"]
+    words = ["cliquegraph", "compile", shown.as_posix(), "--backend", backend, *options]
     for override in overrides:
         words += ["--set", override]
     return [

@@ -9,6 +9,8 @@ from functools import singledispatch
 from cliquegraph.emit.names import member_name
 from cliquegraph.emit.view import (
     BankSlice,
+    BiasedKernel,
+    ChannelAffine,
     Dense,
     Drop,
     Expression,
@@ -16,8 +18,10 @@ from cliquegraph.emit.view import (
     KernelBank,
     Member,
     Norm,
+    Normalizer,
     Own,
     SharedKernel,
+    Statistics,
     Thing,
 )
 from cliquegraph.ir import ops
@@ -59,15 +63,31 @@ def _(op: ops.BatchNorm, node: Node) -> Thing:
 
 
 @thing_of.register
+def _(op: ops.Moments, node: Node) -> Thing:
+    return Statistics(node.input_types[0].channels, op.momentum)
+
+
+@thing_of.register
+def _(op: ops.Normalize, node: Node) -> Thing:
+    return Normalizer(node.input_types[0].channels, op.eps)
+
+
+@thing_of.register
+def _(op: ops.Affine, node: Node) -> Thing:
+    return ChannelAffine(node.input_types[0].channels)
+
+
+@thing_of.register
 def _(op: ops.Conv, node: Node) -> Thing:
-    (operand,) = node.operands  # the pack pass leaves one
+    operand = node.operands[0]  # the pack pass leaves one kernel
     channels = node.input_types[0].channels
     if isinstance(operand.param, Bank):
         sources = tuple(piece.extent for piece in operand.param.pieces)
         return KernelBank(op.filters, sources, op.kernel)
     if kernel_slot(node) is not None:
         return SharedKernel(channels, op.filters, op.kernel)
-    return Kernel(channels, op.filters, op.kernel, op.stride, op.padding)
+    of = BiasedKernel if op.bias else Kernel
+    return of(channels, op.filters, op.kernel, op.stride, op.padding)
 
 
 @thing_of.register
@@ -109,7 +129,7 @@ def gathers(node: Node, free: Sequence[Value]) -> bool:
 
 def signature(nodes: Sequence[Node]) -> Hashable:
     """Return what two regions have in common if they do the same, whatever their widths."""
-    free = set(free_inputs(nodes))
+    free = free_inputs(nodes)
     place: dict[Value, int] = {}
     parts: list[Hashable] = []
     for node in nodes:
@@ -118,13 +138,13 @@ def signature(nodes: Sequence[Node]) -> Hashable:
             for field in fields(node.op)
             if field.name not in node.op.widths
         )
-        inputs = (
-            "sources"
-            if gathers(node, tuple(free))
-            else tuple(place.get(value, -1) for value in node.inputs)
-        )
+        inputs: Hashable = tuple(place.get(value, -1) for value in node.inputs)
+        if gathers(node, free):
+            inputs = "sources"
+        elif isinstance(node.op, ops.Normalize):
+            inputs = place.get(node.inputs[0], -1)  # the moments are those of what it reads
         role = node.operands[0].param.slot.role if node.operands else None
-        parts.append((node.op.mnemonic, attributes, inputs, role))
+        parts.append((node.op.mnemonic, attributes, inputs, role, node.recompute))
         for value in node.outputs:
             place[value] = len(place)
     return tuple(parts)

@@ -2,12 +2,13 @@
 
 Nodes that were lowered from one update form a step. Steps, and sections other than blocks, that
 do the same but for their widths share one class; the widths in which they differ become its
-constructor's arguments. A block has a class of its own, with its steps spelled out.
+constructor's arguments. A block has a class of its own, with its steps spelled out. Where its
+readers gather the maps themselves, it returns them in lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cliquegraph.emit import words
@@ -32,17 +33,18 @@ from cliquegraph.emit.view import (
     Expression,
     Kind,
     Local,
+    MapsOf,
     Member,
     MemberGroup,
     ModelView,
-    Parameter,
     Sources,
     Statement,
+    Variable,
 )
 from cliquegraph.emit.widths import shared_widths
 from cliquegraph.ir.graph import Graph, Node, Value
-from cliquegraph.ir.ops import Concat
-from cliquegraph.ir.types import Part, Section
+from cliquegraph.ir.ops import Concat, Moments, Normalize
+from cliquegraph.ir.types import MomentsType, Part, Section
 from cliquegraph.steps.graph import BlockSteps, Step, StepGraph
 
 _FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
@@ -51,11 +53,15 @@ _LOGITS = (Part.READOUT, Part.CLASSIFIER)
 
 @dataclass(frozen=True)
 class _Region:
-    """Nodes that become the call of one member."""
+    """Nodes that become the call of one member.
+
+    ``idle`` where nothing is called: the member holds its parameters.
+    """
 
     section: Section
     nodes: tuple[Node, ...]
     step: Step | None = None
+    idle: bool = False
 
     @property
     def name(self) -> str:
@@ -64,6 +70,26 @@ class _Region:
             return str(self.section)
         slots = [operand.param.slot for node in self.nodes for operand in node.operands]
         return next(name for slot in slots if (name := step_name(slot)))
+
+
+_Values = tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """Values that a region takes as a list: features, or maps by themselves."""
+
+    values: _Values
+    features: bool
+
+    @property
+    def kind(self) -> Kind:
+        """What a variable that holds it is."""
+        return Kind.FEATURES if self.features else Kind.MAPS
+
+
+_Names = dict[Value | _Gather, str]
+"""What values, and lists of them, are called. Maps and their moments are one feature."""
 
 
 def outline(
@@ -79,9 +105,15 @@ def outline(
     """
     network = steps.network
     outliner = _Outliner(steps, graph, [*reserved, network.python_class])
-    values: dict[Value, str] = {graph.input: "x"}
-    features = outliner.network_body(_FEATURES, values, graph.features)
-    logits = outliner.network_body(_LOGITS, values, [graph.logits])
+    names: _Names = {graph.input: "x"}
+    trunk = outliner.network_body(_FEATURES, names)
+    made = tuple(outliner.variables.values())
+    features = outliner.features_body(names)
+    logits = outliner.network_body(_LOGITS, names, [graph.logits])
+    gather = None
+    if features.statements:
+        wanted = {*features.reads, *features.returns, *logits.reads}
+        gather = replace(trunk, returned=tuple(each for each in made if each.name in wanted))
     images = network.input
     return ModelView(
         header=tuple(header),
@@ -92,41 +124,68 @@ def outline(
         classes=tuple(outliner.classes),
         groups=(MemberGroup(None, outliner.network_members()),),
         input_name="x",
-        features=features,
+        gather=gather,
+        features=features if gather else replace(trunk, returned=features.returned),
         logits=logits,
     )
 
 
 class _Outliner:
-    """Finds the classes of a file and the member that each region becomes."""
+    """Finds the classes of a file and the member that each region becomes.
+
+    ``variables`` are what blocks and readouts return, in the network's own methods and in
+    order.
+    """
 
     def __init__(self, steps: StepGraph, graph: Graph, reserved: Iterable[str]) -> None:
         self._graph = graph
+        # A block feature that nothing in the network reads is made where it is returned.
+        self._joined = {
+            graph.producers[value] for value in graph.features if not graph.consumers.get(value)
+        }
         self._sections: dict[Section, list[Node]] = {}
         for node in graph.nodes[1:]:
-            self._sections.setdefault(node.origin.section, []).append(node)
+            if node not in self._joined:
+                self._sections.setdefault(node.origin.section, []).append(node)
         self._names = Namespace(reserved)
         self._children: dict[tuple[Section, str], Child] = {}
+        self._lists: dict[Section, dict[_Gather, str]] = {}
+        self._moments = {
+            node.inputs[0]: node.output
+            for node in (*graph.nodes, *graph.idle)
+            if isinstance(node.op, Moments)
+        }
         self.classes: list[ClassView] = []
+        self.variables: dict[str, Variable] = {}
 
         blocks = {block.index: block for block in steps.blocks}
+        idle: dict[Section, list[Node]] = {}
+        for node in graph.idle:
+            idle.setdefault(node.origin.section, []).append(node)
         regions: dict[Section, list[_Region]] = {}
         for section, nodes in self._sections.items():
             if section.part is Part.BLOCK:
-                regions[section] = _steps_of(section, nodes, blocks[section.index])
+                block = blocks[section.index]
+                held = [
+                    replace(region, idle=True)
+                    for region in _steps_of(section, idle.get(section, []), block)
+                ]
+                regions[section] = [*_steps_of(section, nodes, block), *held]
             elif section.part is not Part.CLASSIFIER:
                 regions[section] = [_Region(section, tuple(nodes))]
         self._share_classes([region for each in regions.values() for region in each], blocks)
-        for section, nodes in self._sections.items():
+        for section in self._sections:
             if section.part is Part.BLOCK:
-                self._block_class(blocks[section.index], section, nodes, regions[section])
+                self._block_class(blocks[section.index], section, regions[section])
 
     # ---- classes of steps, transitions and readouts --------------------------------------
 
     def _share_classes(self, regions: Sequence[_Region], blocks: dict[int, BlockSteps]) -> None:
         alike: dict[Hashable, list[_Region]] = {}
         for region in regions:
-            key = (region.section.part, signature(region.nodes))
+            results = self._results(region)
+            returned = tuple(node.output in results for node in region.nodes)
+            key = (region.section.part, signature(region.nodes), returned)
             alike.setdefault(key, []).append(region)
         for same in alike.values():
             first = same[0]
@@ -141,16 +200,20 @@ class _Outliner:
     def _shared_class(self, regions: Sequence[_Region], name: str, title: str) -> None:
         first = regions[0]
         shared = shared_widths([_own_members(region) for region in regions])
-        inputs, names, sources = _inputs(first.nodes)
+        inputs = _inputs(first.nodes)
         self.classes.append(
             ClassView(
                 name=name,
                 doc=f"{title}: {words.sequence(first.nodes)}.",
                 widths=shared.names,
                 groups=(MemberGroup(None, shared.members),) if shared.members else (),
-                inputs=inputs,
+                inputs=inputs.variables,
                 body=straight_body(
-                    first.nodes, names, [first.nodes[-1].output], _member_in_step, sources
+                    first.nodes,
+                    inputs.names,
+                    self._results(first),
+                    _member_in_step,
+                    inputs.sources,
                 ),
             )
         )
@@ -158,52 +221,133 @@ class _Outliner:
             child = Child(name, tuple(zip(shared.names, arguments, strict=True)))
             self._children[region.section, region.name] = child
 
+    def _results(self, region: _Region) -> _Values:
+        """What the call of a region returns; the last value where none is read."""
+        return results_of(self._graph, region.nodes) or (region.nodes[-1].output,)
+
+    def _returned(self, values: _Values) -> _Values:
+        """What is returned for values: maps and their moments are one feature."""
+        moments = {self._moments[value] for value in values if value in self._moments}
+        return tuple(value for value in values if value not in moments)
+
+    def _variable(self, value: Value, name: str) -> Variable:
+        return Variable(name, Kind.FEATURE if value in self._moments else Kind.TENSOR)
+
+    def _maps(self, value: Value, names: _Names) -> Expression:
+        """A value by itself, without its moments."""
+        local = Local(names[value])
+        return MapsOf(local) if value in self._moments else local
+
     # ---- blocks --------------------------------------------------------------------------
 
-    def _block_class(
-        self, block: BlockSteps, section: Section, nodes: list[Node], regions: list[_Region]
-    ) -> None:
-        (x0,) = free_inputs(nodes)
-        names = {x0: "x0"}
-        results = results_of(self._graph, nodes)
-        statements = [self._step_statement(block, region, names) for region in regions]
+    def _block_class(self, block: BlockSteps, section: Section, regions: Sequence[_Region]) -> None:
+        nodes = self._sections[section]
+        direct, lists = self._block_results(block, section)
+        self._lists[section] = lists
+        x0 = self._block_input(section)
+        names: _Names = {x0: "x0"}
+        called = [region for region in regions if not region.idle]
+        statements = [self._step_statement(block, region, names) for region in called]
         for node in nodes:
             if node.origin.layer is None:  # gathers the block feature or the transit
-                items = Sources(tuple(Local(names[value]) for value in node.inputs))
+                items = Sources(tuple(self._maps(value, names) for value in node.inputs))
                 names[node.output] = node.output.hint
                 gathered = apply(node, (items,), own_member)
                 statements.append(Statement((node.output.hint,), gathered, declares=True))
-        shapes = ", ".join(f"{value.hint} {words.shape(value.type)}" for value in results)
+        for gather, name in lists.items():
+            statements.append(Statement((name,), self._listed(gather, names), declares=True))
+        shown = {value.hint: value.type for value in direct}
+        for gather, name in lists.items():
+            (joined,) = Concat().infer(tuple(value.type for value in gather.values))
+            shown[name.removesuffix("_maps")] = joined
+        shapes = ", ".join(f"{name} {words.shape(of)}" for name, of in shown.items())
+        returned = [self._variable(value, names[value]) for value in direct]
+        returned += [Variable(name, gather.kind) for gather, name in lists.items()]
         view = ClassView(
             name=self._names.unique(f"Block{block.index}"),
             doc=f"{words.block_doc(block.spec)}: X0 {words.shape(x0.type)} -> {shapes}.",
             widths=(),
-            groups=(*_kernel_groups(nodes), self._steps_group(block, regions)),
-            inputs=(Parameter("x0", Kind.TENSOR),),
-            body=Body(tuple(statements), tuple(names[value] for value in results)),
+            groups=(
+                *_kernel_groups([node for region in regions for node in region.nodes]),
+                *self._steps_groups(block, regions),
+            ),
+            inputs=(self._variable(x0, "x0"),),
+            body=Body(tuple(statements), tuple(returned)),
         )
         self.classes.append(view)
         self._children[section, str(section)] = Child(view.name, ())
 
-    def _step_statement(
-        self, block: BlockSteps, region: _Region, names: dict[Value, str]
-    ) -> Statement:
-        step, result = region.step, region.nodes[-1].output
-        assert step is not None  # noqa: S101  # regions of a block are its steps
-        call = CallChild(region.name, _arguments(region.nodes, names), _kernels(region.nodes))
-        names[result] = result.hint
-        line = words.step_line(block, step)
-        if result not in results_of(self._graph, region.nodes):
-            # Taken all the same, such as stage 2 of a last (I+II) block: its running statistics
-            # are the network's.
-            return Statement((), call, f"{line}, which none reads")
-        return Statement((result.hint,), call, line, declares=True)
+    def _block_input(self, section: Section) -> Value:
+        """X0 of a block."""
+        (x0,) = self._returned(free_inputs(self._sections[section]))
+        return x0
 
-    def _steps_group(self, block: BlockSteps, regions: Sequence[_Region]) -> MemberGroup:
+    def _block_results(
+        self, block: BlockSteps, section: Section
+    ) -> tuple[_Values, dict[_Gather, str]]:
+        """What is read of a block outside: values, and values that a reader takes as a list."""
+        nodes = self._sections[section]
+        inside = {value for node in nodes for value in node.outputs}
+        joined = self._graph.producers[self._graph.features[block.index - 1]]
+        gathers = {
+            gather: None
+            for other, region in self._sections.items()
+            if other.part in (Part.READOUT, Part.TRANSITION) and other.index == section.index
+            for gather in _given(region).gathered
+            if not inside.isdisjoint(gather.values)
+        }
+        if joined in self._joined and _Gather(joined.inputs, True) not in gathers:
+            gathers[_Gather(joined.inputs, False)] = None
+        lists: dict[_Gather, str] = {}
+        for gather in sorted(gathers, key=lambda gather: gather.values != joined.inputs):
+            of = "feature" if gather.values == joined.inputs else "transit"
+            lists[gather] = of if gather.features else f"{of}_maps"
+        listed = {value for gather in lists for value in gather.values}
+        results = self._returned(results_of(self._graph, nodes))
+        return tuple(value for value in results if value not in listed), lists
+
+    def _step_statement(self, block: BlockSteps, region: _Region, names: _Names) -> Statement:
+        step = region.step
+        assert step is not None  # noqa: S101  # regions of a block are its steps
+        arguments = self._arguments(region.nodes, names)
+        call = CallChild(region.name, arguments, _kernels(region.nodes))
+        line = words.step_line(block, step)
+        results = self._returned(results_of(self._graph, region.nodes))
+        if not results:
+            # Taken all the same, such as stage 2 of a last (I+II) block at -O0: its running
+            # statistics are the network's.
+            return Statement((), call, f"{line}, which none reads")
+        names.update({value: value.hint for value in results})
+        return Statement(tuple(value.hint for value in results), call, line, declares=True)
+
+    def _arguments(self, nodes: Sequence[Node], names: _Names) -> tuple[Expression, ...]:
+        """The arguments for ``_inputs``, as a block or the network calls the member."""
+        given = _given(nodes)
+        return (
+            *(self._maps(value, names) for value in given.maps),
+            *(Local(names[value]) for value in given.features),
+            *(self._listed(gather, names) for gather in given.gathered),
+        )
+
+    def _listed(self, gather: _Gather, names: _Names) -> Expression:
+        if gather in names:
+            return Local(names[gather])
+        if gather.features:
+            return Sources(tuple(Local(names[value]) for value in gather.values))
+        return Sources(tuple(self._maps(value, names) for value in gather.values))
+
+    def _steps_groups(self, block: BlockSteps, regions: Sequence[_Region]) -> Iterator[MemberGroup]:
         # Where a later stage re-uses an earlier stage's normalisation, it calls its member.
-        children = {region.name: self._children[region.section, region.name] for region in regions}
-        members = tuple(Member(name, child) for name, child in children.items())
-        return MemberGroup(words.steps_comment(block.spec), members)
+        called: dict[str, Child] = {}
+        idle: dict[str, Child] = {}
+        for region in regions:
+            child = self._children[region.section, region.name]
+            (idle if region.idle else called)[region.name] = child
+        comments = (words.steps_comment(block.spec), words.IDLE)
+        for comment, children in zip(comments, (called, idle), strict=True):
+            if children:
+                members = tuple(Member(name, child) for name, child in children.items())
+                yield MemberGroup(comment, members)
 
     # ---- the network ---------------------------------------------------------------------
 
@@ -222,7 +366,7 @@ class _Outliner:
         return (*children, *own)
 
     def network_body(
-        self, parts: Sequence[Part], names: dict[Value, str], results: Sequence[Value]
+        self, parts: Sequence[Part], names: _Names, results: Sequence[Value] = ()
     ) -> Body:
         """Return the calls of the sections of some parts; ``names`` is read and extended."""
         statements: list[Statement] = []
@@ -232,13 +376,49 @@ class _Outliner:
             if section.part is Part.CLASSIFIER:
                 statements += [_inline(node, names) for node in nodes]
                 continue
-            arguments = tuple(Local(names[value]) for value in free_inputs(nodes))
-            written = results_of(self._graph, nodes)
-            for value in written:
-                names[value] = f"{value.hint}{section.index}" if value.hint else "x"
-            targets = tuple(names[value] for value in written)
+            if section.part is Part.BLOCK:
+                arguments: tuple[Expression, ...] = (Local(names[self._block_input(section)]),)
+            else:
+                arguments = self._arguments(nodes, names)
+            targets = tuple(self._section_results(section, nodes, names))
             statements.append(Statement(targets, CallChild(str(section), arguments)))
-        return Body(tuple(statements), tuple(names[value] for value in results))
+        returned = tuple(self._variable(value, names[value]) for value in results)
+        return Body(tuple(statements), returned)
+
+    def _section_results(
+        self, section: Section, nodes: Sequence[Node], names: _Names
+    ) -> Iterator[str]:
+        """Name what a section returns, in order."""
+        lists = self._lists.get(section, {})
+        listed = {value for gather in lists for value in gather.values}
+        for value in self._returned(results_of(self._graph, nodes)):
+            if value in listed:
+                continue
+            if section.part in (Part.BLOCK, Part.READOUT):
+                names[value] = f"{value.hint}{section.index}"
+                self.variables[names[value]] = self._variable(value, names[value])
+            else:
+                names[value] = "entry" if value in self._moments else "x"
+            yield names[value]
+        for gather, name in lists.items():
+            names[gather] = f"{name}{section.index}"
+            self.variables[names[gather]] = Variable(names[gather], gather.kind)
+            yield names[gather]
+
+    def features_body(self, names: _Names) -> Body:
+        """Return the block features, made of what the blocks returned where they made none."""
+        statements = []
+        for index, value in enumerate(self._graph.features, start=1):
+            node = self._graph.producers[value]
+            if node in self._joined:
+                names[value] = f"maps{index}"
+                features = names.get(_Gather(node.inputs, True))
+                maps = names.get(_Gather(node.inputs, False))
+                given = MapsOf(Local(features), is_list=True) if features else Local(maps or "")
+                joined = apply(node, (given,), own_member)
+                statements.append(Statement((names[value],), joined, declares=True))
+        returned = (Variable(names[value], Kind.TENSOR) for value in self._graph.features)
+        return Body(tuple(statements), tuple(returned))
 
 
 def _steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> list[_Region]:
@@ -259,31 +439,54 @@ def _member_in_step(node: Node) -> tuple[Expression, ...]:
     return own_member(node) if slot is None else (Local(slot.role),)
 
 
-def _inputs(nodes: Sequence[Node]) -> tuple[tuple[Parameter, ...], dict[Value, str], str | None]:
-    """The inputs of a class, the names of values among them, and the name of a list of maps."""
-    free = free_inputs(nodes)
-    gathered = {value for node in nodes if gathers(node, free) for value in node.inputs}
+@dataclass(frozen=True)
+class _Inputs:
+    """The inputs of a class, what each value is among them, and the name of a list."""
+
+    variables: tuple[Variable, ...]
+    names: dict[Value, Expression]
+    sources: str | None
+
+
+def _inputs(nodes: Sequence[Node]) -> _Inputs:
+    given = _given(nodes)
     namespace = Namespace()
-    names = {value: namespace.unique("x") for value in free if value not in gathered}
-    parameters = [Parameter(name, Kind.TENSOR) for name in names.values()]
-    sources = namespace.unique("sources") if gathered else None
-    if sources is not None:
-        parameters.append(Parameter(sources, Kind.MAPS))
+    names = {value: namespace.unique("x") for value in (*given.maps, *given.features)}
+    variables = [Variable(names[value], Kind.TENSOR) for value in given.maps]
+    variables += [Variable(names[value], Kind.FEATURE) for value in given.features]
+    sources = None
+    for gather in given.gathered[:1]:
+        sources = namespace.unique("sources")
+        variables.append(Variable(sources, gather.kind))
     slots = dict.fromkeys(slot.role for node in nodes if (slot := kernel_slot(node)))
-    parameters += [Parameter(role, Kind.KERNEL) for role in slots]
-    return tuple(parameters), names, sources
+    variables += [Variable(role, Kind.KERNEL) for role in slots]
+    return _Inputs(tuple(variables), {v: Local(name) for v, name in names.items()}, sources)
 
 
-def _arguments(nodes: Sequence[Node], names: dict[Value, str]) -> tuple[Expression, ...]:
-    """The arguments for ``_inputs``, as a block calls a step."""
+@dataclass(frozen=True)
+class _Given:
+    """What a region reads from outside: maps and features by themselves, and lists."""
+
+    maps: _Values
+    features: _Values
+    gathered: tuple[_Gather, ...]
+
+
+def _given(nodes: Sequence[Node]) -> _Given:
     free = free_inputs(nodes)
-    gathering = [node for node in nodes if gathers(node, free)]
-    gathered = {value for node in gathering for value in node.inputs}
-    arguments: list[Expression] = [Local(names[v]) for v in free if v not in gathered]
-    arguments += [
-        Sources(tuple(Local(names[value]) for value in node.inputs)) for node in gathering
+    normalized = {node.inputs[0] for node in nodes if isinstance(node.op, Normalize)}
+    gathered = tuple(
+        _Gather(node.inputs, node.output in normalized) for node in nodes if gathers(node, free)
+    )
+    listed = {value for gather in gathered for value in gather.values}
+    single = [
+        value for value in free if value not in listed and not isinstance(value.type, MomentsType)
     ]
-    return tuple(arguments)
+    return _Given(
+        maps=tuple(value for value in single if value not in normalized),
+        features=tuple(value for value in single if value in normalized),
+        gathered=gathered,
+    )
 
 
 def _kernels(nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
@@ -309,7 +512,7 @@ def _kernel_groups(nodes: Sequence[Node]) -> tuple[MemberGroup, ...]:
     )
 
 
-def _inline(node: Node, names: dict[Value, str]) -> Statement:
+def _inline(node: Node, names: _Names) -> Statement:
     """A node of the classifier, which has no class of its own."""
     read = tuple(Local(names[value]) for value in node.inputs)
     arguments: tuple[Expression, ...] = (Sources(read),) if isinstance(node.op, Concat) else read

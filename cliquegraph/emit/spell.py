@@ -14,14 +14,17 @@ from cliquegraph.emit.view import (
     CallChild,
     Child,
     Expression,
+    Feature,
     Kind,
     Local,
+    MapsOf,
     MemberGroup,
     Own,
-    Parameter,
     Sources,
     Statement,
     Thing,
+    Unit,
+    Variable,
 )
 
 _COUNTED = 5  # more types than these would not fit the line of a signature
@@ -43,6 +46,10 @@ class Speller(ABC):
         """Spell one operation."""
 
     @abstractmethod
+    def kernel(self, member: Code, banked: bool) -> Code:
+        """Spell the array of a convolution's member; ``banked`` where it is one already."""
+
+    @abstractmethod
     def bank_slice(self, view: BankSlice) -> Code:
         """Spell a slice of a kernel bank's input channels."""
 
@@ -53,6 +60,14 @@ class Speller(ABC):
     @abstractmethod
     def construct_child(self, child: Child) -> Code:
         """Spell the construction of an instance of another class of the file."""
+
+    @abstractmethod
+    def shape(self, channels: int, height: int, width: int) -> str:
+        """Spell the shape of a batch of maps."""
+
+    def enter(self, images: str) -> str | None:
+        """Spell what is done with the images first, if anything is."""
+        return None
 
     @abstractmethod
     def annotation(self, kind: Kind) -> str:
@@ -72,28 +87,48 @@ class Speller(ABC):
             case BankSlice():
                 return self.bank_slice(view)
             case Sources(items):
-                return listing(*(item.name for item in items))
+                return listing(*map(self.expression, items))
             case CallChild(name, arguments, keywords):
                 named = [f"{key}={self.expression(value)}" for key, value in keywords]
                 return call(f"self.{name}", *map(self.expression, arguments), *named)
+            case MapsOf(of, is_list):
+                return Text(f"[each.maps for each in {of.name}]" if is_list else f"{of.name}.maps")
+            case Feature(maps, moments):
+                return call("Feature", maps.name, self.expression(moments))
             case Apply():
                 return self.apply(
                     view,
                     [self.expression(each) for each in view.arguments],
                     [self.expression(each) for each in view.members],
                 )
+            case Unit():
+                return self.unit(view)
 
-    def parameter(self, view: Parameter) -> str:
+    def unit(self, view: Unit) -> Code:
+        """Spell the call of a unit's helper."""
+        arguments: list[Code | str] = [self.expression(view.sources)]
+        if view.norm is not None:
+            arguments.append(self.expression(view.norm))
+        if view.conv is not None and view.kernel is not None:
+            arguments.append(self.kernel(self.expression(view.kernel), view.banked))
+            arguments += [f"padding={view.conv.padding}"] if view.conv.padding else []
+        # The helpers for anything else are there to do it again.
+        if view.recompute and view.given:
+            arguments.append("recompute=True")
+        return call(view.function, *arguments)
+
+    def parameter(self, view: Variable) -> str:
         """Spell an input with its type."""
         return f"{view.name}: {self.annotation(view.kind)}"
 
-    def returns(self, count: int, *, always_tuple: bool = False) -> str:
-        """Spell the type of so many returned arrays."""
-        if count == 1 and not always_tuple:
-            return self.tensor
-        if count > _COUNTED:
-            return f"tuple[{self.tensor}, ...]"
-        return f"tuple[{', '.join([self.tensor] * count)}]"
+    def returns(self, kinds: Sequence[Kind], *, always_tuple: bool = False) -> str:
+        """Spell the type of what is returned."""
+        types = [self.annotation(kind) for kind in kinds]
+        if len(types) == 1 and not always_tuple:
+            return types[0]
+        if len(types) > _COUNTED and len(set(types)) == 1:
+            return f"tuple[{types[0]}, ...]"
+        return f"tuple[{', '.join(types)}]"
 
     def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
         """Return statements and the return, indented by ``depth`` levels."""

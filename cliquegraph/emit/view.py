@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cliquegraph.ir.ops import Op
+from cliquegraph.ir.ops import Conv, Op
 
 Dim = int | str
 """A width: a number, or a constructor argument where the instances of a class differ in it."""
@@ -30,8 +30,42 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Normalizer:
+    """Scale and bias of a normalisation of so many channels by given moments."""
+
+    channels: Dim
+    eps: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments of so many channels, and their running statistics."""
+
+    channels: Dim
+    momentum: float
+
+
+@dataclass(frozen=True)
+class ChannelAffine:
+    """Scale and bias of so many channels."""
+
+    channels: Dim
+
+
+@dataclass(frozen=True)
 class Kernel:
     """A convolution with a kernel of its own."""
+
+    channels: Dim
+    filters: Dim
+    size: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class BiasedKernel:
+    """A convolution with a kernel and a bias of its own; a pass made both of trained weights."""
 
     channels: Dim
     filters: Dim
@@ -81,7 +115,19 @@ class Child:
     arguments: tuple[tuple[str, int], ...]
 
 
-Thing = Norm | Kernel | SharedKernel | KernelBank | Dense | Drop | Child
+Thing = (
+    Norm
+    | Normalizer
+    | Statistics
+    | ChannelAffine
+    | Kernel
+    | BiasedKernel
+    | SharedKernel
+    | KernelBank
+    | Dense
+    | Drop
+    | Child
+)
 
 
 @dataclass(frozen=True)
@@ -128,9 +174,9 @@ class BankSlice:
 
 @dataclass(frozen=True)
 class Sources:
-    """The bottom layers of an update, as a list."""
+    """Several values, such as the bottom layers of an update, as a list."""
 
-    items: tuple[Local, ...]
+    items: tuple[Expression, ...]
 
 
 @dataclass(frozen=True)
@@ -148,6 +194,54 @@ class Apply:
 
 
 @dataclass(frozen=True)
+class MapsOf:
+    """The maps of a feature, or of each in a list of features."""
+
+    of: Local
+    is_list: bool = False
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Maps with their moments."""
+
+    maps: Local
+    moments: Expression
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Concatenation, normalisation, ReLU and the convolution that reads it, as one call.
+
+    What a backend writes as one can be done again as one: where ``recompute`` says so, the
+    backward pass does, and nothing between ``sources`` and the result is kept.
+
+    Attributes:
+        sources: what is side by side, as a list: features where their moments are given, else
+            maps.
+        norm: the member with scale and bias; None without normalisation and ReLU.
+        given: whether the maps are normalised by the moments of the features.
+        conv: the convolution; None where something else reads the maps.
+        kernel: the convolution's member or kernel, ``banked`` as in ``Apply``.
+    """
+
+    sources: Expression
+    norm: Expression | None
+    given: bool
+    conv: Conv | None
+    kernel: Expression | None
+    banked: bool
+    recompute: bool
+
+    @property
+    def function(self) -> str:
+        """What the helper is called."""
+        if self.norm is None:
+            return "concat_conv"
+        return "norm_relu" if self.given else "batch_norm_relu"
+
+
+@dataclass(frozen=True)
 class CallChild:
     """A call of a member that is an instance of another class of the file.
 
@@ -159,7 +253,7 @@ class CallChild:
     keywords: tuple[tuple[str, Expression], ...] = ()
 
 
-Expression = Local | Own | BankSlice | Sources | Apply | CallChild
+Expression = Local | Own | BankSlice | Sources | MapsOf | Feature | Apply | Unit | CallChild
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
@@ -167,13 +261,23 @@ def walk(expression: Expression) -> Iterator[Expression]:
     yield expression
     match expression:
         case Sources(items):
-            yield from items
+            for item in items:
+                yield from walk(item)
+        case MapsOf(of):
+            yield of
+        case Feature(maps, moments):
+            yield maps
+            yield from walk(moments)
         case CallChild(_, arguments, keywords):
             for part in (*arguments, *(value for _, value in keywords)):
                 yield from walk(part)
         case Apply():
             for part in (*expression.arguments, *expression.members):
                 yield from walk(part)
+        case Unit():
+            for each in (expression.sources, expression.norm, expression.kernel):
+                if each is not None:
+                    yield from walk(each)
 
 
 @dataclass(frozen=True)
@@ -186,12 +290,40 @@ class Statement:
     declares: bool = False
 
 
+class Kind(StrEnum):
+    """What a variable is."""
+
+    TENSOR = "tensor"
+    FEATURE = "feature"  # maps with their moments
+    MAPS = "maps"  # a list of maps
+    FEATURES = "features"  # a list of features
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An input of a class, or what its call returns."""
+
+    name: str
+    kind: Kind
+
+
 @dataclass(frozen=True)
 class Body:
     """Statements, and the variables that are returned."""
 
     statements: tuple[Statement, ...]
-    returns: tuple[str, ...]
+    returned: tuple[Variable, ...]
+
+    @property
+    def returns(self) -> tuple[str, ...]:
+        """The names of the variables that are returned."""
+        return tuple(variable.name for variable in self.returned)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What each returned variable is."""
+        return tuple(variable.kind for variable in self.returned)
 
     @property
     def reads(self) -> frozenset[str]:
@@ -207,22 +339,6 @@ class Body:
 # ---- definitions -------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
-    """What an input of a class is."""
-
-    MAPS = "maps"  # a list of feature maps
-    TENSOR = "tensor"
-    KERNEL = "kernel"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """An input of a class."""
-
-    name: str
-    kind: Kind
-
-
 @dataclass(frozen=True)
 class ClassView:
     """A class for one part of the network, or for several that differ in widths alone.
@@ -234,7 +350,7 @@ class ClassView:
     doc: str
     widths: tuple[str, ...]
     groups: tuple[MemberGroup, ...]
-    inputs: tuple[Parameter, ...]
+    inputs: tuple[Variable, ...]
     body: Body
 
 
@@ -251,8 +367,10 @@ class ModelView:
         classes: each before the first that uses it.
         groups: members of the network; the classifier's outputs are ``num_classes``.
         input_name: what ``forward_features`` calls its argument.
-        features: from images to the block features.
-        logits: from the block features, in variables of the same names, to logits.
+        gather: from images to lists of the maps that the block features are made of; None
+            where ``features`` makes them itself.
+        features: from images, or from what ``gather`` returns, to the block features.
+        logits: from what ``gather`` returns, or else ``features``, to logits.
     """
 
     header: tuple[str, ...]
@@ -263,20 +381,25 @@ class ModelView:
     classes: tuple[ClassView, ...]
     groups: tuple[MemberGroup, ...]
     input_name: str
+    gather: Body | None
     features: Body
     logits: Body
 
     @property
     def ops(self) -> frozenset[type[Op]]:
         """Which operations occur, for the same purpose as ``things``."""
+        return frozenset(type(part.op) for part in self._parts() if isinstance(part, Apply))
+
+    @property
+    def functions(self) -> frozenset[str]:
+        """Which helpers the units call."""
+        return frozenset(part.function for part in self._parts() if isinstance(part, Unit))
+
+    def _parts(self) -> Iterator[Expression]:
         bodies = [*(each.body for each in self.classes), self.features, self.logits]
-        return frozenset(
-            type(part.op)
-            for body in bodies
-            for statement in body.statements
-            for part in walk(statement.value)
-            if isinstance(part, Apply)
-        )
+        for body in bodies:
+            for statement in body.statements:
+                yield from walk(statement.value)
 
     @property
     def things(self) -> frozenset[type[Thing]]:

@@ -7,15 +7,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cliquegraph.emit.names import Namespace
-from cliquegraph.emit.view import Dense, Dim, Kernel, Member, Norm, Thing
+from cliquegraph.emit.view import (
+    BiasedKernel,
+    ChannelAffine,
+    Dense,
+    Dim,
+    Kernel,
+    Member,
+    Norm,
+    Normalizer,
+    Statistics,
+    Thing,
+)
 
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
+    Normalizer: ("channels",),
+    Statistics: ("channels",),
+    ChannelAffine: ("channels",),
     Kernel: ("channels", "filters"),
+    BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }
 _NAMES = {
     ("mid_norm", "channels"): "filters",  # of the 1×1 convolution before it
+    ("moments", "channels"): "filters",  # of the convolution whose maps they are of
     ("attention_fc1", "outputs"): "hidden",
 }
 

@@ -31,8 +31,10 @@ def _(op: ops.Concat) -> str:
     return "concatenation"
 
 
-@describe.register
-def _(op: ops.BatchNorm) -> str:
+@describe.register(ops.BatchNorm)
+@describe.register(ops.Normalize)
+@describe.register(ops.Affine)
+def _(op: ops.Op) -> str:
     return "BN"
 
 
@@ -84,6 +86,8 @@ def shape(value: TensorType) -> str:
         return f"{maps} of {value.height}×{value.width}"
     return f"{value.channels} numbers"
 
+
+IDLE = "held for their weights; nothing needs what they would compute"
 
 SECTION_TITLES = {
     Part.STEM: "From the image to X0 of the first block",

@@ -52,13 +52,17 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation at one place."""
+    """One operation at one place.
+
+    ``recompute`` where the backward pass is to do it again and nothing it writes is kept.
+    """
 
     op: Op
     inputs: tuple[Value, ...]
     operands: tuple[ParamSlice, ...]
     outputs: tuple[Value, ...]
     origin: Origin
+    recompute: bool = False
 
     @property
     def output(self) -> Value:
@@ -91,6 +95,8 @@ class Graph:
         nodes: in the order of execution; the first is the input.
         logits: (classes,) for each image.
         features: the block features, first block to last.
+        idle: nodes that nothing needs and that are not executed. Their parameters are held all
+            the same: they are the network's, and must not be lost on the way to another level.
     """
 
     name: str
@@ -98,6 +104,7 @@ class Graph:
     nodes: tuple[Node, ...]
     logits: Value
     features: tuple[Value, ...]
+    idle: tuple[Node, ...] = ()
 
     @property
     def input(self) -> Value:
@@ -111,10 +118,9 @@ class Graph:
 
     @cached_property
     def params(self) -> tuple[Param, ...]:
-        """Every parameter once, in the order of first use."""
-        return tuple(
-            dict.fromkeys(operand.param for node in self.nodes for operand in node.operands)
-        )
+        """Every parameter once, in the order of first use; those of idle nodes last."""
+        nodes = (*self.nodes, *self.idle)
+        return tuple(dict.fromkeys(operand.param for node in nodes for operand in node.operands))
 
     @cached_property
     def producers(self) -> dict[Value, Node]:
@@ -123,9 +129,9 @@ class Graph:
 
     @cached_property
     def consumers(self) -> dict[Value, tuple[Node, ...]]:
-        """The nodes that read each value, in order; a node that reads it twice stands once."""
+        """The nodes that read each value, in order, idle ones last; each stands once."""
         readers: dict[Value, dict[Node, None]] = {}
-        for node in self.nodes:
+        for node in (*self.nodes, *self.idle):
             for value in node.inputs:
                 readers.setdefault(value, {})[node] = None
         return {value: tuple(nodes) for value, nodes in readers.items()}

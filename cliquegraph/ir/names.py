@@ -11,6 +11,11 @@ EDGE_KERNEL = "w"  # W(i→j), one for each ordered pair that is read
 SPATIAL_KERNEL = "v"  # V(j), the k→k convolution of a bottleneck, one for each layer
 
 
+def value_hint(letter: str, layer: int, stage: int | None) -> str:
+    """Return what a layer's value is called: ``x2_1`` in stage 1, ``x2`` without stages."""
+    return f"{letter}{layer}" if stage is None else f"{letter}{layer}_{stage}"
+
+
 def shared_by_stages(slot: Slot) -> bool:
     """Tell whether a slot is a kernel of a clique's layer, which every stage re-uses."""
     return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)

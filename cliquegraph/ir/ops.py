@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from cliquegraph.ir.types import Field, Init, MapType, TensorType, VectorType
+from cliquegraph.ir.types import (
+    Field,
+    Init,
+    MapType,
+    MomentsType,
+    TensorType,
+    VectorType,
+)
 
 Shape = tuple[int, ...]
 Types = tuple[TensorType, ...]
@@ -84,6 +91,8 @@ class Concat(Op):
     def infer(self, inputs: Types) -> Types:
         channels = sum(value.channels for value in inputs)
         first = inputs[0]
+        if isinstance(first, MomentsType):
+            raise ShapeError("moments are no maps: each is read by itself")
         if isinstance(first, VectorType):
             if not all(isinstance(value, VectorType) for value in inputs):
                 raise ShapeError("a vector can't be concatenated with maps")
@@ -114,6 +123,60 @@ class BatchNorm(Op):
     }
     eps: float = 1e-5
     momentum: float = 0.1
+
+    def infer(self, inputs: Types) -> Types:
+        return (_map(inputs[0]),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        return dict.fromkeys(self.fields, (inputs[0].channels,))
+
+
+@dataclass(frozen=True)
+class Moments(Op):
+    """Mean and biased variance of each channel of maps, for all that normalise them.
+
+    In training those of the batch, and the running statistics move as those of ``BatchNorm``;
+    in evaluation the running statistics.
+    """
+
+    mnemonic = "moments"
+    fields = {Field.MEAN: Init.ZEROS, Field.VAR: Init.ONES}
+    momentum: float = 0.1
+
+    def infer(self, inputs: Types) -> Types:
+        return (MomentsType(_map(inputs[0]).channels),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        return dict.fromkeys(self.fields, (inputs[0].channels,))
+
+
+@dataclass(frozen=True)
+class Normalize(Op):
+    """Batch normalisation by given moments: maps, then the moments of their channels in order."""
+
+    mnemonic = "normalize"
+    fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
+    eps: float = 1e-5
+
+    def infer(self, inputs: Types) -> Types:
+        maps, moments = _map(inputs[0]), inputs[1:]
+        if not all(isinstance(each, MomentsType) for each in moments):
+            raise ShapeError("maps are normalised by moments")
+        channels = sum(each.channels for each in moments)
+        if channels != maps.channels:
+            raise ShapeError(f"{maps.channels} maps can't be normalised by {channels} moments")
+        return (maps,)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        return dict.fromkeys(self.fields, (inputs[0].channels,))
+
+
+@dataclass(frozen=True)
+class Affine(Op):
+    """scale × x + bias for each channel: a normalisation whose moments are constants."""
+
+    mnemonic = "affine"
+    fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
 
     def infer(self, inputs: Types) -> Types:
         return (_map(inputs[0]),)
@@ -155,18 +218,19 @@ class Dropout(Op):
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """Convolution without bias, padded by half of its kernel.
+    """Convolution, padded by half of its kernel; with a bias only where a pass folded one in.
 
     Its operands are one or more kernels, side by side along the input channels: the sum over
     the edges of Eq. (1) is one convolution of the concatenation.
     """
 
     mnemonic = "conv"
-    fields = {Field.WEIGHT: Init.HE}
+    fields = {Field.WEIGHT: Init.HE, Field.BIAS: Init.ZEROS}
     widths = ("filters",)
     filters: int
     kernel: int
     stride: int = 1
+    bias: bool = False
 
     @property
     def padding(self) -> int:
@@ -179,7 +243,9 @@ class Conv(Op):
         return (_windows(_map(inputs[0]), self.kernel, self.stride, self.padding, self.filters),)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        return {Field.WEIGHT: (self.filters, inputs[0].channels, self.kernel, self.kernel)}
+        weight = (self.filters, inputs[0].channels, self.kernel, self.kernel)
+        bias = {Field.BIAS: (self.filters,)} if self.bias else {}
+        return {Field.WEIGHT: weight, **bias}
 
     def param_axis(self) -> int:
         return 1
@@ -273,6 +339,9 @@ OPS: tuple[type[Op], ...] = (
     Input,
     Concat,
     BatchNorm,
+    Moments,
+    Normalize,
+    Affine,
     Relu,
     Sigmoid,
     Dropout,

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
-from cliquegraph.ir.names import operand_name, slot_name
-from cliquegraph.ir.ops import Op
-from cliquegraph.ir.types import Field
+from cliquegraph.ir.names import operand_name, param_name, slot_name
+from cliquegraph.ir.ops import Affine, BatchNorm, Moments, Normalize, Op
 
 
 class Names:
@@ -50,21 +49,26 @@ def _lines(graph: Graph) -> Iterator[str]:
             last = node.origin
         yield f"  {_node(node, names)}"
     yield f"  return {', '.join(names[value] for value in graph.outputs)}"
+    if graph.idle:
+        live = {operand.param for node in graph.nodes for operand in node.operands}
+        held = [param for param in graph.params if param not in live]
+        yield f"  # held, and not read: {', '.join(map(param_name, held)) or 'nothing'}"
 
 
 def _node(node: Node, names: Names) -> str:
     arguments = [names[value] for value in node.inputs] + attributes(node.op)
     results = ", ".join(f"{names[value]}: {value.type}" for value in node.outputs)
-    return " ".join([f"{results} = {node.op.mnemonic}({', '.join(arguments)})", *_operands(node)])
+    line = [f"{results} = {node.op.mnemonic}({', '.join(arguments)})", *_operands(node)]
+    return " ".join([*line, "recompute"] if node.recompute else line)
 
 
 def attributes(op: Op) -> list[str]:
-    """Return an op's attributes as ``name=value``."""
-    return [f"{field.name}={getattr(op, field.name)!r}" for field in fields(op)]
+    """Return an op's attributes as ``name=value``; one that is False says nothing."""
+    values = {field.name: getattr(op, field.name) for field in fields(op)}
+    return [f"{name}={value!r}" for name, value in values.items() if value is not False]
 
 
 def _operands(node: Node) -> list[str]:
-    scales = [operand for operand in node.operands if operand.param.field == Field.SCALE]
-    if scales:
-        return [slot_name(operand.param.slot) for operand in scales]
+    if isinstance(node.op, BatchNorm | Moments | Normalize | Affine):
+        return list(dict.fromkeys(slot_name(operand.param.slot) for operand in node.operands))
     return [operand_name(operand) for operand in node.operands]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from cliquegraph.errors import UsageError, VerificationError
@@ -12,9 +13,11 @@ from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.ir.types import (
     Bank,
+    Biased,
     Field,
     Init,
     MapType,
+    MomentsType,
     Param,
     ParamSlice,
     Part,
@@ -27,10 +30,16 @@ from cliquegraph.ir.types import (
 )
 from cliquegraph.ir.verify import verify_graph
 
-FORMAT = "cliquegraph-ir-1"
+FORMAT = "cliquegraph-ir-2"
 
 Json = dict[str, Any]
 _OPS: dict[str, type[Op]] = {op.mnemonic: op for op in OPS}
+_PARAMS: dict[type[Param], str] = {Param: "tensors", Bank: "bank", Biased: "biased"}
+_KINDS: dict[type[TensorType], str] = {
+    MapType: "maps",
+    VectorType: "vector",
+    MomentsType: "moments",
+}
 
 
 def to_json(graph: Graph) -> Json:
@@ -40,9 +49,8 @@ def to_json(graph: Graph) -> Json:
     """
     tensors = {tensor: i for i, tensor in enumerate(graph.tensors)}
     params = {param: i for i, param in enumerate(graph.params)}
-    place = {
-        value: (i, k) for i, node in enumerate(graph.nodes) for k, value in enumerate(node.outputs)
-    }
+    nodes = (*graph.nodes, *graph.idle)
+    place = {value: (i, k) for i, node in enumerate(nodes) for k, value in enumerate(node.outputs)}
     return {
         "directed": True,
         "multigraph": True,
@@ -54,10 +62,13 @@ def to_json(graph: Graph) -> Json:
             "logits": list(place[graph.logits]),
             "features": [list(place[value]) for value in graph.features],
         },
-        "nodes": [_node(i, node, params) for i, node in enumerate(graph.nodes)],
+        "nodes": [
+            {**_node(i, node, params), "idle": i >= len(graph.nodes)}
+            for i, node in enumerate(nodes)
+        ],
         "edges": [
             {"source": place[v][0], "target": i, "key": k, "output": place[v][1], "input": k}
-            for i, node in enumerate(graph.nodes)
+            for i, node in enumerate(nodes)
             for k, v in enumerate(node.inputs)
         ],
     }
@@ -107,6 +118,7 @@ def _load(data: Json) -> Graph:
             (edge["input"], edge["source"], edge["output"])
         )
     nodes: list[Node] = []
+    idle = 0  # they stand last
     for entry in data["nodes"]:
         origin = entry["origin"]
         nodes.append(
@@ -125,14 +137,24 @@ def _load(data: Json) -> Graph:
                     origin["layer"],
                     origin["line"],
                 ),
+                recompute=entry["recompute"],
             )
         )
+        idle += bool(entry["idle"])
 
     def value(place: list[int]) -> Value:
         return nodes[place[0]].outputs[place[1]]
 
     features = tuple(value(place) for place in head["features"])
-    return Graph(head["name"], tuple(tensors), tuple(nodes), value(head["logits"]), features)
+    executed = len(nodes) - idle
+    return Graph(
+        name=head["name"],
+        tensors=tuple(tensors),
+        nodes=tuple(nodes[:executed]),
+        logits=value(head["logits"]),
+        features=features,
+        idle=tuple(nodes[executed:]),
+    )
 
 
 def _node(index: int, node: Node, params: dict[Param, int]) -> Json:
@@ -145,6 +167,7 @@ def _node(index: int, node: Node, params: dict[Param, int]) -> Json:
         ],
         "outputs": [{"type": _type(v.type), "hint": v.hint} for v in node.outputs],
         "origin": asdict(node.origin),
+        "recompute": node.recompute,
     }
 
 
@@ -157,19 +180,23 @@ def _param(param: Param, tensors: dict[Tensor, int]) -> Json:
         "slot": asdict(param.slot),
         "field": param.field,
         "axis": param.axis,
-        "bank": isinstance(param, Bank),
-        "pieces": [
-            {"tensor": tensors[p.tensor], "start": p.start, "stop": p.stop} for p in param.pieces
-        ],
+        "kind": _PARAMS[type(param)],
+        "pieces": _pieces(param.pieces, tensors),
+        "mirrors": [_pieces(mirror, tensors) for mirror in param.mirrors],
     }
 
 
-def _type(value: TensorType) -> list[int]:
-    return [getattr(value, field.name) for field in fields(value)]
+def _pieces(pieces: Iterable[Piece], tensors: dict[Tensor, int]) -> list[Json]:
+    return [{"tensor": tensors[p.tensor], "start": p.start, "stop": p.stop} for p in pieces]
 
 
-def _load_type(sizes: list[int]) -> TensorType:
-    return MapType(*sizes) if len(sizes) > 1 else VectorType(*sizes)
+def _type(value: TensorType) -> Json:
+    return {"kind": _KINDS[type(value)], **asdict(value)}
+
+
+def _load_type(entry: Json) -> TensorType:
+    (kind,) = (kind for kind, name in _KINDS.items() if name == entry["kind"])
+    return kind(**{name: size for name, size in entry.items() if name != "kind"})
 
 
 def _load_section(entry: Json) -> Section:
@@ -187,9 +214,18 @@ def _load_tensor(entry: Json) -> Tensor:
 
 
 def _load_param(entry: Json, tensors: list[Tensor]) -> Param:
-    kind = Bank if entry["bank"] else Param
-    pieces = tuple(Piece(tensors[p["tensor"]], p["start"], p["stop"]) for p in entry["pieces"])
-    return kind(_load_slot(entry["slot"]), Field(entry["field"]), pieces, entry["axis"])
+    (kind,) = (kind for kind, name in _PARAMS.items() if name == entry["kind"])
+    return kind(
+        slot=_load_slot(entry["slot"]),
+        field=Field(entry["field"]),
+        pieces=_load_pieces(entry["pieces"], tensors),
+        axis=entry["axis"],
+        mirrors=tuple(_load_pieces(mirror, tensors) for mirror in entry["mirrors"]),
+    )
+
+
+def _load_pieces(entries: list[Json], tensors: list[Tensor]) -> tuple[Piece, ...]:
+    return tuple(Piece(tensors[p["tensor"]], p["start"], p["stop"]) for p in entries)
 
 
 def _load_op(mnemonic: str, attributes: Json) -> Op:

@@ -40,7 +40,22 @@ class VectorType:
         return f"{self.channels}"
 
 
-TensorType = MapType | VectorType
+@dataclass(frozen=True)
+class MomentsType:
+    """Mean and biased variance of each channel over a batch, (2, channels)."""
+
+    channels: int
+
+    @property
+    def elements(self) -> int:
+        """Numbers for one image: none, they are the batch's."""
+        return 0
+
+    def __str__(self) -> str:
+        return f"2x{self.channels}"
+
+
+TensorType = MapType | VectorType | MomentsType
 
 
 class Part(StrEnum):
@@ -146,23 +161,32 @@ class Param:
     """Storage that nodes read: pieces of canonical tensors, side by side along one axis.
 
     Sharing is the same ``Param`` object; two parameters are never equal because their names
-    or contents are. Out of the lowering each holds one whole tensor; the pack pass makes banks.
+    or contents are. Out of the lowering each holds one whole tensor; the pack pass makes banks,
+    and the share-moments pass running statistics that stand for those of every reader.
 
     Attributes:
         slot, field: what the storage is for; names in generated code come from these.
         pieces: what it holds, in order.
         axis: the axis along which the pieces lie.
+        mirrors: other pieces, each time as long as ``pieces`` together, that are the same
+            numbers: every reader of a feature has the same running statistics of it.
     """
 
     slot: Slot
     field: Field
     pieces: tuple[Piece, ...]
     axis: int = 0
+    mirrors: tuple[tuple[Piece, ...], ...] = ()
 
     @cached_property
     def extent(self) -> int:
         """Length along ``axis``."""
         return sum(piece.extent for piece in self.pieces)
+
+    @property
+    def holdings(self) -> tuple[tuple[Piece, ...], ...]:
+        """Everything that it stands for: ``pieces``, then each of ``mirrors``."""
+        return (self.pieces, *self.mirrors)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -181,6 +205,10 @@ class Bank(Param):
 
     A step reads a slice of it, and weights are never concatenated.
     """
+
+
+class Biased(Param):
+    """A kernel into which a normalisation was folded: what holds it has a bias too."""
 
 
 @dataclass(frozen=True)
@@ -203,15 +231,16 @@ class ParamSlice:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """The pieces of canonical tensors that the slice touches."""
-        touched = []
+        """The pieces of canonical tensors that the slice reads, cut where it begins and ends."""
+        read = []
         position = 0
         for piece in self.param.pieces:
-            end = position + piece.extent
-            if position < self.stop and end > self.start:
-                touched.append(piece)
-            position = end
-        return tuple(touched)
+            start = piece.start + max(self.start - position, 0)
+            stop = min(piece.stop, piece.start + self.stop - position)
+            if start < stop:
+                read.append(Piece(piece.tensor, start, stop))
+            position += piece.extent
+        return tuple(read)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ def verify_graph(graph: Graph) -> None:
 
     1. The first node is the only input; every value is written once, before it is read.
     2. Types are those that the ops infer; operands have the shapes that the ops ask for.
-    3. Each part of a tensor that is read is held by one parameter, and there are no others.
+    3. Each part of a tensor that is read is held by one parameter, and there are no others;
+       every tensor of the network is held.
     4. One slot has one tensor: nothing is shared by name alone.
     5. What the network returns is written.
 
@@ -81,7 +82,10 @@ def _but(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def _check_storage(graph: Graph) -> None:
     held: dict[Tensor, list[tuple[int, int, Param]]] = defaultdict(list)
     for param in graph.params:
-        for piece in param.pieces:
+        for mirror in param.mirrors:
+            if sum(piece.extent for piece in mirror) != param.extent:
+                raise VerificationError(f"{param_name(param)} mirrors tensors of another length")
+        for piece in (piece for pieces in param.holdings for piece in pieces):
             if not 0 <= piece.start < piece.stop <= piece.tensor.shape[param.axis]:
                 raise VerificationError(
                     f"{param_name(param)} holds a part of {tensor_name(piece.tensor)} "
@@ -98,6 +102,9 @@ def _check_storage(graph: Graph) -> None:
         axis = ranges[0][2].axis
         if sum(stop - start for start, stop, _ in ranges) != tensor.shape[axis]:
             raise VerificationError(f"a part of {tensor_name(tensor)} is held by no parameter")
+    lost = set(graph.tensors) - held.keys()
+    if lost:
+        raise VerificationError(f"{', '.join(sorted(map(tensor_name, lost)))}: held by nothing")
     unknown = held.keys() - set(graph.tensors)
     if unknown:
         names = ", ".join(sorted(map(tensor_name, unknown)))

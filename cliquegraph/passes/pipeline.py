@@ -8,7 +8,12 @@ from typing import Protocol
 from cliquegraph.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.verify import verify_graph
+from cliquegraph.passes.dead import DropDeadSteps
+from cliquegraph.passes.fold import Fold
+from cliquegraph.passes.moments import ShareMoments
 from cliquegraph.passes.pack import Pack
+from cliquegraph.passes.pool import PoolFirst
+from cliquegraph.passes.recompute import Recompute
 
 
 class Pass(Protocol):
@@ -22,10 +27,20 @@ class Pass(Protocol):
         """Return the rewritten graph; the one given is not changed."""
 
 
-LEVELS: dict[int, tuple[Pass, ...]] = {0: (Pack(),)}
+_SHARED = (Pack(), PoolFirst(), ShareMoments(), DropDeadSteps())
+
+LEVELS: dict[int, tuple[Pass, ...]] = {
+    0: (Pack(),),
+    1: _SHARED,
+    2: (*_SHARED, Recompute()),
+}
 """The passes of each level, in order. At 0 the arithmetic is literal; banks are its storage."""
 
-DEFAULT_LEVEL = 0
+BEFORE_FOLD: tuple[Pass, ...] = (Pack(), PoolFirst(), DropDeadSteps())
+INFERENCE: tuple[Pass, ...] = (*BEFORE_FOLD, Fold())
+"""The passes for a network that is trained no more; it takes folded tensors."""
+
+DEFAULT_LEVEL = 1
 
 
 def passes_of(level: int) -> tuple[Pass, ...]:

@@ -7,19 +7,22 @@ import numpy as np
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import Field, Tensor
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights.storage import Array, agree
 
 
 def sample_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Draw every canonical tensor of a network, float64.
 
     Kernels have the variance of their initialisation. Scales, biases and running statistics are
-    drawn too, since at their initial 1 and 0 a mix-up of them would go unnoticed.
+    drawn too, since at their initial 1 and 0 a mix-up of them would go unnoticed. Running
+    statistics that ``graph`` stores once are equal.
     """
     rng = np.random.default_rng(seed)
     # Sorted: the draw must not depend on the order in which a pass visits the tensors.
     ordered = sorted(graph.tensors, key=tensor_name)
-    return {tensor_name(tensor): _draw(tensor, rng) for tensor in ordered}
+    drawn = {tensor_name(tensor): _draw(tensor, rng) for tensor in ordered}
+    agree(graph, drawn)
+    return drawn
 
 
 def _draw(tensor: Tensor, rng: np.random.Generator) -> Array:

@@ -8,13 +8,15 @@ import pytest
 import torch
 from flax import nnx
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 import cliquegraph
 from cliquegraph import NetworkSpec, network_cost, optimise
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.types import Part, Section
-from tests.networks import EVERY_KEY, clique, graph_of, networks, shipped
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from tests.networks import EVERY_KEY, clique, graph_of, graphs_of, networks, shipped
 
 BLOCK = Section(Part.BLOCK, 1)
 
@@ -96,7 +98,7 @@ def test_running_statistics_are_no_parameters() -> None:
 
 @given(networks())
 def test_sections_add_up_to_the_network_and_steps_to_their_block(spec: NetworkSpec) -> None:
-    for graph in (graph_of(spec), optimise(graph_of(spec))):
+    for graph in graphs_of(spec).values():
         cost = network_cost(graph)
         for figure in ("parameters", "macs", "activations"):
             sections = sum(getattr(each, figure) for each in cost.sections.values())
@@ -109,7 +111,7 @@ def test_sections_add_up_to_the_network_and_steps_to_their_block(spec: NetworkSp
 @given(networks())
 def test_packing_changes_no_figure_of_a_section(spec: NetworkSpec) -> None:
     graph = graph_of(spec)
-    before, after = network_cost(graph), network_cost(optimise(graph))
+    before, after = network_cost(graph), network_cost(optimise(graph, 0))
     assert after.total == before.total
     assert after.sections == before.sections
     assert after.steps == before.steps
@@ -134,9 +136,9 @@ MEASURED = (
 )
 
 
-def torch_figures(spec: NetworkSpec) -> tuple[int, int]:
+def torch_figures(spec: NetworkSpec, level: int = DEFAULT_LEVEL) -> tuple[int, int]:
     """FLOPs and parameters of the generated model, on the ``meta`` device."""
-    module = load_source(cliquegraph.compile(spec, "torch"), "generated")
+    module = load_source(cliquegraph.compile(spec, "torch", level=level), "generated")
     with torch.device("meta"):
         model = getattr(module, spec.python_class)().eval()
         image = torch.empty(1, spec.input.channels, spec.input.height, spec.input.width)
@@ -152,18 +154,23 @@ def test_pytorch_counts_the_same(name: str) -> None:
     assert torch_figures(spec) == (2 * total.macs, total.parameters)
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", EVERY_KEY)
-def test_pytorch_counts_the_same_for_every_key(name: str) -> None:
-    spec = EVERY_KEY[name]
-    total = network_cost(graph_of(spec)).total
-    assert torch_figures(spec) == (2 * total.macs, total.parameters)
+def test_pytorch_counts_the_same_for_every_key(name: str, level: int) -> None:
+    assert_counted(EVERY_KEY[name], level)
 
 
-@given(networks())
+@given(networks(), st.sampled_from(tuple(LEVELS)))
 @settings(max_examples=25)
-def test_pytorch_counts_the_same_for_random_networks(spec: NetworkSpec) -> None:
-    total = network_cost(graph_of(spec)).total
-    assert torch_figures(spec) == (2 * total.macs, total.parameters)
+def test_pytorch_counts_the_same_for_random_networks(spec: NetworkSpec, level: int) -> None:
+    assert_counted(spec, level)
+
+
+def assert_counted(spec: NetworkSpec, level: int) -> None:
+    # Above -O0, steps that nothing needs have parameters and execute nothing.
+    parameters = network_cost(graph_of(spec)).total.parameters
+    macs = network_cost(optimise(graph_of(spec), level)).total.macs
+    assert torch_figures(spec, level) == (2 * macs, parameters)
 
 
 @pytest.mark.parametrize("name", MEASURED)

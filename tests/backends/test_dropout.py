@@ -13,7 +13,9 @@ from torch import nn
 from cliquegraph import interpret, sample_tensors
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph.weights.storage import Array
+from tests.function import images_for
 from tests.networks import EVERY_KEY, network
 
 NETWORKS = {
@@ -45,18 +47,19 @@ def masked_flax(self: nnx.Dropout, x: Any) -> Any:
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("backend", ["torch", "flax"])
+@pytest.mark.parametrize(
+    ("backend", "level"), [*(("torch", level) for level in LEVELS), ("flax", DEFAULT_LEVEL)]
+)
 def test_dropout_stands_where_the_interpreter_has_it(
-    backend: str, name: str, training: bool, monkeypatch: pytest.MonkeyPatch
+    backend: str, level: int, name: str, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nn.Dropout, "forward", masked_torch)
     monkeypatch.setattr(nnx.Dropout, "__call__", masked_flax)
-    compilation = Compilation(NETWORKS[name])
-    graph, image = compilation.graph, NETWORKS[name].input
-    images = np.random.default_rng(0).normal(size=(3, image.channels, image.height, image.width))
-    tensors = sample_tensors(graph)
-    expected = interpret(graph, tensors, images, training=training, mask=masked)
-    plain = interpret(graph, tensors, images, training=training)
+    compilation = Compilation(NETWORKS[name], level)
+    lowered, graph = compilation.lowered, compilation.graph
+    tensors, images = sample_tensors(graph), images_for(graph)
+    expected = interpret(lowered, tensors, images, training=training, mask=masked)
+    plain = interpret(lowered, tensors, images, training=training)
     assert np.allclose(expected.logits, plain.logits) != training
 
     chosen = find_backend(backend)

@@ -20,6 +20,7 @@ import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
+from cliquegraph.ir.types import Init
 from cliquegraph_flax.naming import find_variable, from_layout
 from tests.networks import EVERY_KEY, clique, network
 
@@ -89,12 +90,13 @@ def test_linear_layers_are_xavier_with_biases_of_0(wide: Any) -> None:
 
 
 def test_normalisations_start_at_1_and_0(wide: Any) -> None:
-    norms = [each for _, each in nnx.iter_modules(wide) if type(each).__name__ == "BatchNorm"]
-    assert norms
-    for norm in norms:
-        assert (norm.scale[...] == 1).all() and (norm.var[...] == 1).all()
-        assert not norm.bias[...].any() and not norm.mean[...].any()
-        assert (norm.eps, norm.momentum) == (1e-5, 0.1)
+    for param in Compilation(WIDE).graph.params:
+        init = param.pieces[0].tensor.init
+        if init in (Init.ZEROS, Init.ONES):
+            assert (find_variable(wide, param)[...] == (init is Init.ONES)).all()
+    modules = [each for _, each in nnx.iter_modules(wide)]
+    assert {each.eps for each in modules if hasattr(each, "eps")} == {1e-5}
+    assert {each.momentum for each in modules if hasattr(each, "momentum")} == {0.1}
 
 
 def test_another_seed_draws_other_weights() -> None:

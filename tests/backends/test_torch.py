@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
-from cliquegraph_torch.naming import state_name
+from cliquegraph.ir.types import Init
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph_torch.naming import find_tensor, state_name
 from tests.networks import EVERY_KEY, clique, network
 
 
-def module_of(spec: NetworkSpec) -> ModuleType:
-    return load_source(cliquegraph.compile(spec, "torch"), "generated")
+def module_of(spec: NetworkSpec, level: int = DEFAULT_LEVEL) -> ModuleType:
+    return load_source(cliquegraph.compile(spec, "torch", level=level), "generated")
 
 
-def build(spec: NetworkSpec, **keys: Any) -> Any:
+def build(spec: NetworkSpec, level: int = DEFAULT_LEVEL, **keys: Any) -> Any:
     torch.manual_seed(0)
-    return getattr(module_of(spec), spec.python_class)(**keys)
+    return getattr(module_of(spec, level), spec.python_class)(**keys)
 
 
 def images(spec: NetworkSpec, batch: int = 3) -> Tensor:
@@ -85,13 +85,17 @@ def test_linear_layers_are_xavier_with_biases_of_0() -> None:
         assert not linear.bias.any()
 
 
-def test_normalisations_start_at_1_and_0() -> None:
-    norms = [each for each in build(WIDE).modules() if isinstance(each, nn.BatchNorm2d)]
-    assert norms
-    for norm in norms:
-        assert (norm.weight == 1).all()
-        assert not norm.bias.any()
-        assert (norm.eps, norm.momentum) == (1e-5, 0.1)
+@pytest.mark.parametrize("level", LEVELS)
+def test_normalisations_start_at_1_and_0(level: int) -> None:
+    model = build(WIDE, level)
+    for param in Compilation(WIDE, level).graph.params:
+        init = param.pieces[0].tensor.init
+        if init in (Init.ZEROS, Init.ONES):
+            assert (find_tensor(model, param) == (init is Init.ONES)).all()
+    norms = [each for each in model.modules() if type(each).__name__ in ("BatchNorm2d", "Norm")]
+    momenta = {each.momentum for each in model.modules() if hasattr(each, "momentum")}
+    assert {each.eps for each in norms} == {1e-5}
+    assert momenta == {0.1}
 
 
 def test_no_convolution_has_a_bias() -> None:
@@ -117,13 +121,18 @@ def test_forward_features_returns_the_block_features(spec: NetworkSpec) -> None:
     assert [tuple(each.shape) for each in features] == shapes
 
 
-def test_forward_reads_forward_features(spec: NetworkSpec) -> None:
-    model = build(spec).eval()
+@pytest.mark.parametrize("level", LEVELS)
+def test_forward_reads_what_forward_features_is_made_of(spec: NetworkSpec, level: int) -> None:
+    model = build(spec, level).eval()
     x = images(spec)
-    expected = model(x)
-    features = model.forward_features(x)
-    model.forward_features = lambda x: features
-    assert torch.equal(model(torch.zeros_like(x)), expected)
+    logits, features = model(x), model.forward_features(x)
+    source = "gather" if hasattr(model, "gather") else "forward_features"
+    found = getattr(model, source)(x)
+    setattr(model, source, lambda x: found)
+    nothing = torch.zeros_like(x)
+    assert torch.equal(model(nothing), logits)
+    for one, other in zip(model.forward_features(nothing), features, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_module_has_one_public_name(spec: NetworkSpec) -> None:
@@ -155,7 +164,7 @@ def test_a_kernel_that_stages_share_is_one_parameter() -> None:
 
 def test_stages_from_3_on_re_use_stage_2s_norms_where_the_spec_says_so() -> None:
     own = build(clique(stages=3))
-    shared = build(clique(stages=3, norm_per_stage=False))
+    shared = build(clique(stages=3, norm_per_stage=False), level=0)
     assert {"update1_3", "update2_3", "update3_3"} <= dict(own.block1.named_children()).keys()
     assert set(dict(shared.block1.named_children())) == {
         f"update{j}_{s}" for j in (1, 2, 3) for s in (1, 2)
@@ -235,27 +244,11 @@ def test_maps_stay_channels_last() -> None:
         assert feature.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_it_trains_under_distributed_data_parallel(tmp_path: Path) -> None:
-    spec = EVERY_KEY["defaults"]
-    alone, model = build(spec), build(spec)
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        # Without find_unused_parameters it fails where a parameter has no gradient.
-        parallel = nn.parallel.DistributedDataParallel(model)
-        for each in (alone, parallel):
-            for _ in range(2):
-                nn.functional.cross_entropy(each(images(spec)), torch.tensor([0, 1, 2])).backward()
-    finally:
-        dist.destroy_process_group()
-    for one, other in zip(alone.parameters(), model.parameters(), strict=True):
-        assert one.grad is not None
-        assert torch.allclose(one.grad, other.grad)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_it_trains_on_a_gpu_in_bfloat16_and_channels_last(spec: NetworkSpec) -> None:
-    model = build(spec).cuda().to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_trains_on_a_gpu_in_bfloat16_and_channels_last(spec: NetworkSpec, level: int) -> None:
+    model = build(spec, level).cuda().to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     x = images(spec, 16).cuda().to(memory_format=torch.channels_last)
     labels = torch.arange(16, device="cuda") % 5

@@ -12,13 +12,20 @@ from pathlib import Path
 import pytest
 
 import cliquegraph
+from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.errors import BackendError, ExpectError, SpecError
+from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, shipped
 
 BACKENDS = ["torch", "flax"]
 ROOT = Path(__file__).parents[2]
+
+
+def compilations(spec: NetworkSpec) -> dict[str, Compilation]:
+    levels = {f"o{level}": Compilation(spec, level) for level in LEVELS}
+    return {**levels, "inference": Compilation(spec, inference=True)}
 
 
 def python(script: str, *arguments: str, **environment: str) -> str:
@@ -65,17 +72,21 @@ def test_a_file_says_where_it_comes_from_and_nothing_of_this_machine(backend: st
     assert not re.search(r"20\d\d-\d\d", source)
 
 
+@pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_s3_fits_in_600_lines(backend: str) -> None:
-    assert len(cliquegraph.compile(shipped("cliquenet_s3"), backend).splitlines()) <= 600
+def test_s3_fits_in_600_lines(backend: str, level: int) -> None:
+    source = cliquegraph.compile(shipped("cliquenet_s3"), backend, level=level)
+    assert len(source.splitlines()) <= 600
 
 
 def test_files_are_as_a_formatter_and_a_linter_want_them(tmp_path: Path) -> None:
     specs = {**EVERY_KEY, "s3": shipped("cliquenet_s3"), "wide": WIDE}
     for name, spec in specs.items():
-        for backend in BACKENDS:
-            source = cliquegraph.compile(spec, backend)
-            (tmp_path / f"{name}_{backend}.py").write_text(source, encoding="utf-8")
+        for which, compilation in compilations(spec).items():
+            for backend in BACKENDS:
+                source = compilation.source(find_backend(backend))
+                file = tmp_path / f"{name}_{backend}_{which}.py"
+                file.write_text(source, encoding="utf-8")
     options = ["--isolated", "--line-length", "100", "--target-version", "py311"]
     rules = ["--select", "E,F,W,I,UP,B,C4,SIM,PIE,N", "--ignore", "N812"]
     # Long lists of names stand in rows, which is no formatter's way.
@@ -102,9 +113,10 @@ def table_1(source: str) -> list[str]:
     return re.findall(r"# (stage \d+: .* -> X\d+)", source)
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_update_stands_under_its_line_of_table_1(backend: str) -> None:
-    assert table_1(cliquegraph.compile(clique(layers=3), backend)) == [
+def test_every_update_stands_under_its_line_of_table_1(backend: str, level: int) -> None:
+    assert table_1(cliquegraph.compile(clique(layers=3), backend, level=level)) == [
         "stage 1: X0 -> X1",
         "stage 1: X0 X1 -> X2",
         "stage 1: X0 X1 X2 -> X3",
@@ -114,12 +126,15 @@ def test_every_update_stands_under_its_line_of_table_1(backend: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", EVERY_KEY)
-def test_the_same_value_has_the_same_name_in_every_backend(name: str) -> None:
+def test_the_same_value_has_the_same_name_in_every_backend(name: str, level: int) -> None:
     torch_names, flax_names = (
         {
             each.id
-            for each in ast.walk(ast.parse(cliquegraph.compile(EVERY_KEY[name], backend)))
+            for each in ast.walk(
+                ast.parse(cliquegraph.compile(EVERY_KEY[name], backend, level=level))
+            )
             if isinstance(each, ast.Name) and re.fullmatch(r"x\d+_\d+|\w*\d", each.id)
         }
         for backend in BACKENDS
@@ -132,16 +147,31 @@ def test_the_same_value_has_the_same_name_in_every_backend(name: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_named_value_of_the_graph_is_in_the_file(backend: str) -> None:
     spec = EVERY_KEY["schedule"]
-    source = cliquegraph.compile(spec, backend)
-    for node in graph_of(spec):
-        if node.origin.layer is not None and node.output.hint:
-            assert re.search(rf"\b{node.output.hint}\b.* = self\.update", source)
+    for level in LEVELS:
+        source = cliquegraph.compile(spec, backend, level=level)
+        for node in graph_of(spec):
+            if node.origin.layer is not None and node.output.hint:
+                assert re.search(rf"\b{node.output.hint}\b.* = self\.update", source)
 
 
-def test_steps_that_nobody_reads_are_taken_and_say_so() -> None:
+def test_steps_that_nobody_reads_are_taken_literally_and_say_so() -> None:
     # Stage 2 of a last (I+II) block moves running statistics, which are the network's.
-    source = cliquegraph.compile(clique(feature=1), "torch")
+    source = cliquegraph.compile(clique(feature=1), "torch", level=0)
     assert "# stage 2: X1 X2 -> X3, which none reads\n        self.update3_2(" in source
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_above_that_they_are_held_for_their_weights_and_say_so(backend: str) -> None:
+    source = cliquegraph.compile(clique(feature=1), backend, level=1)
+    comment = "# held for their weights; nothing needs what they would compute\n"
+    members, calls = source.split("class Block1")[1].split(
+        "def forward" if backend == "torch" else "def __call__"
+    )[:2]
+    assert re.search(
+        rf"{comment} +self\.update1_2 = Update\(.*\n +self\.update2_2 = Update\(", members
+    )
+    assert "update1_1" in calls
+    assert "update1_2" not in calls
 
 
 # ---- what can't be written -----------------------------------------------------------------
@@ -201,7 +231,10 @@ def test_compiling_imports_no_framework(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_generated_file_imports_its_framework_alone(backend: str) -> None:
-    tree = ast.parse(cliquegraph.compile(EVERY_KEY["dropout"], backend))
+    sources = [
+        each.source(find_backend(backend)) for each in compilations(EVERY_KEY["dropout"]).values()
+    ]
+    tree = ast.parse("\n".join(sources))
     imported = {
         (alias.name if isinstance(node, ast.Import) else node.module or "").partition(".")[0]
         for node in ast.walk(tree)
@@ -209,4 +242,4 @@ def test_a_generated_file_imports_its_framework_alone(backend: str) -> None:
         for alias in node.names
     }
     allowed = {"torch": {"torch"}, "flax": {"flax", "jax", "numpy"}}
-    assert imported <= allowed[backend]
+    assert imported - sys.stdlib_module_names <= allowed[backend]

@@ -8,19 +8,26 @@ import pytest
 
 import cliquegraph_flax.spell
 import cliquegraph_torch.spell
-from cliquegraph.analysis import memory
+from cliquegraph.analysis import eager
+from cliquegraph.compiler import Compilation
 from cliquegraph.emit import members, words
+from cliquegraph.emit.backend import find_backend
+from cliquegraph.emit.outline import outline
+from cliquegraph.emit.render import environment
+from cliquegraph.emit.view import Expression, Local, Own, Unit
 from cliquegraph.interpret import evaluate
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import OPS, Op
-from tests.networks import EVERY_KEY, graph_of
+from cliquegraph.passes.pipeline import LEVELS
+from tests.networks import EVERY_KEY, graphs_of
 
 # Where an op must be handled by name; a default would be a guess.
 HANDLERS: dict[str, tuple[Any, set[type[Op]]]] = {
     "interpreter": (evaluate, set()),
-    "torch": (cliquegraph_torch.spell.spell_op, {ops.Input}),
+    # A normalisation by shared moments is only ever part of a unit, which is one call.
+    "torch": (cliquegraph_torch.spell.spell_op, {ops.Input, ops.Normalize}),
     # In JAX's layout a convolution is spelled by a function of its own.
-    "flax": (cliquegraph_flax.spell.spell_op, {ops.Input, ops.Conv}),
+    "flax": (cliquegraph_flax.spell.spell_op, {ops.Input, ops.Normalize, ops.Conv}),
 }
 
 
@@ -60,11 +67,45 @@ KEEPS_NOTHING = {ops.Input, ops.Concat, ops.GlobalAvgPool}
 def test_every_op_says_what_its_gradient_keeps(op: type[Op]) -> None:
     keeps = any(
         function.dispatch(op) is not function.dispatch(Op)
-        for function in (memory.kept_values, memory.extra_bytes)
+        for function in (eager.kept_values, eager.extra_bytes)
     )
     assert keeps != (op in KEEPS_NOTHING)
 
 
 def test_the_networks_of_the_tests_use_every_op() -> None:
-    used = {type(node.op) for spec in EVERY_KEY.values() for node in graph_of(spec)}
-    assert used == set(OPS)
+    graphs = [graph for spec in EVERY_KEY.values() for graph in graphs_of(spec).values()]
+    assert {type(node.op) for graph in graphs for node in graph} == set(OPS)
+
+
+# ---- units ---------------------------------------------------------------------------------
+
+
+def unit(norm: Expression | None, given: bool) -> Unit:
+    return Unit(
+        sources=Local("sources"),
+        norm=norm,
+        given=given,
+        conv=None,
+        kernel=None,
+        banked=False,
+        recompute=False,
+    )
+
+
+FUNCTIONS = {unit(norm, given).function for norm in (None, Own("norm")) for given in (True, False)}
+
+
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
+@pytest.mark.parametrize("name", ["torch", "flax"])
+def test_every_unit_has_a_helper_of_its_name(name: str, function: str) -> None:
+    helper = environment(f"cliquegraph_{name}").get_template(f"{function}.py.jinja").render()
+    assert f"def {function}(" in helper
+    assert function in find_backend(name).reserved
+
+
+def test_the_networks_of_the_tests_use_every_unit() -> None:
+    called = set()
+    for spec in EVERY_KEY.values():
+        compilation = Compilation(spec, max(LEVELS))
+        called |= outline(compilation.steps, compilation.graph, (), ()).functions
+    assert called == FUNCTIONS

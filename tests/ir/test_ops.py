@@ -6,10 +6,11 @@ import pytest
 
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import Op, ShapeError, compressed, squeezed
-from cliquegraph.ir.types import Field, Init, MapType, TensorType, VectorType
+from cliquegraph.ir.types import Field, Init, MapType, MomentsType, TensorType, VectorType
 
 MAPS = MapType(6, 8, 10)
 VECTOR = VectorType(6)
+MOMENTS = MomentsType(6)
 
 # op, inputs, output, parameter shapes, MACs; worked out by hand
 CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]], int]] = [
@@ -24,12 +25,28 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
         {Field.SCALE: (6,), Field.BIAS: (6,), Field.MEAN: (6,), Field.VAR: (6,)},
         0,
     ),
+    (ops.Moments(), [MAPS], MOMENTS, {Field.MEAN: (6,), Field.VAR: (6,)}, 0),
+    (
+        ops.Normalize(),
+        [MAPS, MomentsType(4), MomentsType(2)],
+        MAPS,
+        {Field.SCALE: (6,), Field.BIAS: (6,)},
+        0,
+    ),
+    (ops.Affine(), [MAPS], MAPS, {Field.SCALE: (6,), Field.BIAS: (6,)}, 0),
     (ops.Relu(), [MAPS], MAPS, {}, 0),
     (ops.Relu(), [VECTOR], VECTOR, {}, 0),
     (ops.Sigmoid(), [VECTOR], VECTOR, {}, 0),
     (ops.Dropout(0.2), [MAPS], MAPS, {}, 0),
     (ops.Conv(5, 3), [MAPS], MapType(5, 8, 10), {Field.WEIGHT: (5, 6, 3, 3)}, 5 * 80 * 6 * 9),
     (ops.Conv(5, 1), [MAPS], MapType(5, 8, 10), {Field.WEIGHT: (5, 6, 1, 1)}, 5 * 80 * 6),
+    (
+        ops.Conv(5, 1, bias=True),
+        [MAPS],
+        MapType(5, 8, 10),
+        {Field.WEIGHT: (5, 6, 1, 1), Field.BIAS: (5,)},
+        5 * 80 * 6,
+    ),
     (
         # the ImageNet stem: padded by 3, 224 becomes 112
         ops.Conv(64, 7, 2),
@@ -67,10 +84,13 @@ def test_types_parameters_and_macs(
     assert op.infer(types) == (output,)
     assert op.param_shapes(types) == params
     assert op.macs(types) == macs
-    assert list(op.fields) == list(params)
+    # A convolution has a bias only where it says so.
+    assert [field for field in op.fields if field in params] == list(params)
 
 
-def test_the_cases_hold_every_op() -> None:
+def test_the_cases_hold_every_op_and_all_its_fields() -> None:
+    seen = {(type(op), field) for op, _, _, params, _ in CASES for field in params}
+    assert seen == {(op, field) for op in ops.OPS for field in op.fields}
     assert {type(op) for op, *_ in CASES} == set(ops.OPS)
 
 
@@ -82,6 +102,15 @@ def test_the_cases_hold_every_op() -> None:
         (ops.Concat(), [MAPS, MapType(6, 8, 9)], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [MAPS, MapType(6, 9, 10)], "maps of different sizes can't be concatenated"),
         (ops.BatchNorm(), [VECTOR], "maps are needed here, not a vector"),
+        (ops.Moments(), [VECTOR], "maps are needed here, not a vector"),
+        (ops.Affine(), [VECTOR], "maps are needed here, not a vector"),
+        (ops.Normalize(), [MAPS, VECTOR], "maps are normalised by moments"),
+        (ops.Normalize(), [MAPS], "6 maps can't be normalised by 0 moments"),
+        (
+            ops.Normalize(),
+            [MAPS, MomentsType(4), MOMENTS],
+            "6 maps can't be normalised by 10 moments",
+        ),
         (ops.Conv(5, 3), [VECTOR], "maps are needed here, not a vector"),
         (ops.Conv(0, 1), [MAPS], "a convolution is left with no channels"),
         (ops.Linear(4), [MAPS], "a linear layer takes a vector"),
@@ -113,7 +142,8 @@ def test_a_convolution_of_stride_1_keeps_the_size_of_maps(kernel: int) -> None:
 
 
 def test_initialisation_is_the_papers() -> None:
-    assert ops.Conv.fields == {Field.WEIGHT: Init.HE}
+    assert ops.Conv.fields == {Field.WEIGHT: Init.HE, Field.BIAS: Init.ZEROS}
+    assert not ops.Conv(1, 1).bias
     assert ops.Linear.fields == {Field.WEIGHT: Init.XAVIER, Field.BIAS: Init.ZEROS}
     assert ops.BatchNorm.fields == {
         Field.SCALE: Init.ONES,
@@ -122,6 +152,13 @@ def test_initialisation_is_the_papers() -> None:
         Field.VAR: Init.ONES,
     }
     assert (ops.BatchNorm().eps, ops.BatchNorm().momentum) == (1e-5, 0.1)
+
+
+def test_a_shared_normalisation_starts_and_computes_as_one_of_its_own() -> None:
+    assert ops.Normalize.fields | ops.Moments.fields == ops.BatchNorm.fields
+    assert ops.Affine.fields == ops.Normalize.fields
+    assert ops.Normalize().eps == ops.BatchNorm().eps
+    assert ops.Moments().momentum == ops.BatchNorm().momentum
 
 
 def test_a_factor_counts_as_the_decimal_that_was_written() -> None:

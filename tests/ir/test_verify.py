@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
-from cliquegraph import optimise
+from cliquegraph import NetworkSpec, optimise
 from cliquegraph.errors import VerificationError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import MapType, Param, ParamSlice, Piece, Tensor
 from cliquegraph.ir.verify import verify_graph
-from tests.networks import clique, graph_of, networks
+from tests.networks import clique, graph_of, graphs_of, networks
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def broken(graph: Graph) -> str:
 
 
 @given(networks())
-def test_every_lowered_network_follows_the_rules(spec: object) -> None:
-    graph = graph_of(spec)  # type: ignore[arg-type]
-    verify_graph(graph)
-    verify_graph(optimise(graph))
+@settings(max_examples=40)
+def test_every_network_follows_the_rules_at_every_level(spec: NetworkSpec) -> None:
+    for graph in graphs_of(spec).values():
+        verify_graph(graph)
 
 
 def test_the_input_is_the_first_node(graph: Graph) -> None:
@@ -168,7 +168,7 @@ def test_stages_share_the_same_parameter_and_not_one_like_it(graph: Graph) -> No
 
 
 def test_overlapping_parts_of_one_tensor_are_seen(graph: Graph) -> None:
-    packed = optimise(graph)
+    packed = optimise(graph, 0)
     norm = tensor(packed, "block1.x2.s1.norm.scale")
 
     def overlap(param: Param) -> Param:
@@ -226,11 +226,66 @@ def test_parameters_hold_tensors_of_the_network_alone(graph: Graph) -> None:
 
 
 def test_one_slot_has_one_tensor(graph: Graph) -> None:
-    norm = tensor(graph, "block1.x1.s2.norm.scale")
+    norm, other = (tensor(graph, f"block1.x{j}.s2.norm.scale") for j in (1, 2))
     # Equal in name to another, of another start: sharing by name alone.
     alias = replace(norm, init=tensor(graph, "classifier.bias").init)
-    both = replace(graph, tensors=(*graph.tensors, alias))
+
+    def renamed(param: Param) -> Param:
+        (piece,) = param.pieces
+        held = replace(piece, tensor=alias) if piece.tensor is other else piece
+        return replace(param, pieces=(held,))
+
+    tensors = tuple(alias if each is other else each for each in graph.tensors)
+    both = replace(with_params(graph, renamed), tensors=tensors)
     assert broken(both) == "block1.x1.s2.norm.scale names two tensors"
+
+
+def test_every_tensor_of_the_network_is_held(graph: Graph) -> None:
+    norm = tensor(graph, "block1.x1.s2.norm.scale")
+    lost = replace(graph, tensors=(*graph.tensors, replace(norm, slot=replace(norm.slot, stage=9))))
+    assert broken(lost) == "block1.x1.s9.norm.scale: held by nothing"
+
+
+def test_what_is_not_executed_is_held_by_idle_nodes() -> None:
+    graph = optimise(graph_of(clique(layers=2, feature=1)), 1)
+    assert broken(replace(graph, idle=())).endswith(": held by nothing")
+
+
+# ---- running statistics that are stored once -----------------------------------------------
+
+
+def mirrored(change: Callable[[Param], Param]) -> str:
+    """What is said where the moments of X0 are changed, which three normalisations read."""
+    graph = optimise(graph_of(clique(layers=2)), 1)
+    node = first(graph, ops.Moments)
+    mean, var = (operand.param for operand in node.operands)
+    assert len(mean.mirrors) == 2
+    operands = (change(mean).whole(), var.whole())
+    return broken(swapped(graph, node, replace(node, operands=operands)))
+
+
+def test_a_mirror_is_as_long_as_what_is_stored() -> None:
+    def shorter(param: Param) -> Param:
+        one, (piece,) = param.mirrors
+        return replace(param, mirrors=(one, (replace(piece, stop=piece.stop - 1),)))
+
+    assert mirrored(shorter) == "stem.moments.mean mirrors tensors of another length"
+
+
+def test_a_mirror_is_of_numbers_that_nothing_else_holds() -> None:
+    def twice(param: Param) -> Param:
+        return replace(param, mirrors=(param.mirrors[0], param.mirrors[0]))
+
+    assert mirrored(twice) == (
+        "block1.x2.s1.norm.mean is held twice, the second time by stem.moments.mean"
+    )
+
+
+def test_no_reader_is_left_without_its_statistics() -> None:
+    def fewer(param: Param) -> Param:
+        return replace(param, mirrors=param.mirrors[:1])
+
+    assert mirrored(fewer) == "a part of readout1.norm.mean is held by no parameter"
 
 
 @pytest.mark.parametrize("output", ["logits", "features"])

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 
 from cliquegraph import Graph, optimise
 from cliquegraph.errors import UsageError, VerificationError
 from cliquegraph.passes.pack import Pack
-from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS, passes_of, run_passes
+from cliquegraph.passes.pipeline import (
+    DEFAULT_LEVEL,
+    INFERENCE,
+    LEVELS,
+    Pass,
+    passes_of,
+    run_passes,
+)
 from tests.networks import clique, graph_of, network, shipped
 
 
@@ -65,9 +73,16 @@ def test_an_unknown_level_is_the_users_error(level: int) -> None:
         passes_of(level)
 
 
-def test_the_default_level_packs() -> None:
+def test_every_level_packs_first() -> None:
     # What backends spell takes one operand a convolution; without this pass there would be more.
-    assert any(isinstance(each, Pack) for each in LEVELS[DEFAULT_LEVEL])
+    for passes in (*LEVELS.values(), INFERENCE):
+        assert isinstance(passes[0], Pack)
+    assert DEFAULT_LEVEL in LEVELS
+
+
+def test_levels_build_on_each_other() -> None:
+    for lower, higher in pairwise(LEVELS.values()):
+        assert higher[: len(lower)] == lower
 
 
 def test_names_of_passes_are_unique_in_a_level() -> None:
@@ -75,13 +90,17 @@ def test_names_of_passes_are_unique_in_a_level() -> None:
         assert len({each.name for each in passes}) == len(passes)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_pass_changes_a_shipped_network(level: int) -> None:
-    graph = graph_of(shipped("quickstart"))
-    for each in passes_of(level):
-        after = each.apply(graph)
-        assert after != graph, f"{each.name} does nothing"
-        graph = after
+@pytest.mark.parametrize("passes", [*LEVELS.values(), INFERENCE], ids=["0", "1", "2", "inference"])
+def test_every_pass_changes_a_shipped_network(passes: tuple[Pass, ...]) -> None:
+    idle = {each.name for each in passes}
+    for name in ("quickstart", "cliquenet_k36_t15_i_ii"):
+        graph = graph_of(shipped(name))
+        for each in passes:
+            after = each.apply(graph)
+            if after != graph:
+                idle.discard(each.name)
+            graph = after
+    assert not idle
 
 
 def test_every_level_takes_every_network() -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, optimise, sample_tensors
 from cliquegraph.errors import WeightsError
 from cliquegraph.ir.names import param_name
+from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.weights.storage import from_storage, to_storage
 from tests.networks import EVERY_KEY, clique, graph_of, networks
 
 
 @given(networks())
+@settings(max_examples=40)
 def test_to_storage_and_back(spec: NetworkSpec) -> None:
     lowered = graph_of(spec)
-    tensors = sample_tensors(lowered)
-    for graph in (lowered, optimise(lowered)):
+    levels = [optimise(lowered, level) for level in LEVELS]
+    tensors = sample_tensors(levels[-1])  # where statistics are stored once, they agree
+    for graph in (lowered, *levels):
         storage = to_storage(graph, tensors)
         assert all(held.shape == param.shape for param, held in storage.items())
         back = from_storage(storage)
@@ -26,7 +29,7 @@ def test_to_storage_and_back(spec: NetworkSpec) -> None:
 
 
 def test_a_bank_holds_its_kernels_side_by_side() -> None:
-    graph = optimise(graph_of(clique(order=(2, 3, 1))))
+    graph = optimise(graph_of(clique(order=(2, 3, 1))), 0)
     tensors = sample_tensors(graph)
     storage = {param_name(p): held for p, held in to_storage(graph, tensors).items()}
     kernels = [tensors[f"block1.w{i}_1.weight"] for i in (0, 2, 3)]
@@ -52,12 +55,20 @@ def test_a_sample_depends_on_the_seed_and_not_on_the_level() -> None:
     lowered = graph_of(EVERY_KEY["schedule"])
     one, packed, other = (
         sample_tensors(lowered, 0),
-        sample_tensors(optimise(lowered), 0),
+        sample_tensors(optimise(lowered, 0), 0),
         sample_tensors(lowered, 1),
     )
     assert one.keys() == packed.keys() == other.keys()
     assert all(np.array_equal(one[name], packed[name]) for name in one)
     assert not any(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_sample_for_statistics_that_are_stored_once_differs_in_them_alone() -> None:
+    lowered = graph_of(EVERY_KEY["schedule"])
+    own, shared = (sample_tensors(graph) for graph in (lowered, optimise(lowered, 1)))
+    differing = {name for name in own if not np.array_equal(own[name], shared[name])}
+    assert differing
+    assert all(name.endswith((".mean", ".var")) for name in differing)
 
 
 def test_a_sample_leaves_no_tensor_at_its_initial_value() -> None:

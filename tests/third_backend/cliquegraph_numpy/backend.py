@@ -12,17 +12,20 @@ from cliquegraph.errors import BackendError
 from cliquegraph.ir.graph import Graph
 from cliquegraph_numpy.spell import NumpySpeller
 
-_IMPORTS = {
-    "from typing import Any": "Any",
-    "import numpy as np": "np",
-    "from numpy.typing import NDArray": "NDArray",
-}
+_IMPORTS = (
+    {"from typing import {}": ("Any", "NamedTuple")},
+    {"import numpy as {}": ("np",), "from numpy.typing import {}": ("NDArray",)},
+)
 
 
 class NumpyBackend:
     name = "numpy"
     description = "plain NumPy, evaluation only; maps are (batch, channels, height, width)"
-    reserved = frozenset({"Any", "Array", "Linear", "Norm", "NDArray", "conv", "np", "windows"})
+    reserved = frozenset(
+        {"Any", "NDArray", "NamedTuple", "np", "Array", "Feature", "Moments", "Norm", "BatchNorm"}
+        | {"Affine", "Linear", "BiasedConv", "windows", "conv", "normalized"}
+        | {"norm_relu", "batch_norm_relu", "concat_conv"}
+    )
 
     def write(self, view: ModelView) -> str:
         templates = environment("cliquegraph_numpy")

@@ -9,6 +9,8 @@ from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
     Apply,
     BankSlice,
+    BiasedKernel,
+    ChannelAffine,
     Child,
     Dense,
     Drop,
@@ -16,10 +18,20 @@ from cliquegraph.emit.view import (
     KernelBank,
     Kind,
     Norm,
+    Normalizer,
     SharedKernel,
+    Statistics,
     Thing,
 )
 from cliquegraph.ir import ops
+
+_ANNOTATIONS = {
+    Kind.TENSOR: "Array",
+    Kind.FEATURE: "Feature",
+    Kind.MAPS: "list[Array]",
+    Kind.FEATURES: "list[Feature]",
+    Kind.KERNEL: "Array",
+}
 
 
 class NumpySpeller(Speller):
@@ -31,7 +43,7 @@ class NumpySpeller(Speller):
         match node.op:
             case ops.Concat():
                 return call("np.concatenate", x, "axis=1")
-            case ops.BatchNorm() | ops.Linear():
+            case ops.BatchNorm() | ops.Moments() | ops.Affine() | ops.Linear():
                 return call(str(members[0]), x)
             case ops.Relu():
                 return call("np.maximum", x, "0")
@@ -39,6 +51,8 @@ class NumpySpeller(Speller):
                 return Text(f"1 / (1 + np.exp(-{x}))")
             case ops.Dropout():
                 return x
+            case ops.Conv(bias=True):
+                return call(str(members[0]), x)
             case ops.Conv() as op:
                 return call("conv", x, members[0], str(op.stride), str(op.padding))
             case ops.MaxPool() as op:
@@ -52,13 +66,28 @@ class NumpySpeller(Speller):
                 return Text(f"{x} * {arguments[1]}[:, :, None, None]")
         raise TypeError(f"the numpy backend does not know {node.op.mnemonic}")
 
+    def kernel(self, member: Code, banked: bool) -> Code:
+        return member
+
+    def shape(self, channels: int, height: int, width: int) -> str:
+        return f"(batch, {channels}, {height}, {width})"
+
     def bank_slice(self, view: BankSlice) -> Code:
         return Text(f"self.{view.name}[:, {view.start or ''}:{view.stop or ''}]")
 
     def construct(self, thing: Thing) -> Code:
         match thing:
             case Norm(channels, eps, _):
+                return call("BatchNorm", str(channels), str(eps))
+            case Normalizer(channels, eps):
                 return call("Norm", str(channels), str(eps))
+            case Statistics(channels, _):
+                return call("Moments", str(channels))
+            case ChannelAffine(channels):
+                return call("Affine", str(channels))
+            case BiasedKernel(channels, filters, size, stride, padding):
+                sizes = map(str, (channels, filters, size, stride, padding))
+                return call("BiasedConv", *sizes)
             case Kernel(channels, filters, size) | SharedKernel(channels, filters, size):
                 return Text(f"np.zeros(({filters}, {channels}, {size}, {size}))")
             case KernelBank(filters, sources, size):
@@ -73,4 +102,4 @@ class NumpySpeller(Speller):
         return call(child.class_name, *(f"{name}={value}" for name, value in child.arguments))
 
     def annotation(self, kind: Kind) -> str:
-        return "list[Array]" if kind is Kind.MAPS else "Array"
+        return _ANNOTATIONS[kind]

@@ -1,0 +1,219 @@
+"""What eager PyTorch runs as one call, and what each call keeps for the backward pass.
+
+The generated code runs most nodes by themselves. A normalisation by given moments, and whatever
+is marked ``recompute``, it runs in one call with what stands before and behind: the
+concatenation is normalised in place, and what the call reads is kept in place of it. What a
+single operation keeps is PyTorch's ``derivatives.yaml``: its inputs or its output, and some
+buffers of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, singledispatch
+
+from cliquegraph.analysis.precision import Sizes
+from cliquegraph.ir import ops
+from cliquegraph.ir.graph import Graph, Node, Origin, Value
+
+Kept = dict[Hashable, int]
+"""Bytes of each storage: of a value of the graph, or of something that a call allocates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """Nodes that run at once, in order; values that are neither read nor written stay inside."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def last(self) -> Node:
+        """The node that writes what the call returns."""
+        return self.nodes[-1]
+
+    @property
+    def origin(self) -> Origin:
+        """What the nodes were lowered from."""
+        return self.last.origin
+
+    @property
+    def output(self) -> Value:
+        """What the call returns."""
+        return self.last.output
+
+    @cached_property
+    def reads(self) -> tuple[Value, ...]:
+        """What the call reads: maps, then moments."""
+        written = {value for node in self.nodes for value in node.outputs}
+        read = (value for node in self.nodes for value in node.inputs)
+        return tuple(dict.fromkeys(value for value in read if value not in written))
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the call is more than an operation of PyTorch's."""
+        first = self.nodes[0]
+        return len(self.nodes) > 1 or isinstance(first.op, ops.Normalize)
+
+    @property
+    def own_moments(self) -> bool:
+        """Whether a unit takes the moments of what it reads itself."""
+        return self.is_unit and any(isinstance(node.op, ops.BatchNorm) for node in self.nodes)
+
+    @property
+    def joined(self) -> Value | None:
+        """What a unit makes of its maps in one buffer: side by side, normalised, rectified."""
+        if not self.is_unit:
+            return None
+        return self.last.inputs[0] if isinstance(self.last.op, ops.Conv) else self.output
+
+    def kept(self, sizes: Sizes) -> Kept:
+        """Return what the call keeps for the backward pass; parameters are not counted."""
+        if self.joined is None:
+            return _kept_by(self.last, sizes) | dict(self.cast_weights(sizes))
+        maps = [value for value in self.reads if not sizes.is_fixed(value)]
+        kept: Kept = {value: sizes.of(value) for value in maps}
+        if any(isinstance(node.op, ops.Normalize | ops.BatchNorm) for node in self.nodes):
+            # The moments of all that is read, side by side.
+            kept[self, "moments"] = sizes.statistics(2 * self.joined.type.channels)
+        if not any(node.recompute for node in self.nodes):
+            kept[self.joined] = sizes.of(self.joined)
+        return kept
+
+    def cast_weights(self, sizes: Sizes) -> Iterator[tuple[Hashable, int]]:
+        """Yield the copies of weights that autocast makes: of a whole parameter, or of a slice."""
+        if sizes.casts and isinstance(self.last.op, ops.Conv | ops.Linear):
+            weight = self.last.operands[0]
+            key = weight.param if weight.is_whole else (self, "weight")
+            yield key, sizes.cast(weight.shape)
+
+
+def calls_of(graph: Graph) -> list[Call]:
+    """Return the calls of a training pass, in order."""
+    unread = unread_features(graph)
+    units = {unit[-1]: unit for node in graph.nodes if (unit := _unit(graph, node))}
+    inside = {node for unit in units.values() for node in unit}
+    found = []
+    for node in graph.nodes[1:]:
+        if node in units:
+            found.append(Call(units[node]))
+        elif node not in inside and node not in unread:
+            found.append(Call((node,)))
+    return found
+
+
+def unread_features(graph: Graph) -> set[Node]:
+    """Return the nodes that make a block feature which nothing reads.
+
+    They do not run in a training pass, which has the maps of such a feature in a list.
+    """
+    return {graph.producers[value] for value in graph.features if value not in graph.consumers}
+
+
+def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:
+    """Return the calls that the logits depend on: autograd lets go of the others."""
+    needed = {graph.logits}
+    found = set()
+    for call in reversed(calls):
+        if call.output in needed:
+            needed.update(call.reads)
+            found.add(call)
+    return found
+
+
+def _unit(graph: Graph, node: Node) -> tuple[Node, ...]:
+    """The nodes that run in one call because of this one."""
+    if isinstance(node.op, ops.Concat) and node.recompute:
+        conv = _behind(graph, node, ops.Conv)
+        return () if conv is None else (node, conv)
+    given = isinstance(node.op, ops.Normalize)
+    if not given and not (isinstance(node.op, ops.BatchNorm) and node.recompute):
+        return ()
+    relu = _behind(graph, node, ops.Relu)
+    conv = None if relu is None else _behind(graph, relu, ops.Conv)
+    concat = _before(graph, node, ops.Concat)
+    return tuple(each for each in (concat, node, relu, conv) if each is not None)
+
+
+def _before(graph: Graph, node: Node, kind: type[ops.Op]) -> Node | None:
+    maker = graph.producers[node.inputs[0]]
+    return maker if isinstance(maker.op, kind) and _alone(graph, maker, node) else None
+
+
+def _behind(graph: Graph, node: Node, kind: type[ops.Op]) -> Node | None:
+    for reader in graph.consumers.get(node.output, ()):
+        if isinstance(reader.op, kind) and _alone(graph, node, reader):
+            return reader
+    return None
+
+
+def _alone(graph: Graph, maker: Node, reader: Node) -> bool:
+    """Whether ``reader`` stands in the same place as ``maker``, and nothing else reads it."""
+    return (
+        maker.origin == reader.origin
+        and graph.consumers[maker.output] == (reader,)
+        and maker.output not in graph.outputs
+    )
+
+
+def _kept_by(node: Node, sizes: Sizes) -> Kept:
+    """What a node keeps that runs by itself."""
+    kept: Kept = {value: sizes.of(value) for value in kept_values(node.op, node)}
+    if extra := extra_bytes(node.op, node, sizes):
+        kept[node, "extra"] = extra
+    return kept
+
+
+@singledispatch
+def kept_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
+    """Return the values that the gradient of an op is computed from."""
+    return ()
+
+
+@kept_values.register(ops.BatchNorm)
+@kept_values.register(ops.Moments)
+@kept_values.register(ops.Affine)
+@kept_values.register(ops.Conv)
+@kept_values.register(ops.Linear)
+@kept_values.register(ops.MaxPool)
+@kept_values.register(ops.AvgPool)
+@kept_values.register(ops.ScaleChannels)
+def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
+    return node.inputs
+
+
+@kept_values.register(ops.Normalize)
+def _(op: ops.Normalize, node: Node) -> tuple[Value, ...]:
+    return node.inputs[:1]
+
+
+@kept_values.register(ops.Relu)
+@kept_values.register(ops.Sigmoid)
+def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
+    return node.outputs
+
+
+@singledispatch
+def extra_bytes(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    """Return the bytes that an op keeps beside values of the graph."""
+    return 0
+
+
+@extra_bytes.register
+def _(op: ops.BatchNorm, node: Node, sizes: Sizes) -> int:
+    return sizes.statistics(2 * node.output.type.channels)  # mean, 1 / standard deviation
+
+
+@extra_bytes.register
+def _(op: ops.Moments, node: Node, sizes: Sizes) -> int:
+    return sizes.statistics(node.output.type.channels)  # the mean
+
+
+@extra_bytes.register
+def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
+    return sizes.positions(node.output)
+
+
+@extra_bytes.register
+def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
+    return sizes.of(node.output)  # the mask, as a CPU has it; CUDA's takes a byte for each number

@@ -1,0 +1,193 @@
+"""Fold what evaluation leaves constant, for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.names import SPATIAL_KERNEL, shared_by_stages, tensor_name
+from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, Op
+from cliquegraph.ir.types import Biased, Field, Param, ParamSlice, Piece, Slot, Tensor, whole_tensor
+from cliquegraph.passes.rewrite import rewrite
+from cliquegraph.weights.storage import Array, from_storage, to_storage
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Make constants of what training moves. The result takes folded tensors (``fold_tensors``).
+
+    1. Dropout goes.
+    2. A ``BatchNorm`` of a convolution's output that nothing else reads goes into the
+       convolution: kernel × scale / √(var + eps), and a bias. A kernel that several steps share
+       becomes a kernel for each.
+    3. Any other ``BatchNorm`` becomes an ``Affine``: two numbers for each channel, not four.
+    """
+
+    name = "fold"
+
+    def apply(self, graph: Graph) -> Graph:
+        """Return the graph for inference; idle nodes and their tensors are left behind."""
+        return _Folding(_without_dropout(graph)).result
+
+
+def fold_tensors(graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the tensors of the folded graph, by name.
+
+    Args:
+        graph: the graph that ``Fold`` was given.
+        tensors: its canonical tensors.
+
+    Raises:
+        WeightsError: ``tensors`` are not those of the network.
+    """
+    folding = _Folding(_without_dropout(graph))
+    storage = to_storage(graph, tensors)
+    kept = {param: storage[param] for param in folding.result.params if param in storage}
+    found = from_storage(kept)
+    for norm in folding.norms:
+        found |= folding.computed(norm, storage)
+    return found
+
+
+def _without_dropout(graph: Graph) -> Graph:
+    values: dict[Value, Value] = {}
+
+    def nodes_for(node: Node) -> Iterator[Node]:
+        if isinstance(node.op, Dropout):
+            # Named like what it was, so that a step still writes X2.
+            values[node.output] = node.inputs[0]
+        else:
+            yield node
+
+    hints = {
+        node.inputs[0]: node.output.hint for node in graph.nodes if isinstance(node.op, Dropout)
+    }
+    return _named(rewrite(graph, nodes_for, values), hints)
+
+
+def _named(graph: Graph, hints: Mapping[Value, str]) -> Graph:
+    """The graph with other hints for some values."""
+    values: dict[Value, Value] = {}
+
+    def nodes_for(node: Node) -> Iterator[Node]:
+        if hint := hints.get(node.output):
+            values[node.output] = Value(node.output.type, hint)
+            node = replace(node, outputs=(values[node.output],))
+        yield node
+
+    return rewrite(graph, nodes_for, values)
+
+
+class _Folding:
+    """Which normalisation goes where, and the graph that comes out."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._params: dict[tuple[Slot, Field], Param] = {}
+        self.norms = tuple(node for node in graph.nodes if isinstance(node.op, BatchNorm))
+        makers = {norm: graph.producers[norm.inputs[0]] for norm in self.norms}
+        self._convs = {
+            norm: maker
+            for norm, maker in makers.items()
+            if isinstance(maker.op, Conv)
+            and len(graph.consumers[maker.output]) == 1
+            and maker.output not in graph.outputs
+        }
+
+    @cached_property
+    def result(self) -> Graph:
+        """The folded graph."""
+        gone = {conv.output: norm for norm, conv in self._convs.items()}
+        norms = {norm.output: norm for norm in self.norms}
+        merged: dict[Value, Node] = {}
+
+        def nodes_for(node: Node) -> Iterator[Node]:
+            if node.output in gone:
+                merged[node.output] = node
+            elif node.output not in norms:
+                yield node
+            elif node.inputs[0] in merged:
+                norm, conv = norms[node.output], merged[node.inputs[0]]
+                assert isinstance(conv.op, Conv)  # noqa: S101  # so it was chosen
+                yield replace(
+                    node,
+                    op=replace(conv.op, bias=True),
+                    inputs=conv.inputs,
+                    operands=self._operands(norm),
+                )
+            else:
+                yield replace(node, op=Affine(), operands=self._operands(norms[node.output]))
+
+        folded = rewrite(self._graph, nodes_for, {})
+        folded = replace(folded, idle=())
+        tensors = {piece.tensor: None for param in folded.params for piece in param.pieces}
+        return replace(folded, tensors=tuple(tensors))
+
+    def computed(self, norm: Node, storage: Mapping[Param, Array]) -> dict[str, Array]:
+        """The folded tensors of one normalisation."""
+        assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms holds no other
+        scale, bias, mean, var = (_read(norm, field, storage) for field in BatchNorm.fields)
+        factor = scale / np.sqrt(var + norm.op.eps)
+        arrays = {Field.SCALE: factor, Field.BIAS: bias - mean * factor}
+        if norm in self._convs:
+            kernel = _read(self._convs[norm], Field.WEIGHT, storage)
+            arrays = {
+                Field.WEIGHT: kernel * factor[:, None, None, None],
+                Field.BIAS: arrays[Field.BIAS],
+            }
+        return {
+            tensor_name(piece.tensor): arrays[operand.param.field]
+            for operand in self._operands(norm)
+            for piece in operand.pieces
+        }
+
+    def _operands(self, norm: Node) -> tuple[ParamSlice, ...]:
+        """What the node that stands for ``norm`` reads."""
+        conv = self._convs.get(norm)
+        if conv is None:
+            slot, of, types = _slot(norm), norm, Affine
+            op: Op = types()
+        else:
+            assert isinstance(conv.op, Conv)  # noqa: S101  # so it was chosen
+            slot, of, op = self._kernel_slot(conv, norm), conv, replace(conv.op, bias=True)
+        return tuple(
+            self._param(Tensor(slot, field, shape, op.fields[field]), op).whole()
+            for field, shape in op.param_shapes(of.input_types).items()
+        )
+
+    def _kernel_slot(self, conv: Node, norm: Node) -> Slot:
+        """The convolution's own slot, or one of its step's where steps share the kernel."""
+        slot = _slot(conv)
+        sharing = [node for node in self._graph.nodes if _reads(node, conv.operands[0].param)]
+        if not shared_by_stages(slot) and len(sharing) == 1 and conv.operands[0].is_whole:
+            return slot
+        return replace(_slot(norm), role="mid_conv" if slot.role == SPATIAL_KERNEL else "conv")
+
+    def _param(self, tensor: Tensor, op: Op) -> Param:
+        param = whole_tensor(tensor)
+        if tensor.field is Field.WEIGHT:
+            axis = op.param_axis()
+            piece = Piece(tensor, 0, tensor.shape[axis])
+            param = Biased(tensor.slot, tensor.field, (piece,), axis)
+        return self._params.setdefault((tensor.slot, tensor.field), param)
+
+
+def _slot(node: Node) -> Slot:
+    return node.operands[0].param.slot
+
+
+def _reads(node: Node, param: Param) -> bool:
+    return any(operand.param is param for operand in node.operands)
+
+
+def _read(node: Node, field: Field, storage: Mapping[Param, Array]) -> Array:
+    parts = [operand for operand in node.operands if operand.param.field is field]
+    slices = [
+        np.take(storage[part.param], np.arange(part.start, part.stop), axis=part.param.axis)
+        for part in parts
+    ]
+    return np.concatenate(slices, axis=parts[0].param.axis)

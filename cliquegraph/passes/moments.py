@@ -1,0 +1,162 @@
+"""Share the moments of a feature between all that normalise it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.names import value_hint
+from cliquegraph.ir.ops import BatchNorm, Concat, Moments, Normalize
+from cliquegraph.ir.types import Field, Param, ParamSlice, Piece, Slot
+from cliquegraph.passes.rewrite import rewrite
+
+_STATISTICS = (Field.MEAN, Field.VAR)
+
+
+@dataclass(frozen=True)
+class ShareMoments:
+    """Take the mean and the variance of a feature once, however many normalise it.
+
+    A feature's moments over the batch do not depend on who reads it.
+
+    1. Each value that a concatenation brings to a ``BatchNorm``, or that several read, gets one
+       ``Moments`` node behind the node that writes it; it keeps the running statistics, which
+       are the same for every reader.
+    2. The ``BatchNorm`` becomes a ``Normalize`` by the moments of its sources, with its own
+       scale and bias.
+    3. Where the block made the concatenation, each reader makes its own: nothing need keep it.
+
+    A ``BatchNorm`` that sees several versions of a layer (``norm_per_stage: false``) has running
+    statistics of its own and stays, as do the readers of what its step writes.
+    """
+
+    name = "share moments"
+
+    def apply(self, graph: Graph) -> Graph:
+        """Return the graph with shared moments."""
+        plan = _Plan(graph)
+        if not plan.readers:
+            return graph
+        moments: dict[Value, Value] = {}
+
+        def nodes_for(node: Node) -> Iterator[Node]:
+            if node in plan.dropped:
+                return
+            if node.output in plan.normalized:
+                yield from plan.normalize(node, moments)
+            else:
+                yield node
+            if node.output in plan.slots:
+                made = plan.moments_of(node)
+                moments[node.output] = made.output
+                yield made
+
+        return rewrite(graph, nodes_for, {})
+
+
+class _Plan:
+    """Which values get moments, and which normalisations read them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        uses = Counter(o.param for node in graph.nodes for o in node.operands)
+        norms = [node for node in graph.nodes if isinstance(node.op, BatchNorm)]
+        one_version = [node for node in norms if all(uses[o.param] == 1 for o in node.operands)]
+        owners = _owners(graph)
+        shareable = {
+            node: self.sources(node)
+            for node in one_version
+            if all(graph.producers[value] in owners for value in self.sources(node))
+        }
+        count = Counter(value for sources in shareable.values() for value in sources)
+        self.readers: dict[Value, list[Node]] = defaultdict(list)
+        for node, sources in shareable.items():
+            if len(sources) > 1 or count[sources[0]] > 1:
+                for value in sources:
+                    self.readers[value].append(node)
+        self.normalized = {node.output: node for each in self.readers.values() for node in each}
+        self.slots = {value: owners[graph.producers[value]] for value in self.readers}
+        self.dropped = {
+            node for node in graph.nodes if isinstance(node.op, Concat) and self._is_unread(node)
+        }
+
+    def sources(self, norm: Node) -> tuple[Value, ...]:
+        """The features that a node normalises."""
+        maker = self.graph.producers[norm.inputs[0]]
+        return maker.inputs if isinstance(maker.op, Concat) else norm.inputs
+
+    def _is_unread(self, concat: Node) -> bool:
+        """Whether all that read a concatenation make their own."""
+        readers = self.graph.consumers.get(concat.output, ())
+        return concat.output not in self.graph.outputs and all(
+            node.output in self.normalized for node in readers
+        )
+
+    def normalize(self, norm: Node, moments: dict[Value, Value]) -> Iterator[Node]:
+        """The nodes in place of a ``BatchNorm``: its own concatenation, then ``Normalize``."""
+        assert isinstance(norm.op, BatchNorm)  # noqa: S101  # the plan holds no other
+        original = self.normalized[norm.output]
+        maker = self.graph.producers[original.inputs[0]]
+        maps = norm.inputs[0]
+        if isinstance(maker.op, Concat):
+            maps = Value(maker.output.type)
+            yield replace(maker, outputs=(maps,), origin=norm.origin)
+        operands = tuple(o for o in norm.operands if o.param.field not in _STATISTICS)
+        read = (maps, *(moments[value] for value in self.sources(original)))
+        yield replace(norm, op=Normalize(norm.op.eps), inputs=read, operands=operands)
+
+    def moments_of(self, writer: Node) -> Node:
+        """The ``Moments`` of what a node writes, with the running statistics of its readers."""
+        value, slot = writer.output, self.slots[writer.output]
+        norms = [reader.op for reader in self.readers[value]]
+        (momentum,) = {op.momentum for op in norms if isinstance(op, BatchNorm)}
+        op = Moments(momentum)
+        letter = "m" if slot.layer is None else value_hint("m", slot.layer, slot.stage)
+        (of,) = op.infer((value.type,))
+        operands = tuple(self._statistic(value, slot, each).whole() for each in _STATISTICS)
+        return Node(op, (value,), operands, (Value(of, letter),), writer.origin)
+
+    def _statistic(self, value: Value, slot: Slot, field: Field) -> Param:
+        first, *rest = (self._held(reader, value, field) for reader in self.readers[value])
+        return Param(slot, field, first, mirrors=tuple(rest))
+
+    def _held(self, norm: Node, value: Value, field: Field) -> tuple[Piece, ...]:
+        """The part of a reader's running statistic that is the feature's."""
+        (operand,) = (o for o in norm.operands if o.param.field is field)
+        start = 0
+        for source in self.sources(norm):
+            stop = start + source.type.channels
+            if source is value:
+                return ParamSlice(operand.param, start, stop).pieces
+            start = stop
+        raise ValueError("the feature is no source of its reader")
+
+
+def _owners(graph: Graph) -> dict[Node, Slot]:
+    """The slot for the moments of what a node writes, where its place has room for them.
+
+    A step whose parameters belong to another stage too has none: its place in the generated
+    code is the other stage's.
+    """
+    homes: dict[tuple[object, ...], set[int | None]] = defaultdict(set)
+    places: dict[Slot, set[object]] = defaultdict(set)
+    for node in graph.nodes:
+        place = (node.origin.section, node.origin.stage, node.origin.layer)
+        for operand in node.operands:
+            slot = operand.param.slot
+            if operand.param.field in _STATISTICS:
+                homes[place].add(slot.stage)
+                places[slot].add(place)
+    lent = {place for shared in places.values() if len(shared) > 1 for place in shared}
+    found = {}
+    for node in graph.nodes:
+        origin = node.origin
+        place = (origin.section, origin.stage, origin.layer)
+        if place in lent or isinstance(node.op, Concat):
+            continue
+        stages = homes[place] if origin.layer is not None else {None}
+        if len(stages) == 1:
+            found[node] = Slot(origin.section, "moments", origin.layer, next(iter(stages)))
+    return found

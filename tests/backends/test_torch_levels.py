@@ -1,0 +1,424 @@
+"""Generated PyTorch models at every -O level: what autograd is told, against -O0."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import cliquegraph
+from cliquegraph import NetworkSpec, optimise, sample_tensors
+from cliquegraph.compiler import Compilation
+from cliquegraph.emit.backend import find_backend
+from cliquegraph.emit.execute import load_source
+from cliquegraph.ir import ops
+from cliquegraph.ir.types import Field, Param, Part
+from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.verify import relative_error
+from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph_torch.naming import find_tensor
+from tests.function import images_for, statistics_in_use
+from tests.networks import EVERY_KEY, clique, graph_of, network, networks
+
+ABOVE_0 = [level for level in LEVELS if level]
+TOLERANCE = 1e-10
+
+Outcome = dict[str, dict[str, Array]]
+"""What one forward and backward pass gives, by canonical name."""
+
+
+class Model:
+    """A generated model in float64 with sampled weights; dropout is off."""
+
+    def __init__(self, spec: NetworkSpec, level: int) -> None:
+        compilation = Compilation(spec, level)
+        self.graph = compilation.graph
+        source = compilation.source(find_backend("torch"))
+        self.module: Any = getattr(load_source(source, "generated"), spec.python_class)().double()
+        for module in self.module.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        shared = optimise(graph_of(spec), max(LEVELS))
+        self.moving = statistics_in_use(shared)  # not those of steps that nothing needs
+        with torch.no_grad():
+            for param, held in to_storage(self.graph, sample_tensors(shared)).items():
+                find_tensor(self.module, param).copy_(torch.from_numpy(held))
+
+    def images(self) -> Tensor:
+        return torch.from_numpy(images_for(self.graph))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The loss of a batch."""
+        logits: Tensor = self.module(x)
+        return nn.functional.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1])
+
+    def outcome(self, x: Tensor) -> Outcome:
+        """What a forward and a backward pass give."""
+        self.module.zero_grad()
+        loss = self.forward(x)
+        loss.backward()
+        found = {"loss": {"": loss.detach().numpy()}, "gradients": self.gradients()}
+        if x.grad is not None:
+            found["gradients"]["images"] = x.grad.numpy()
+        return {**found, "statistics": self.statistics()}
+
+    def gradients(self) -> dict[str, Array]:
+        """Those that there are."""
+        held = {param: find_tensor(self.module, param).grad for param in self.graph.params}
+        return from_storage({p: grad.numpy() for p, grad in held.items() if grad is not None})
+
+    def statistics(self) -> dict[str, Array]:
+        statistics = [param for param in self.graph.params if not param.field.trainable]
+        held = {param: find_tensor(self.module, param).numpy() for param in statistics}
+        return {name: a * self.moving[name] for name, a in from_storage(held).items()}
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    for what, arrays in expected.items():
+        assert relative_error(found[what], arrays) < TOLERANCE, what
+
+
+# ---- in every way that a model is used, as at -O0 ------------------------------------------
+
+
+def freeze(model: Model, which: Callable[[Param], bool]) -> None:
+    for param in model.graph.params:
+        if param.field.trainable and which(param):
+            find_tensor(model.module, param).requires_grad_(False)
+
+
+def as_it_is(model: Model, x: Tensor) -> Tensor:
+    return x
+
+
+def in_channels_last(model: Model, x: Tensor) -> Tensor:
+    model.module.to(memory_format=torch.channels_last)
+    return x.to(memory_format=torch.channels_last)
+
+
+def in_evaluation(model: Model, x: Tensor) -> Tensor:
+    model.module.eval()
+    return x
+
+
+def with_gradients_of_images(model: Model, x: Tensor) -> Tensor:
+    return x.requires_grad_()
+
+
+def with_frozen_kernels(model: Model, x: Tensor) -> Tensor:
+    freeze(model, lambda param: len(param.shape) == 4)
+    return x
+
+
+def with_frozen_scales(model: Model, x: Tensor) -> Tensor:
+    freeze(model, lambda param: param.field is Field.SCALE)
+    return x
+
+
+def with_a_frozen_first_block(model: Model, x: Tensor) -> Tensor:
+    freeze(model, lambda param: param.slot.section.part is Part.STEM)
+    freeze(model, lambda param: str(param.slot.section) == "block1")
+    return x
+
+
+WAYS = (
+    as_it_is,
+    in_channels_last,
+    in_evaluation,
+    with_gradients_of_images,
+    with_frozen_kernels,
+    with_frozen_scales,
+    with_a_frozen_first_block,
+)
+
+
+def outcomes(spec: NetworkSpec, way: Callable[[Model, Tensor], Tensor]) -> list[Outcome]:
+    models = [Model(spec, level) for level in LEVELS]
+    return [model.outcome(way(model, model.images())) for model in models]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["abc", "schedule", "post_activation", "shared_norm"])
+def test_it_learns_as_the_literal_one_does(name: str, way: Any) -> None:
+    expected, *others = outcomes(EVERY_KEY[name], way)
+    for found in others:
+        assert_same(found, expected)
+
+
+@given(networks(), st.sampled_from(WAYS))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+def test_random_networks_do(spec: NetworkSpec, way: Any) -> None:
+    expected, *others = outcomes(spec, way)
+    for found in others:
+        assert_same(found, expected)
+
+
+def test_sections_may_be_in_different_modes() -> None:
+    # Where a feature's moments are shared, the section that writes it decides, not its readers:
+    # no literal network does the same, but all levels above do.
+    spec = network({"layers": 3, "filters": 3}, {"layers": 2, "filters": 3, "bottleneck": True})
+    for names in (("stem", "block1"), ("readout1", "block2"), ("block1.update1_2",)):
+        found = []
+        for level in ABOVE_0:
+            model = Model(spec, level)
+            for name in names:
+                model.module.get_submodule(name).eval()
+            found.append(model.outcome(model.images()))
+        for one, other in pairwise(found):
+            assert_same(other, one)
+
+
+# ---- canonical weights ---------------------------------------------------------------------
+
+
+@given(networks())
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+def test_weights_move_through_all_levels_bit_for_bit(spec: NetworkSpec) -> None:
+    backend = find_backend("torch")
+    tensors = sample_tensors(Compilation(spec, max(LEVELS)).graph)
+    for level in (0, 1, 2, 0):
+        each = Compilation(spec, level)
+        executor = backend.executor(each.source(backend), "Small", each.graph, "float64")
+        executor.load(tensors)
+        found = executor.tensors()
+        assert found.keys() == tensors.keys()
+        assert all(np.array_equal(found[name], array) for name, array in tensors.items())
+        tensors = found
+
+
+# ---- what it costs -------------------------------------------------------------------------
+
+CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+
+class Count(TorchDispatchMode):
+    """Counts the convolutions that are executed, forwards and backwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = Counter[object]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[func] += 1
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def convolutions(self) -> tuple[int, ...]:
+        return tuple(self.calls[each] for each in CONVOLUTIONS)
+
+
+@pytest.mark.parametrize("name", EVERY_KEY)
+def test_no_level_costs_a_convolution(name: str) -> None:
+    found = []
+    for level in LEVELS:
+        model = Model(EVERY_KEY[name], level)
+        with Count() as count:
+            model.forward(model.images()).backward()
+        found.append(count.convolutions)
+        executed = sum(isinstance(node.op, ops.Conv) for node in model.graph)
+        assert count.convolutions[0] == executed
+    literal, *others = found
+    assert others[0] == others[1]
+    assert all(backward == literal[1] for _, backward in others)
+
+
+@pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "dense"])
+def test_pytorch_counts_the_same_flops_forwards_and_backwards(name: str) -> None:
+    found = set()
+    for level in LEVELS:
+        model = Model(EVERY_KEY[name], level)
+        with FlopCounterMode(display=False) as counter:
+            model.forward(model.images()).backward()
+        found.add(counter.get_total_flops())
+    assert len(found) == 1
+
+
+# ---- what autograd keeps -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+@pytest.mark.parametrize("name", EVERY_KEY)
+def test_nothing_is_written_while_autograd_needs_it(name: str, level: int) -> None:
+    model = Model(EVERY_KEY[name], level)
+    # PyTorch's own normalisation keeps its running statistics and then moves them.
+    running = {buffer.data_ptr() for buffer in model.module.buffers()}
+    kept: list[tuple[Tensor, int, Tensor]] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in running:
+            kept.append((tensor, tensor._version, tensor.clone()))
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model.forward(model.images())
+    assert kept
+    for _ in range(2):  # the second time, what the first may have written is read
+        loss.backward(retain_graph=True)
+        for tensor, version, content in kept:
+            assert tensor._version == version
+            assert torch.equal(tensor, content)
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+@pytest.mark.parametrize("name", EVERY_KEY)
+def test_a_graph_that_is_retained_gives_the_same_gradients_again(name: str, level: int) -> None:
+    model = Model(EVERY_KEY[name], level)
+    loss = model.forward(model.images())
+    parameters = [each for each in model.module.parameters() if each.requires_grad]
+
+    def gradients() -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+
+    for one, other in zip(gradients(), gradients(), strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+@pytest.mark.parametrize("name", ["defaults", "post_activation"])
+def test_second_derivatives_are_refused(name: str, level: int) -> None:
+    model = Model(EVERY_KEY[name], level)
+    weight = next(model.module.block1.parameters())
+    (gradient,) = torch.autograd.grad(model.forward(model.images()), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+def test_transformed_functions_are_refused(level: int) -> None:
+    model = Model(clique(), level)
+    x = model.images()
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = torch.func.functional_call(model.module, parameters, (x,))
+        return logits.sum()
+
+    with pytest.raises(RuntimeError, match=r"autograd\.Function with functorch transforms"):
+        torch.func.grad(loss)(dict(model.module.named_parameters()))
+
+
+# ---- PyTorch's modes -----------------------------------------------------------------------
+
+COMPILED = {
+    "defaults": EVERY_KEY["defaults"],
+    "units": network(
+        {"layers": 2, "filters": 3, "bottleneck": True},
+        {"layers": 2, "filters": 2, "unit": "post_activation"},
+        stem={"filters": 4, "norm": True, "pool": {"kind": "max", "kernel": 3, "stride": 2}},
+        transition={"attention": True},
+        readout={"compression": 0.5},
+    ),
+    "shared_norm": clique(layers=2, stages=3, norm_per_stage=False),
+}
+
+
+@pytest.mark.filterwarnings("default")  # of the tracer's own dependencies
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_as_one_graph_it_learns_the_same(name: str, level: int) -> None:
+    torch._dynamo.reset()
+    eager, model = Model(COMPILED[name], level), Model(COMPILED[name], level)
+    model.module.compile(fullgraph=True, backend="aot_eager")
+    assert_same(model.outcome(model.images()), eager.outcome(eager.images()))
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("level", LEVELS)
+def test_with_compiled_steps_it_learns_the_same(level: int) -> None:
+    torch._dynamo.reset()
+    spec = COMPILED["units"]
+    eager, model = Model(spec, level), Model(spec, level)
+    model.module.compile_steps(fullgraph=True, backend="aot_eager")
+    assert_same(model.outcome(model.images()), eager.outcome(eager.images()))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "shared_norm"])
+def test_autocast_in_bfloat16_is_near_float32(name: str, level: int) -> None:
+    model = Model(EVERY_KEY[name], level)
+    model.module.float()
+    x = model.images().float()
+    expected = deepcopy(model.module)(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.module(x)
+    assert logits.dtype == torch.bfloat16
+    assert (
+        relative_error({"": logits.detach().float().numpy()}, {"": expected.detach().numpy()}) < 0.2
+    )
+    logits.float().logsumexp(1).sum().backward()
+    gradients = [each.grad for each in model.module.parameters() if each.grad is not None]
+    assert gradients
+    assert all(each.isfinite().all() and each.dtype == torch.float32 for each in gradients)
+    assert {each.dtype for each in model.module.buffers() if each.is_floating_point()} == {
+        torch.float32
+    }
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["defaults", "schedule"])
+def test_copies_and_state_dicts_make_the_same_model(
+    name: str, level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EVERY_KEY[name]
+    module_name = f"generated_{name}_{level}"
+    source = cliquegraph.compile(spec, "torch", level=level)
+    (tmp_path / f"{module_name}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    create = importlib.import_module(module_name).Small
+    model, other = create(), create()
+    x = Model(spec, level).images().float()
+    copies = [deepcopy(model), pickle.loads(pickle.dumps(model)), other]  # noqa: S301  # our own
+    other.load_state_dict(model.state_dict())
+    expected = model(x)
+    for each in copies:
+        assert torch.equal(each(x), expected)
+        for name, held in model.state_dict().items():
+            assert torch.equal(each.state_dict()[name], held)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_trains_under_distributed_data_parallel(level: int, tmp_path: Path) -> None:
+    alone, model = (Model(EVERY_KEY["defaults"], level) for _ in range(2))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        # Without find_unused_parameters it fails where a parameter has no gradient.
+        model.module = nn.parallel.DistributedDataParallel(model.module)
+        for each in (alone, model):
+            for _ in range(2):
+                each.forward(each.images()).backward()
+    finally:
+        dist.destroy_process_group()
+    for one, other in zip(alone.module.parameters(), model.module.parameters(), strict=True):
+        assert one.grad is not None
+        assert torch.allclose(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_steps_that_nothing_needs_are_unused_parameters_to_it(level: int, tmp_path: Path) -> None:
+    model = Model(clique(feature=1), level)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(model.module, find_unused_parameters=True)
+        for _ in range(2):
+            parallel(model.images()).sum().backward()
+    finally:
+        dist.destroy_process_group()
+    unused = {name for name, each in model.module.named_parameters() if each.grad is None}
+    assert unused == {
+        f"block1.update{j}_2.norm.{field}" for j in (1, 2, 3) for field in ("weight", "bias")
+    }

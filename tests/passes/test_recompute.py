@@ -1,0 +1,95 @@
+"""Recompute: marks alone, on work that is cheap and starts from what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+from cliquegraph import Graph, NetworkSpec, optimise
+from cliquegraph.ir import ops
+from cliquegraph.ir.graph import Node
+from cliquegraph.ir.types import MapType
+from cliquegraph.passes.pipeline import run_passes
+from cliquegraph.passes.recompute import Recompute
+from tests.excerpts import before_and_after, golden
+from tests.function import with_reader
+from tests.networks import EVERY_KEY, clique, graph_of, network, networks, shipped
+
+CHEAP = (ops.Concat, ops.BatchNorm, ops.Normalize, ops.Relu)
+
+
+def marked(graph: Graph) -> list[Node]:
+    return [node for node in graph if node.recompute]
+
+
+def level_2(spec: NetworkSpec) -> Graph:
+    return run_passes(optimise(graph_of(spec), 1), [Recompute()])
+
+
+def test_what_it_does_to_a_bottleneck() -> None:
+    graph = optimise(graph_of(shipped("cliquenet_s0_star")), 1)
+    places = ("stem", "block1, stage 2 layer 1", "transition1", "readout1")
+    assert before_and_after(graph, Recompute(), *places) == golden("recompute")
+
+
+@given(networks())
+@settings(max_examples=40)
+def test_it_changes_nothing_but_marks(spec: NetworkSpec) -> None:
+    before = optimise(graph_of(spec), 1)
+    after = Recompute().apply(before)
+    unmarked = (replace(node, recompute=False) for node in after.nodes)
+    assert replace(after, nodes=tuple(unmarked)) == before
+    assert after == optimise(graph_of(spec), 2)
+
+
+@given(networks())
+def test_what_is_redone_is_cheap_and_has_one_reader(spec: NetworkSpec) -> None:
+    graph = level_2(spec)
+    for node in marked(graph):
+        assert isinstance(node.op, CHEAP)
+        assert node.macs == 0
+        assert node.output not in graph.outputs
+        (reader,) = graph.consumers[node.output]
+        assert reader.recompute or isinstance(reader.op, ops.Conv | ops.GlobalAvgPool)
+        if isinstance(node.op, ops.Relu):
+            # To redo the ReLU alone would keep what it reads.
+            assert graph.producers[node.inputs[0]].recompute
+
+
+@given(networks())
+def test_a_reader_that_concatenates_for_itself_keeps_none_of_it(spec: NetworkSpec) -> None:
+    graph = level_2(spec)
+    for node in graph:
+        if isinstance(node.op, ops.Normalize):
+            assert node.recompute
+        if isinstance(node.op, ops.Concat) and isinstance(node.output.type, MapType):
+            readers = [reader.origin for reader in graph.consumers.get(node.output, ())]
+            assert node.recompute == (readers == [node.origin])
+
+
+def test_a_pool_and_a_feature_keep_what_they_read() -> None:
+    stem = {"filters": 4, "norm": True, "pool": {"kind": "max", "kernel": 3, "stride": 2}}
+    post = {"layers": 3, "filters": 3, "unit": "post_activation"}
+    graph = level_2(network(post, stem=stem))
+    unmarked = [n for n in graph if isinstance(n.op, ops.Relu) and not n.recompute]
+    # The stem's maximum needs its argument; a feature that others read is kept as it is.
+    assert [str(n.origin.section) for n in unmarked] == ["stem", *["block1"] * 6]
+    assert all(not graph.producers[n.inputs[0]].recompute for n in unmarked)
+    concats = [n for n in graph if isinstance(n.op, ops.Concat) and n.origin.layer]
+    assert all(node.recompute for node in concats)
+
+
+@pytest.mark.parametrize("kind", [ops.Concat, ops.Normalize, ops.Relu])
+def test_what_something_else_reads_is_kept(kind: type[ops.Op]) -> None:
+    graph = optimise(graph_of(clique()), 1)
+    node = next(n for n in graph if isinstance(n.op, kind) and n.origin.layer == 2)
+    after = Recompute().apply(with_reader(graph, node.output))
+    found = after.producers[node.output]
+    assert not found.recompute
+    assert level_2(clique()).nodes[after.nodes.index(found)].recompute
+
+
+def test_every_network_of_the_tests_has_something_to_redo() -> None:
+    assert all(marked(level_2(spec)) for spec in EVERY_KEY.values())
