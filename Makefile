@@ -49,8 +49,15 @@ generate: $(READY)  ## compile every spec for every backend
 	$(BIN)/cliquegraph compile --all
 	$(BIN)/cliquegraph schema -o specs/cliquegraph.schema.json
 
-bench: $(READY)  ## how compile time grows with the number of edges
-	$(BIN)/python benchmarks/compile_time.py
+bench: $(READY)  ## every benchmark, into benchmarks/results; takes an hour on an idle machine
+	$(BIN)/python benchmarks/training.py --output
+	$(BIN)/python benchmarks/training.py --backend flax --output
+	$(BIN)/python benchmarks/evaluation.py --output
+	$(BIN)/python benchmarks/evaluation.py --backend flax --output
+	$(BIN)/python benchmarks/convolutions.py --output
+	$(BIN)/python benchmarks/first_step.py --output
+	$(BIN)/python benchmarks/first_step.py --backend flax --output
+	$(BIN)/python benchmarks/compile_time.py --out benchmarks/results/compile_time.json
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import platform
 import statistics
 import subprocess
@@ -24,12 +23,11 @@ from pathlib import Path
 import numpy as np
 
 import cliquegraph
+from benchmarks.harness import ROOT, checkout, write_json
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend, installed
-from cliquegraph.emit.write import write_files
 
 SIZES = ((4, 2), (8, 2), (16, 2), (16, 4), (32, 2), (32, 4), (64, 2), (64, 4))
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def network(layers: int, stages: int) -> cliquegraph.NetworkSpec:
@@ -83,7 +81,9 @@ def whole_process(repeats: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -130,18 +130,12 @@ def main() -> None:
             "machine": f"{platform.machine()}, {platform.system()}",
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"],  # noqa: S607  # whichever git the user has
-                cwd=ROOT,
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout.strip(),
+            "commit": checkout()["commit"],
             "exponent": round(float(slope), 3),
             "rows": rows,
             "process_seconds": process,
         }
-        write_files({arguments.out: json.dumps(result, indent=1) + "\n"})
+        write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

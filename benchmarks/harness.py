@@ -1,0 +1,343 @@
+"""What the benchmarks share: arguments, the machine, paired timing, tables and result files.
+
+A machine's speed drifts by more than the differences that are to be seen. So everything that is
+compared runs in turn within one process, a round at a time, and what counts is the ratio of two
+times of the same round. That does not help against a neighbour that takes a core: threads that
+wait for each other then lose a time slice in every operation, and small networks run a hundred
+times slower; results say how much else was running at the start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cliquegraph
+from cliquegraph import NetworkSpec
+from cliquegraph.emit.write import write_files
+from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.passes.pipeline import LEVELS, passes_of
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+NETWORKS = ["cliquenet_s0", "cliquenet_s3", "cliquenet_k36_t12", "cliquenet_k64_t15"]
+DTYPES = ("fp32", "tf32", "bf16")
+FORMATS = ("nchw", "channels_last")
+PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "optax")
+
+Samples = dict[str, list[float]]
+Json = dict[str, Any]
+
+
+# ---- arguments -----------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """``a,b`` as a list."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def some_of(*known: str) -> Callable[[str], list[str]]:
+    """Return what reads a list of words and refuses one that is not known."""
+
+    def parse(text: str) -> list[str]:
+        chosen = words(text)
+        for word in chosen:
+            if word not in known:
+                raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+def levels(text: str) -> list[int]:
+    """``0,1`` as -O levels; one that does not exist is an error of usage."""
+    chosen = [int(word) for word in words(text)]
+    for level in chosen:
+        passes_of(level)
+    return chosen
+
+
+def parser(description: str, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser with the arguments that the benchmarks of networks have in common."""
+    found = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = found.add_argument
+    add("--backend", choices=("torch", "flax"), default="torch")
+    add("--networks", type=words, default=NETWORKS, help="names of specs/, separated by commas")
+    add("--levels", type=levels, default=list(LEVELS), help="-O levels, separated by commas")
+    add("--batch", type=int, help="images; default: by network and device")
+    add("--rounds", type=int, default=rounds, help="how often everything is timed, in turn")
+    add("--threads", type=int, help="PyTorch's threads on the CPU")
+    add_output(found)
+    return found
+
+
+def add_output(found: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where results go."""
+    found.add_argument(
+        "--output",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        help="write results as JSON; without FILE, to benchmarks/results/, named after the run",
+        metavar="FILE",
+    )
+    found.add_argument(
+        "--commit", help="what to record as the commit, where this folder is no git checkout"
+    )
+
+
+def add_configurations(found: argparse.ArgumentParser, *compiled: str) -> None:
+    """Add the arguments that say how models run; on a GPU the default is everything usual."""
+    add = found.add_argument
+    add("--repeats", type=int, help="calls in a row for one time; default: 1; GPU: 5")
+    add("--dtypes", type=some_of(*DTYPES), help=f"of {', '.join(DTYPES)}; default: fp32; GPU: all")
+    add("--formats", type=some_of(*FORMATS), help=f"of {', '.join(FORMATS)} (PyTorch); likewise")
+    add(
+        "--compiled",
+        type=some_of(*compiled),
+        help=f"of {', '.join(compiled)}: what torch.compile compiles; default: no; GPU: no,whole",
+    )
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a benchmark; an error of usage is one line and its exit code."""
+    try:
+        main()
+    except CliqueGraphError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+# ---- networks ------------------------------------------------------------------------------
+
+
+def load_network(name: str) -> NetworkSpec:
+    """Load a shipped spec without dropout.
+
+    Masks are random and the literal model has none; ImageNet's networks have no dropout anyway.
+    """
+    path = ROOT / "specs" / f"{name}.yaml"
+    if not path.is_file():
+        raise UsageError(f"there is no {path.relative_to(ROOT)}")
+    return cliquegraph.load(path, [f"{key}.dropout=0" for key in _DROPOUT])
+
+
+_DROPOUT = ("blocks.*", "transition", "readout")
+_CPU_BATCH = {"cliquenet_k36_t12": 32, "cliquenet_k64_t15": 16}
+
+
+def default_batch(network: NetworkSpec, accelerator: bool) -> int:
+    """Return a batch that is usual for a network and bearable on the device."""
+    large = network.input.height > 64
+    if accelerator:
+        return 64 if large else 256
+    return _CPU_BATCH.get(network.name, 4 if large else 32)
+
+
+# ---- timing --------------------------------------------------------------------------------
+
+
+def interleave(runs: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> Samples:
+    """Call every run once in each round, starting with another one each time.
+
+    Args:
+        runs: by name; each returns the seconds that it took, as it measured them.
+        rounds: how many times.
+        warm_up: rounds before them that do not count.
+    """
+    names = list(runs)
+    samples: Samples = {name: [] for name in names}
+    for index in range(-warm_up, rounds):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
+            gc.collect()  # here, so that it is in nobody's time
+            seconds = runs[name]()
+            if index >= 0:
+                samples[name].append(seconds)
+    return samples
+
+
+def summarise(samples: Samples, baseline: str) -> dict[str, Json]:
+    """Return, for each name, its times and the ratios of its times to the baseline's."""
+    return {
+        name: {
+            "seconds": spread(seconds),
+            "ratio_to": baseline,
+            "ratio": spread([a / b for a, b in zip(seconds, samples[baseline], strict=True)]),
+            "samples": [significant(each) for each in seconds],
+        }
+        for name, seconds in samples.items()
+    }
+
+
+def rated(
+    summary: Mapping[str, Json], count: int, found: Mapping[str, Json] | None = None
+) -> dict[str, Json]:
+    """Put the images a second of a batch of ``count``, and what else was found, before times."""
+    return {
+        name: {
+            "images_per_second": significant(count / row["seconds"]["median"]),
+            **(found[name] if found else {}),
+            **row,
+        }
+        for name, row in summary.items()
+    }
+
+
+def spread(numbers: Sequence[float]) -> Json:
+    """Median and quartiles."""
+    quartiles = statistics.quantiles(numbers, method="inclusive") if len(numbers) > 1 else numbers
+    return {
+        "median": significant(statistics.median(numbers)),
+        "lower_quartile": significant(quartiles[0]),
+        "upper_quartile": significant(quartiles[-1]),
+    }
+
+
+def significant(number: float, digits: int = 5) -> float:
+    """Round to the digits that mean something; files stay readable."""
+    return float(f"{number:.{digits}g}")
+
+
+# ---- tables --------------------------------------------------------------------------------
+
+
+def times(row: Json) -> dict[str, str]:
+    """The columns that show a row of ``rated``."""
+    seconds, ratio = row["seconds"], row["ratio"]
+    return {
+        "images/s": f"{row['images_per_second']:.1f}",
+        "ms": f"{seconds['median'] * 1e3:.1f}",
+        "quartiles": f"{seconds['lower_quartile'] * 1e3:.1f}–{seconds['upper_quartile'] * 1e3:.1f}",
+        f"/ {row['ratio_to']}": f"{ratio['median']:.3f}",
+        "its quartiles": f"{ratio['lower_quartile']:.3f}–{ratio['upper_quartile']:.3f}",
+    }
+
+
+def megabytes(count: float | None) -> str:
+    return "" if count is None else f"{count / 1e6:.1f}"
+
+
+def print_table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Print rows under a title: the name at the left, the cells under their headings."""
+    headings = list(dict.fromkeys(key for row in rows.values() for key in row))
+    names = max(map(len, rows))
+    widths = [max(len(key), *(len(row.get(key, "")) for row in rows.values())) for key in headings]
+    print(f"\n{title}")
+    print(" " * names, *(f"{key:>{width}}" for key, width in zip(headings, widths, strict=True)))
+    for name, row in rows.items():
+        cells = (f"{row.get(key, ''):>{w}}" for key, w in zip(headings, widths, strict=True))
+        print(f"{name:<{names}}", *cells, flush=True)
+
+
+# ---- results -------------------------------------------------------------------------------
+
+
+class Report:
+    """What a benchmark found, written after each part, so that a run cut short leaves its own."""
+
+    def __init__(self, arguments: argparse.Namespace, name: str, **settings: Any) -> None:
+        settings = {"rounds": arguments.rounds, "dropout": "off", **settings}
+        output = arguments.output
+        self._path = RESULTS / f"{name}.json" if output == Path() else output
+        self._result: Json = {
+            "command": command(),
+            **checkout(arguments.commit),
+            "machine": machine(),
+            "settings": settings,
+            "results": [],
+        }
+
+    def add(self, result: Json) -> None:
+        """Add what was found for one network in one configuration."""
+        self._result["results"].append(result)
+        if self._path is not None:
+            write_json(self._path, self._result)
+
+
+def write_json(path: Path, result: Json) -> None:
+    """Write results in the order of their keys in the program; a line for a list of numbers."""
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    flat = re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    write_files({path: flat + "\n"})
+
+
+def command() -> str:
+    """The command that is running, from the folder of the project."""
+    script = Path(sys.argv[0]).resolve()
+    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else Path(script.name)
+    return shlex.join(["python", str(shown), *sys.argv[1:]])
+
+
+def checkout(stated: str | None = None) -> Json:
+    """The commit, and whether files differ from it; new results do not count."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": stated, "dirty": None}
+    changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git answers, or None where there is no git or no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607  # whichever git the user has
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def machine() -> Json:
+    """What the times depend on; threads and devices of the frameworks that are loaded."""
+    found: Json = {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if torch := sys.modules.get("torch"):
+        found["torch_threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            found["cuda_device"] = torch.cuda.get_device_name()
+            found["cuda"] = torch.version.cuda
+            found["cudnn"] = torch.backends.cudnn.version()
+    if jax := sys.modules.get("jax"):
+        found["jax_device"] = jax.devices()[0].device_kind
+    return found
+
+
+def _cpu() -> str:
+    """The model of the processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return model[1] if model else platform.processor()

@@ -1,0 +1,126 @@
+"""The benchmarks run and write what they should; what they measure is nobody's test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from benchmarks import convolutions, evaluation, first_step, harness, training
+from cliquegraph.errors import UsageError
+from cliquegraph.passes.pipeline import LEVELS
+
+QUICK = ["--networks=quickstart", "--batch=2", "--rounds=2"]
+
+
+def results(
+    script: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> list[dict[str, Any]]:
+    """What a script writes."""
+    output = folder / "results.json"
+    monkeypatch.setattr("sys.argv", [str(script.__file__), *arguments, f"--output={output}"])
+    script.main()
+    text = output.read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    written: dict[str, Any] = json.loads(text)
+    assert written["command"].startswith(f"python benchmarks/{Path(str(script.__file__)).name}")
+    assert {"commit", "dirty", "machine", "settings"} < written.keys()
+    found: list[dict[str, Any]] = written["results"]
+    return found
+
+
+@pytest.mark.parametrize("script", [training, evaluation, convolutions])
+def test_torch(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = results(script, tmp_path, monkeypatch, *QUICK)
+    variants = found["variants"]
+    assert {"literal", *(f"O{level}" for level in LEVELS)} <= variants.keys()
+    for row in variants.values():
+        assert len(row["samples"]) == 2
+        assert row["ratio_to"] == "literal"
+    assert variants["literal"]["ratio"]["median"] == 1.0
+
+
+def test_training_counts_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = results(training, tmp_path, monkeypatch, *QUICK, "--levels=0", "--sgd")
+    # The bare feature maps: layers of 12 filters, on 8×8 pixels and on 4×4, in two stages.
+    maps = 4 * (2 * 4 * 12 * (64 + 16))
+    for row in found["variants"].values():
+        assert maps < row["stored_bytes_per_image"] < 30 * maps
+
+
+@pytest.mark.parametrize("script", [training, evaluation])
+def test_flax(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (*QUICK, "--backend=flax", "--levels=0")
+    (found,) = results(script, tmp_path, monkeypatch, *arguments)
+    assert len(found["variants"]["O0"]["samples"]) == 2
+
+
+def test_convolutions_are_those_of_the_network() -> None:
+    from benchmarks.torch_runs import Configuration
+
+    network = harness.load_network("cliquenet_s3")
+    sequence = convolutions.convolutions(network, Configuration(), 1)
+    # One for the stem, two for each of 4 × 6 × 2 updates, 3 transitions, 4 compressions.
+    assert len(sequence) == 1 + 2 * 4 * 6 * 2 + 3 + 4
+    assert [each.needs_input_gradient for each in sequence] == [False] + [True] * (
+        len(sequence) - 1
+    )
+    for each in (sequence[0], sequence[-1]):
+        assert each.forward().shape == each.gradient.shape
+        x, w, _ = each.backward()
+        assert (x is not None) == each.needs_input_gradient
+        assert w is not None and w.shape == each.w.shape
+
+
+def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["training.py", "--levels=99"])
+    with pytest.raises(UsageError, match="there is no level -O99"):
+        training.main()
+
+
+@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step])
+def test_help(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(script.__file__), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 0
+    assert "python benchmarks/" in capsys.readouterr().out
+
+
+# ---- the harness ---------------------------------------------------------------------------
+
+
+def test_every_round_begins_with_another_run() -> None:
+    order: list[str] = []
+
+    def seconds(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    runs = {name: lambda name=name: seconds(name) for name in "abc"}
+    samples = harness.interleave(runs, rounds=3, warm_up=0)
+    assert "".join(order) == "abcbcacab"
+    assert samples == {"a": [1.0, 6.0, 8.0], "b": [2.0, 4.0, 9.0], "c": [3.0, 5.0, 7.0]}
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    summary = harness.summarise({"base": [1.0, 10.0, 2.0], "other": [2.0, 15.0, 4.0]}, "base")
+    assert summary["other"]["ratio"] == {
+        "median": 2.0,
+        "lower_quartile": 1.75,
+        "upper_quartile": 2.0,
+    }
+    assert summary["other"]["seconds"]["median"] == 4.0
+
+
+def test_a_list_of_numbers_is_one_line(tmp_path: Path) -> None:
+    result = {"b": [1.5, -2e-07, 3], "a": [{"x": None}], "empty": []}
+    harness.write_json(tmp_path / "result.json", result)
+    text = (tmp_path / "result.json").read_text()
+    assert '"b": [1.5, -2e-07, 3],\n' in text
+    assert json.loads(text) == result
