@@ -322,10 +322,8 @@ def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) ->
     for compilation in compilations:
         for level, plan in _levels(compilation, batch, dtype).items():
             row = (_bytes(plan.stored), _bytes(plan.stored_per_image), _bytes(plan.peak))
-            name = compilation.network.name
-            made.add_row(
-                "" if level else name, f"-O{level}", *row, end_section=level == max(LEVELS)
-            )
+            made.add_row(compilation.network.name, f"-O{level}", *row)
+        made.add_section()
     return made
 
 
@@ -337,7 +335,7 @@ def _levels(compilation: Compilation, batch: int, dtype: str) -> dict[int, Memor
 
 
 def _images(batch: int) -> str:
-    return f"{batch} image" if batch == 1 else f"{batch} images"
+    return "1 image" if batch == 1 else f"{batch} images"
 
 
 # ---- verify ------------------------------------------------------------------------------

@@ -173,6 +173,68 @@ def test_summary_tables_name_every_section_and_update(run: Run) -> None:
         assert text in ran.out
 
 
+def test_summary_memory_json_has_every_section_update_and_level(run: Run) -> None:
+    words = ("summary", QUICKSTART, "--json", "-O", "2")
+    plain = json.loads(run(*words).out)
+    found = json.loads(run(*words, "--memory", "--batch", "8", "--dtype", "bfloat16").out)
+    memory = found.pop("memory")
+    assert found == plain  # the other figures are for one image in float32, as ever
+    assert (memory["level"], memory["batch"], memory["dtype"]) == (2, 8, "bfloat16")
+    assert [each["level"] for each in memory["levels"]] == list(LEVELS)
+    stored, per_image, peak = (
+        [each[key] for each in memory["levels"]]
+        for key in ("stored_bytes", "stored_bytes_per_image", "peak_bytes")
+    )
+    assert stored == sorted(stored, reverse=True)
+    assert [each // 8 for each in stored] == per_image
+    assert all(most > least for most, least in zip(peak, stored, strict=True))
+    assert stored[2] == memory["stored_bytes"]
+    assert stored[2] == sum(part["stored_bytes"] for part in memory["sections"])
+    assert [(s["section"], s["stage"], s["layer"]) for s in memory["steps"]] == [
+        (f"block{block['block']}", step["stage"], step["layer"])
+        for block in plain["blocks"]
+        for step in block["steps"]
+    ]
+
+
+def test_summary_stores_less_at_a_higher_level(run: Run) -> None:
+    stored = [
+        json.loads(run("summary", QUICKSTART, "--json", "-O", str(level)).out)["stored_bytes"]
+        for level in LEVELS
+    ]
+    assert stored == sorted(set(stored), reverse=True)
+
+
+def test_summary_memory_tables(run: Run) -> None:
+    one = run("summary", QUICKSTART, "--memory", "--batch", "32", "-O", "2").out
+    for text in ("quickstart at -O2, 32 images in float32", "transition1", "-O0", "peak of a step"):
+        assert text in one
+    assert "X4@2" not in one
+    assert run("summary", QUICKSTART, "--memory", "--steps").out.count("X4@2") == 2  # blocks
+    # Several: a row for each and level, and no sections.
+    several = run("summary", QUICKSTART, "specs/cliquenet_s0.yaml", "--memory").out
+    rows = [line.split()[:2] for line in several.splitlines() if "-O" in line]
+    names = ("quickstart", "cliquenet_s0")
+    assert rows == [[name, f"-O{level}"] for name in names for level in LEVELS]
+    assert "transition1" not in several
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--batch", "8"), "error: --batch and --dtype are for --memory"),
+        (("--dtype", "float64", "--steps"), "error: --batch and --dtype are for --memory"),
+        (("--memory", "--dtype", "int8"), "error: there is no dtype 'int8'"),
+    ],
+)
+def test_summary_refuses_what_memory_does_not_mean(
+    run: Run, words: tuple[str, ...], message: str
+) -> None:
+    ran = run("summary", QUICKSTART, *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
 def test_overrides_reach_every_command(run: Run) -> None:
     change = ("--set", "blocks.*.layers=5", "--set", "expect={}")
     assert "X5@2" in run("steps", QUICKSTART, *change).out

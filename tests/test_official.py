@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import Executor, find_backend
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph.weights.storage import Array
 from tests.official import group, official_arrays, official_keys, official_spec, taken
 
 TOLERANCE = 1e-9
-BACKENDS = ["torch", "flax"]
+RUNS = [*(("torch", level) for level in LEVELS), ("flax", DEFAULT_LEVEL)]
 
 
 @cache
@@ -25,16 +27,12 @@ def arrays() -> dict[str, Any]:
 
 
 @cache
-def compilation() -> Compilation:
-    return Compilation(official_spec())
+def compilation(level: int = DEFAULT_LEVEL) -> Compilation:
+    return Compilation(official_spec(), level)
 
 
 def spec() -> NetworkSpec:
     return compilation().network
-
-
-def graph() -> Graph:
-    return compilation().graph
 
 
 def keys() -> dict[str, str]:
@@ -46,10 +44,10 @@ def weights() -> dict[str, Array]:
 
 
 @cache
-def executor(name: str) -> Executor:
+def executor(name: str, level: int) -> Executor:
     backend = find_backend(name)
-    source = compilation().source(backend)
-    return backend.executor(source, spec().python_class, graph(), "float64")
+    source = compilation(level).source(backend)
+    return backend.executor(source, spec().python_class, compilation(level).graph, "float64")
 
 
 def images() -> Array:
@@ -91,15 +89,26 @@ def test_the_count_of_parameters_is_theirs() -> None:
 # ---- the interpreter -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_the_interpreter_computes_their_logits(packed: bool) -> None:
-    chosen = graph() if packed else compilation().lowered
-    result = interpret(chosen, weights(), images())
+def graph(level: int | None) -> Graph:
+    """The graph at a level, or as lowered."""
+    return compilation().lowered if level is None else compilation(level).graph
+
+
+@pytest.mark.parametrize("level", [None, *LEVELS])
+def test_the_interpreter_computes_their_logits(level: int | None) -> None:
+    result = interpret(graph(level), weights(), images())
     assert_close(result.logits, arrays()["logits_eval"])
 
 
-def test_the_interpreter_computes_their_training_pass() -> None:
-    result = interpret(graph(), weights(), images(), training=True)
+def test_folded_weights_give_their_logits() -> None:
+    tensors = cliquegraph.fold(spec(), weights())
+    result = interpret(Compilation(spec(), inference=True).graph, tensors, images())
+    assert_close(result.logits, arrays()["logits_eval"])
+
+
+@pytest.mark.parametrize("level", [None, *LEVELS])
+def test_the_interpreter_computes_their_training_pass(level: int | None) -> None:
+    result = interpret(graph(level), weights(), images(), training=True)
     assert_close(result.logits, arrays()["logits_train"])
     after = taken(arrays(), "after", keys())
     assert after.keys() == result.running.keys()
@@ -109,24 +118,24 @@ def test_the_interpreter_computes_their_training_pass() -> None:
 # ---- the backends --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backend_computes_their_logits(backend: str) -> None:
-    model = executor(backend)
+@pytest.mark.parametrize(("backend", "level"), RUNS)
+def test_a_backend_computes_their_logits(backend: str, level: int) -> None:
+    model = executor(backend, level)
     model.load(weights())
     assert_close(model.forward(images(), training=False).logits, arrays()["logits_eval"])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backend_computes_their_training_pass(backend: str) -> None:
-    model = executor(backend)
+@pytest.mark.parametrize(("backend", "level"), RUNS)
+def test_a_backend_computes_their_training_pass(backend: str, level: int) -> None:
+    model = executor(backend, level)
     model.load(weights())
     assert_close(model.forward(images(), training=True).logits, arrays()["logits_train"])
     assert_all_close(model.tensors(), taken(arrays(), "after", keys()))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backend_computes_their_gradients(backend: str) -> None:
-    model = executor(backend)
+@pytest.mark.parametrize(("backend", "level"), RUNS)
+def test_a_backend_computes_their_gradients(backend: str, level: int) -> None:
+    model = executor(backend, level)
     model.load(weights())
     _, gradients = model.gradients(images(), arrays()["labels"])
     norms = taken(arrays(), "grad_norm", keys())
@@ -136,9 +145,9 @@ def test_a_backend_computes_their_gradients(backend: str) -> None:
     assert_all_close(gradients, taken(arrays(), "grad", keys()))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backend_takes_their_sgd_steps(backend: str) -> None:
-    model = executor(backend)
+@pytest.mark.parametrize(("backend", "level"), RUNS)
+def test_a_backend_takes_their_sgd_steps(backend: str, level: int) -> None:
+    model = executor(backend, level)
     model.load(weights())
     losses = [model.sgd_step(images(), arrays()["labels"]) for _ in range(3)]
     assert losses == pytest.approx(arrays()["losses_3_sgd_steps"], rel=TOLERANCE)

@@ -1,10 +1,9 @@
 """What eager PyTorch runs as one call, and what each call keeps for the backward pass.
 
-The generated code runs most nodes by themselves. A normalisation by given moments, and whatever
-is marked ``recompute``, it runs in one call with what stands before and behind: the
-concatenation is normalised in place, and what the call reads is kept in place of it. What a
-single operation keeps is PyTorch's ``derivatives.yaml``: its inputs or its output, and some
-buffers of its own.
+The generated code runs most nodes by themselves: PyTorch's ``derivatives.yaml`` says what each
+keeps, its inputs or its output and perhaps buffers of its own. A normalisation by given moments,
+and what is marked ``recompute``, it runs in one call with what stands before and behind, a unit.
+A unit normalises the concatenation in place, and keeps what it read and not the concatenation.
 """
 
 from __future__ import annotations
@@ -51,9 +50,8 @@ class Call:
 
     @property
     def is_unit(self) -> bool:
-        """Whether the call is more than an operation of PyTorch's."""
-        first = self.nodes[0]
-        return len(self.nodes) > 1 or isinstance(first.op, ops.Normalize)
+        """Whether the nodes run together, in a function that the generated code defines."""
+        return len(self.nodes) > 1
 
     @property
     def own_moments(self) -> bool:
@@ -180,11 +178,6 @@ def kept_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
 @kept_values.register(ops.ScaleChannels)
 def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
     return node.inputs
-
-
-@kept_values.register(ops.Normalize)
-def _(op: ops.Normalize, node: Node) -> tuple[Value, ...]:
-    return node.inputs[:1]
 
 
 @kept_values.register(ops.Relu)

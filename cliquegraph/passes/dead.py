@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from cliquegraph.ir.graph import Graph, Node
+from cliquegraph.ir.types import Param
 
 
 @dataclass(frozen=True)
@@ -14,22 +16,40 @@ class DropDeadSteps:
 
     1. An update that nothing needs, such as stage 2 of a last block whose feature is stage 1's
        (I+II), is executed no more. Its nodes are kept as idle: their parameters stay the
-       network's, with the values that they have.
+       network's, with the values that they have. An update that moves running statistics which
+       one that is needed moves too (``norm_per_stage: false``) is needed for them.
     """
 
     name = "drop dead steps"
 
     def apply(self, graph: Graph) -> Graph:
         """Return the graph without dead updates."""
-        needed = set(graph.outputs)
-        live: list[Node] = []
-        dead: list[Node] = []
-        for origin, group in groupby(reversed(graph.nodes), key=lambda node: node.origin):
-            nodes = list(group)
-            written = {value for node in nodes for value in node.outputs}
-            if origin.layer is None or written & needed:
-                needed.update(value for node in nodes for value in node.inputs)
-                live += nodes
-            else:
-                dead += nodes
-        return replace(graph, nodes=tuple(reversed(live)), idle=(*reversed(dead), *graph.idle))
+        statistics: set[Param] = set()
+        while True:
+            live, dead = _split(graph, statistics)
+            moved = {param for param in _read(live) if not param.field.trainable}
+            if moved <= statistics:
+                return replace(graph, nodes=live, idle=(*dead, *graph.idle))
+            statistics |= moved
+
+
+def _split(
+    graph: Graph, statistics: Collection[Param]
+) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """The nodes that are needed, for outputs or for ``statistics``, and the others."""
+    needed = set(graph.outputs)
+    live: list[Node] = []
+    dead: list[Node] = []
+    for origin, group in groupby(reversed(graph.nodes), key=lambda node: node.origin):
+        nodes = list(group)
+        written = {value for node in nodes for value in node.outputs}
+        if origin.layer is None or written & needed or _read(nodes) & set(statistics):
+            needed.update(value for node in nodes for value in node.inputs)
+            live += nodes
+        else:
+            dead += nodes
+    return tuple(reversed(live)), tuple(reversed(dead))
+
+
+def _read(nodes: Iterable[Node]) -> set[Param]:
+    return {operand.param for node in nodes for operand in node.operands}

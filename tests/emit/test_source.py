@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
+from cliquegraph.emit.outline import outline
 from cliquegraph.errors import BackendError, ExpectError, SpecError
 from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, shipped
@@ -182,6 +184,25 @@ def test_a_class_that_would_hide_a_name_of_the_file_is_refused(backend: str, nam
     spec = clique().model_copy(update={"class_name": name})
     with pytest.raises(SpecError, match=f"the class {name} would hide a name that {backend}"):
         cliquegraph.compile(spec, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_name_that_a_file_uses_for_something_else_is_reserved(backend: str) -> None:
+    reserved = find_backend(backend).reserved
+    for spec in EVERY_KEY.values():
+        for compilation in compilations(spec).values():
+            view = outline(compilation.steps, compilation.graph, (), reserved)
+            classes = {view.class_name, *(each.name for each in view.classes)}
+            tree = ast.parse(compilation.source(find_backend(backend)))
+            assert set(names_of_module(tree)) - classes <= reserved
+
+
+def names_of_module(tree: ast.Module) -> Iterator[str]:
+    for each in tree.body:
+        if isinstance(each, ast.ClassDef | ast.FunctionDef):
+            yield each.name
+        elif isinstance(each, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in each.names)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -29,14 +29,25 @@ def step_of(node: Node) -> Step:
 
 
 def needed(graph: Graph) -> set[Step]:
-    """The steps with a value that what the network returns depends on."""
-    values = set(graph.outputs)
-    steps = set()
-    for node in reversed(graph.nodes):
-        if not values.isdisjoint(node.outputs):
-            values.update(node.inputs)
-            steps.add(step_of(node))
-    return steps
+    """The steps that what the network returns depends on, and those that share statistics."""
+    steps: set[Step] = set()
+    while True:
+        moved = {
+            operand.param
+            for node in graph
+            for operand in node.operands
+            if step_of(node) in steps and not operand.param.field.trainable
+        }
+        values = set(graph.outputs)
+        found = set()
+        for node in reversed(graph.nodes):
+            shares = any(operand.param in moved for operand in node.operands)
+            if shares or not values.isdisjoint(node.outputs):
+                values.update(node.inputs)
+                found.add(step_of(node))
+        if found == steps:
+            return steps
+        steps = found
 
 
 def test_what_it_does_to_a_last_block_of_which_stage_1_is_the_feature() -> None:
@@ -73,7 +84,7 @@ def test_a_step_is_dropped_whole_or_not_at_all_and_only_if_nothing_needs_it(
     live, dead = ({step_of(node) for node in each} for each in (after.nodes, after.idle))
     assert live.isdisjoint(dead)
     assert {(s, k, j) for s, k, j in dead if j is None} == set()
-    assert dead == {step_of(node) for node in graph} - needed(graph) - {("block", None, None)}
+    assert dead == {step for step in map(step_of, graph) if step[2]} - needed(graph)
     assert [*after.nodes, *after.idle] == sorted(
         graph.nodes, key=lambda node: (step_of(node) in dead, graph.nodes.index(node))
     )
@@ -107,3 +118,9 @@ def test_kernels_that_a_live_step_reads_too_are_no_idle_ones() -> None:
     shared = {param.slot.role for param in held & read}
     assert shared == {"w"}  # W(1→2) and others serve stage 1, which is live
     assert {param.slot.role for param in held - read} == {"norm", "w"}
+
+
+def test_an_update_that_moves_statistics_which_another_moves_is_taken() -> None:
+    block = {"layers": 2, "stages": 3, "update": "simultaneous", "norm_per_stage": False}
+    spec = network(block | {"filters": 1, "kernel": 1, "last_stage_updates": 1})
+    assert not without_dead_steps(graph_of(spec)).idle
