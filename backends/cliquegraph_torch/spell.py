@@ -45,6 +45,9 @@ class TorchSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
+        if isinstance(node.op, ops.Relu) and isinstance(node.arguments[0], Apply):
+            # What is written in place has no other reader, and no gradient needs it.
+            return call("torch.relu_", arguments[0])
         return spell_op(node.op, arguments, members, node.banked)
 
     def kernel(self, member: Code, banked: bool) -> Code:

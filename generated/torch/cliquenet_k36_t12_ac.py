@@ -243,7 +243,7 @@ class Transition(nn.Module):
     def forward(self, sources: list[Feature]) -> Feature:
         x = self.dropout(norm_relu(sources, self.norm, self.conv.weight))
         z = x.mean((2, 3))
-        z = torch.relu(self.attention_fc1(z))
+        z = torch.relu_(self.attention_fc1(z))
         z = torch.sigmoid(self.attention_fc2(z))
         x = F.avg_pool2d(x, 2, stride=2)
         x = x * z[:, :, None, None]
@@ -265,7 +265,7 @@ class Readout(nn.Module):
 
     def forward(self, sources: list[Feature]) -> Tensor:
         x = self.dropout(norm_relu(sources, self.compress_norm, self.compress_conv.weight))
-        x = torch.relu(self.norm(x))
+        x = torch.relu_(self.norm(x))
         z = x.mean((2, 3))
         return z
 

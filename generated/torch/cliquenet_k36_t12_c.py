@@ -258,7 +258,7 @@ class Readout(nn.Module):
 
     def forward(self, sources: list[Feature]) -> Tensor:
         x = self.dropout(norm_relu(sources, self.compress_norm, self.compress_conv.weight))
-        x = torch.relu(self.norm(x))
+        x = torch.relu_(self.norm(x))
         z = x.mean((2, 3))
         return z
 

@@ -209,7 +209,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Feature:
         x = self.conv(x)
-        x = torch.relu(self.norm(x))
+        x = torch.relu_(self.norm(x))
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         feature = Feature(x, self.moments(x))
         return feature
@@ -228,7 +228,7 @@ class Update(nn.Module):
 
     def forward(self, sources: list[Feature], w: Tensor, v: Tensor) -> Feature:
         x = norm_relu(sources, self.norm, w)
-        x = torch.relu(self.mid_norm(x))
+        x = torch.relu_(self.mid_norm(x))
         x = F.conv2d(x, v, padding=1)
         feature = Feature(x, self.moments(x))
         return feature
@@ -251,7 +251,7 @@ class Transition(nn.Module):
     def forward(self, sources: list[Feature]) -> Feature:
         x = norm_relu(sources, self.norm, self.conv.weight)
         z = x.mean((2, 3))
-        z = torch.relu(self.attention_fc1(z))
+        z = torch.relu_(self.attention_fc1(z))
         z = torch.sigmoid(self.attention_fc2(z))
         x = F.avg_pool2d(x, 2, stride=2)
         x = x * z[:, :, None, None]
@@ -272,7 +272,7 @@ class Readout(nn.Module):
 
     def forward(self, sources: list[Feature]) -> Tensor:
         x = norm_relu(sources, self.compress_norm, self.compress_conv.weight)
-        x = torch.relu(self.norm(x))
+        x = torch.relu_(self.norm(x))
         z = x.mean((2, 3))
         return z
 

@@ -218,7 +218,7 @@ class DenseLayer(nn.Module):
 
     def forward(self, sources: list[Feature]) -> Feature:
         x = self.dropout(norm_relu(sources, self.norm, self.conv.weight))
-        x = torch.relu(self.mid_norm(x))
+        x = torch.relu_(self.mid_norm(x))
         x = self.dropout(self.mid_conv(x))
         feature = Feature(x, self.moments(x))
         return feature
