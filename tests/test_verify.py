@@ -261,7 +261,7 @@ EDITS = {
         "transit = torch.cat([x1_1,",
         "transit of block1",
     ),
-    "no ReLU": ("x = torch.relu(self.norm(x))", "x = self.norm(x)", "x1_1 of block1"),
+    "no ReLU": ("x = torch.relu_(self.norm(x))", "x = self.norm(x)", "x1_1 of block1"),
     "another pool": ("F.avg_pool2d", "F.max_pool2d", "x of transition1"),
     "no attention": ("x = x * z[:, :, None, None]", "x = x", "x of transition1"),
     "another stem": ("x = self.conv(x)", "x = 2 * self.conv(x)", "x of stem"),
@@ -324,7 +324,7 @@ def test_it_finds_wrong_running_statistics(monkeypatch: pytest.MonkeyPatch) -> N
 def test_it_finds_a_mistake_that_only_training_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     found = verify_tampered(
         monkeypatch,
-        "        x = torch.relu(self.norm(x))\n",
+        "        x = torch.relu_(self.norm(x))\n",
         "        x = torch.relu(self.norm(x) + 0.1 * self.training)\n",
     )
     assert found.max_error["logits, evaluation"] < 1e-10
