@@ -49,7 +49,7 @@ generate: $(READY)  ## compile every spec for every backend
 	$(BIN)/cliquegraph compile --all
 	$(BIN)/cliquegraph schema -o specs/cliquegraph.schema.json
 
-bench: $(READY)  ## every benchmark, into benchmarks/results; takes an hour on an idle machine
+bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine idle
 	$(BIN)/python benchmarks/training.py --output
 	$(BIN)/python benchmarks/training.py --backend flax --output
 	$(BIN)/python benchmarks/evaluation.py --output

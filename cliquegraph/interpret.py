@@ -16,7 +16,7 @@ from cliquegraph.errors import UsageError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.types import Field, MapType, Param
-from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph.weights.storage import Array, from_storage, read_operands, to_storage
 
 Mask = Callable[[Node, Array], Array]
 
@@ -47,13 +47,8 @@ class _Frame:
     mask: Mask | None
 
     def read(self, node: Node, wanted: Field) -> Array:
-        """What a node's operands of one field hold, joined along the parameter's axis."""
-        parts = [o for o in node.operands if o.param.field == wanted]
-        slices = [
-            np.take(self.storage[o.param], np.arange(o.start, o.stop), axis=o.param.axis)
-            for o in parts
-        ]
-        return np.concatenate(slices, axis=parts[0].param.axis)
+        """What a node's operands of one field hold."""
+        return read_operands(node, wanted, self.storage)
 
     def observe(self, node: Node, wanted: Field, observed: Array, momentum: float) -> None:
         """Move a running statistic towards what this batch shows."""

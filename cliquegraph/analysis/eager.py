@@ -15,6 +15,7 @@ from functools import cached_property, singledispatch
 from cliquegraph.analysis.precision import Sizes
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.ir.units import units_of
 
 Kept = dict[Hashable, int]
 """Bytes of each storage: of a value of the graph, or of something that a call allocates."""
@@ -89,7 +90,7 @@ class Call:
 def calls_of(graph: Graph) -> list[Call]:
     """Return the calls of a training pass, in order."""
     unread = unread_features(graph)
-    units = {unit[-1]: unit for node in graph.nodes if (unit := _unit(graph, node))}
+    units = {last: unit.nodes for last, unit in units_of(graph).items()}
     inside = {node for unit in units.values() for node in unit}
     found = []
     for node in graph.nodes[1:]:
@@ -117,41 +118,6 @@ def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:
             needed.update(call.reads)
             found.add(call)
     return found
-
-
-def _unit(graph: Graph, node: Node) -> tuple[Node, ...]:
-    """The nodes that run in one call because of this one."""
-    if isinstance(node.op, ops.Concat) and node.recompute:
-        conv = _behind(graph, node, ops.Conv)
-        return () if conv is None else (node, conv)
-    given = isinstance(node.op, ops.Normalize)
-    if not given and not (isinstance(node.op, ops.BatchNorm) and node.recompute):
-        return ()
-    relu = _behind(graph, node, ops.Relu)
-    conv = None if relu is None else _behind(graph, relu, ops.Conv)
-    concat = _before(graph, node, ops.Concat)
-    return tuple(each for each in (concat, node, relu, conv) if each is not None)
-
-
-def _before(graph: Graph, node: Node, kind: type[ops.Op]) -> Node | None:
-    maker = graph.producers[node.inputs[0]]
-    return maker if isinstance(maker.op, kind) and _alone(graph, maker, node) else None
-
-
-def _behind(graph: Graph, node: Node, kind: type[ops.Op]) -> Node | None:
-    for reader in graph.consumers.get(node.output, ()):
-        if isinstance(reader.op, kind) and _alone(graph, node, reader):
-            return reader
-    return None
-
-
-def _alone(graph: Graph, maker: Node, reader: Node) -> bool:
-    """Whether ``reader`` stands in the same place as ``maker``, and nothing else reads it."""
-    return (
-        maker.origin == reader.origin
-        and graph.consumers[maker.output] == (reader,)
-        and maker.output not in graph.outputs
-    )
 
 
 def _kept_by(node: Node, sizes: Sizes) -> Kept:

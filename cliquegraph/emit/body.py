@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from cliquegraph.emit.members import free_inputs, gathers, kernel_slot
-from cliquegraph.emit.units import UnitNodes, units_of
 from cliquegraph.emit.view import (
     Apply,
     Body,
@@ -23,6 +22,7 @@ from cliquegraph.emit.view import (
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Dropout, Moments, Normalize, Op, Relu, Sigmoid
 from cliquegraph.ir.types import MapType
+from cliquegraph.ir.units import UnitNodes
 
 NESTING: tuple[type[Op], ...] = (Relu, Sigmoid, Dropout)
 """Ops that are written around what they apply to, ``relu(norm(x))``."""
@@ -53,6 +53,7 @@ def straight_body(
     inputs: Mapping[Value, Expression],
     results: Sequence[Value],
     members: Members,
+    units: Mapping[Node, UnitNodes],
     sources: str | None = None,
 ) -> Body:
     """Write a run of nodes with few names: maps are ``x``, vectors ``z``, re-used when dead.
@@ -62,11 +63,11 @@ def straight_body(
         inputs: what comes from outside, by itself.
         results: what is returned; maps and their moments as one feature.
         members: how a node's member is written here.
+        units: the graph's, by their last node.
         sources: the parameter that holds what the first concatenation gathers, if it is one.
     """
     free = free_inputs(nodes)
-    units = units_of(nodes, results)
-    inner = {node for unit in units.values() for node in unit.nodes[:-1]}
+    inner = {inside for node in nodes if node in units for inside in units[node].nodes[:-1]}
     uses = Counter(value for node in nodes for value in node.inputs)
     last_use = {value: i for i, node in enumerate(nodes) for value in node.inputs}
     for value in results:

@@ -45,6 +45,7 @@ from cliquegraph.emit.widths import shared_widths
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.ops import Concat, Moments, Normalize
 from cliquegraph.ir.types import MomentsType, Part, Section
+from cliquegraph.ir.units import units_of
 from cliquegraph.steps.graph import BlockSteps, Step, StepGraph
 
 _FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
@@ -139,6 +140,7 @@ class _Outliner:
 
     def __init__(self, steps: StepGraph, graph: Graph, reserved: Iterable[str]) -> None:
         self._graph = graph
+        self._units = units_of(graph)
         # A block feature that nothing in the network reads is made where it is returned.
         self._joined = {
             graph.producers[value] for value in graph.features if not graph.consumers.get(value)
@@ -213,6 +215,7 @@ class _Outliner:
                     inputs.names,
                     self._results(first),
                     _member_in_step,
+                    self._units,
                     inputs.sources,
                 ),
             )

@@ -13,7 +13,7 @@ from cliquegraph.ir.names import SPATIAL_KERNEL, shared_by_stages, tensor_name
 from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, Op
 from cliquegraph.ir.types import Biased, Field, Param, ParamSlice, Piece, Slot, Tensor, whole_tensor
 from cliquegraph.passes.rewrite import rewrite
-from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph.weights.storage import Array, from_storage, read_operands, to_storage
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def _without_dropout(graph: Graph) -> Graph:
 
     def nodes_for(node: Node) -> Iterator[Node]:
         if isinstance(node.op, Dropout):
-            # Named like what it was, so that a step still writes X2.
             values[node.output] = node.inputs[0]
         else:
             yield node
 
+    # What goes is named like what stays in its place, so that a step still writes X2.
     hints = {
         node.inputs[0]: node.output.hint for node in graph.nodes if isinstance(node.op, Dropout)
     }
@@ -130,11 +130,11 @@ class _Folding:
     def computed(self, norm: Node, storage: Mapping[Param, Array]) -> dict[str, Array]:
         """The folded tensors of one normalisation."""
         assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms holds no other
-        scale, bias, mean, var = (_read(norm, field, storage) for field in BatchNorm.fields)
+        scale, bias, mean, var = (read_operands(norm, field, storage) for field in BatchNorm.fields)
         factor = scale / np.sqrt(var + norm.op.eps)
         arrays = {Field.SCALE: factor, Field.BIAS: bias - mean * factor}
         if norm in self._convs:
-            kernel = _read(self._convs[norm], Field.WEIGHT, storage)
+            kernel = read_operands(self._convs[norm], Field.WEIGHT, storage)
             arrays = {
                 Field.WEIGHT: kernel * factor[:, None, None, None],
                 Field.BIAS: arrays[Field.BIAS],
@@ -148,9 +148,9 @@ class _Folding:
     def _operands(self, norm: Node) -> tuple[ParamSlice, ...]:
         """What the node that stands for ``norm`` reads."""
         conv = self._convs.get(norm)
+        op: Op
         if conv is None:
-            slot, of, types = _slot(norm), norm, Affine
-            op: Op = types()
+            slot, of, op = _slot(norm), norm, Affine()
         else:
             assert isinstance(conv.op, Conv)  # noqa: S101  # so it was chosen
             slot, of, op = self._kernel_slot(conv, norm), conv, replace(conv.op, bias=True)
@@ -182,12 +182,3 @@ def _slot(node: Node) -> Slot:
 
 def _reads(node: Node, param: Param) -> bool:
     return any(operand.param is param for operand in node.operands)
-
-
-def _read(node: Node, field: Field, storage: Mapping[Param, Array]) -> Array:
-    parts = [operand for operand in node.operands if operand.param.field is field]
-    slices = [
-        np.take(storage[part.param], np.arange(part.start, part.stop), axis=part.param.axis)
-        for part in parts
-    ]
-    return np.concatenate(slices, axis=parts[0].param.axis)

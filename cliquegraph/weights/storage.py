@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.errors import WeightsError
-from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.graph import Graph, Node
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.types import Param, Piece
+from cliquegraph.ir.types import Field, Param, Piece
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -61,6 +61,16 @@ def _take(param: Param, pieces: tuple[Piece, ...], tensors: Mapping[str, Array])
 
 def _extent_name(pieces: tuple[Piece, ...]) -> str:
     return " + ".join(f"{tensor_name(p.tensor)}[{p.start}:{p.stop}]" for p in pieces)
+
+
+def read_operands(node: Node, field: Field, storage: Mapping[Param, Array]) -> Array:
+    """Return what a node's operands of one field hold, joined along the parameter's axis."""
+    parts = [operand for operand in node.operands if operand.param.field is field]
+    slices = [
+        np.take(storage[part.param], np.arange(part.start, part.stop), axis=part.param.axis)
+        for part in parts
+    ]
+    return np.concatenate(slices, axis=parts[0].param.axis)
 
 
 def from_storage(storage: Mapping[Param, Array]) -> dict[str, Array]:

@@ -150,13 +150,14 @@ class NormRelu(torch.autograd.Function):
         aten, own, eps = torch.ops.aten, ctx.own, ctx.eps
         kept, w, moments, scale, bias, *maps = ctx.saved_tensors
         x = fused(maps, moments, scale, bias, eps) if kept is None else kept
-        grad_w = None
+        grad_w = grad_moments = None
         if w is None:
             grad = aten.threshold_backward(grad, x, 0)
         else:
             grad, grad_w, _ = aten.convolution_backward(
                 *(grad, x.to(grad.dtype), w.to(grad.dtype), None),
-                *([1, 1], ctx.padding, [1, 1], False, [0, 0], 1, [True, True, False]),
+                *([1, 1], ctx.padding, [1, 1], False, [0, 0], 1),
+                [True, ctx.needs_input_grad[4], False],
             )
             aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
         # What was redone is ours to overwrite; what was kept is not.
@@ -167,7 +168,6 @@ class NormRelu(torch.autograd.Function):
         grad_x, grad_scale, grad_bias = aten.native_batch_norm_backward(
             grad, x, scale, *given, own, eps, [own, True, True]
         )
-        grad_moments = None
         if not own:
             factor = scale * invstd
             grad_moments = torch.stack((-factor * grad_bias, -factor * invstd * grad_scale / 2))

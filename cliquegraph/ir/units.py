@@ -1,12 +1,10 @@
-"""Which nodes are written as one call: a normalisation, its ReLU, and what reads it."""
+"""Which nodes run as one call: a normalisation, its ReLU, and what reads it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cliquegraph.ir.graph import Node, Value
+from cliquegraph.ir.graph import Graph, Node
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Normalize, Op, Relu
 
 
@@ -31,26 +29,29 @@ class UnitNodes:
         return any(node.recompute for node in self.nodes)
 
 
-def units_of(nodes: Sequence[Node], results: Iterable[Value]) -> dict[Node, UnitNodes]:
-    """Return the units of a region by their last node.
+def units_of(graph: Graph) -> dict[Node, UnitNodes]:
+    """Return the units of a graph, idle ones too, by their last node.
 
-    A unit is a normalisation by given moments, or nodes marked ``recompute``,
-    with what stands before and behind it and has no other reader.
+    A unit is a normalisation by given moments, or nodes marked ``recompute``, with what stands
+    before and behind it in the same place and has no other reader.
     """
-    uses = Counter(value for node in nodes for value in node.inputs)
-    uses.update(results)
-    readers = {value: node for node in nodes for value in node.inputs}
+    nodes = (*graph.nodes, *graph.idle)
     makers = {value: node for node in nodes for value in node.outputs}
 
+    def alone(maker: Node, reader: Node) -> bool:
+        return (
+            maker.origin == reader.origin
+            and graph.consumers[maker.output] == (reader,)
+            and maker.output not in graph.outputs
+        )
+
     def before(node: Node, kind: type[Op]) -> Node | None:
-        maker = makers.get(node.inputs[0])
-        alone = uses[node.inputs[0]] == 1
-        return maker if maker is not None and alone and isinstance(maker.op, kind) else None
+        maker = makers[node.inputs[0]]
+        return maker if isinstance(maker.op, kind) and alone(maker, node) else None
 
     def behind(node: Node, kind: type[Op]) -> Node | None:
-        reader = readers.get(node.output)
-        alone = uses[node.output] == 1
-        return reader if reader is not None and alone and isinstance(reader.op, kind) else None
+        readers = graph.consumers.get(node.output, ())
+        return next((r for r in readers if isinstance(r.op, kind) and alone(node, r)), None)
 
     found = {}
     for node in nodes:
@@ -59,8 +60,8 @@ def units_of(nodes: Sequence[Node], results: Iterable[Value]) -> dict[Node, Unit
             if relu is None:
                 raise ValueError(f"{node.origin}: no ReLU behind a normalisation")
             unit = UnitNodes(before(node, Concat), node, relu, behind(relu, Conv))
-        elif isinstance(node.op, Concat) and node.recompute and behind(node, Conv):
-            unit = UnitNodes(node, None, None, behind(node, Conv))
+        elif isinstance(node.op, Concat) and node.recompute and (conv := behind(node, Conv)):
+            unit = UnitNodes(node, None, None, conv)
         else:
             continue
         found[unit.nodes[-1]] = unit
