@@ -26,8 +26,8 @@ from typing import Any
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.emit.write import write_files
 from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.files import write_files
 from cliquegraph.passes.pipeline import LEVELS, passes_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,6 +16,12 @@ True
 from cliquegraph.analysis.cost import Cost as Cost
 from cliquegraph.analysis.cost import NetworkCost as NetworkCost
 from cliquegraph.analysis.cost import network_cost as network_cost
+from cliquegraph.checkpoints import convert_weights as convert_weights
+from cliquegraph.checkpoints import infer_spec as infer_spec
+from cliquegraph.checkpoints import load_weights as load_weights
+from cliquegraph.checkpoints import model_weights as model_weights
+from cliquegraph.checkpoints import read_weights as read_weights
+from cliquegraph.checkpoints import write_weights as write_weights
 from cliquegraph.compiler import Compilation as Compilation
 from cliquegraph.compiler import compile as compile
 from cliquegraph.compiler import fold as fold

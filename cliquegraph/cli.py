@@ -9,23 +9,31 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cliquegraph.cli_shared import (
+    Block,
+    Inference,
+    Json,
+    Level,
+    Set,
+    Spec,
+    Specs,
+    backends_of,
+    compilation_of,
+    complete_backend,
+    console_of,
+    level_of,
+    load_spec,
+    print_json,
+    progress,
+    shipped_specs,
+)
+from cliquegraph.cli_weights import weights
 from cliquegraph.errors import CliqueGraphError, UsageError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cliquegraph.compiler import Compilation
-    from cliquegraph.emit.backend import Backend
-    from cliquegraph.spec.schema import NetworkSpec
-
-PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
 
 app = typer.Typer(
     name="cliquegraph",
@@ -35,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
+app.add_typer(weights)
 
 
 def main() -> None:
@@ -64,44 +73,12 @@ def _styled(error: CliqueGraphError) -> str:
     return text if isinstance(error, SpecError) else f"error: {text}"
 
 
-# ---- arguments that commands share -------------------------------------------------------
-
-
-def _complete_backend(incomplete: str) -> list[str]:
-    from cliquegraph.emit.backend import installed
-
-    return [name for name in (*installed(), "all") if name.startswith(incomplete)]
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from cliquegraph import __version__
 
         typer.echo(__version__)
         raise typer.Exit
-
-
-_Spec = Annotated[str, typer.Argument(help="A spec, YAML or JSON.", metavar="SPEC")]
-_Specs = Annotated[list[str], typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")]
-_Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key before the spec is checked, e.g. blocks.0.filters=48 or "
-        "blocks.*.dropout=0. Repeatable.",
-    ),
-]
-_Level = Annotated[
-    int | None,
-    typer.Option("-O", metavar="LEVEL", help="Optimisation level; default: the compiler's.", min=0),
-]
-_Inference = Annotated[
-    bool,
-    typer.Option("--inference", help="Fold what evaluation leaves constant, in place of a level."),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
 
 
 @app.callback()
@@ -126,10 +103,10 @@ def compile_command(
         typer.Option(
             "--backend",
             help="Installed backends, comma-separated, or all.",
-            autocompletion=_complete_backend,
+            autocompletion=complete_backend,
         ),
     ] = "all",
-    level: _Level = None,
+    level: Level = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder that holds a folder for each backend.")
     ] = Path("generated"),
@@ -137,8 +114,8 @@ def compile_command(
         bool, typer.Option("--check", help="Write nothing; print what would change, exit 1 if any.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every spec in ./specs.")] = False,
-    inference: _Inference = False,
-    overrides: _Set = [],
+    inference: Inference = False,
+    overrides: Set = [],
 ) -> None:
     """Compile specs to source files, OUT/BACKEND/NAME.py (NAME_inference.py).
 
@@ -147,15 +124,15 @@ def compile_command(
     cliquegraph compile --all --check
     """
     from cliquegraph.emit.header import origin_lines
-    from cliquegraph.emit.write import difference, write_files
+    from cliquegraph.files import difference, write_files
 
     if everything == bool(specs):
         raise UsageError("name the specs to compile, or say --all for every spec in ./specs")
-    paths = specs or _shipped_specs()
-    backends = _backends(backend)
+    paths = specs or shipped_specs()
+    backends = backends_of(backend)
     compiled: dict[Path, tuple[str, str]] = {}
     for path in paths:
-        compilation = _compilation(path, overrides, level, inference)
+        compilation = compilation_of(path, overrides, level, inference)
         for each in backends:
             target = out / each.name / f"{compilation.module_name}.py"
             if target in compiled:
@@ -183,7 +160,7 @@ def compile_command(
 
 
 @app.command()
-def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None:
+def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
     """Prove the weight sharing of specs and compare their figures with expect.
 
     cliquegraph check specs/cliquenet_s3.yaml
@@ -191,9 +168,9 @@ def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None:
     from cliquegraph import report
 
     results: list[report.Json] = []
-    console = _console()
+    console = console_of()
     for path in specs:
-        compilation = _compilation(path, overrides)
+        compilation = compilation_of(path, overrides)
         results.append(report.proof_json(compilation))
         if not as_json:
             console.print(report.proof_table(compilation))
@@ -205,15 +182,15 @@ def check(specs: _Specs, as_json: _Json = False, overrides: _Set = []) -> None:
                 except CliqueGraphError as error:
                     typer.echo(str(error), err=True)
     if as_json:
-        _print_json(results)
+        print_json(results)
     raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
 
 
 @app.command()
 def summary(
-    specs: _Specs,
+    specs: Specs,
     steps: Annotated[bool, typer.Option("--steps", help="Also a row for each update.")] = False,
-    level: _Level = None,
+    level: Level = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="Predict the memory of a training step in PyTorch.")
     ] = False,
@@ -226,8 +203,8 @@ def summary(
             "--dtype", help="What --memory computes in; float32, float64, bfloat16, float16."
         ),
     ] = None,
-    as_json: _Json = False,
-    overrides: _Set = [],
+    as_json: Json = False,
+    overrides: Set = [],
 ) -> None:
     """Count parameters, MACs, FLOPs, activations and memory of specs; several: a row for each.
 
@@ -242,15 +219,15 @@ def summary(
     if not memory and (batch is not None or dtype is not None):
         raise UsageError("--batch and --dtype are for --memory")
     how = (batch or 1, dtype or "float32")
-    compilations = [_compilation(path, overrides, level) for path in specs]
+    compilations = [compilation_of(path, overrides, level) for path in specs]
     if as_json:
         found = [report.summary_json(each) for each in compilations]
         if memory:
             for entry, compilation in zip(found, compilations, strict=True):
                 entry["memory"] = report.memory_json(compilation, *how)
-        _print_json(found)
+        print_json(found)
         return
-    console = _console()
+    console = console_of()
     if memory:
         if len(compilations) == 1 or steps:
             for each in compilations:
@@ -268,10 +245,10 @@ def summary(
 
 @app.command()
 def steps(
-    spec: _Spec,
-    block: _Block = None,
-    as_json: _Json = False,
-    overrides: _Set = [],
+    spec: Spec,
+    block: Block = None,
+    as_json: Json = False,
+    overrides: Set = [],
 ) -> None:
     """Print the updates of each block: the paper's Table 1.
 
@@ -280,25 +257,25 @@ def steps(
     from cliquegraph import report
     from cliquegraph.steps.unroll import unroll
 
-    graph = unroll(_load(spec, overrides))
+    graph = unroll(load_spec(spec, overrides))
     blocks = graph.blocks if block is None else (graph.block(block),)
     if as_json:
         typer.echo(json.dumps(report.steps_json(blocks), indent=2))
         return
-    console = _console()
+    console = console_of()
     for each in blocks:
         console.print(report.steps_table(each, f"{graph.network.name}, block {each.index}"))
 
 
 @app.command()
 def ir(
-    spec: _Spec,
-    level: _Level = None,
+    spec: Spec,
+    level: Level = None,
     output: Annotated[
         str, typer.Option("--format", help="text, or json: networkx node-link data.")
     ] = "text",
-    inference: _Inference = False,
-    overrides: _Set = [],
+    inference: Inference = False,
+    overrides: Set = [],
 ) -> None:
     """Print the op graph.
 
@@ -311,7 +288,7 @@ def ir(
 
     if output not in ("text", "json"):
         raise UsageError(f"--format is text or json, not {output!r}")
-    graph = _compilation(spec, overrides, level, inference).graph
+    graph = compilation_of(spec, overrides, level, inference).graph
     if output == "json":
         typer.echo(json.dumps(to_json(graph), indent=1))
     else:
@@ -320,19 +297,19 @@ def ir(
 
 @app.command()
 def verify(
-    spec: _Spec,
+    spec: Spec,
     backends: Annotated[
         str | None,
         typer.Option("--backends", help="Comma-separated; default: all that can run."),
     ] = None,
-    level: _Level = None,
+    level: Level = None,
     batch: Annotated[
         int, typer.Option("--batch", help="Images in the batch.", min=2, max=1024)
     ] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Of weights and images.", min=0)] = 0,
-    inference: _Inference = False,
-    as_json: _Json = False,
-    overrides: _Set = [],
+    inference: Inference = False,
+    as_json: Json = False,
+    overrides: Set = [],
 ) -> None:
     """Show by numbers that the interpreter and the backends compute the same network.
 
@@ -341,13 +318,13 @@ def verify(
     from cliquegraph import report
     from cliquegraph.verify import verify as run
 
-    network = _load(spec, overrides)
+    network = load_spec(spec, overrides)
     names = None if backends is None else [name for name in backends.split(",") if name]
-    with _progress() as say:
+    with progress() as say:
         found = run(
             network,
             names,
-            level=_level(level, inference),
+            level=level_of(level, inference),
             inference=inference,
             seed=seed,
             batch=batch,
@@ -356,7 +333,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(report.verification_json(found), indent=2))
     else:
-        console = _console()
+        console = console_of()
         console.print(report.verification_table(found))
         for line in (*found.skipped, *([found.first_difference] if found.first_difference else [])):
             console.print(line)
@@ -367,8 +344,8 @@ def verify(
 def diff(
     left: Annotated[str, typer.Argument(help="A spec.", metavar="A")],
     right: Annotated[str, typer.Argument(help="Another.", metavar="B")],
-    as_json: _Json = False,
-    overrides: _Set = [],
+    as_json: Json = False,
+    overrides: Set = [],
 ) -> None:
     """Compare two specs' step graphs and figures; exit 1 where the networks differ.
 
@@ -377,7 +354,7 @@ def diff(
     from cliquegraph import report
     from cliquegraph.steps.diff import compare_steps
 
-    a, b = (_compilation(path, overrides) for path in (left, right))
+    a, b = (compilation_of(path, overrides) for path in (left, right))
     found = list(compare_steps(a.steps, b.steps))
     data = report.diff_json(a, b, found)
     if as_json:
@@ -386,7 +363,7 @@ def diff(
         names = (a.network.name, b.network.name)
         if names[0] == names[1]:
             names = (left, right)
-        console = _console()
+        console = console_of()
         console.print(report.diff_figures_table(a, b, names))
         if found:
             console.print(report.diff_steps_table(found, names))
@@ -407,7 +384,7 @@ def schema(
 
     cliquegraph schema -o specs/cliquegraph.schema.json
     """
-    from cliquegraph.emit.write import write_files
+    from cliquegraph.files import write_files
     from cliquegraph.spec.json_schema import json_schema
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -419,7 +396,7 @@ def schema(
 
 
 @app.command()
-def backends(as_json: _Json = False) -> None:
+def backends(as_json: Json = False) -> None:
     """List the installed backends.
 
     cliquegraph backends
@@ -444,73 +421,4 @@ def backends(as_json: _Json = False) -> None:
     made = report.table(None, "backend", "writes", "from", "framework")
     for row in rows:
         made.add_row(*row.values())
-    _console().print(made)
-
-
-# ---- helpers -----------------------------------------------------------------------------
-
-
-def _load(path: str, overrides: Sequence[str]) -> NetworkSpec:
-    from cliquegraph.spec.load import load
-
-    return load(path, overrides)
-
-
-def _compilation(
-    path: str, overrides: Sequence[str], level: int | None = None, inference: bool = False
-) -> Compilation:
-    from cliquegraph.compiler import Compilation
-
-    return Compilation(_load(path, overrides), _level(level, inference), inference)
-
-
-def _level(level: int | None, inference: bool) -> int:
-    from cliquegraph.passes.pipeline import DEFAULT_LEVEL
-
-    if inference and level is not None:
-        raise UsageError("--inference stands for a level of its own: leave out -O")
-    return DEFAULT_LEVEL if level is None else level
-
-
-def _shipped_specs() -> list[str]:
-    found = sorted(str(path) for path in Path("specs").glob("*.yaml"))
-    if not found:
-        raise UsageError("--all: there is no specs/*.yaml here")
-    return found
-
-
-def _backends(name: str) -> list[Backend]:
-    from cliquegraph.emit.backend import find_backend, installed
-
-    names = installed() if name == "all" else [each for each in name.split(",") if each]
-    if not names:
-        raise UsageError("name a backend, or say --backend all")
-    return [find_backend(each) for each in names]
-
-
-def _print_json(results: list[dict[str, Any]]) -> None:
-    """A list for several specs, an object for one."""
-    typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
-
-
-def _console() -> Console:
-    """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    return console
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Show what is being done on standard error while it is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda line: None
-        return
-    with console.status("") as status:
-        yield lambda line: status.update(line)
+    console_of().print(made)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cliquegraph.analysis.cost import Cost
 from cliquegraph.analysis.memory import MemoryPlan, memory_plan
+from cliquegraph.checkpoints import Difference as SpecDifference
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.words import stage_numeral
 from cliquegraph.ir.types import Part, Section
@@ -19,6 +20,7 @@ from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps, Step
 from cliquegraph.verify import TOLERANCE, Verification
+from cliquegraph.weights.describe import Figures
 
 Json = dict[str, Any]
 
@@ -409,4 +411,47 @@ def diff_steps_table(found: Sequence[Difference], names: tuple[str, str]) -> Tab
     made = table("steps", "where", *names)
     for each in found:
         made.add_row(each.place, each.left or "–", each.right or "–")
+    return made
+
+
+# ---- weights -----------------------------------------------------------------------------
+
+
+def weights_json(rows: Iterable[Figures]) -> list[Json]:
+    """Return the figures of tensors; what is no number is null."""
+    numbers = ("mean", "std", "min", "max")
+    return [
+        {
+            "name": row.name,
+            "dtype": row.dtype,
+            "shape": list(row.shape),
+            **_finite({key: getattr(row, key) for key in numbers}),
+            "nan": row.nan,
+        }
+        for row in rows
+    ]
+
+
+def weights_table(rows: Iterable[Figures], title: str) -> Table:
+    """Return the figures of tensors."""
+    numbers = ("mean", "std", "min", "max")
+    made = table(title, "tensor", "type", "shape", *numbers, "NaN", right=(*numbers, "NaN"))
+    for row in rows:
+        figures = (f"{getattr(row, key):.4g}" for key in numbers)
+        shape = "×".join(map(str, row.shape))
+        made.add_row(row.name, row.dtype, shape, *figures, f"{row.nan:,}" if row.nan else "")
+    return made
+
+
+def differences_json(found: Sequence[SpecDifference]) -> Json:
+    """Return the keys in which a checkpoint and a spec differ."""
+    keys = [{"key": key, "checkpoint": a, "spec": b} for key, a, b in found]
+    return {"equal": not found, "differences": keys}
+
+
+def differences_table(found: Sequence[SpecDifference], *names: str) -> Table:
+    """Return the keys in which a checkpoint and a spec differ."""
+    made = table("differences", "key", *names)
+    for key, *values in found:
+        made.add_row(key, *("–" if value is None else str(value) for value in values))
     return made

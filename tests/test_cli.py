@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cliquegraph import cli
+from cliquegraph import cli, cli_shared
 from cliquegraph.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
@@ -434,8 +434,8 @@ def test_every_command_has_help_with_an_example(run: Run) -> None:
 
 
 def test_completion_offers_backends() -> None:
-    assert cli._complete_backend("t") == ["torch"]
-    assert cli._complete_backend("") == ["flax", "torch", "all"]
+    assert cli_shared.complete_backend("t") == ["torch"]
+    assert cli_shared.complete_backend("") == ["flax", "torch", "all"]
 
 
 def cliquegraph(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

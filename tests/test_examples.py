@@ -26,3 +26,12 @@ def test_the_quickstart_network_learns_digits(backend: str, tmp_path: Path) -> N
     accuracy = re.search(r"test accuracy ([0-9.]+)%", ran.stdout)
     assert accuracy is not None, ran.stdout
     assert float(accuracy[1]) >= 97.0
+
+
+def test_weights_move_from_pytorch_to_flax(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "move_weights.py")]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    difference = re.search(r"^126 tensors; largest difference of logits (\S+)$", ran.stdout)
+    assert difference is not None, ran.stdout
+    assert float(difference[1]) < 1e-4
+    assert (tmp_path / "quickstart.safetensors").is_file()

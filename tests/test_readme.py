@@ -32,9 +32,33 @@ def test_the_code_beside_it_is_what_it_compiles_to() -> None:
     assert excerpt in (ROOT / "generated" / "torch" / "quickstart.py").read_text()
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout as its user left it: with the file that an example wrote."""
+    made = tmp_path_factory.mktemp("checkout")
+    for name in ("specs", "generated"):
+        (made / name).symlink_to(ROOT / name)
+    example = ROOT / "examples" / "move_weights.py"
+    subprocess.run([sys.executable, str(example)], cwd=made, check=True, capture_output=True)
+    return made
+
+
 @pytest.mark.parametrize("snippet", blocks("python")[1:])
-def test_the_other_snippets_run(snippet: str) -> None:
-    subprocess.run([sys.executable, "-c", snippet], cwd=ROOT, check=True, capture_output=True)
+def test_the_other_snippets_run(snippet: str, folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", snippet], cwd=folder, check=True, capture_output=True)
+
+
+WEIGHTS = re.findall(r"^\.venv/bin/cliquegraph (weights .*quickstart.*)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", WEIGHTS)
+def test_the_commands_on_weights_run(command: str, folder: Path) -> None:
+    words = [sys.executable, "-m", "cliquegraph", *command.split()]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+
+
+def test_there_are_commands_on_weights() -> None:
+    assert [command.split()[1] for command in WEIGHTS] == ["show", "convert", "heatmap"]
 
 
 def test_every_command_of_the_table_exists_and_none_is_left_out() -> None:
@@ -44,7 +68,7 @@ def test_every_command_of_the_table_exists_and_none_is_left_out() -> None:
         for command in cli.app.registered_commands
         if command.callback
     }
-    assert shown == known
+    assert shown == known | {group.typer_instance.info.name for group in cli.app.registered_groups}
 
 
 def test_every_figure_of_the_table_is_computed() -> None:

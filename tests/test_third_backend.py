@@ -55,8 +55,6 @@ import cliquegraph
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
-from cliquegraph.emit.names import member_path
-from cliquegraph.ir.types import Biased
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.weights.storage import to_storage
 
@@ -69,14 +67,12 @@ for compilation in (each for spec in specs for each in compilations(spec)):
     model = load_source(compilation.source(find_backend("numpy")), "generated").Small()
     graph = compilation.graph
     tensors = cliquegraph.sample_tensors(graph)
+    layout = find_backend("numpy").layout
     for param, array in to_storage(graph, tensors).items():
-        *path, last = member_path(param)
-        owner = model
-        for name in path:
-            owner = getattr(owner, name)
-        is_array = array.ndim == 4 and not isinstance(param, Biased)
-        target = owner if is_array else getattr(owner, last)
-        name = last if is_array else param.field
+        *path, name = layout.name(param).split(".")
+        target = model
+        for each in path:
+            target = getattr(target, each)
         assert getattr(target, name).shape == array.shape
         setattr(target, name, array)
     size = compilation.network.input
@@ -104,3 +100,32 @@ def test_no_part_of_the_core_names_a_backend() -> None:
 @pytest.mark.parametrize("name", ["torch", "flax"])
 def test_our_backends_are_found_the_same_way(name: str) -> None:
     assert installed()[name].value == f"cliquegraph_{name}:BACKEND"
+
+
+WEIGHTS = """
+import sys
+import numpy as np
+import cliquegraph
+from cliquegraph.weights.tensors import open_tensors
+from pathlib import Path
+
+network = cliquegraph.loads(sys.argv[1])
+there, back = sys.argv[2:]
+tensors = cliquegraph.sample_tensors(cliquegraph.optimise(cliquegraph.lower(
+    cliquegraph.unroll(network))))
+cliquegraph.write_weights(network, tensors, there, "numpy")
+with open_tensors(Path(there)) as source:
+    assert source.infos["block1.w2"].shape[-1] == network.blocks[0].filters
+cliquegraph.convert_weights(network, there, back, to="canonical")
+found = cliquegraph.read_weights(network, back)
+assert found.keys() == tensors.keys()
+assert all(np.array_equal(found[name], array) for name, array in tensors.items())
+print("equal")
+"""
+
+
+def test_weights_go_into_its_format_and_back(tmp_path: Path) -> None:
+    files = [str(tmp_path / "there.safetensors"), str(tmp_path / "back.safetensors")]
+    spec = EVERY_KEY["defaults"].model_dump_json(exclude={"expect", "training"})
+    found = run("-c", WEIGHTS, spec, *files)
+    assert found.split() == ["equal"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ from cliquegraph.emit.view import (
 )
 from cliquegraph.errors import BackendError
 from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
+from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_flax.spell import FlaxSpeller
 
 if TYPE_CHECKING:
-    from cliquegraph.emit.backend import Executor
+    from cliquegraph.emit.backend import Executor, LiveTensors
     from cliquegraph.ir.graph import Graph
 
 
@@ -84,6 +86,7 @@ class FlaxBackend:
         | _HELPERS.keys()
         | _DEFINED
     )
+    layout = FlaxLayout()
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
@@ -96,6 +99,16 @@ class FlaxBackend:
         """Return how to install JAX and Flax, or None where they are installed."""
         found = all(find_spec(package) for package in ("jax", "flax", "optax"))
         return None if found else "pip install 'cliquegraph[flax]'"
+
+    def live(self, model: object) -> LiveTensors | None:
+        """Return the tensors of a Flax model, else None."""
+        if "flax" not in sys.modules:  # nobody has a model of it then
+            return None
+        from flax import nnx
+
+        from cliquegraph_flax.live import LiveModel
+
+        return LiveModel(model) if isinstance(model, nnx.Module) else None
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
         """Load a source that ``write`` returned."""

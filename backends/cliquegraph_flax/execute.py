@@ -16,8 +16,12 @@ from cliquegraph.emit.backend import Outputs, Sgd
 from cliquegraph.emit.execute import load_source, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
+from cliquegraph.weights.layout import canonical, turned
 from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
-from cliquegraph_flax.naming import find_variable, from_layout, to_layout, variable_path
+from cliquegraph_flax.live import LiveModel
+from cliquegraph_flax.naming import FlaxLayout
+
+_LAYOUT = FlaxLayout()
 
 # A verification runs each program a few times: compiling it takes longer than running it.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -45,16 +49,17 @@ class FlaxExecutor:
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter and running statistic, and forget the optimiser's state."""
+        live = LiveModel(self._model)
         with jax.enable_x64(True):
             for param, held in to_storage(self._graph, tensors).items():
-                variable = find_variable(self._model, param)
-                variable[...] = jnp.asarray(to_layout(held), self._dtype)
+                live.write(_LAYOUT.name(param), turned(_LAYOUT, param, held))
             self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
+        live = LiveModel(self._model)
         held = {
-            param: from_layout(_array(find_variable(self._model, param)[...]))
+            param: canonical(_LAYOUT, param, live.read(_LAYOUT.name(param)).astype(np.float64))
             for param in self._graph.params
         }
         return from_storage(held)
@@ -75,9 +80,9 @@ class FlaxExecutor:
         for param in self._graph.params:
             if param.field.trainable:
                 found: Any = state
-                for name in variable_path(param):
+                for name in _LAYOUT.name(param).split("."):
                     found = found[name]
-                gradients[param] = from_layout(_array(found[...]))
+                gradients[param] = canonical(_LAYOUT, param, _array(found[...]))
         return loss, from_storage(gradients)
 
     def sgd_step(self, images: Array, labels: Labels) -> float:

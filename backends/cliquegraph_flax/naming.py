@@ -1,15 +1,9 @@
-"""Where a generated model keeps a parameter of the op graph, and in which layout."""
+"""Where a generated model keeps a parameter of the op graph; needs no JAX."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from flax import nnx
-
 from cliquegraph.emit.names import member_path
 from cliquegraph.ir.types import Biased, Field, Param
-from cliquegraph.weights.storage import Array
 
 _FIELDS = {
     Field.SCALE: "scale",
@@ -17,38 +11,29 @@ _FIELDS = {
     Field.MEAN: "mean",
     Field.VAR: "var",
 }
+_AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}  # HWIO, and (in, out) for linear layers
 
 
-def variable_path(param: Param) -> tuple[str, ...]:
-    """Return the path of a parameter in the model's ``nnx.state``.
+class FlaxLayout:
+    """The paths of a model's ``nnx.state``, joined by dots."""
 
-    A convolution's kernel is a variable of its own; a linear layer, and a convolution with a
-    bias, call it ``kernel``.
-    """
-    path = member_path(param)
-    if param.field is not Field.WEIGHT:
-        return (*path, _FIELDS[param.field])
-    is_variable = len(param.shape) == 4 and not isinstance(param, Biased)
-    return path if is_variable else (*path, "kernel")
+    def name(self, param: Param) -> str:
+        """The path of a parameter.
 
+        A convolution's kernel is a variable of its own; a linear layer, and a convolution with a
+        bias, call it ``kernel``.
+        """
+        path = member_path(param)
+        if param.field is not Field.WEIGHT:
+            path = (*path, _FIELDS[param.field])
+        elif len(param.shape) != 4 or isinstance(param, Biased):
+            path = (*path, "kernel")
+        return ".".join(path)
 
-def find_variable(model: nnx.Module, param: Param) -> Any:
-    """Return the model's variable for a parameter."""
-    found: Any = model
-    for name in variable_path(param):
-        found = getattr(found, name)
-    return found
+    def axes(self, param: Param) -> tuple[int, ...]:
+        """Kernels HWIO, linear layers (in, out)."""
+        return _AXES[len(param.shape)]
 
-
-def to_layout(array: Array) -> Array:
-    """Turn a canonical tensor into JAX's layout: OIHW to HWIO, (out, in) to (in, out)."""
-    if array.ndim == 4:
-        return np.transpose(array, (2, 3, 1, 0))
-    return array.T
-
-
-def from_layout(array: Array) -> Array:
-    """Turn a tensor in JAX's layout into a canonical one; ``to_layout`` undone."""
-    if array.ndim == 4:
-        return np.transpose(array, (3, 2, 0, 1))
-    return array.T
+    def counter(self, param: Param) -> None:
+        """None: Flax counts no batches."""
+        return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ from cliquegraph.emit.view import (
     Thing,
 )
 from cliquegraph.errors import BackendError
+from cliquegraph_torch.naming import TorchLayout
 from cliquegraph_torch.spell import TorchSpeller
 
 if TYPE_CHECKING:
-    from cliquegraph.emit.backend import Executor
+    from cliquegraph.emit.backend import Executor, LiveTensors
     from cliquegraph.ir.graph import Graph
 
 _UNITS = ("norm_relu", "batch_norm_relu")
@@ -74,6 +76,7 @@ class TorchBackend:
         | _HELPERS.keys()
         | _DEFINED
     )
+    layout = TorchLayout()
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
@@ -85,6 +88,16 @@ class TorchBackend:
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""
         return None if find_spec("torch") else "pip install 'cliquegraph[torch]'"
+
+    def live(self, model: object) -> LiveTensors | None:
+        """Return the tensors of a PyTorch model, else None."""
+        if "torch" not in sys.modules:  # nobody has a model of it then
+            return None
+        from torch import nn
+
+        from cliquegraph_torch.live import LiveModel
+
+        return LiveModel(model) if isinstance(model, nn.Module) else None
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
         """Load a source that ``write`` returned."""

@@ -14,7 +14,10 @@ from cliquegraph.emit.execute import load_source, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
 from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
-from cliquegraph_torch.naming import find_tensor
+from cliquegraph_torch.live import LiveModel, find_tensor
+from cliquegraph_torch.naming import TorchLayout
+
+_LAYOUT = TorchLayout()
 
 
 class TorchExecutor:
@@ -34,14 +37,14 @@ class TorchExecutor:
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter and running statistic, and forget the optimiser's state."""
-        with torch.no_grad():
-            for param, held in to_storage(self._graph, tensors).items():
-                find_tensor(self._model, param).copy_(torch.from_numpy(held))
+        live = LiveModel(self._model)
+        for param, held in to_storage(self._graph, tensors).items():
+            live.write(_LAYOUT.name(param), held)
         self._optimiser = self._new_optimiser()
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
-        held = {param: self._read(param) for param in self._graph.params}
+        held = {param: _array(self._find(param)) for param in self._graph.params}
         return from_storage(held)
 
     def forward(self, images: Array, *, training: bool) -> Outputs:
@@ -60,7 +63,7 @@ class TorchExecutor:
         gradients: dict[Param, Array] = {}
         for param in self._graph.params:
             if param.field.trainable:
-                gradient = find_tensor(self._model, param).grad
+                gradient = self._find(param).grad
                 assert gradient is not None  # noqa: S101  # _backward leaves none without
                 gradients[param] = _array(gradient)
         return loss, from_storage(gradients)
@@ -87,8 +90,8 @@ class TorchExecutor:
     def _input(self, images: Array) -> Tensor:
         return torch.from_numpy(images).to(self._dtype)
 
-    def _read(self, param: Param) -> Array:
-        return _array(find_tensor(self._model, param))
+    def _find(self, param: Param) -> Tensor:
+        return find_tensor(self._model, _LAYOUT.name(param))
 
     def _backward(self, images: Array, labels: Labels) -> float:
         self._model.train()

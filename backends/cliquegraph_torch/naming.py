@@ -1,8 +1,6 @@
-"""Where a generated model keeps a parameter of the op graph."""
+"""Where a generated model keeps a parameter of the op graph; needs no PyTorch."""
 
 from __future__ import annotations
-
-from torch import Tensor, nn
 
 from cliquegraph.emit.names import member_path
 from cliquegraph.ir.names import shared_by_stages
@@ -17,16 +15,18 @@ _FIELDS = {
 }
 
 
-def state_name(param: Param) -> str:
-    """Return the key of a parameter in the model's ``state_dict``."""
-    path = member_path(param)
-    return ".".join(path if shared_by_stages(param.slot) else (*path, _FIELDS[param.field]))
+class TorchLayout:
+    """The keys of a model's ``state_dict``; its layout is the canonical one."""
 
+    def name(self, param: Param) -> str:
+        """The key of a parameter."""
+        path = member_path(param)
+        return ".".join(path if shared_by_stages(param.slot) else (*path, _FIELDS[param.field]))
 
-def find_tensor(model: nn.Module, param: Param) -> Tensor:
-    """Return the model's tensor for a parameter; its layout is the canonical one."""
-    found: object = model
-    for name in state_name(param).split("."):
-        found = getattr(found, name)
-    assert isinstance(found, Tensor)  # noqa: S101  # this backend wrote the model
-    return found
+    def axes(self, param: Param) -> tuple[int, ...]:
+        """As they are."""
+        return tuple(range(len(param.shape)))
+
+    def counter(self, param: Param) -> str:
+        """The key of what BatchNorm2d counts and, with a momentum, never uses."""
+        return ".".join((*member_path(param), "num_batches_tracked"))

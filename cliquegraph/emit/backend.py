@@ -16,7 +16,9 @@ from typing import Protocol
 from cliquegraph.emit.view import ModelView
 from cliquegraph.errors import BackendError
 from cliquegraph.ir.graph import Graph
+from cliquegraph.weights.layout import Layout
 from cliquegraph.weights.storage import Array, Labels
+from cliquegraph.weights.tensors import TensorSource
 
 GROUP = "cliquegraph.backends"
 
@@ -68,6 +70,13 @@ class Executor(Protocol):
         """Return the named values of one forward pass by section and name (``x2_1``)."""
 
 
+class LiveTensors(TensorSource, Protocol):
+    """The tensors of a model in memory, by their names in its files."""
+
+    def write(self, name: str, array: Array) -> None:
+        """Set one, cast to its type."""
+
+
 class Backend(Protocol):
     """Writes a network down for one framework."""
 
@@ -83,11 +92,18 @@ class Backend(Protocol):
     def reserved(self) -> frozenset[str]:
         """Names that its files use for something else than the network's parts."""
 
+    @property
+    def layout(self) -> Layout:
+        """The names and axes of its models' weights."""
+
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
 
     def missing(self) -> str | None:
         """Return how to install the framework, or None where it is installed."""
+
+    def live(self, model: object) -> LiveTensors | None:
+        """Return the tensors of a model of this framework, else None; imports nothing."""
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
         """Load a source that this backend wrote; ``dtype`` is ``float64`` or ``float32``.
@@ -99,11 +115,16 @@ class Backend(Protocol):
 
 def installed() -> dict[str, EntryPoint]:
     """Return the entry points of every installed backend, by name."""
-    found = {point.name: point for point in (*_of_checkout(), *entry_points(group=GROUP))}
-    return dict(sorted(found.items()))
+    return {point.name: point for point in entry_points_of(GROUP)}
 
 
-def _of_checkout() -> list[EntryPoint]:
+def entry_points_of(group: str) -> list[EntryPoint]:
+    """Return the entry points of a group, by name; of several with one name, the installed one."""
+    found = {point.name: point for point in (*_of_checkout(group), *entry_points(group=group))}
+    return [found[name] for name in sorted(found)]
+
+
+def _of_checkout(group: str) -> list[EntryPoint]:
     """The entry points that a checkout would have if it were installed.
 
     On a machine without network the project runs from its folder, with ``PYTHONPATH=.:backends``.
@@ -112,7 +133,7 @@ def _of_checkout() -> list[EntryPoint]:
     if _is_installed() or not project.is_file():
         return []
     declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"]
-    return [EntryPoint(name, value, GROUP) for name, value in declared[GROUP].items()]
+    return [EntryPoint(name, value, group) for name, value in declared[group].items()]
 
 
 def _is_installed() -> bool:

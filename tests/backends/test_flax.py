@@ -21,7 +21,9 @@ from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.types import Init
-from cliquegraph_flax.naming import find_variable, from_layout
+from cliquegraph.weights.layout import canonical
+from cliquegraph_flax.live import find_variable
+from cliquegraph_flax.naming import FlaxLayout
 from tests.networks import EVERY_KEY, clique, network
 
 
@@ -61,7 +63,11 @@ def test_every_kernel_has_the_he_variance_of_its_own_fan_in(wide: Any) -> None:
     checked = 0
     for param in Compilation(WIDE).graph.params:
         if param.field == "weight" and len(param.shape) == 4:
-            weight = from_layout(np.asarray(find_variable(wide, param)[...], np.float64))
+            weight = canonical(
+                FlaxLayout(),
+                param,
+                np.asarray(find_variable(wide, FlaxLayout().name(param))[...], np.float64),
+            )
             assert weight.shape == param.shape
             position = 0
             for piece in param.pieces:
@@ -93,7 +99,7 @@ def test_normalisations_start_at_1_and_0(wide: Any) -> None:
     for param in Compilation(WIDE).graph.params:
         init = param.pieces[0].tensor.init
         if init in (Init.ZEROS, Init.ONES):
-            assert (find_variable(wide, param)[...] == (init is Init.ONES)).all()
+            assert (find_variable(wide, FlaxLayout().name(param))[...] == (init is Init.ONES)).all()
     modules = [each for _, each in nnx.iter_modules(wide)]
     assert {each.eps for each in modules if hasattr(each, "eps")} == {1e-5}
     assert {each.momentum for each in modules if hasattr(each, "momentum")} == {0.1}

@@ -15,7 +15,8 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.types import Init
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
-from cliquegraph_torch.naming import find_tensor, state_name
+from cliquegraph_torch.live import find_tensor
+from cliquegraph_torch.naming import TorchLayout
 from tests.networks import EVERY_KEY, clique, network
 
 
@@ -57,7 +58,7 @@ def test_every_kernel_has_the_he_variance_of_its_own_fan_in() -> None:
     checked = 0
     for param in Compilation(WIDE).graph.params:
         if param.field == "weight" and len(param.shape) == 4:
-            weight = state[state_name(param)]
+            weight = state[TorchLayout().name(param)]
             assert tuple(weight.shape) == param.shape
             position = 0
             for piece in param.pieces:
@@ -91,7 +92,7 @@ def test_normalisations_start_at_1_and_0(level: int) -> None:
     for param in Compilation(WIDE, level).graph.params:
         init = param.pieces[0].tensor.init
         if init in (Init.ZEROS, Init.ONES):
-            assert (find_tensor(model, param) == (init is Init.ONES)).all()
+            assert (find_tensor(model, TorchLayout().name(param)) == (init is Init.ONES)).all()
     norms = [each for each in model.modules() if type(each).__name__ in ("BatchNorm2d", "Norm")]
     momenta = {each.momentum for each in model.modules() if hasattr(each, "momentum")}
     assert {each.eps for each in norms} == {1e-5}

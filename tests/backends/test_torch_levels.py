@@ -32,7 +32,8 @@ from cliquegraph.ir.types import Field, Param, Part
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.verify import relative_error
 from cliquegraph.weights.storage import Array, from_storage, to_storage
-from cliquegraph_torch.naming import find_tensor
+from cliquegraph_torch.live import find_tensor
+from cliquegraph_torch.naming import TorchLayout
 from tests.function import images_for, statistics_in_use
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks
 
@@ -58,7 +59,7 @@ class Model:
         self.moving = statistics_in_use(shared)  # not those of steps that nothing needs
         with torch.no_grad():
             for param, held in to_storage(self.graph, sample_tensors(shared)).items():
-                find_tensor(self.module, param).copy_(torch.from_numpy(held))
+                find_tensor(self.module, TorchLayout().name(param)).copy_(torch.from_numpy(held))
 
     def images(self) -> Tensor:
         return torch.from_numpy(images_for(self.graph))
@@ -80,12 +81,18 @@ class Model:
 
     def gradients(self) -> dict[str, Array]:
         """Those that there are."""
-        held = {param: find_tensor(self.module, param).grad for param in self.graph.params}
+        held = {
+            param: find_tensor(self.module, TorchLayout().name(param)).grad
+            for param in self.graph.params
+        }
         return from_storage({p: grad.numpy() for p, grad in held.items() if grad is not None})
 
     def statistics(self) -> dict[str, Array]:
         statistics = [param for param in self.graph.params if not param.field.trainable]
-        held = {param: find_tensor(self.module, param).numpy() for param in statistics}
+        held = {
+            param: find_tensor(self.module, TorchLayout().name(param)).numpy()
+            for param in statistics
+        }
         return {name: a * self.moving[name] for name, a in from_storage(held).items()}
 
 
@@ -100,7 +107,7 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
 def freeze(model: Model, which: Callable[[Param], bool]) -> None:
     for param in model.graph.params:
         if param.field.trainable and which(param):
-            find_tensor(model.module, param).requires_grad_(False)
+            find_tensor(model.module, TorchLayout().name(param)).requires_grad_(False)
 
 
 def as_it_is(model: Model, x: Tensor) -> Tensor:

@@ -6,16 +6,30 @@ from typing import Any
 
 from cliquegraph.emit.backend import Executor
 from cliquegraph.emit.file import write_file
+from cliquegraph.emit.names import member_path
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import ModelView
 from cliquegraph.errors import BackendError
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import Biased, Param
 from cliquegraph_numpy.spell import NumpySpeller
 
 _IMPORTS = (
     {"from typing import {}": ("Any", "NamedTuple")},
     {"import numpy as {}": ("np",), "from numpy.typing import {}": ("NDArray",)},
 )
+
+
+class NumpyLayout:
+    def name(self, param: Param) -> str:
+        is_array = len(param.shape) == 4 and not isinstance(param, Biased)
+        return ".".join(member_path(param) if is_array else (*member_path(param), param.field))
+
+    def axes(self, param: Param) -> tuple[int, ...]:
+        return tuple(range(len(param.shape)))[::-1]
+
+    def counter(self, param: Param) -> None:
+        return None
 
 
 class NumpyBackend:
@@ -27,11 +41,16 @@ class NumpyBackend:
         | {"norm_relu", "batch_norm_relu", "concat_conv"}
     )
 
+    layout = NumpyLayout()
+
     def write(self, view: ModelView) -> str:
         templates = environment("cliquegraph_numpy")
         return write_file(view, NumpySpeller(), templates, ["helpers"], _IMPORTS)
 
     def missing(self) -> str | None:
+        return None
+
+    def live(self, model: object) -> None:
         return None
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:

@@ -1,4 +1,4 @@
-"""Putting generated files in place: whole or not at all, and only where they change."""
+"""Putting files in place: whole or not at all, and texts only where they change."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import difflib
 import errno
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cliquegraph.errors import UsageError
 
@@ -40,21 +42,45 @@ def write_files(files: Mapping[Path, str]) -> set[Path]:
     return set(staged)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of ``path`` when the block ends without a fault.
+
+    Raises:
+        UsageError: it can't be written; what was at ``path`` stays.
+    """
+    try:
+        temporary, handle = _create(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
 def _stage(path: Path, text: str) -> Path:
     """Write ``text`` to a new file beside ``path``."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-    temporary = Path(name)
+    temporary, handle = _create(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode())
-        temporary.chmod(0o666 & ~_umask())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _create(path: Path) -> tuple[Path, int]:
+    """Open a new file beside ``path``, with the rights that a new file has."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    os.fchmod(handle, 0o666 & ~_umask())
+    return Path(name), handle
 
 
 def _refused(path: Path, error: OSError) -> UsageError:

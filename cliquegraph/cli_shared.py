@@ -1,0 +1,128 @@
+"""What the commands share: arguments, and the way from them to the Python API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cliquegraph.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cliquegraph.compiler import Compilation
+    from cliquegraph.emit.backend import Backend
+    from cliquegraph.spec.schema import NetworkSpec
+
+PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
+
+# ---- arguments that commands share -------------------------------------------------------
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Complete a backend's name for the shell."""
+    from cliquegraph.emit.backend import installed
+
+    return [name for name in (*installed(), "all") if name.startswith(incomplete)]
+
+
+Spec = Annotated[str, typer.Argument(help="A spec, YAML or JSON.", metavar="SPEC")]
+Specs = Annotated[list[str], typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key before the spec is checked, e.g. blocks.0.filters=48 or "
+        "blocks.*.dropout=0. Repeatable.",
+    ),
+]
+Level = Annotated[
+    int | None,
+    typer.Option("-O", metavar="LEVEL", help="Optimisation level; default: the compiler's.", min=0),
+]
+Inference = Annotated[
+    bool,
+    typer.Option("--inference", help="Fold what evaluation leaves constant, in place of a level."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
+
+
+# ---- from arguments to the API --------------------------------------------------------------
+
+
+def load_spec(path: str, overrides: Sequence[str]) -> NetworkSpec:
+    """Read a spec; pydantic is imported only now."""
+    from cliquegraph.spec.load import load
+
+    return load(path, overrides)
+
+
+def compilation_of(
+    path: str, overrides: Sequence[str], level: int | None = None, inference: bool = False
+) -> Compilation:
+    """Return a spec on its way, at an -O level or folded."""
+    from cliquegraph.compiler import Compilation
+
+    return Compilation(load_spec(path, overrides), level_of(level, inference), inference)
+
+
+def level_of(level: int | None, inference: bool) -> int:
+    """Return the -O level that was asked for."""
+    from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+
+    if inference and level is not None:
+        raise UsageError("--inference stands for a level of its own: leave out -O")
+    return DEFAULT_LEVEL if level is None else level
+
+
+def shipped_specs() -> list[str]:
+    """Return every spec in ./specs."""
+    found = sorted(str(path) for path in Path("specs").glob("*.yaml"))
+    if not found:
+        raise UsageError("--all: there is no specs/*.yaml here")
+    return found
+
+
+def backends_of(name: str) -> list[Backend]:
+    """Return the backends that ``--backend`` names."""
+    from cliquegraph.emit.backend import find_backend, installed
+
+    names = installed() if name == "all" else [each for each in name.split(",") if each]
+    if not names:
+        raise UsageError("name a backend, or say --backend all")
+    return [find_backend(each) for each in names]
+
+
+def print_json(results: list[dict[str, Any]]) -> None:
+    """A list for several specs, an object for one."""
+    typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+
+
+def console_of() -> Console:
+    """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Show what is being done on standard error while it is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with console.status("") as status:
+        yield lambda line: status.update(line)

@@ -1,0 +1,110 @@
+"""Heat maps of a network's connections: Figure 5 of the paper."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from cliquegraph.errors import UsageError
+from cliquegraph.weights.describe import Strengths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = ("svg", "png", "html")
+
+_CELL = 0.28  # inches for one connection, where a block has few
+_STYLE: Any = {"svg.hashsalt": "cliquegraph", "svg.fonttype": "path", "font.size": 8}
+
+
+@dataclass(frozen=True)
+class NetworkHeat:
+    """The blocks of one network, and what it is called."""
+
+    title: str
+    blocks: Sequence[Strengths]
+
+    def caption(self, block: Strengths) -> str:
+        """What one of its blocks is called."""
+        return f"{self.title}, block {block.block} ({block.kind})"
+
+
+def draw_heat(networks: Sequence[NetworkHeat], suffix: str) -> bytes:
+    """Return a picture: a column for each network, a row for each block, each with its scale.
+
+    Args:
+        networks: one, or several side by side.
+        suffix: ``svg``, ``png`` or ``html``, one page that holds the picture and its numbers.
+
+    Raises:
+        UsageError: another suffix, or Matplotlib is not installed.
+    """
+    if suffix not in SUFFIXES:
+        raise UsageError(f"a heat map is .{', .'.join(SUFFIXES)}, not {suffix or 'nameless'!r}")
+    if find_spec("matplotlib") is None:
+        raise UsageError("heat maps need Matplotlib: pip install 'cliquegraph[draw]'")
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(networks)
+        if suffix == "png":
+            return _saved(figure, format="png", dpi=150)
+        # No date: the same weights give the same bytes.
+        picture = _saved(figure, format="svg", metadata={"Date": None})
+    return picture if suffix == "svg" else _page(networks, picture.decode()).encode()
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, bbox_inches="tight", **options)
+    return buffer.getvalue()
+
+
+def _figure(networks: Sequence[NetworkHeat]) -> Figure:
+    from matplotlib.figure import Figure
+
+    rows = max(len(network.blocks) for network in networks)
+    layers = [block.values.shape[1] for network in networks for block in network.blocks]
+    side = max(2.2, min(6.0, _CELL * max(layers) + 1))
+    figure = Figure(figsize=(side * len(networks) + 1, side * rows), layout="constrained")
+    axes = figure.subplots(rows, len(networks), squeeze=False)
+    for column, network in enumerate(networks):
+        for place, block in zip(axes[:, column], network.blocks, strict=False):
+            place.set_facecolor("0.88")  # no connection
+            # A scale of its own: it is where a block is strong that the paper compares.
+            image = place.imshow(block.values, vmin=0, cmap="viridis", aspect="equal")
+            place.set_title(network.caption(block), parse_math=False)
+            place.set_xlabel("layer j")
+            place.set_ylabel("source i, 0: the input")
+            _ticks(place, block.values.shape)
+            figure.colorbar(image, ax=place, label="mean |W(i→j)|", shrink=0.8)
+        for place in axes[len(network.blocks) :, column]:
+            place.set_axis_off()
+    return figure
+
+
+def _ticks(place: Any, shape: tuple[int, ...]) -> None:
+    """A number at each connection, or at every few where there are many."""
+    sources, layers = shape
+    every = 1 + (layers - 1) // 20
+    place.set_xticks(range(0, layers, every), [str(j + 1) for j in range(0, layers, every)])
+    place.set_yticks(range(0, sources, every), [str(i) for i in range(0, sources, every)])
+
+
+def _page(networks: Sequence[NetworkHeat], picture: str) -> str:
+    import jinja2
+
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("cliquegraph.draw"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        keep_trailing_newline=True,
+    )
+    return pages.get_template("heat.html.jinja").render(
+        title=" and ".join(network.title for network in networks),
+        picture=picture[picture.index("<svg") :],  # without the XML declaration
+        networks=networks,
+    )

@@ -1,0 +1,101 @@
+"""What is in weights: figures of each tensor, and the strength of each connection of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cliquegraph.errors import WeightsError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import EDGE_KERNEL, tensor_name
+from cliquegraph.ir.types import Part, Tensor
+from cliquegraph.weights.storage import Array
+from cliquegraph.weights.transfer import Weights
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One tensor in numbers; NaN is counted, and left out of the others while any is left."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    min: float
+    max: float
+    nan: int
+
+
+def describe(weights: Weights) -> Iterator[Figures]:
+    """Yield the figures of each canonical tensor, in the network's order; reads one at a time."""
+    for name in weights:
+        info, array = weights.info(name), weights[name].astype(np.float64)
+        numbers = array[~np.isnan(array)]
+        mean = std = low = high = float("nan")
+        if numbers.size:
+            with np.errstate(invalid="ignore"):  # the mean of infinities of both signs
+                mean, std = float(numbers.mean()), float(numbers.std())
+            low, high = float(numbers.min()), float(numbers.max())
+        nan = array.size - numbers.size
+        yield Figures(name, info.dtype, info.shape, mean, std, low, high, nan)
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Mean |W(i→j)| of one block (Figure 5 of the paper).
+
+    Attributes:
+        block: from 1.
+        kind: ``clique`` or ``dense``.
+        values: (n + 1, n); row i is the source, 0 the block's input; column j - 1 the layer that
+            reads it. NaN where there is no connection.
+    """
+
+    block: int
+    kind: str
+    values: Array
+
+
+def strengths(graph: Graph, weights: Weights) -> list[Strengths]:
+    """Return the strength of each connection of each block.
+
+    Args:
+        graph: the network as lowered.
+        weights: its canonical tensors.
+
+    Raises:
+        WeightsError: a kernel holds what is no number.
+    """
+    blocks: dict[int, list[Tensor]] = {}
+    for tensor in graph.tensors:
+        reads_sources = tensor.slot.role in (EDGE_KERNEL, "conv") and len(tensor.shape) == 4
+        if tensor.slot.section.part is Part.BLOCK and reads_sources:
+            blocks.setdefault(tensor.slot.section.index, []).append(tensor)
+    return [_block(index, kernels, weights) for index, kernels in sorted(blocks.items())]
+
+
+def _block(index: int, kernels: list[Tensor], weights: Weights) -> Strengths:
+    layers = max(kernel.slot.layer or 0 for kernel in kernels)
+    values = np.full((layers + 1, layers), np.nan)
+    clique = kernels[0].slot.role == EDGE_KERNEL
+    ends = [] if clique else _ends(kernels)
+    for kernel in kernels:
+        name, layer = tensor_name(kernel), kernel.slot.layer or 0
+        array = np.abs(weights[name].astype(np.float64))
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{weights.place}: {name} holds NaN or infinity")
+        if clique:
+            values[kernel.slot.source or 0, layer - 1] = array.mean()
+        else:
+            # One kernel over everything before it: a slice for each source.
+            for source, part in enumerate(np.split(array, ends[: layer - 1], axis=1)):
+                values[source, layer - 1] = part.mean()
+    return Strengths(index, "clique" if clique else "dense", values)
+
+
+def _ends(kernels: list[Tensor]) -> list[int]:
+    """Where each source of a dense block ends, in the concatenation of all."""
+    return sorted(kernel.shape[1] for kernel in kernels)

@@ -1,0 +1,178 @@
+"""The format of the authors' PyTorch ImageNet checkpoints, and what one implies.
+
+Block b counts from 0 there, ``conv_param`` is a table of (n + 1)², and each tensor of a
+normalisation is named as PyTorch names it. The models have bottleneck blocks of two stages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from math import floor
+from typing import Any
+
+from cliquegraph.errors import WeightsError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
+from cliquegraph.ir.types import Field, Param, Part, Slot
+from cliquegraph.weights.tensors import TensorInfo
+
+_FIELDS = {
+    Field.WEIGHT: "weight",
+    Field.SCALE: "weight",
+    Field.BIAS: "bias",
+    Field.MEAN: "running_mean",
+    Field.VAR: "running_var",
+}
+_NORMS = {
+    ("norm", 1): "forward_bn",
+    ("norm", 2): "loop_bn",
+    ("mid_norm", 1): "forward_bn_b",
+    ("mid_norm", 2): "loop_bn_b",
+}
+_ROLES = {
+    (Part.STEM, "conv"): "fir_trans",
+    (Part.STEM, "norm"): "fir_bn",
+    (Part.TRANSITION, "norm"): "list_trans.{b}.bn",
+    (Part.TRANSITION, "conv"): "list_trans.{b}.conv",
+    (Part.TRANSITION, "attention.fc1"): "list_trans.{b}.attention.fc1",
+    (Part.TRANSITION, "attention.fc2"): "list_trans.{b}.attention.fc2",
+    (Part.READOUT, "compress.norm"): "list_compress.{b}.bn",
+    (Part.READOUT, "compress.conv"): "list_compress.{b}.conv",
+    (Part.READOUT, "norm"): "list_gb.{b}.bn",
+    (Part.CLASSIFIER, ""): "fc",
+}
+
+
+class OfficialLayout:
+    """The authors' keys for the tensors of a graph as lowered.
+
+    Raises:
+        WeightsError: a tensor of the graph has no place in the authors' models.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._layers: dict[int, int] = {}
+        for tensor in graph.tensors:
+            section, layer = tensor.slot.section, tensor.slot.layer
+            if section.part is Part.BLOCK and layer is not None:
+                self._layers[section.index] = max(self._layers.get(section.index, 0), layer)
+        without = [slot_name(t.slot) for t in graph.tensors if self._owner(t.slot) is None]
+        if without:
+            raise WeightsError(
+                f"{graph.name} is not of the authors' form: their models have no {without[0]}; "
+                "blocks are bottleneck cliques of two stages"
+            )
+
+    def name(self, param: Param) -> str:
+        """The key, without the prefix of data parallelism."""
+        return f"{self._owner(param.slot)}.{_FIELDS[param.field]}"
+
+    def axes(self, param: Param) -> tuple[int, ...]:
+        """As they are."""
+        return tuple(range(len(param.shape)))
+
+    def counter(self, param: Param) -> str:
+        """The key of what BatchNorm2d counts."""
+        return f"{self._owner(param.slot)}.num_batches_tracked"
+
+    def _owner(self, slot: Slot) -> str | None:
+        index = slot.section.index
+        if slot.section.part is not Part.BLOCK:
+            role = _ROLES.get((slot.section.part, slot.role))
+            return None if role is None else role.format(b=index - 1)
+        if slot.layer is None:
+            return None
+        block, layer = f"list_block.{index - 1}", slot.layer
+        if slot.role == EDGE_KERNEL:
+            if slot.source is None:
+                return None
+            return f"{block}.conv_param.{slot.source * (self._layers[index] + 1) + layer}"
+        if slot.role == SPATIAL_KERNEL:
+            return f"{block}.conv_param_bottle.{layer - 1}"
+        norm = _NORMS.get((slot.role, slot.stage or 0))
+        return None if norm is None else f"{block}.{norm}.{layer - 1}"
+
+
+def implied_document(found: Mapping[str, TensorInfo], place: str) -> dict[str, Any]:
+    """Return the spec that a checkpoint's shapes imply, as plain data without a name.
+
+    What shapes do not tell is the authors' ImageNet model: images of 224×224, the stem's
+    stride and pool (section 3.4 of the paper). Whether every shape fits is not asked here.
+
+    Raises:
+        WeightsError: it is no checkpoint of theirs.
+    """
+    return _Implied(found, place).document()
+
+
+class _Implied:
+    def __init__(self, found: Mapping[str, TensorInfo], place: str) -> None:
+        self._shapes = {name: each.shape for name, each in found.items()}
+        self._place = place
+
+    def document(self) -> dict[str, Any]:
+        stem = self._shape("fir_trans.weight", 4)
+        classes = self._shape("fc.weight", 2)[0]
+        if stem[2] % 2 == 0 or stem[2] != stem[3]:
+            raise self._no("fir_trans.weight is no square kernel of odd size")
+        readout = {} if self._compression is None else {"compression": self._compression}
+        return {
+            "cliquegraph": 1,
+            "input": {"channels": stem[1], "height": 224, "width": 224},
+            "stem": {
+                "filters": stem[0],
+                "kernel": stem[2],
+                "stride": 2,
+                "norm": True,
+                "pool": {"kind": "max", "kernel": 3, "stride": 2},
+            },
+            "block_defaults": {"kind": "clique", "bottleneck": True},
+            "blocks": [self._block(b) for b in range(self._blocks)],
+            "transition": {"attention": "list_trans.0.attention.fc1.weight" in self._shapes},
+            "readout": readout,
+            "classifier": {"classes": classes},
+        }
+
+    @cached_property
+    def _blocks(self) -> int:
+        return self._count(r"list_block\.(\d+)\.")
+
+    def _block(self, index: int) -> dict[str, Any]:
+        layers = self._count(rf"list_block\.{index}\.conv_param_bottle\.(\d+)\.weight$")
+        kernel = self._shape(f"list_block.{index}.conv_param_bottle.0.weight", 4)
+        return {
+            "layers": layers,
+            "filters": kernel[0],
+            **({} if kernel[2] == 3 else {"kernel": kernel[2]}),
+        }
+
+    @cached_property
+    def _compression(self) -> float | None:
+        """The share of the channels that readouts keep: the paper's half where that fits."""
+        if not any(name.startswith("list_compress.") for name in self._shapes):
+            return None
+        shapes = [self._shape(f"list_compress.{b}.conv.weight", 4) for b in range(self._blocks)]
+        first = shapes[0][0] / shapes[0][1]
+        for share in (0.5, first, round(first, 3), round(first, 2)):
+            if 0 < share <= 1 and all(floor(c * share) == kept for kept, c, *_ in shapes):
+                return share
+        raise self._no("the readouts keep different shares of their channels")
+
+    def _count(self, pattern: str) -> int:
+        numbers = {int(found[1]) for name in self._shapes if (found := re.match(pattern, name))}
+        if not numbers or numbers != set(range(len(numbers))):
+            raise self._no(f"it has no keys {pattern} that count from 0".replace("\\", ""))
+        return len(numbers)
+
+    def _shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        shape = self._shapes.get(name)
+        if shape is None:
+            raise self._no(f"it has no {name}")
+        if len(shape) != dimensions or 0 in shape:
+            raise self._no(f"{name} is {shape}")
+        return shape
+
+    def _no(self, why: str) -> WeightsError:
+        return WeightsError(f"{self._place} is no checkpoint of the authors' ImageNet form: {why}")

@@ -1,0 +1,177 @@
+"""Named tensors in a file: opened, read one at a time, written one at a time."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cliquegraph.errors import WeightsError
+from cliquegraph.files import replacing
+from cliquegraph.weights.storage import Array
+
+_CODES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""NumPy's names for the types of safetensors."""
+
+_NAMES = {name: code for code, name in _CODES.items()}
+_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return a NumPy type by its name."""
+    if name == "bfloat16":
+        import ml_dtypes  # NumPy has none of its own
+
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return found
+    return np.dtype(name)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """The type (``float32``) and the shape of a tensor that was not read yet."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether weights may have this type."""
+        return self.dtype in _FLOATS
+
+
+class TensorSource(Protocol):
+    """Named tensors: a file, or a live model."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What is written beside them."""
+
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Their types and shapes by name."""
+
+    def read(self, name: str) -> Array:
+        """Return one of them, of its own type."""
+
+
+class PickleReader(Protocol):
+    """What the entry point group ``cliquegraph.pickles`` offers: reads PyTorch's own files."""
+
+    def __call__(self, path: Path) -> TensorSource:
+        """Open a file without running anything that it holds.
+
+        Raises:
+            WeightsError: it is no such file, or holds more than tensors.
+            BackendError: the framework is missing.
+        """
+
+
+@contextmanager
+def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[TensorSource]:
+    """Open a safetensors file, or one that PyTorch pickled, by its content.
+
+    Args:
+        path: the file.
+        pickles: what can read PyTorch's own files.
+
+    Raises:
+        WeightsError: there is no such file, it is damaged, or it is of another kind.
+    """
+    try:
+        if not path.is_file():  # a folder, or a pipe that would never end
+            kind = "is not a regular file" if path.exists() else "does not exist"
+            raise WeightsError(f"{path} {kind}")
+        with path.open("rb") as file:
+            begin = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"can't read {path}: {error.strerror}") from None
+    if begin.startswith((b"PK\x03\x04", b"\x80")) and not begin.endswith(b"{"):
+        if not pickles:
+            raise WeightsError(f"{path} is one of PyTorch's own files; only PyTorch reads those")
+        reader: PickleReader = pickles[0].load()
+        yield reader(path)
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        opened = safe_open(str(path), "numpy")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no safetensors file, or a damaged one: {error}") from None
+    with opened:
+        yield _Safetensors(opened)
+
+
+class _Safetensors:
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.metadata: Mapping[str, str] = file.metadata() or {}
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        self.infos: Mapping[str, TensorInfo] = {
+            name: TensorInfo(
+                _CODES.get(each.get_dtype(), each.get_dtype()), tuple(each.get_shape())
+            )
+            for name, each in slices.items()
+        }
+
+    def read(self, name: str) -> Array:
+        array: Array = self._file.get_tensor(name)
+        return array
+
+
+@dataclass(frozen=True)
+class NewTensor:
+    """A tensor to be written: ``make`` returns it when its turn comes."""
+
+    name: str
+    info: TensorInfo
+    make: Callable[[], Array]
+
+
+def write_tensors(path: Path, tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, one tensor after the other; the file appears when it is whole.
+
+    The library's own writer wants every tensor in memory at once.
+
+    Raises:
+        UsageError: the file can't be written.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    position = 0
+    # By falling size of numbers, as the library does: each tensor is aligned to its own.
+    ordered = sorted(tensors, key=lambda each: -numpy_dtype(each.info.dtype).itemsize)
+    for each in ordered:
+        length = int(np.prod(each.info.shape)) * numpy_dtype(each.info.dtype).itemsize
+        header[each.name] = {
+            "dtype": _NAMES[each.info.dtype],
+            "shape": each.info.shape,
+            "data_offsets": (position, position + length),
+        }
+        position += length
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for each in ordered:
+            array = np.asarray(each.make(), order="C")
+            if TensorInfo(array.dtype.name, array.shape) != each.info:
+                raise AssertionError(f"{each.name} is {array.dtype} {array.shape}")
+            file.write(array.reshape(-1).view(np.uint8).data)

@@ -1,0 +1,176 @@
+"""From one format to another, tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+
+from cliquegraph.errors import WeightsError
+from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.types import Param
+from cliquegraph.weights.layout import Format, canonical, turned
+from cliquegraph.weights.storage import Array, Holdings, stored
+from cliquegraph.weights.tensors import NewTensor, TensorInfo, TensorSource
+
+COUNTERS = "cliquegraph.num_batches_tracked"
+"""Metadata: PyTorch's batch counters that are not 0, by normalisation, as JSON."""
+
+_COUNTER = TensorInfo("int64", ())
+
+
+class Weights(Mapping[str, Array]):
+    """The canonical tensors of a network, by name.
+
+    Attributes:
+        place: where they are, for messages.
+    """
+
+    place: str
+
+    @abstractmethod
+    def info(self, name: str) -> TensorInfo:
+        """Return the type and shape of a tensor, without reading it."""
+
+    def counters(self) -> dict[str, int]:
+        """Return PyTorch's batch counters that are not 0, by normalisation."""
+        return {}
+
+
+class Held(Weights):
+    """Tensors in memory."""
+
+    def __init__(self, tensors: Mapping[str, Array], place: str) -> None:
+        self._tensors = tensors
+        self.place = place
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._tensors[name]
+
+    def info(self, name: str) -> TensorInfo:
+        """Return the type and shape of a tensor."""
+        array = self._tensors[name]
+        return TensorInfo(array.dtype.name, array.shape)
+
+
+class Reading(Weights):
+    """The canonical tensors of a source, each read when it is asked for.
+
+    Args:
+        source: a file or a live model.
+        of: its format.
+        place: what messages call it.
+
+    Attributes:
+        format: the format that it was read in.
+
+    Raises:
+        WeightsError: the source has not exactly the tensors of the format.
+    """
+
+    def __init__(self, source: TensorSource, of: Format, place: str) -> None:
+        of.require(source.infos, place)
+        self._source = source
+        self.format = of
+        self._file_names = {param: name for name, param in of.params.items()}
+        self._holdings = Holdings(of.graph.params)
+        self._shapes = {tensor_name(tensor): tensor.shape for tensor in of.graph.tensors}
+        self.place = place
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._holdings.tensor(name, self._read)
+
+    def info(self, name: str) -> TensorInfo:
+        """Return the type and shape of a canonical tensor, without reading it.
+
+        Raises:
+            WeightsError: its pieces lie in tensors of several types.
+        """
+        params = self._holdings.params(name)
+        files = {self._file_names[param] for param in params}
+        found = {self._source.infos[each].dtype: each for each in sorted(files)}
+        return TensorInfo(one_type(found, self.place), self._shapes[name])
+
+    def counters(self) -> dict[str, int]:
+        """Return the batch counters that are not 0, by normalisation."""
+        found = _told(self._source.metadata, self.place)
+        for name, slot in self.format.counters.items():
+            if name in self._source.infos:
+                found[slot] = self._counter(name)
+        return {slot: count for slot, count in sorted(found.items()) if count}
+
+    def _counter(self, name: str) -> int:
+        info = self._source.infos[name]
+        if not (info.dtype.startswith(("int", "uint")) and np.prod(info.shape) == 1):
+            raise WeightsError(
+                f"{self.place}: {name} is {info.dtype} {info.shape}, must be one integer"
+            )
+        return int(self._source.read(name).item())
+
+    def _read(self, param: Param) -> Array:
+        return canonical(self.format.layout, param, self._source.read(self._file_names[param]))
+
+
+def _told(metadata: Mapping[str, str], place: str) -> dict[str, int]:
+    """The counters that metadata hold."""
+    try:
+        found = json.loads(metadata.get(COUNTERS, "{}"))
+        return {str(slot): int(count) for slot, count in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise WeightsError(f"{place}: the metadata {COUNTERS} are damaged") from None
+
+
+def one_type(found: Mapping[str, str], place: str) -> str:
+    """Return the one type of tensors that belong together; ``found`` names one for each type.
+
+    Raises:
+        WeightsError: there are several.
+    """
+    if len(found) > 1:
+        listed = " and ".join(f"{name} is {dtype}" for dtype, name in found.items())
+        raise WeightsError(f"{place}: {listed}, but one tensor is to hold both; cast them alike")
+    return next(iter(found))
+
+
+def new_tensors(weights: Weights, to: Format) -> list[NewTensor]:
+    """Return what a file of another format holds; each tensor is made when it is written.
+
+    Raises:
+        WeightsError: tensors that the format keeps in one have several types.
+    """
+    found = []
+    for name, param in to.params.items():
+        pieces = [piece for pieces in param.holdings for piece in pieces]
+        types = {weights.info(n).dtype: n for n in (tensor_name(p.tensor) for p in pieces)}
+        info = TensorInfo(one_type(types, weights.place), to.shapes[name])
+        found.append(NewTensor(name, info, _maker(weights, to, param)))
+    counts = weights.counters()
+    for name, slot in to.counters.items():
+        count = np.asarray(counts.get(slot, 0), np.int64)
+        found.append(NewTensor(name, _COUNTER, partial(np.copy, count)))
+    return found
+
+
+def _maker(weights: Weights, to: Format, param: Param) -> Callable[[], Array]:
+    return lambda: turned(to.layout, param, stored(param, weights))
+
+
+def counter_metadata(weights: Weights) -> dict[str, str]:
+    """Return metadata that keep the batch counters, for formats that have no place for them."""
+    counters = weights.counters()
+    return {COUNTERS: json.dumps(counters)} if counters else {}

@@ -1,0 +1,285 @@
+"""The authors' checkpoints, in every way that they come, through to running models."""
+
+from __future__ import annotations
+
+import pickle
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from safetensors.torch import load_file
+
+import cliquegraph
+from cliquegraph import NetworkSpec
+from cliquegraph.checkpoints import (
+    check_official,
+    convert_weights,
+    infer_spec,
+    inferred_text,
+    read_weights,
+)
+from cliquegraph.errors import WeightsError
+from cliquegraph.passes.pipeline import LEVELS
+from tests.networks import clique
+from tests.official import official_arrays, official_keys, official_spec, taken
+from tests.weights.files import contents, official_checkpoint, official_state
+
+Z = dict[str, Any]
+
+
+@cache
+def arrays() -> Z:
+    return official_arrays()
+
+
+@cache
+def spec() -> NetworkSpec:
+    return official_spec()
+
+
+def close(found: Any, expected: Any) -> bool:
+    expected = np.asarray(expected)
+    return bool(np.abs(np.asarray(found) - expected).max() <= 1e-9 * np.abs(expected).max())
+
+
+# ---- whatever way it was saved -----------------------------------------------------------
+
+SAVED = {
+    "published": lambda path: official_checkpoint(path),
+    "legacy": lambda path: official_checkpoint(path, _use_new_zipfile_serialization=False),
+    "bare": lambda path: torch.save(official_state(), path),
+    "bare with prefix": lambda path: torch.save(
+        {f"module.{name}": tensor for name, tensor in official_state().items()}, path
+    ),
+    "without counters": lambda path: torch.save(
+        {n: t for n, t in official_state().items() if not n.endswith("num_batches_tracked")}, path
+    ),
+    "of an old PyTorch": lambda path: torch.save(
+        official_state(), path, _use_new_zipfile_serialization=False, pickle_protocol=2
+    ),
+}
+
+
+@pytest.mark.parametrize("saved", list(SAVED))
+@pytest.mark.parametrize("named", ["official", None])
+def test_each_tensor_is_theirs_to_the_bit(tmp_path: Path, saved: str, named: str | None) -> None:
+    file = tmp_path / "model.pth.tar"
+    SAVED[saved](file)
+    convert_weights(spec(), file, tmp_path / "c", to="canonical", format=named)
+    found = read_weights(spec(), tmp_path / "c")
+    lowered = cliquegraph.lower(cliquegraph.unroll(spec()))
+    expected = taken(arrays(), "state", official_keys(lowered))
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+
+
+@pytest.mark.parametrize("level", list(LEVELS))
+def test_it_runs_in_pytorch_as_theirs_did(tmp_path: Path, level: int) -> None:
+    from cliquegraph.emit.execute import load_source
+
+    file = official_checkpoint(tmp_path / "model.pth.tar")
+    convert_weights(spec(), file, tmp_path / "t.safetensors", to="torch", level=level)
+    source = cliquegraph.compile(spec(), "torch", level=level)
+    model = getattr(load_source(source, "official"), spec().python_class)().double()
+    state = load_file(tmp_path / "t.safetensors")
+    assert state.keys() == model.state_dict().keys()
+    model.load_state_dict(state, strict=True)
+    x, y = torch.from_numpy(arrays()["input"]).double(), torch.from_numpy(arrays()["labels"])
+    with torch.no_grad():
+        assert close(model.eval()(x), arrays()["logits_eval"])
+    optimiser = torch.optim.SGD(
+        model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+    model.train()
+    losses = []
+    for step in range(3):
+        optimiser.zero_grad()
+        logits = model(x)
+        if step == 0:
+            assert close(logits.detach(), arrays()["logits_train"])
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses == pytest.approx(arrays()["losses_3_sgd_steps"], rel=1e-9)
+
+
+@pytest.mark.parametrize("level", list(LEVELS))
+def test_it_runs_in_flax_as_theirs_did(tmp_path: Path, level: int) -> None:
+    from cliquegraph.emit.execute import load_source
+
+    file = official_checkpoint(tmp_path / "model.pth.tar")
+    convert_weights(spec(), file, tmp_path / "f.safetensors", to="flax", level=level)
+    source = cliquegraph.compile(spec(), "flax", level=level)
+    with jax.enable_x64(True):
+        create = getattr(load_source(source, "official"), spec().python_class)
+        model = create(rngs=nnx.Rngs(0), dtype=jnp.float64, param_dtype=jnp.float64)
+        cliquegraph.load_weights(model, spec(), tmp_path / "f.safetensors")
+        model.eval()
+        images = jnp.asarray(np.transpose(arrays()["input"], (0, 2, 3, 1)))
+        assert close(nnx.jit(lambda m, x: m(x))(model, images), arrays()["logits_eval"])
+
+
+# ---- what may not come in ----------------------------------------------------------------
+
+
+class Code:
+    """Runs what it is told when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "plain pickle"])
+def test_no_code_is_run(tmp_path: Path, how: str) -> None:
+    proof = tmp_path / "was_here"
+    state = {**official_state(), "bad": Code(proof)}
+    if how == "plain pickle":
+        (tmp_path / "bad.pth").write_bytes(pickle.dumps(Code(proof)))
+    else:
+        torch.save(state, tmp_path / "bad.pth", _use_new_zipfile_serialization=how == "zip")
+    with pytest.raises(WeightsError, match=r"bad\.pth holds more than tensors, or is damaged"):
+        convert_weights(spec(), tmp_path / "bad.pth", tmp_path / "out", to="canonical")
+    assert not proof.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.97, 0.9999])
+def test_a_truncated_checkpoint_is_one_clear_error(
+    tmp_path: Path, legacy: bool, kept: float
+) -> None:
+    whole = official_checkpoint(tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    data = whole.read_bytes()
+    (tmp_path / "cut.pth").write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(WeightsError, match=r"cut\.pth (is|holds|does not fit|fits)"):
+        convert_weights(spec(), tmp_path / "cut.pth", tmp_path / "out", to="canonical")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"state_dict": 3}, {1: 2}])
+def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        infer_spec(tmp_path / "x.pth")
+
+
+# ---- strict ------------------------------------------------------------------------------
+
+
+def test_what_is_left_over_missing_or_of_another_shape_is_listed(tmp_path: Path) -> None:
+    state = official_state()
+    del state["list_block.0.conv_param.2.weight"]
+    state["list_block.0.conv_param.0.weight"] = torch.zeros(8, 8, 1, 1)
+    state["fc.bias"] = torch.zeros(3)
+    file = official_checkpoint(tmp_path / "model.pth.tar", state)
+    with pytest.raises(WeightsError) as caught:
+        convert_weights(spec(), file, tmp_path / "c", to="canonical", format="official")
+    said = str(caught.value)
+    assert "1 missing: list_block.0.conv_param.2.weight (block1.w0_2.weight)" in said
+    assert "1 unexpected: list_block.0.conv_param.0.weight" in said
+    assert "fc.bias (classifier.bias) is (3,), must be (1000,)" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"update": "simultaneous"}, 'blocks.0.update: "alternate" in the checkpoint'),
+        ({"order": (2, 3, 1)}, "blocks.0.order"),
+        ({"feature": 1}, "blocks.0.feature"),
+    ],
+)
+def test_a_spec_of_the_same_tensors_and_another_function_is_refused(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    first, *others = spec().blocks
+    other = spec().model_copy(update={"blocks": (first.model_copy(update=change), *others)})
+    file = official_checkpoint(tmp_path / "model.pth.tar")
+    with pytest.raises(WeightsError) as caught:
+        convert_weights(other, file, tmp_path / "c", to="canonical")
+    assert said in str(caught.value)
+
+
+def test_dropout_and_the_size_of_images_are_free(tmp_path: Path) -> None:
+    blocks = tuple(block.model_copy(update={"dropout": 0.2}) for block in spec().blocks)
+    size = spec().input.model_copy(update={"height": 160, "width": 192})
+    other = spec().model_copy(update={"blocks": blocks, "input": size})
+    file = official_checkpoint(tmp_path / "model.pth.tar")
+    assert len(read_weights(other, file)) == len(read_weights(spec(), file))
+
+
+@pytest.mark.parametrize("change", [{"bottleneck": False}, {"stages": 3, "bottleneck": True}])
+def test_a_spec_that_is_not_of_their_form_is_refused(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    file = official_checkpoint(tmp_path / "model.pth.tar")
+    with pytest.raises(WeightsError):
+        convert_weights(clique(**change), file, tmp_path / "c", to="canonical", format="official")
+
+
+# ---- what a checkpoint implies -----------------------------------------------------------
+
+
+def test_the_implied_spec_is_the_one_that_the_authors_state(tmp_path: Path) -> None:
+    file = official_checkpoint(tmp_path / "Fine-tuned 2.pth.tar")
+    assert check_official(spec(), file) == []
+    found = infer_spec(file, "official_tiny")
+    assert found == spec().model_copy(update={"expect": found.expect})
+    text = inferred_text(file)
+    written = cliquegraph.loads(text)
+    assert written.name == "fine_tuned_2"
+    assert written.expect.parameters == 118_889
+    assert cliquegraph.Compilation(written).lowered.digest() == (
+        cliquegraph.Compilation(spec()).lowered.digest()
+    )
+    assert len(read_weights(written, file)) == len(read_weights(spec(), file))
+
+
+SHIPPED = ["cliquenet_s0", "cliquenet_s0_star", "cliquenet_s2", "cliquenet_s3", "cliquenet_s3_star"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_full_checkpoint_implies_the_shipped_spec(tmp_path: Path, name: str) -> None:
+    from cliquegraph.checkpoints import formats
+    from tests.networks import shipped
+
+    network = shipped(name)
+    (theirs,) = formats(network, "official")
+    rng = np.random.default_rng(0)
+    state = {
+        key: torch.from_numpy(rng.random(shape, np.float32)) for key, shape in theirs.shapes.items()
+    }
+    state |= {key: torch.tensor(7) for key in theirs.counters}
+    file = official_checkpoint(tmp_path / "model.pth.tar", state)
+    assert check_official(network, file) == []
+    assert infer_spec(file, name).blocks == network.blocks
+    convert_weights(network, file, tmp_path / "c", to="canonical")
+    assert len(contents(tmp_path / "c")) == len(theirs.shapes)
+
+
+def test_where_a_spec_differs_is_told_key_by_key(tmp_path: Path) -> None:
+    state = official_state()
+    state["fc.weight"], state["fc.bias"] = state["fc.weight"][:10], state["fc.bias"][:10]
+    file = official_checkpoint(tmp_path / "model.pth.tar", state)
+    assert check_official(spec(), file) == [("classifier.classes", 10, 1000)]
+    assert infer_spec(file).classifier.classes == 10
+
+
+def test_a_checkpoint_that_fits_no_network_is_refused(tmp_path: Path) -> None:
+    state = official_state()
+    state["list_block.1.conv_param.7.weight"] = torch.zeros(6, 5, 1, 1)
+    file = official_checkpoint(tmp_path / "model.pth.tar", state)
+    with pytest.raises(WeightsError, match=r"conv_param\.7\.weight .* is \(6, 5, 1, 1\), must be"):
+        infer_spec(file)
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "resnet.pth")
+    with pytest.raises(WeightsError, match="no checkpoint of the authors' ImageNet form"):
+        infer_spec(tmp_path / "resnet.pth")
