@@ -53,7 +53,7 @@ class ShareMoments:
                 moments[node.output] = made.output
                 yield made
 
-        return rewrite(graph, nodes_for, {})
+        return rewrite(graph, nodes_for)
 
 
 class _Plan:
