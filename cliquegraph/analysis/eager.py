@@ -88,25 +88,20 @@ class Call:
 
 
 def calls_of(graph: Graph) -> list[Call]:
-    """Return the calls of a training pass, in order."""
-    unread = unread_features(graph)
+    """Return the calls of a training pass, in order.
+
+    What makes a block feature that nothing reads does not run in one: the network has the maps
+    of such a feature in a list.
+    """
     units = {last: unit.nodes for last, unit in units_of(graph).items()}
     inside = {node for unit in units.values() for node in unit}
     found = []
     for node in graph.nodes[1:]:
         if node in units:
             found.append(Call(units[node]))
-        elif node not in inside and node not in unread:
+        elif node not in inside and node not in graph.unread_features:
             found.append(Call((node,)))
     return found
-
-
-def unread_features(graph: Graph) -> set[Node]:
-    """Return the nodes that make a block feature which nothing reads.
-
-    They do not run in a training pass, which has the maps of such a feature in a list.
-    """
-    return {graph.producers[value] for value in graph.features if value not in graph.consumers}
 
 
 def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from functools import singledispatch
 from itertools import chain, groupby
 
-from cliquegraph.analysis.eager import Call, behind_logits, unread_features
+from cliquegraph.analysis.eager import Call, behind_logits
 from cliquegraph.analysis.precision import Sizes
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
@@ -130,7 +130,7 @@ class _Step:
 
     def _returned(self) -> set[Value]:
         """The values that the network has names for until it returns."""
-        lists = (node.inputs for node in unread_features(self._graph))
+        lists = (node.inputs for node in self._graph.unread_features)
         return {self._graph.logits, *chain.from_iterable(lists)}
 
     def _inside_steps(self) -> set[Value]:

@@ -142,9 +142,7 @@ class _Outliner:
         self._graph = graph
         self._units = units_of(graph)
         # A block feature that nothing in the network reads is made where it is returned.
-        self._joined = {
-            graph.producers[value] for value in graph.features if not graph.consumers.get(value)
-        }
+        self._joined = graph.unread_features
         self._sections: dict[Section, list[Node]] = {}
         for node in graph.nodes[1:]:
             if node not in self._joined:

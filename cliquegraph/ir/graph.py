@@ -136,6 +136,12 @@ class Graph:
                 readers.setdefault(value, {})[node] = None
         return {value: tuple(nodes) for value, nodes in readers.items()}
 
+    @cached_property
+    def unread_features(self) -> frozenset[Node]:
+        """The nodes that make a block feature which nothing in the network reads."""
+        unread = (value for value in self.features if value not in self.consumers)
+        return frozenset(self.producers[value] for value in unread)
+
     def __eq__(self, other: object) -> bool:
         from cliquegraph.ir.serialize import structure
 
