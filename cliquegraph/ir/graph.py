@@ -124,8 +124,9 @@ class Graph:
 
     @cached_property
     def producers(self) -> dict[Value, Node]:
-        """The node that writes each value."""
-        return {value: node for node in self.nodes for value in node.outputs}
+        """The node that writes each value; idle ones too."""
+        nodes = (*self.nodes, *self.idle)
+        return {value: node for node in nodes for value in node.outputs}
 
     @cached_property
     def consumers(self) -> dict[Value, tuple[Node, ...]]:

@@ -35,8 +35,6 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
     A unit is a normalisation by given moments, or nodes marked ``recompute``, with what stands
     before and behind it in the same place and has no other reader.
     """
-    nodes = (*graph.nodes, *graph.idle)
-    makers = {value: node for node in nodes for value in node.outputs}
 
     def alone(maker: Node, reader: Node) -> bool:
         return (
@@ -46,7 +44,7 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
         )
 
     def before(node: Node, kind: type[Op]) -> Node | None:
-        maker = makers[node.inputs[0]]
+        maker = graph.producers[node.inputs[0]]
         return maker if isinstance(maker.op, kind) and alone(maker, node) else None
 
     def behind(node: Node, kind: type[Op]) -> Node | None:
@@ -54,7 +52,7 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
         return next((r for r in readers if isinstance(r.op, kind) and alone(node, r)), None)
 
     found = {}
-    for node in nodes:
+    for node in (*graph.nodes, *graph.idle):
         if isinstance(node.op, Normalize) or (isinstance(node.op, BatchNorm) and node.recompute):
             relu = behind(node, Relu)
             if relu is None:
