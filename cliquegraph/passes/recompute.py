@@ -44,7 +44,7 @@ def _chain(graph: Graph, reader: Node) -> list[Node]:
         concat = _maker(graph, reader, Concat)
         return [] if concat is None else [concat]
     norm = _maker(graph, relu, BatchNorm, Normalize)
-    if norm is None:
+    if norm is None or norm.origin != relu.origin:
         return []  # to redo the ReLU alone, its input would have to be kept
     concat = _maker(graph, norm, Concat)
     # One that the block makes is its result: it is there whether it is read again or not.
