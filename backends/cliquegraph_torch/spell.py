@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import singledispatch
 
+from cliquegraph.analysis.eager import OVERWRITTEN
 from cliquegraph.emit.code import Code, Text, call, listing
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
@@ -45,9 +46,10 @@ class TorchSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
-        if isinstance(node.op, ops.Relu) and isinstance(node.arguments[0], Apply):
-            # What is written in place has no other reader, and no gradient needs it.
-            return call("torch.relu_", arguments[0])
+        if isinstance(node.op, ops.Relu):
+            inner = node.arguments[0]  # what has no other reader is written as an argument
+            if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
+                return call("torch.relu_", arguments[0])
         return spell_op(node.op, arguments, members, node.banked)
 
     def kernel(self, member: Code, banked: bool) -> Code:
