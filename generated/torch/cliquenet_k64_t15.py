@@ -159,6 +159,7 @@ class NormRelu(torch.autograd.Function):
                 *([1, 1], ctx.padding, [1, 1], False, [0, 0], 1),
                 [True, ctx.needs_input_grad[4], False],
             )
+            grad = grad.to(x.dtype)  # sources of several types stand side by side in the widest
             aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
         # What was redone is ours to overwrite; what was kept is not.
         x = torch.cat(maps, 1, out=x if kept is None else None)
@@ -189,8 +190,7 @@ def norm_relu(
     moments = torch.cat([source.moments for source in sources], 1)
     if not torch.compiler.is_compiling():
         run: Callable[..., Tensor] = NormRelu.apply
-        given = (w, moments, norm.weight, norm.bias, *maps)
-        return run(recompute, own, padding, norm.eps, *given)
+        return run(recompute, own, padding, norm.eps, w, moments, norm.weight, norm.bias, *maps)
     run = partial(checkpoint, plain, use_reentrant=False) if recompute else plain
     x = run(maps, moments, norm.weight, norm.bias, norm.eps)
     return x if w is None else F.conv2d(x, w, padding=padding)

@@ -369,6 +369,33 @@ def test_autocast_in_bfloat16_is_near_float32(name: str, level: int) -> None:
     }
 
 
+@pytest.mark.parametrize("level", ABOVE_0)
+@pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "shared_norm"])
+def test_autocast_may_be_off_for_a_section(name: str, level: int) -> None:
+    def gradients(level: int, *, cast: bool) -> dict[str, Array]:
+        model = Model(EVERY_KEY[name], level)
+        model.module.float()
+        stem = model.module.stem.forward
+
+        def exact(x: Tensor) -> Any:
+            with torch.autocast("cpu", enabled=False):
+                return stem(x)
+
+        model.module.stem.forward = exact  # X0 in 32 bits beside updates in 16
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            loss = model.forward(model.images().float())
+        loss.backward()
+        return model.gradients()
+
+    expected = gradients(0, cast=False)
+
+    def error(found: dict[str, Array]) -> float:
+        return sum(float(((found[key] - array) ** 2).sum()) for key, array in expected.items())
+
+    # Of bfloat16's own roundings, which are large: no more than the literal network has.
+    assert error(gradients(level, cast=True)) < 2 * error(gradients(0, cast=True))
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", ["defaults", "schedule"])
 def test_copies_and_state_dicts_make_the_same_model(
