@@ -131,8 +131,13 @@ def with_frozen_scales(model: Model, x: Tensor) -> Tensor:
     return x
 
 
-def with_a_frozen_first_block(model: Model, x: Tensor) -> Tensor:
+def with_a_frozen_stem(model: Model, x: Tensor) -> Tensor:
     freeze(model, lambda param: param.slot.section.part is Part.STEM)
+    return x
+
+
+def with_a_frozen_first_block(model: Model, x: Tensor) -> Tensor:
+    with_a_frozen_stem(model, x)
     freeze(model, lambda param: str(param.slot.section) == "block1")
     return x
 
@@ -144,6 +149,7 @@ WAYS = (
     with_gradients_of_images,
     with_frozen_kernels,
     with_frozen_scales,
+    with_a_frozen_stem,
     with_a_frozen_first_block,
 )
 
@@ -213,9 +219,12 @@ class Count(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls = Counter[object]()
+        self.gradients = Counter[tuple[bool, ...]]()  # of input, kernel and bias
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls[func] += 1
+        if func is CONVOLUTIONS[1]:
+            self.gradients[tuple(args[-1])] += 1
         return func(*args, **(kwargs or {}))
 
     @property
@@ -236,6 +245,23 @@ def test_no_level_costs_a_convolution(name: str) -> None:
     literal, *others = found
     assert others[0] == others[1]
     assert all(backward == literal[1] for _, backward in others)
+
+
+@pytest.mark.parametrize(
+    "way", [as_it_is, with_frozen_kernels, with_a_frozen_stem, with_a_frozen_first_block]
+)
+@pytest.mark.parametrize("name", ["abc", "post_activation"])
+def test_no_gradient_is_computed_that_nobody_needs(name: str, way: Any) -> None:
+    found = []
+    for level in LEVELS:
+        model = Model(EVERY_KEY[name], level)
+        x = way(model, model.images())
+        with Count() as count:
+            model.forward(x).backward()
+        found.append(count.gradients)
+    assert found[0]
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 @pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "dense"])
