@@ -325,17 +325,43 @@ def test_second_derivatives_are_refused(name: str, level: int) -> None:
         gradient.sum().backward()
 
 
-@pytest.mark.parametrize("level", ABOVE_0)
-def test_transformed_functions_are_refused(level: int) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_functions_are_transformed_at_o0_alone(level: int) -> None:
     model = Model(clique(), level)
+    model.module.eval()  # in training, torch.func refuses PyTorch's own batch normalisation
     x = model.images()
 
     def loss(parameters: dict[str, Tensor]) -> Tensor:
         logits: Tensor = torch.func.functional_call(model.module, parameters, (x,))
         return logits.sum()
 
+    parameters = dict(model.module.named_parameters())
+    if level == 0:
+        assert torch.func.grad(loss)(parameters).keys() == parameters.keys()
+        return
     with pytest.raises(RuntimeError, match=r"autograd\.Function with functorch transforms"):
-        torch.func.grad(loss)(dict(model.module.named_parameters()))
+        torch.func.grad(loss)(parameters)
+
+
+def test_a_cumulative_average_is_refused_where_it_would_be_none() -> None:
+    model = Model(EVERY_KEY["shared_norm"], 2)
+    norms = [each for each in model.module.modules() if isinstance(each, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # as torch.optim.swa_utils.update_bn sets it
+    assert norms
+    with pytest.raises(ValueError, match=r"cumulative average, needs a model compiled with -O0"):
+        model.module(model.images())
+    model.module.eval()(model.images())
+
+
+def test_at_o0_update_bn_averages_over_the_batches_it_is_given() -> None:
+    model = Model(EVERY_KEY["shared_norm"], 0)
+    batches = [model.images(), model.images() + 1]
+    torch.optim.swa_utils.update_bn(batches, model.module)
+    first = model.module.block1.update3_1.norm
+    with torch.no_grad():
+        means = [model.module.stem(x).mean((0, 2, 3)) for x in batches]
+    assert torch.allclose(first.running_mean, (means[0] + means[1]) / 2)
 
 
 # ---- PyTorch's modes -----------------------------------------------------------------------
