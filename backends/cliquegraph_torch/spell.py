@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
+from textwrap import wrap
 
 from cliquegraph.analysis.eager import OVERWRITTEN
-from cliquegraph.emit.code import Code, Text, call, listing
+from cliquegraph.emit.code import INDENT, WIDTH, Code, Text, call, listing
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
     Apply,
@@ -21,6 +22,7 @@ from cliquegraph.emit.view import (
     Kernel,
     KernelBank,
     Kind,
+    ModelView,
     Norm,
     Normalizer,
     SharedKernel,
@@ -146,6 +148,16 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code], banked:
 @spell_op.register
 def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     return Text(f"{x[0]} * {x[1]}[:, :, None, None]")
+
+
+def alike_steps(view: ModelView) -> str:
+    """Spell the blocks and their steps that are alike, as lines of a list."""
+    lines = []
+    for block, names in view.alike.items():
+        start, end = f'{INDENT * 3}(self.{block}, "', '"),'
+        width = WIDTH - len(start) - len(end)
+        lines += [f"{start}{row}{end}" for row in wrap(" ".join(names), width)]
+    return "\n".join(lines)
 
 
 @singledispatch

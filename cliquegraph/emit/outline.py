@@ -104,6 +104,9 @@ def outline(
         graph: the op graph, with packed kernels.
         header: lines for the top of the file.
         reserved: names that the backend's own lines use.
+
+    Raises:
+        VerificationError: the graph has something that no call is made for.
     """
     network = steps.network
     outliner = _Outliner(steps, graph, [*reserved, network.python_class])
@@ -129,6 +132,7 @@ def outline(
         gather=gather,
         features=features if gather else replace(trunk, returned=features.returned),
         logits=logits,
+        alike=outliner.alike,
     )
 
 
@@ -136,7 +140,7 @@ class _Outliner:
     """Finds the classes of a file and the member that each region becomes.
 
     ``variables`` are what blocks and readouts return, in the network's own methods and in
-    order.
+    order; ``alike`` is what ``ModelView`` says of it.
     """
 
     def __init__(self, steps: StepGraph, graph: Graph, reserved: Iterable[str]) -> None:
@@ -158,6 +162,7 @@ class _Outliner:
         }
         self.classes: list[ClassView] = []
         self.variables: dict[str, Variable] = {}
+        self.alike: dict[str, tuple[str, ...]] = {}
 
         blocks = {block.index: block for block in steps.blocks}
         idle: dict[Section, list[Node]] = {}
@@ -178,6 +183,8 @@ class _Outliner:
         for section in self._sections:
             if section.part is Part.BLOCK:
                 self._block_class(blocks[section.index], section, regions[section])
+                if alike := self._alike(regions[section]):
+                    self.alike[str(section)] = alike
 
     # ---- classes of steps, transitions and readouts --------------------------------------
 
@@ -239,6 +246,17 @@ class _Outliner:
         """A value by itself, without its moments."""
         local = Local(names[value])
         return MapsOf(local) if value in self._moments else local
+
+    def _alike(self, steps: Sequence[_Region]) -> tuple[str, ...]:
+        """The steps of a block that do what another does, on inputs of the same widths."""
+        found: dict[Hashable, list[str]] = {}
+        for step in steps:
+            if not step.idle:
+                given = tuple(value.type for value in free_inputs(step.nodes))
+                same = found.setdefault((self._children[step.section, step.name], given), [])
+                same.append(step.name)
+        groups = (dict.fromkeys(names) for names in found.values())
+        return tuple(name for names in groups if len(names) > 1 for name in names)
 
     # ---- blocks --------------------------------------------------------------------------
 

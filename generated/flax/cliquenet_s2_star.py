@@ -532,7 +532,7 @@ class CliqueNetS2Star(nnx.Module):
         self.readout4 = Readout(rngs, param_dtype, channels=1620, filters=810)
         self.classifier = xavier_linear(rngs, param_dtype, 1872, num_classes)
 
-    def gather(self, x: Array) -> tuple[list[Feature], list[Feature], list[Feature], list[Feature]]:
+    def gather(self, x: Array) -> tuple[list[Feature], ...]:
         """Return the maps of each block feature as lists; images are (batch, 224, 224, 3)."""
         x = x.astype(self.dtype or x.dtype)
         entry = self.stem(x)

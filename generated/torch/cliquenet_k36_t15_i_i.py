@@ -405,13 +405,3 @@ class CliqueNetK36T15F1T1(nn.Module):
         pooled = torch.cat([pooled1, pooled2, pooled3], 1)
         logits: Tensor = self.classifier(pooled)
         return logits
-
-    def compile_steps(self, **options: Any) -> None:
-        """Compile the updates that share their shape with others, with torch.compile's options."""
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        for name, block in self.named_children():
-            steps = list(block.children()) if name.startswith("block") else []
-            sizes = [sum(each.numel() for each in step.parameters()) for step in steps]
-            for step, size in zip(steps, sizes, strict=True):
-                if sizes.count(size) > 1:
-                    step.compile(**{"dynamic": False, **options})

@@ -777,13 +777,3 @@ class DenseNetK12T96(nn.Module):
         pooled3 = self.readout3(feature3)
         logits: Tensor = self.classifier(pooled3)
         return logits
-
-    def compile_steps(self, **options: Any) -> None:
-        """Compile the updates that share their shape with others, with torch.compile's options."""
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        for name, block in self.named_children():
-            steps = list(block.children()) if name.startswith("block") else []
-            sizes = [sum(each.numel() for each in step.parameters()) for step in steps]
-            for step, size in zip(steps, sizes, strict=True):
-                if sizes.count(size) > 1:
-                    step.compile(**{"dynamic": False, **options})

@@ -399,6 +399,31 @@ def test_with_compiled_steps_it_learns_the_same(level: int) -> None:
     assert_same(model.outcome(model.images()), eager.outcome(eager.images()))
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("unit", ["pre_activation", "post_activation"])
+def test_compiled_steps_are_one_graph_for_each_block(unit: str) -> None:
+    torch._dynamo.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    # Post-activation steps have the same parameters whatever they read.
+    block = {"layers": 4, "filters": 3, "unit": unit}
+    model = Model(network(block, block), 1)
+    model.module.compile_steps(backend=backend)
+    compiled = {name for name, each in model.module.named_modules() if each._compiled_call_impl}
+    assert compiled == {f"block{i}.update{j}_2" for i in (1, 2) for j in (1, 2, 3, 4)}
+    model.forward(model.images())
+    assert len(graphs) == 2
+
+
+@pytest.mark.parametrize("name", ["dense", "one_stage", "mixed"])
+def test_where_no_steps_are_alike_none_are_offered_to_be_compiled(name: str) -> None:
+    assert not hasattr(Model(EVERY_KEY[name], 1).module, "compile_steps")
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "shared_norm"])
 def test_autocast_in_bfloat16_is_near_float32(name: str, level: int) -> None:
