@@ -111,7 +111,7 @@ class Norm(nn.Module):
 
 
 def fused(maps: list[Tensor], moments: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """ReLU of normalised maps side by side, in one buffer and without gradient."""
+    """ReLU of normalised maps side by side, (batch, channels, height, width); no gradient."""
     x = torch.cat(maps, 1)
     mean, var = moments.unbind()
     none = mean.new_empty(0)
@@ -122,7 +122,7 @@ def fused(maps: list[Tensor], moments: Tensor, scale: Tensor, bias: Tensor, eps:
 
 
 def plain(maps: list[Tensor], moments: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The same in operations that a compiler fuses and differentiates."""
+    """The same, of the same shapes, in operations that a compiler fuses and differentiates."""
     x = torch.cat(maps, 1)
     mean, var = moments.unbind()
     factor = scale * torch.rsqrt(var + eps)
@@ -185,7 +185,7 @@ def norm_relu(
     recompute: bool = False,
     own: bool = False,
 ) -> Tensor:
-    """ReLU of features side by side, normalised by their moments; with a kernel, convolved."""
+    """Features side by side, (batch, channels, height, width), normalised, ReLU; convolved by w."""
     maps = [source.maps for source in sources]
     moments = torch.cat([source.moments for source in sources], 1)
     if not torch.compiler.is_compiling():
