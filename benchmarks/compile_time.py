@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import cliquegraph
-from benchmarks.harness import ROOT, checkout, write_json
+from benchmarks.harness import ROOT, checkout, positive, write_json
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend, installed
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=positive, default=7)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
 

@@ -3,19 +3,17 @@
     python benchmarks/evaluation.py --output
     python benchmarks/evaluation.py --backend flax --output
 
-The literal hand-written model (PyTorch only), every -O level, and every level compiled for
-inference where the compiler offers that; without gradients, on models in evaluation.
+The literal hand-written model (PyTorch only), every -O level, and the network compiled for
+inference, which has no level; without gradients, on models in evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import cliquegraph
 from benchmarks.harness import (
     Report,
     add_configurations,
@@ -29,6 +27,8 @@ from benchmarks.harness import (
     summarise,
     times,
 )
+
+FOLDED = "folded"
 
 Builders = dict[str, Callable[[], Any]]
 
@@ -50,7 +50,7 @@ def torch_evaluation(arguments: argparse.Namespace) -> None:
         network = load_network(name)
         count = arguments.batch or default_batch(network, runs.CUDA)
         builders: Builders = runs.builders(network, arguments.levels)
-        builders |= folded(partial(runs.generated_model, network), arguments.levels)
+        builders[FOLDED] = partial(runs.generated_model, network, inference=True)
         for configuration in configurations:
             torch.compiler.reset()  # the literal model's code is the same for each of them
             images, _ = configuration.batch(network, count)
@@ -86,7 +86,7 @@ def flax_evaluation(arguments: argparse.Namespace) -> None:
         for dtype in runs.dtypes(arguments):
             build = partial(runs.generated_model, network, dtype=dtype)
             builders: Builders = {f"O{level}": partial(build, level) for level in arguments.levels}
-            builders |= folded(build, arguments.levels)
+            builders[FOLDED] = partial(build, inference=True)
             with runs.precision(dtype):
                 programs = {
                     variant: runs.evaluation_program(make(), images)
@@ -100,13 +100,6 @@ def flax_evaluation(arguments: argparse.Namespace) -> None:
             rows = {variant: times(row) for variant, row in variants.items()}
             print_table(f"{name}, {dtype}, evaluation, batch {count}", rows)
             report.add({"network": name, "dtype": dtype, "batch": count, "variants": variants})
-
-
-def folded(build: Callable[..., Any], levels: list[int]) -> Builders:
-    """Return what builds each level for inference; nothing where the compiler can't do it."""
-    if "inference" not in inspect.signature(cliquegraph.compile).parameters:
-        return {}
-    return {f"O{level} folded": partial(build, level, inference=True) for level in levels}
 
 
 def main() -> None:

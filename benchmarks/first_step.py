@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import cliquegraph
 from benchmarks.harness import (
     DTYPES,
     FORMATS,
@@ -33,6 +34,7 @@ from benchmarks.harness import (
     interleave,
     load_network,
     parser,
+    positive,
     print_table,
     rated,
     run,
@@ -133,11 +135,12 @@ def server(task: Task) -> Iterator[Callable[[], float]]:
             def answer() -> str:
                 line = answers.readline()
                 if not line:
-                    raise RuntimeError(f"the process of {task} has ended; see above")
+                    raise UsageError(f"the process of {task} has ended; see above")
                 return line
 
             def step() -> float:
-                print(file=ask, flush=True)
+                if process.poll() is None:  # else there is an end of answers to read
+                    print(file=ask, flush=True)
                 return float(answer())
 
             answer()  # ready
@@ -182,7 +185,7 @@ def torch_tasks(arguments: argparse.Namespace, name: str) -> Iterator[tuple[dict
             f"O{level} {EAGER}": plain,
             f"O{level} {WHOLE}": plain._replace(compiled=WHOLE),
         }
-        if hasattr(runs.generated_model(network, level), "compile_steps"):
+        if "def compile_steps(" in cliquegraph.compile(network, "torch", level=level):
             tasks[f"O{level} {STEPS}"] = plain._replace(compiled=STEPS)
         yield tasks, f"O{level} {WHOLE}"
 
@@ -202,7 +205,7 @@ def main() -> None:
     found = parser(__doc__, rounds=11)
     found.set_defaults(networks=["cliquenet_s0"])
     add = found.add_argument
-    add("--processes", type=int, default=1, help="how many first steps, each in a new process")
+    add("--processes", type=positive, default=1, help="how many first steps, each in a new process")
     add("--dtype", choices=DTYPES, default="fp32")
     add("--format", choices=FORMATS, default="nchw", help="memory format (PyTorch)")
     add("--serve", help=argparse.SUPPRESS)
@@ -210,8 +213,6 @@ def main() -> None:
     if arguments.serve:
         serve(Task(**json.loads(arguments.serve)))
         return
-    if arguments.processes < 1:
-        raise UsageError("--processes must be at least 1")
     list_tasks = {"torch": torch_tasks, "flax": flax_tasks}[arguments.backend]
     device = device_of(arguments.backend)
     report = Report(

@@ -17,6 +17,7 @@ import cliquegraph
 from benchmarks.harness import DTYPES
 from cliquegraph import NetworkSpec
 from cliquegraph.emit.execute import load_source
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 
 DEVICE = jax.default_backend()
 ON_CPU = DEVICE == "cpu"
@@ -43,7 +44,9 @@ def precision(dtype: str) -> AbstractContextManager[object]:
     return jax.default_matmul_precision(PRECISIONS[dtype])
 
 
-def generated_model(network: NetworkSpec, level: int, dtype: str = "fp32", **options: Any) -> Any:
+def generated_model(
+    network: NetworkSpec, level: int = DEFAULT_LEVEL, dtype: str = "fp32", **options: Any
+) -> Any:
     """Compile a network at an -O level and return its model."""
     source = cliquegraph.compile(network, "flax", level=level, **options)
     module = load_source(source, f"generated_{network.name}_o{level}")

@@ -62,6 +62,13 @@ def some_of(*known: str) -> Callable[[str], list[str]]:
     return parse
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def levels(text: str) -> list[int]:
     """``0,1`` as -O levels; one that does not exist is an error of usage."""
     chosen = [int(word) for word in words(text)]
@@ -79,9 +86,9 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     add("--backend", choices=("torch", "flax"), default="torch")
     add("--networks", type=words, default=NETWORKS, help="names of specs/, separated by commas")
     add("--levels", type=levels, default=list(LEVELS), help="-O levels, separated by commas")
-    add("--batch", type=int, help="images; default: by network and device")
-    add("--rounds", type=int, default=rounds, help="how often everything is timed, in turn")
-    add("--threads", type=int, help="PyTorch's threads on the CPU")
+    add("--batch", type=positive, help="images; default: by network and device")
+    add("--rounds", type=positive, default=rounds, help="how often everything is timed, in turn")
+    add("--threads", type=positive, help="PyTorch's threads on the CPU")
     add_output(found)
     return found
 
@@ -104,7 +111,7 @@ def add_output(found: argparse.ArgumentParser) -> None:
 def add_configurations(found: argparse.ArgumentParser, *compiled: str) -> None:
     """Add the arguments that say how models run; on a GPU the default is everything usual."""
     add = found.add_argument
-    add("--repeats", type=int, help="calls in a row for one time; default: 1; GPU: 5")
+    add("--repeats", type=positive, help="calls in a row for one time; default: 1; GPU: 5")
     add("--dtypes", type=some_of(*DTYPES), help=f"of {', '.join(DTYPES)}; default: fp32; GPU: all")
     add("--formats", type=some_of(*FORMATS), help=f"of {', '.join(FORMATS)} (PyTorch); likewise")
     add(

@@ -21,6 +21,7 @@ from benchmarks.harness import DTYPES, FORMATS
 from benchmarks.literal import literal_model
 from cliquegraph import NetworkSpec
 from cliquegraph.emit.execute import load_source
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 
 LITERAL = "literal"
 CUDA = torch.cuda.is_available()
@@ -92,7 +93,7 @@ def configurations(arguments: argparse.Namespace) -> list[Configuration]:
     ]
 
 
-def generated_model(network: NetworkSpec, level: int, **options: Any) -> nn.Module:
+def generated_model(network: NetworkSpec, level: int = DEFAULT_LEVEL, **options: Any) -> nn.Module:
     """Compile a network at an -O level and return its model."""
     source = cliquegraph.compile(network, "torch", level=level, **options)
     module = load_source(source, f"generated_{network.name}_o{level}_{len(sys.modules)}")

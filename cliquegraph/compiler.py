@@ -160,9 +160,11 @@ def compile(  # `cliquegraph.compile` is what users type
         inference: fold what evaluation leaves constant; the level does not matter then.
 
     Raises:
-        SpecError: sizes that can't be had.
+        SpecError: sizes that can't be had, or a class's name that the backend's files use.
         ExpectError: a figure of ``expect`` does not hold.
         BackendError: there is no such backend.
+        UsageError: there is no such level.
+        VerificationError: the sharing of weights can't be proved, or a pass broke the graph.
 
     >>> import cliquegraph
     >>> source = cliquegraph.compile(cliquegraph.load("specs/quickstart.yaml"), "torch")

@@ -112,7 +112,10 @@ def verify(
 
     Raises:
         BackendError: a backend that was asked for is missing, or none is there.
-        UsageError: no backend is named, or the batch is smaller than 2.
+        UsageError: no backend is named, the batch is smaller than 2, or there is no such level.
+        SpecError: sizes that can't be had, or a class's name that a backend's files use.
+        ExpectError: a figure of ``expect`` does not hold.
+        VerificationError: the sharing of weights can't be proved, or a pass broke the graph.
 
     >>> import cliquegraph
     >>> cliquegraph.verify(cliquegraph.load("specs/quickstart.yaml"), ["torch"]).ok

@@ -11,6 +11,7 @@ from cliquegraph import Graph, interpret, sample_tensors
 from cliquegraph.interpret import Result
 from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.ops import Relu
+from cliquegraph.passes.rewrite import rewrite
 from cliquegraph.verify import relative_error
 from cliquegraph.weights.storage import Array, from_storage
 
@@ -62,6 +63,17 @@ def with_reader(graph: Graph, value: Value) -> Graph:
     origin = graph.producers[value].origin
     reader = Node(Relu(), (value,), (), (Value(value.type),), origin)
     return replace(graph, nodes=(*graph.nodes, reader))
+
+
+def without_relu(graph: Graph, value: Value) -> Graph:
+    """The graph without the ReLU that reads a value: what read its output reads the value."""
+    (relu,) = graph.consumers[value]
+
+    def nodes_for(node: Node) -> Iterator[Node]:
+        if node is not relu:
+            yield node
+
+    return rewrite(graph, nodes_for, {relu.output: value})
 
 
 def statistics_in_use(graph: Graph) -> dict[str, Array]:

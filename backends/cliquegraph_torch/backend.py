@@ -21,7 +21,7 @@ from cliquegraph.emit.view import (
 )
 from cliquegraph.errors import BackendError
 from cliquegraph_torch.naming import TorchLayout
-from cliquegraph_torch.spell import TorchSpeller
+from cliquegraph_torch.spell import TorchSpeller, alike_steps
 
 if TYPE_CHECKING:
     from cliquegraph.emit.backend import Executor, LiveTensors
@@ -83,7 +83,8 @@ class TorchBackend:
         needed = view.things | view.functions
         helpers = [name for name, users in _HELPERS.items() if users & needed]
         templates = environment("cliquegraph_torch")
-        return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS)
+        methods = {"compile_steps": {"alike": alike_steps(view)}} if view.alike else {}
+        return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS, methods)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
+from textwrap import wrap
 
-from cliquegraph.emit.code import Code, Text, call, listing
+from cliquegraph.analysis.eager import OVERWRITTEN
+from cliquegraph.emit.code import INDENT, WIDTH, Code, Text, call, listing
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
     Apply,
@@ -20,6 +22,7 @@ from cliquegraph.emit.view import (
     Kernel,
     KernelBank,
     Kind,
+    ModelView,
     Norm,
     Normalizer,
     SharedKernel,
@@ -45,9 +48,10 @@ class TorchSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
-        if isinstance(node.op, ops.Relu) and isinstance(node.arguments[0], Apply):
-            # What is written in place has no other reader, and no gradient needs it.
-            return call("torch.relu_", arguments[0])
+        if isinstance(node.op, ops.Relu):
+            inner = node.arguments[0]  # what has no other reader is written as an argument
+            if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
+                return call("torch.relu_", arguments[0])
         return spell_op(node.op, arguments, members, node.banked)
 
     def kernel(self, member: Code, banked: bool) -> Code:
@@ -144,6 +148,16 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code], banked:
 @spell_op.register
 def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     return Text(f"{x[0]} * {x[1]}[:, :, None, None]")
+
+
+def alike_steps(view: ModelView) -> str:
+    """Spell the blocks and their steps that are alike, as lines of a list."""
+    lines = []
+    for block, names in view.alike.items():
+        start, end = f'{INDENT * 3}(self.{block}, "', '"),'
+        width = WIDTH - len(start) - len(end)
+        lines += [f"{start}{row}{end}" for row in wrap(" ".join(names), width)]
+    return "\n".join(lines)
 
 
 @singledispatch

@@ -17,15 +17,26 @@ from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.units import units_of
 
+OVERWRITTEN: tuple[type[ops.Op], ...] = (ops.BatchNorm, ops.Affine, ops.Conv, ops.Linear)
+"""What a ReLU is written over, if nothing else reads it.
+
+Each returns a new tensor that no gradient is computed from; dropout in evaluation returns what
+it was given, and the sigmoid's gradient is computed from its output.
+"""
+
 Kept = dict[Hashable, int]
 """Bytes of each storage: of a value of the graph, or of something that a call allocates."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """Nodes that run at once, in order; values that are neither read nor written stay inside."""
+    """Nodes that run at once, in order; values that are neither read nor written stay inside.
+
+    ``in_place`` where what is returned is written over what is read.
+    """
 
     nodes: tuple[Node, ...]
+    in_place: bool = False
 
     @property
     def last(self) -> Node:
@@ -88,25 +99,34 @@ class Call:
 
 
 def calls_of(graph: Graph) -> list[Call]:
-    """Return the calls of a training pass, in order."""
-    unread = unread_features(graph)
+    """Return the calls of a training pass, in order.
+
+    What makes a block feature that nothing reads does not run in one: the network has the maps
+    of such a feature in a list.
+    """
     units = {last: unit.nodes for last, unit in units_of(graph).items()}
     inside = {node for unit in units.values() for node in unit}
-    found = []
+    found: list[Call] = []
     for node in graph.nodes[1:]:
         if node in units:
             found.append(Call(units[node]))
-        elif node not in inside and node not in unread:
-            found.append(Call((node,)))
+        elif node not in inside and node not in graph.unread_features:
+            overwrites = bool(found) and _overwrites(graph, node, found[-1])
+            found.append(Call((node,), overwrites))
     return found
 
 
-def unread_features(graph: Graph) -> set[Node]:
-    """Return the nodes that make a block feature which nothing reads.
-
-    They do not run in a training pass, which has the maps of such a feature in a list.
-    """
-    return {graph.producers[value] for value in graph.features if value not in graph.consumers}
+def _overwrites(graph: Graph, node: Node, before: Call) -> bool:
+    """Whether the generated code writes a ReLU over what the call before it returns."""
+    maker = before.last
+    return (
+        isinstance(node.op, ops.Relu)
+        and isinstance(maker.op, OVERWRITTEN)
+        and not before.is_unit
+        and (maker.outputs, maker.origin) == (node.inputs, node.origin)
+        and graph.consumers[maker.output] == (node,)
+        and maker.output not in graph.outputs
+    )
 
 
 def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:

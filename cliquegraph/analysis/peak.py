@@ -9,6 +9,7 @@ that of eager PyTorch:
 - A value is held while a call to come reads it, by a block for as long as the block runs if more
   than one step can see it, and by autograd if a gradient is computed from it. What the logits do
   not depend on is let go of with the last value that came of it.
+- A ReLU that is written over what it reads has that one's storage.
 - Backward, each input of a call gets a new gradient. Those of what stands side by side, in a
   concatenation or in a unit, are parts of one storage. A second gradient of a value is added to
   the first in place if that is alone in its storage, and into a new one if it is not.
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from functools import singledispatch
 from itertools import chain, groupby
 
-from cliquegraph.analysis.eager import Call, behind_logits, unread_features
+from cliquegraph.analysis.eager import Call, behind_logits
 from cliquegraph.analysis.precision import Sizes
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
@@ -130,7 +131,7 @@ class _Step:
 
     def _returned(self) -> set[Value]:
         """The values that the network has names for until it returns."""
-        lists = (node.inputs for node in unread_features(self._graph))
+        lists = (node.inputs for node in self._graph.unread_features)
         return {self._graph.logits, *chain.from_iterable(lists)}
 
     def _inside_steps(self) -> set[Value]:
@@ -153,9 +154,16 @@ class _Step:
             if key not in made and key is not call.output:
                 made[key] = self.heap.take(size)
                 passing.append(made[key])
-        made[call.output] = self._named[call.output] = self.heap.take(self._sizes.of(call.output))
+        made[call.output] = self._named[call.output] = self._take_output(call)
         self._kept[call] = [self.heap.hold(made[key]) for key in kept]
         self.heap.drop(*passing)
+
+    def _take_output(self, call: Call) -> _Storage:
+        """Storage for what a call returns: its own, or that of what it is written over."""
+        if call.in_place:
+            (read,) = call.reads
+            return self.heap.hold(self._named[read])
+        return self.heap.take(self._sizes.of(call.output))
 
     def _cast_weights(self, call: Call, made: dict[object, _Storage]) -> Iterator[_Storage]:
         """Cast the weight as autocast does, which has whole ones for the next to read them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from jinja2 import Environment
 
@@ -25,6 +26,7 @@ def write_file(
     templates: Environment,
     helpers: Sequence[str],
     imports: Sequence[Imports],
+    methods: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> str:
     """Return the source of a network.
 
@@ -35,6 +37,7 @@ def write_file(
         helpers: the helpers that this network needs, in order.
         imports: groups of import lines and the names that each is for. Names that do not occur
             in this network are left out, and lines that are left without any.
+        methods: templates of further methods of the network's class, and what each substitutes.
     """
 
     def render(template: str, **values: object) -> str:
@@ -44,7 +47,12 @@ def write_file(
         [
             *(render(helper) for helper in helpers),
             *(render("class", **class_values(each, speller)) for each in view.classes),
-            render("network", **network_values(view, speller)),
+            "\n\n".join(
+                [
+                    render("network", **network_values(view, speller)),
+                    *(render(name, **values) for name, values in methods.items()),
+                ]
+            ),
         ]
     )
     used = ["\n".join(_used(group, definitions)) for group in imports]

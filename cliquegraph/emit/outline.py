@@ -42,6 +42,7 @@ from cliquegraph.emit.view import (
     Variable,
 )
 from cliquegraph.emit.widths import shared_widths
+from cliquegraph.errors import VerificationError
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.ops import Concat, Moments, Normalize
 from cliquegraph.ir.types import MomentsType, Part, Section
@@ -103,6 +104,9 @@ def outline(
         graph: the op graph, with packed kernels.
         header: lines for the top of the file.
         reserved: names that the backend's own lines use.
+
+    Raises:
+        VerificationError: the graph has something that no call is made for.
     """
     network = steps.network
     outliner = _Outliner(steps, graph, [*reserved, network.python_class])
@@ -128,6 +132,7 @@ def outline(
         gather=gather,
         features=features if gather else replace(trunk, returned=features.returned),
         logits=logits,
+        alike=outliner.alike,
     )
 
 
@@ -135,16 +140,14 @@ class _Outliner:
     """Finds the classes of a file and the member that each region becomes.
 
     ``variables`` are what blocks and readouts return, in the network's own methods and in
-    order.
+    order; ``alike`` is what ``ModelView`` says of it.
     """
 
     def __init__(self, steps: StepGraph, graph: Graph, reserved: Iterable[str]) -> None:
         self._graph = graph
         self._units = units_of(graph)
         # A block feature that nothing in the network reads is made where it is returned.
-        self._joined = {
-            graph.producers[value] for value in graph.features if not graph.consumers.get(value)
-        }
+        self._joined = graph.unread_features
         self._sections: dict[Section, list[Node]] = {}
         for node in graph.nodes[1:]:
             if node not in self._joined:
@@ -159,6 +162,7 @@ class _Outliner:
         }
         self.classes: list[ClassView] = []
         self.variables: dict[str, Variable] = {}
+        self.alike: dict[str, tuple[str, ...]] = {}
 
         blocks = {block.index: block for block in steps.blocks}
         idle: dict[Section, list[Node]] = {}
@@ -179,6 +183,8 @@ class _Outliner:
         for section in self._sections:
             if section.part is Part.BLOCK:
                 self._block_class(blocks[section.index], section, regions[section])
+                if alike := self._alike(regions[section]):
+                    self.alike[str(section)] = alike
 
     # ---- classes of steps, transitions and readouts --------------------------------------
 
@@ -241,6 +247,17 @@ class _Outliner:
         local = Local(names[value])
         return MapsOf(local) if value in self._moments else local
 
+    def _alike(self, steps: Sequence[_Region]) -> tuple[str, ...]:
+        """The steps of a block that do what another does, on inputs of the same widths."""
+        found: dict[Hashable, list[str]] = {}
+        for step in steps:
+            if not step.idle:
+                given = tuple(value.type for value in free_inputs(step.nodes))
+                same = found.setdefault((self._children[step.section, step.name], given), [])
+                same.append(step.name)
+        groups = (dict.fromkeys(names) for names in found.values())
+        return tuple(name for names in groups if len(names) > 1 for name in names)
+
     # ---- blocks --------------------------------------------------------------------------
 
     def _block_class(self, block: BlockSteps, section: Section, regions: Sequence[_Region]) -> None:
@@ -296,8 +313,7 @@ class _Outliner:
             gather: None
             for other, region in self._sections.items()
             if other.part in (Part.READOUT, Part.TRANSITION) and other.index == section.index
-            for gather in _given(region).gathered
-            if not inside.isdisjoint(gather.values)
+            if (gather := _given(region).gathered) and not inside.isdisjoint(gather.values)
         }
         if joined in self._joined and _Gather(joined.inputs, True) not in gathers:
             gathers[_Gather(joined.inputs, False)] = None
@@ -329,7 +345,7 @@ class _Outliner:
         return (
             *(self._maps(value, names) for value in given.maps),
             *(Local(names[value]) for value in given.features),
-            *(self._listed(gather, names) for gather in given.gathered),
+            *([self._listed(given.gathered, names)] if given.gathered else ()),
         )
 
     def _listed(self, gather: _Gather, names: _Names) -> Expression:
@@ -415,9 +431,12 @@ class _Outliner:
             node = self._graph.producers[value]
             if node in self._joined:
                 names[value] = f"maps{index}"
-                features = names.get(_Gather(node.inputs, True))
-                maps = names.get(_Gather(node.inputs, False))
-                given = MapsOf(Local(features), is_list=True) if features else Local(maps or "")
+                features, maps = _Gather(node.inputs, True), _Gather(node.inputs, False)
+                given = (
+                    MapsOf(Local(names[features]), is_list=True)
+                    if features in names
+                    else Local(names[maps])
+                )
                 joined = apply(node, (given,), own_member)
                 statements.append(Statement((names[value],), joined, declares=True))
         returned = (Variable(names[value], Kind.TENSOR) for value in self._graph.features)
@@ -458,9 +477,9 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     variables = [Variable(names[value], Kind.TENSOR) for value in given.maps]
     variables += [Variable(names[value], Kind.FEATURE) for value in given.features]
     sources = None
-    for gather in given.gathered[:1]:
+    if given.gathered:
         sources = namespace.unique("sources")
-        variables.append(Variable(sources, gather.kind))
+        variables.append(Variable(sources, given.gathered.kind))
     slots = dict.fromkeys(slot.role for node in nodes if (slot := kernel_slot(node)))
     variables += [Variable(role, Kind.KERNEL) for role in slots]
     return _Inputs(tuple(variables), {v: Local(name) for v, name in names.items()}, sources)
@@ -468,20 +487,26 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
 
 @dataclass(frozen=True)
 class _Given:
-    """What a region reads from outside: maps and features by themselves, and lists."""
+    """What a region reads from outside: maps and features by themselves, and a list."""
 
     maps: _Values
     features: _Values
-    gathered: tuple[_Gather, ...]
+    gathered: _Gather | None
 
 
 def _given(nodes: Sequence[Node]) -> _Given:
+    """Return what a region is given.
+
+    Raises:
+        VerificationError: it gathers more lists than the one that a call hands over.
+    """
     free = free_inputs(nodes)
     normalized = {node.inputs[0] for node in nodes if isinstance(node.op, Normalize)}
-    gathered = tuple(
-        _Gather(node.inputs, node.output in normalized) for node in nodes if gathers(node, free)
-    )
-    listed = {value for gather in gathered for value in gather.values}
+    lists = {_Gather(n.inputs, n.output in normalized) for n in nodes if gathers(n, free)}
+    if len(lists) > 1:
+        raise VerificationError(f"{nodes[0].origin}: gathers {len(lists)} lists, not one")
+    gathered = next(iter(lists), None)
+    listed = gathered.values if gathered else ()
     single = [
         value for value in free if value not in listed and not isinstance(value.type, MomentsType)
     ]

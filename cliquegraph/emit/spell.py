@@ -27,7 +27,7 @@ from cliquegraph.emit.view import (
     Variable,
 )
 
-_COUNTED = 5  # more types than these would not fit the line of a signature
+_LONG = 52  # a longer type would not fit the line of a signature
 
 
 class Speller(ABC):
@@ -126,9 +126,8 @@ class Speller(ABC):
         types = [self.annotation(kind) for kind in kinds]
         if len(types) == 1 and not always_tuple:
             return types[0]
-        if len(types) > _COUNTED and len(set(types)) == 1:
-            return f"tuple[{types[0]}, ...]"
-        return f"tuple[{', '.join(types)}]"
+        each = f"tuple[{', '.join(types)}]"
+        return f"tuple[{types[0]}, ...]" if len(each) > _LONG and len(set(types)) == 1 else each
 
     def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
         """Return statements and the return, indented by ``depth`` levels."""

@@ -7,7 +7,7 @@ backend spells each of these once, in its framework's words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -371,6 +371,8 @@ class ModelView:
             where ``features`` makes them itself.
         features: from images, or from what ``gather`` returns, to the block features.
         logits: from what ``gather`` returns, or else ``features``, to logits.
+        alike: by the names of blocks, those of the steps that do the same as another step of the
+            block, on inputs of the same widths: compiled by themselves, they are one program.
     """
 
     header: tuple[str, ...]
@@ -384,6 +386,7 @@ class ModelView:
     gather: Body | None
     features: Body
     logits: Body
+    alike: Mapping[str, tuple[str, ...]]
 
     @property
     def ops(self) -> frozenset[type[Op]]:

@@ -124,8 +124,9 @@ class Graph:
 
     @cached_property
     def producers(self) -> dict[Value, Node]:
-        """The node that writes each value."""
-        return {value: node for node in self.nodes for value in node.outputs}
+        """The node that writes each value; idle ones too."""
+        nodes = (*self.nodes, *self.idle)
+        return {value: node for node in nodes for value in node.outputs}
 
     @cached_property
     def consumers(self) -> dict[Value, tuple[Node, ...]]:
@@ -135,6 +136,12 @@ class Graph:
             for value in node.inputs:
                 readers.setdefault(value, {})[node] = None
         return {value: tuple(nodes) for value, nodes in readers.items()}
+
+    @cached_property
+    def unread_features(self) -> frozenset[Node]:
+        """The nodes that make a block feature which nothing in the network reads."""
+        unread = (value for value in self.features if value not in self.consumers)
+        return frozenset(self.producers[value] for value in unread)
 
     def __eq__(self, other: object) -> bool:
         from cliquegraph.ir.serialize import structure

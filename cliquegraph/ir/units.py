@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cliquegraph.errors import VerificationError
 from cliquegraph.ir.graph import Graph, Node
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Normalize, Op, Relu
 
@@ -34,9 +35,10 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
 
     A unit is a normalisation by given moments, or nodes marked ``recompute``, with what stands
     before and behind it in the same place and has no other reader.
+
+    Raises:
+        VerificationError: such a normalisation has no ReLU for itself behind it.
     """
-    nodes = (*graph.nodes, *graph.idle)
-    makers = {value: node for node in nodes for value in node.outputs}
 
     def alone(maker: Node, reader: Node) -> bool:
         return (
@@ -46,7 +48,7 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
         )
 
     def before(node: Node, kind: type[Op]) -> Node | None:
-        maker = makers[node.inputs[0]]
+        maker = graph.producers[node.inputs[0]]
         return maker if isinstance(maker.op, kind) and alone(maker, node) else None
 
     def behind(node: Node, kind: type[Op]) -> Node | None:
@@ -54,11 +56,13 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
         return next((r for r in readers if isinstance(r.op, kind) and alone(node, r)), None)
 
     found = {}
-    for node in nodes:
+    for node in (*graph.nodes, *graph.idle):
         if isinstance(node.op, Normalize) or (isinstance(node.op, BatchNorm) and node.recompute):
             relu = behind(node, Relu)
             if relu is None:
-                raise ValueError(f"{node.origin}: no ReLU behind a normalisation")
+                raise VerificationError(
+                    f"{node.op.mnemonic} in {node.origin}: no ReLU of its own behind it"
+                )
             unit = UnitNodes(before(node, Concat), node, relu, behind(relu, Conv))
         elif isinstance(node.op, Concat) and node.recompute and (conv := behind(node, Conv)):
             unit = UnitNodes(node, None, None, conv)

@@ -122,7 +122,7 @@ class _Folding:
             else:
                 yield replace(node, op=Affine(), operands=self._operands(norms[node.output]))
 
-        folded = rewrite(self._graph, nodes_for, {})
+        folded = rewrite(self._graph, nodes_for)
         folded = replace(folded, idle=())
         tensors = {piece.tensor: None for param in folded.params for piece in param.pieces}
         return replace(folded, tensors=tuple(tensors))

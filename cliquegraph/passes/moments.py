@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.names import value_hint
-from cliquegraph.ir.ops import BatchNorm, Concat, Moments, Normalize
+from cliquegraph.ir.ops import BatchNorm, Concat, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, Param, ParamSlice, Piece, Slot
 from cliquegraph.passes.rewrite import rewrite
 
@@ -29,7 +29,8 @@ class ShareMoments:
     3. Where the block made the concatenation, each reader makes its own: nothing need keep it.
 
     A ``BatchNorm`` that sees several versions of a layer (``norm_per_stage: false``) has running
-    statistics of its own and stays, as do the readers of what its step writes.
+    statistics of its own and stays, as do the readers of what its step writes. So does one
+    without a ReLU of its own behind it: a ``Normalize`` runs together with that.
     """
 
     name = "share moments"
@@ -53,7 +54,7 @@ class ShareMoments:
                 moments[node.output] = made.output
                 yield made
 
-        return rewrite(graph, nodes_for, {})
+        return rewrite(graph, nodes_for)
 
 
 class _Plan:
@@ -62,7 +63,7 @@ class _Plan:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         uses = Counter(o.param for node in graph.nodes for o in node.operands)
-        norms = [node for node in graph.nodes if isinstance(node.op, BatchNorm)]
+        norms = [node for node in graph.nodes if _is_rectified(graph, node)]
         one_version = [node for node in norms if all(uses[o.param] == 1 for o in node.operands)]
         owners = _owners(graph)
         shareable = {
@@ -132,6 +133,14 @@ class _Plan:
                 return ParamSlice(operand.param, start, stop).pieces
             start = stop
         raise ValueError("the feature is no source of its reader")
+
+
+def _is_rectified(graph: Graph, node: Node) -> bool:
+    """Whether a node is a ``BatchNorm`` that a ReLU of the same place reads, and nothing else."""
+    if not isinstance(node.op, BatchNorm) or node.output in graph.outputs:
+        return False
+    readers = graph.consumers.get(node.output, ())
+    return [(type(reader.op), reader.origin) for reader in readers] == [(Relu, node.origin)]
 
 
 def _owners(graph: Graph) -> dict[Node, Slot]:

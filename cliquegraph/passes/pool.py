@@ -22,7 +22,6 @@ class PoolFirst:
 
     def apply(self, graph: Graph) -> Graph:
         """Return the graph with pools before scales."""
-        values: dict[Value, Value] = {}
         delayed: dict[Value, Node] = {}
 
         def nodes_for(node: Node) -> Iterator[Node]:
@@ -38,7 +37,7 @@ class PoolFirst:
             yield replace(node, inputs=(maps,), outputs=(pooled,))
             yield replace(scale, inputs=(pooled, vector), outputs=node.outputs)
 
-        return rewrite(graph, nodes_for, values)
+        return rewrite(graph, nodes_for)
 
 
 def _is_pooled_only(graph: Graph, node: Node) -> bool:

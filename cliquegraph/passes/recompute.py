@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cliquegraph.ir.graph import Graph, Node
@@ -16,6 +17,9 @@ class Recompute:
        average pool reads is marked: its backward pass does it again from the features and their
        moments. No convolution is done twice.
     2. So is a concatenation that a convolution reads as it is (post-activation).
+
+    Idle nodes are marked like live ones: updates that are alike share a class in generated code,
+    whether they are called or hold their parameters alone.
     """
 
     name = "recompute"
@@ -23,15 +27,14 @@ class Recompute:
     def apply(self, graph: Graph) -> Graph:
         """Return the graph with marks."""
         marked: set[Node] = set()
-        for node in graph.nodes:
+        for node in (*graph.nodes, *graph.idle):
             if isinstance(node.op, Conv | GlobalAvgPool):
                 marked.update(_chain(graph, node))
-        return replace(
-            graph,
-            nodes=tuple(
-                replace(node, recompute=True) if node in marked else node for node in graph.nodes
-            ),
-        )
+
+        def mark(nodes: Iterable[Node]) -> tuple[Node, ...]:
+            return tuple(replace(n, recompute=True) if n in marked else n for n in nodes)
+
+        return replace(graph, nodes=mark(graph.nodes), idle=mark(graph.idle))
 
 
 def _chain(graph: Graph, reader: Node) -> list[Node]:
@@ -41,7 +44,7 @@ def _chain(graph: Graph, reader: Node) -> list[Node]:
         concat = _maker(graph, reader, Concat)
         return [] if concat is None else [concat]
     norm = _maker(graph, relu, BatchNorm, Normalize)
-    if norm is None:
+    if norm is None or norm.origin != relu.origin:
         return []  # to redo the ReLU alone, its input would have to be kept
     concat = _maker(graph, norm, Concat)
     # One that the block makes is its result: it is there whether it is read again or not.

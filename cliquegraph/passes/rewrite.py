@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from cliquegraph.ir.graph import Graph, Node, Value
 
 Rewrite = Callable[[Node], Iterable[Node]]
 
+_NOTHING: Mapping[Value, Value] = MappingProxyType({})
 
-def rewrite(graph: Graph, nodes_for: Rewrite, values: dict[Value, Value]) -> Graph:
+
+def rewrite(graph: Graph, nodes_for: Rewrite, values: Mapping[Value, Value] = _NOTHING) -> Graph:
     """Return the graph with other nodes in the place of each.
 
     Args:
         graph: the graph.
         nodes_for: the nodes that stand for one, none or several. It is given the node with its
-            inputs as rewritten so far, and may add to ``values``.
-        values: what stands for values that are gone, for all that read them later.
+            inputs as rewritten so far, and may add to what it handed over as ``values``.
+        values: what stands for values that are gone, for all that read them later; by default
+            every value stays.
     """
 
     def current(node: Node) -> Node:

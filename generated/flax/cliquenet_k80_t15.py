@@ -159,7 +159,7 @@ def norm_relu(
     padding: int = 0,
     recompute: bool = False,
 ) -> Array:
-    """ReLU of features side by side, normalised by their moments; with a kernel, convolved."""
+    """Features side by side, (batch, height, width, channels), normalised, ReLU; convolved by w."""
     maps = [source.maps for source in sources]
     moments = jnp.concatenate([source.moments for source in sources], axis=1)
     given = (moments, norm.scale[...], norm.bias[...], norm.eps)

@@ -182,7 +182,7 @@ def norm_relu(
     padding: int = 0,
     recompute: bool = False,
 ) -> Array:
-    """ReLU of features side by side, normalised by their moments; with a kernel, convolved."""
+    """Features side by side, (batch, height, width, channels), normalised, ReLU; convolved by w."""
     maps = [source.maps for source in sources]
     moments = jnp.concatenate([source.moments for source in sources], axis=1)
     given = (moments, norm.scale[...], norm.bias[...], norm.eps)
@@ -540,7 +540,7 @@ class CliqueNetS0Star(nnx.Module):
         self.readout4 = Readout(rngs, param_dtype, channels=1080, filters=540)
         self.classifier = xavier_linear(rngs, param_dtype, 1436, num_classes)
 
-    def gather(self, x: Array) -> tuple[list[Feature], list[Feature], list[Feature], list[Feature]]:
+    def gather(self, x: Array) -> tuple[list[Feature], ...]:
         """Return the maps of each block feature as lists; images are (batch, 224, 224, 3)."""
         x = x.astype(self.dtype or x.dtype)
         entry = self.stem(x)

@@ -111,7 +111,7 @@ class Norm(nn.Module):
 
 
 def fused(maps: list[Tensor], moments: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """ReLU of normalised maps side by side, in one buffer and without gradient."""
+    """ReLU of normalised maps side by side, (batch, channels, height, width); no gradient."""
     x = torch.cat(maps, 1)
     mean, var = moments.unbind()
     none = mean.new_empty(0)
@@ -122,7 +122,7 @@ def fused(maps: list[Tensor], moments: Tensor, scale: Tensor, bias: Tensor, eps:
 
 
 def plain(maps: list[Tensor], moments: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The same in operations that a compiler fuses and differentiates."""
+    """The same, of the same shapes, in operations that a compiler fuses and differentiates."""
     x = torch.cat(maps, 1)
     mean, var = moments.unbind()
     factor = scale * torch.rsqrt(var + eps)
@@ -159,6 +159,7 @@ class NormRelu(torch.autograd.Function):
                 *([1, 1], ctx.padding, [1, 1], False, [0, 0], 1),
                 [True, ctx.needs_input_grad[4], False],
             )
+            grad = grad.to(x.dtype)  # sources of several types stand side by side in the widest
             aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
         # What was redone is ours to overwrite; what was kept is not.
         x = torch.cat(maps, 1, out=x if kept is None else None)
@@ -184,13 +185,12 @@ def norm_relu(
     recompute: bool = False,
     own: bool = False,
 ) -> Tensor:
-    """ReLU of features side by side, normalised by their moments; with a kernel, convolved."""
+    """Features side by side, (batch, channels, height, width), normalised, ReLU; convolved by w."""
     maps = [source.maps for source in sources]
     moments = torch.cat([source.moments for source in sources], 1)
     if not torch.compiler.is_compiling():
         run: Callable[..., Tensor] = NormRelu.apply
-        given = (w, moments, norm.weight, norm.bias, *maps)
-        return run(recompute, own, padding, norm.eps, *given)
+        return run(recompute, own, padding, norm.eps, w, moments, norm.weight, norm.bias, *maps)
     run = partial(checkpoint, plain, use_reentrant=False) if recompute else plain
     x = run(maps, moments, norm.weight, norm.bias, norm.eps)
     return x if w is None else F.conv2d(x, w, padding=padding)
@@ -532,9 +532,7 @@ class CliqueNetS2Star(nn.Module):
         self.readout4 = Readout(channels=1620, filters=810)
         self.classifier = xavier_linear(1872, num_classes)
 
-    def gather(
-        self, x: Tensor
-    ) -> tuple[list[Feature], list[Feature], list[Feature], list[Feature]]:
+    def gather(self, x: Tensor) -> tuple[list[Feature], ...]:
         """Return the maps of each block feature as lists; images are (batch, 3, 224, 224)."""
         entry = self.stem(x)
         feature1, transit1 = self.block1(entry)
@@ -567,11 +565,13 @@ class CliqueNetS2Star(nn.Module):
         return logits
 
     def compile_steps(self, **options: Any) -> None:
-        """Compile the updates that share their shape with others, with torch.compile's options."""
+        """Compile updates of one shape by torch.compile; raises the process's recompile_limit."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        for name, block in self.named_children():
-            steps = list(block.children()) if name.startswith("block") else []
-            sizes = [sum(each.numel() for each in step.parameters()) for step in steps]
-            for step, size in zip(steps, sizes, strict=True):
-                if sizes.count(size) > 1:
-                    step.compile(**{"dynamic": False, **options})
+        for block, alike in [
+            (self.block1, "update1_2 update2_2 update3_2 update4_2 update5_2"),
+            (self.block2, "update1_2 update2_2 update3_2 update4_2 update5_2"),
+            (self.block3, "update1_2 update2_2 update3_2 update4_2 update5_2 update6_2"),
+            (self.block4, "update1_2 update2_2 update3_2 update4_2 update5_2 update6_2"),
+        ]:
+            for name in alike.split():
+                block.get_submodule(name).compile(**{"dynamic": False, **options})

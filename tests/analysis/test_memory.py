@@ -227,6 +227,12 @@ def test_it_predicts_the_peak_of_a_step(name: str, level: int, batch: int, dtype
     assert plan_of(spec, level, batch, dtype).peak == pytest.approx(measured, rel=0.03)
 
 
+def test_a_relu_that_is_written_over_what_it_reads_takes_nothing() -> None:
+    spec = CASES["one block, not all of it read"]  # at its peak, a ReLU runs
+    measured = used_by_a_step(spec, 0, 5, "float32")
+    assert plan_of(spec, 0, 5).peak == pytest.approx(measured, rel=0.001)
+
+
 # ---- what must hold of any plan ----------------------------------------------------------
 
 

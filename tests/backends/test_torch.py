@@ -13,10 +13,13 @@ import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
+from cliquegraph.emit.view import Apply, Local, Own
+from cliquegraph.ir import ops
 from cliquegraph.ir.types import Init
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
+from cliquegraph_torch.spell import TorchSpeller
 from tests.networks import EVERY_KEY, clique, network
 
 
@@ -197,6 +200,24 @@ def test_dropout_has_the_rates_of_the_spec_and_draws_in_training_alone() -> None
     assert not torch.equal(model(x), model(x))
     model.eval()
     assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("op", "members", "spelled"),
+    [
+        (ops.BatchNorm(), ["norm"], "torch.relu_(self.norm(x))"),
+        (ops.Conv(3, 1, bias=True), ["conv"], "torch.relu_(self.conv(x))"),
+        (ops.Linear(3), ["fc"], "torch.relu_(self.fc(x))"),
+        # In evaluation dropout returns what it was given, which others may read.
+        (ops.Dropout(0.5), ["dropout"], "torch.relu(self.dropout(x))"),
+        # The gradient of the sigmoid is computed from its output.
+        (ops.Sigmoid(), [], "torch.relu(torch.sigmoid(x))"),
+    ],
+    ids=lambda each: getattr(each, "mnemonic", ""),
+)
+def test_relu_overwrites_what_nobody_needs(op: ops.Op, members: list[str], spelled: str) -> None:
+    inner = Apply(op, (Local("x"),), tuple(map(Own, members)))
+    assert str(TorchSpeller().expression(Apply(ops.Relu(), (inner,), ()))) == spelled
 
 
 # ---- PyTorch's modes -----------------------------------------------------------------------

@@ -138,8 +138,13 @@ def with_frozen_scales(model: Model, x: Tensor) -> Tensor:
     return x
 
 
-def with_a_frozen_first_block(model: Model, x: Tensor) -> Tensor:
+def with_a_frozen_stem(model: Model, x: Tensor) -> Tensor:
     freeze(model, lambda param: param.slot.section.part is Part.STEM)
+    return x
+
+
+def with_a_frozen_first_block(model: Model, x: Tensor) -> Tensor:
+    with_a_frozen_stem(model, x)
     freeze(model, lambda param: str(param.slot.section) == "block1")
     return x
 
@@ -151,6 +156,7 @@ WAYS = (
     with_gradients_of_images,
     with_frozen_kernels,
     with_frozen_scales,
+    with_a_frozen_stem,
     with_a_frozen_first_block,
 )
 
@@ -220,9 +226,12 @@ class Count(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls = Counter[object]()
+        self.gradients = Counter[tuple[bool, ...]]()  # of input, kernel and bias
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls[func] += 1
+        if func is CONVOLUTIONS[1]:
+            self.gradients[tuple(args[-1])] += 1
         return func(*args, **(kwargs or {}))
 
     @property
@@ -243,6 +252,23 @@ def test_no_level_costs_a_convolution(name: str) -> None:
     literal, *others = found
     assert others[0] == others[1]
     assert all(backward == literal[1] for _, backward in others)
+
+
+@pytest.mark.parametrize(
+    "way", [as_it_is, with_frozen_kernels, with_a_frozen_stem, with_a_frozen_first_block]
+)
+@pytest.mark.parametrize("name", ["abc", "post_activation"])
+def test_no_gradient_is_computed_that_nobody_needs(name: str, way: Any) -> None:
+    found = []
+    for level in LEVELS:
+        model = Model(EVERY_KEY[name], level)
+        x = way(model, model.images())
+        with Count() as count:
+            model.forward(x).backward()
+        found.append(count.gradients)
+    assert found[0]
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 @pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "dense"])
@@ -306,17 +332,43 @@ def test_second_derivatives_are_refused(name: str, level: int) -> None:
         gradient.sum().backward()
 
 
-@pytest.mark.parametrize("level", ABOVE_0)
-def test_transformed_functions_are_refused(level: int) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_functions_are_transformed_at_o0_alone(level: int) -> None:
     model = Model(clique(), level)
+    model.module.eval()  # in training, torch.func refuses PyTorch's own batch normalisation
     x = model.images()
 
     def loss(parameters: dict[str, Tensor]) -> Tensor:
         logits: Tensor = torch.func.functional_call(model.module, parameters, (x,))
         return logits.sum()
 
+    parameters = dict(model.module.named_parameters())
+    if level == 0:
+        assert torch.func.grad(loss)(parameters).keys() == parameters.keys()
+        return
     with pytest.raises(RuntimeError, match=r"autograd\.Function with functorch transforms"):
-        torch.func.grad(loss)(dict(model.module.named_parameters()))
+        torch.func.grad(loss)(parameters)
+
+
+def test_a_cumulative_average_is_refused_where_it_would_be_none() -> None:
+    model = Model(EVERY_KEY["shared_norm"], 2)
+    norms = [each for each in model.module.modules() if isinstance(each, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # as torch.optim.swa_utils.update_bn sets it
+    assert norms
+    with pytest.raises(ValueError, match=r"cumulative average, needs a model compiled with -O0"):
+        model.module(model.images())
+    model.module.eval()(model.images())
+
+
+def test_at_o0_update_bn_averages_over_the_batches_it_is_given() -> None:
+    model = Model(EVERY_KEY["shared_norm"], 0)
+    batches = [model.images(), model.images() + 1]
+    torch.optim.swa_utils.update_bn(batches, model.module)
+    first = model.module.block1.update3_1.norm
+    with torch.no_grad():
+        means = [model.module.stem(x).mean((0, 2, 3)) for x in batches]
+    assert torch.allclose(first.running_mean, (means[0] + means[1]) / 2)
 
 
 # ---- PyTorch's modes -----------------------------------------------------------------------
@@ -354,6 +406,31 @@ def test_with_compiled_steps_it_learns_the_same(level: int) -> None:
     assert_same(model.outcome(model.images()), eager.outcome(eager.images()))
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("unit", ["pre_activation", "post_activation"])
+def test_compiled_steps_are_one_graph_for_each_block(unit: str) -> None:
+    torch._dynamo.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    # Post-activation steps have the same parameters whatever they read.
+    block = {"layers": 4, "filters": 3, "unit": unit}
+    model = Model(network(block, block), 1)
+    model.module.compile_steps(backend=backend)
+    compiled = {name for name, each in model.module.named_modules() if each._compiled_call_impl}
+    assert compiled == {f"block{i}.update{j}_2" for i in (1, 2) for j in (1, 2, 3, 4)}
+    model.forward(model.images())
+    assert len(graphs) == 2
+
+
+@pytest.mark.parametrize("name", ["dense", "one_stage", "mixed"])
+def test_where_no_steps_are_alike_none_are_offered_to_be_compiled(name: str) -> None:
+    assert not hasattr(Model(EVERY_KEY[name], 1).module, "compile_steps")
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "shared_norm"])
 def test_autocast_in_bfloat16_is_near_float32(name: str, level: int) -> None:
@@ -374,6 +451,33 @@ def test_autocast_in_bfloat16_is_near_float32(name: str, level: int) -> None:
     assert {each.dtype for each in model.module.buffers() if each.is_floating_point()} == {
         torch.float32
     }
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+@pytest.mark.parametrize("name", ["defaults", "abc", "post_activation", "shared_norm"])
+def test_autocast_may_be_off_for_a_section(name: str, level: int) -> None:
+    def gradients(level: int, *, cast: bool) -> dict[str, Array]:
+        model = Model(EVERY_KEY[name], level)
+        model.module.float()
+        stem = model.module.stem.forward
+
+        def exact(x: Tensor) -> Any:
+            with torch.autocast("cpu", enabled=False):
+                return stem(x)
+
+        model.module.stem.forward = exact  # X0 in 32 bits beside updates in 16
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            loss = model.forward(model.images().float())
+        loss.backward()
+        return model.gradients()
+
+    expected = gradients(0, cast=False)
+
+    def error(found: dict[str, Array]) -> float:
+        return sum(float(((found[key] - array) ** 2).sum()) for key, array in expected.items())
+
+    # Of bfloat16's own roundings, which are large: no more than the literal network has.
+    assert error(gradients(level, cast=True)) < 2 * error(gradients(0, cast=True))
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -37,6 +37,7 @@ def test_torch(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (found,) = results(script, tmp_path, monkeypatch, *QUICK)
     variants = found["variants"]
     assert {"literal", *(f"O{level}" for level in LEVELS)} <= variants.keys()
+    assert ("folded" in variants) == (script is evaluation)
     for row in variants.values():
         assert len(row["samples"]) == 2
         assert row["ratio_to"] == "literal"
@@ -79,6 +80,32 @@ def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.argv", ["training.py", "--levels=99"])
     with pytest.raises(UsageError, match="there is no level -O99"):
         training.main()
+
+
+@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step])
+@pytest.mark.parametrize("argument", ["--rounds=0", "--batch=0", "--batch=-2", "--threads=x"])
+def test_numbers_begin_at_1(
+    script: ModuleType,
+    argument: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(script.__file__), argument])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    name, _, value = argument.partition("=")
+    assert f"argument {name}: '{value}' is no number from 1 on" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    message = r"the process of Task\(.*\) has ended; see above"
+    with (
+        pytest.raises(UsageError, match=message),
+        first_step.server(first_step.Task("torch", "no_network", 1, 2)),
+    ):
+        pass
+    assert "error: there is no specs/no_network.yaml" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step])

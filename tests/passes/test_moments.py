@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 import cliquegraph
-from cliquegraph import Graph, NetworkSpec, interpret, sample_tensors
+from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
 from cliquegraph.errors import WeightsError
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node
+from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import Piece
+from cliquegraph.ir.units import units_of
 from cliquegraph.passes.moments import ShareMoments
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pipeline import run_passes
 from cliquegraph.weights.storage import from_storage, to_storage
 from tests.excerpts import before_and_after, golden
-from tests.function import assert_same_function, images_for
+from tests.function import assert_same_function, images_for, with_reader, without_relu
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks, shipped
 
 
@@ -127,6 +129,24 @@ def test_a_lone_normalisation_stays() -> None:
     assert lone == {"norm", "mid_norm"}
     (stem,) = (node for node in of(graph, ops.BatchNorm) if node.origin.section.part == "stem")
     assert isinstance(maker(graph, stem).op, ops.Conv)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("place", ["block1, stage 2 layer 1", "readout1"])
+@pytest.mark.parametrize("changed", [without_relu, with_reader])
+def test_a_normalisation_without_a_relu_of_its_own_stays(
+    changed: Callable[[Graph, Value], Graph], place: str, level: int
+) -> None:
+    # No network of the language has one, and no backend a call for it.
+    lowered = graph_of(clique())
+    (norm,) = (n for n in of(lowered, ops.BatchNorm) if str(n.origin) == place)
+    graph = changed(lowered, norm.output)
+    after = optimise(graph, level)
+    assert_same_function(graph, after)
+    kept = [node.operands[0].param.slot for node in of(after, ops.BatchNorm)]
+    assert kept == [norm.operands[0].param.slot]
+    assert not any(node.recompute for node in of(after, ops.BatchNorm))
+    assert {unit.norm for unit in units_of(after).values()} == {*of(after, ops.Normalize)}
 
 
 def test_post_activation_has_nothing_to_share_in_its_blocks() -> None:

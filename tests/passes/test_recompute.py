@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 
+import cliquegraph
 from cliquegraph import Graph, NetworkSpec, optimise
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Node
@@ -39,9 +42,29 @@ def test_what_it_does_to_a_bottleneck() -> None:
 def test_it_changes_nothing_but_marks(spec: NetworkSpec) -> None:
     before = optimise(graph_of(spec), 1)
     after = Recompute().apply(before)
-    unmarked = (replace(node, recompute=False) for node in after.nodes)
-    assert replace(after, nodes=tuple(unmarked)) == before
+    nodes, idle = (
+        tuple(replace(node, recompute=False) for node in each) for each in (after.nodes, after.idle)
+    )
+    assert replace(after, nodes=nodes, idle=idle) == before
     assert after == optimise(graph_of(spec), 2)
+
+
+def test_idle_steps_are_marked_like_live_ones_and_share_their_class() -> None:
+    spec = shipped("cliquenet_k36_t15_i_ii")
+    graph = level_2(spec)
+
+    def marks(nodes: Iterable[Node]) -> set[tuple[str, bool]]:
+        steps = (node for node in nodes if node.origin.layer is not None)
+        return {(node.op.mnemonic, node.recompute) for node in steps}
+
+    assert graph.idle
+    assert marks(graph.idle) == marks(graph.nodes)
+
+    def classes(level: int) -> list[str]:
+        return re.findall(r"class (Update\d*)", cliquegraph.compile(spec, "torch", level=level))
+
+    # X5@2 of the last block is normalised nowhere: its update, alone, takes no moments.
+    assert classes(2) == classes(1) == ["Update", "Update2"]
 
 
 @given(networks())
