@@ -64,7 +64,7 @@ def convert(
     source_level: Annotated[
         int | None,
         typer.Option(
-            "--from-level", metavar="LEVEL", help="-O level of IN; default: as --from.", min=0
+            "--from-level", metavar="LEVEL", help="Refuse IN if it is of another -O level.", min=0
         ),
     ] = None,
     inference: Inference = False,
@@ -73,14 +73,15 @@ def convert(
 ) -> None:
     """Write weights in another format; -O is the level of the model that OUT is for.
 
+    The level of IN is seen by its tensors.
+
     cliquegraph weights convert specs/cliquenet_s3.yaml s3.pth.tar s3.safetensors --to canonical
 
     cliquegraph weights convert specs/cliquenet_s3.yaml s3.safetensors flax.safetensors --to flax
     """
-    from cliquegraph import checkpoints, report
+    from cliquegraph import checkpoints
+    from cliquegraph.emit.words import engineering
 
-    if inference and level is not None:
-        raise UsageError("--inference stands for a level of its own: leave out -O")
     done = checkpoints.convert_weights(
         load_spec(spec, overrides),
         source,
@@ -94,7 +95,7 @@ def convert(
     )
     typer.echo(
         f"wrote {target}: {done.target}, {done.tensors} tensors, "
-        f"{report.engineering(done.size)}B, from {done.source}"
+        f"{engineering(done.size)}B, from {done.source}"
     )
     if done.not_finite:
         shown = ", ".join(done.not_finite[:10])
@@ -146,22 +147,19 @@ def heatmap(
 
     cliquegraph weights heatmap dense.yaml dense.safetensors s3.yaml s3.safetensors -o figure5.html
     """
-    from cliquegraph import checkpoints
+    from cliquegraph.checkpoints.heat import network_heat
     from cliquegraph.draw.heat import draw_heat
-    from cliquegraph.files import replacing
+    from cliquegraph.files import write_bytes
 
     if len(arguments) % 2:
         raise UsageError("name a file of weights after each spec")
     pairs = zip(arguments[::2], arguments[1::2], strict=True)
     found = [
-        checkpoints.network_heat(
-            load_spec(spec, overrides), file, block, ignore_digest=ignore_digest
-        )
+        network_heat(load_spec(spec, overrides), file, block, ignore_digest=ignore_digest)
         for spec, file in pairs
     ]
     picture = draw_heat(found, output.suffix.removeprefix("."))
-    with replacing(output) as stream:
-        stream.write(picture)
+    write_bytes(output, [picture])
     typer.echo(f"wrote {output}")
 
 

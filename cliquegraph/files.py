@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from cliquegraph.errors import UsageError
 
@@ -26,65 +24,60 @@ def write_files(files: Mapping[Path, str]) -> set[Path]:
     staged: dict[Path, Path] = {}
     try:
         for path, text in files.items():
-            try:
+            with _refusing(path):
                 if not (path.is_file() and path.read_bytes() == text.encode()):
-                    staged[path] = _stage(path, text)
-            except OSError as error:
-                raise _refused(path, error) from None
+                    staged[path] = _stage(path, [text.encode()])
         for path, temporary in staged.items():
-            try:
-                temporary.replace(path)
-            except OSError as error:
-                raise _refused(path, error) from None
+            with _refusing(path):
+                temporary.replace(path.resolve())
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
     return set(staged)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of ``path`` when the block ends without a fault.
+def write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a file chunk by chunk; it takes its place when it is whole.
 
     Raises:
-        UsageError: it can't be written; what was at ``path`` stays.
+        UsageError: it can't be written; what was at ``path`` stays, as with any error of
+            ``chunks``.
     """
+    temporary = _stage(path, chunks)
     try:
-        temporary, handle = _create(path)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _refused(path, error) from None
-
-
-def _stage(path: Path, text: str) -> Path:
-    """Write ``text`` to a new file beside ``path``."""
-    temporary, handle = _create(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-    except BaseException:
+        with _refusing(path):
+            temporary.replace(path.resolve())
+    finally:
         temporary.unlink(missing_ok=True)
+
+
+def _stage(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
+    """Write a new file beside ``path``, with the rights that a new file has."""
+    with _refusing(path):
+        place = path.resolve()  # a link goes on leading to what is written
+        if place.exists() and not place.is_file():
+            kind = "it is a folder" if place.is_dir() else "it is no regular file"
+            raise UsageError(f"can't write {path}: {kind}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{place.name[:100]}.", dir=place.parent)
+        os.fchmod(handle, 0o666 & ~_umask())
+    try:
+        file = os.fdopen(handle, "wb")
+        with _refusing(path), file:
+            for chunk in chunks:
+                file.write(chunk)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
         raise
-    return temporary
+    return Path(name)
 
 
-def _create(path: Path) -> tuple[Path, int]:
-    """Open a new file beside ``path``, with the rights that a new file has."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-    os.fchmod(handle, 0o666 & ~_umask())
-    return Path(name), handle
-
-
-def _refused(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"can't write {path}: {error.strerror or error}")
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"can't write {path}: {error.strerror or error}") from None
 
 
 def difference(path: Path, text: str) -> str:

@@ -14,7 +14,7 @@ from cliquegraph.analysis.cost import Cost
 from cliquegraph.analysis.memory import MemoryPlan, memory_plan
 from cliquegraph.checkpoints import Difference as SpecDifference
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.words import stage_numeral
+from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.steps.diff import Difference
@@ -243,18 +243,6 @@ def _cost_row(cost: Cost, stored: int) -> tuple[str, ...]:
         engineering(cost.activations),
         _bytes(stored),
     )
-
-
-def engineering(number: int) -> str:
-    """Return a number with three decimals and its unit.
-
-    >>> engineering(4073929600)
-    '4.074G'
-    """
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3f}{unit}"
-    return str(number)
 
 
 def _bytes(number: int) -> str:

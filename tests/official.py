@@ -13,11 +13,37 @@ from typing import Any
 import numpy as np
 
 from cliquegraph import Graph, NetworkSpec
-from cliquegraph.ir.names import param_name
-from cliquegraph.weights.official import OfficialLayout
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, tensor_name
+from cliquegraph.ir.types import Field, Part, Slot, Tensor
 from cliquegraph.weights.storage import Array
 
 FIXTURE = Path(__file__).parent / "fixtures" / "official_tiny"
+
+_FIELDS = {
+    Field.WEIGHT: "weight",
+    Field.SCALE: "weight",
+    Field.BIAS: "bias",
+    Field.MEAN: "running_mean",
+    Field.VAR: "running_var",
+}
+_NORMS = {
+    ("norm", 1): "forward_bn",
+    ("norm", 2): "loop_bn",
+    ("mid_norm", 1): "forward_bn_b",
+    ("mid_norm", 2): "loop_bn_b",
+}
+_ROLES = {
+    (Part.STEM, "conv"): "fir_trans",
+    (Part.STEM, "norm"): "fir_bn",
+    (Part.TRANSITION, "norm"): "list_trans.{b}.bn",
+    (Part.TRANSITION, "conv"): "list_trans.{b}.conv",
+    (Part.TRANSITION, "attention.fc1"): "list_trans.{b}.attention.fc1",
+    (Part.TRANSITION, "attention.fc2"): "list_trans.{b}.attention.fc2",
+    (Part.READOUT, "compress.norm"): "list_compress.{b}.bn",
+    (Part.READOUT, "compress.conv"): "list_compress.{b}.conv",
+    (Part.READOUT, "norm"): "list_gb.{b}.bn",
+    (Part.CLASSIFIER, ""): "fc",
+}
 
 
 def official_spec() -> NetworkSpec:
@@ -52,10 +78,29 @@ def official_arrays() -> dict[str, Array]:
         return dict(arrays)
 
 
-def official_keys(graph: Graph) -> dict[str, str]:
-    """The authors' key of each canonical name; ``graph`` is as lowered."""
-    layout = OfficialLayout(graph)
-    return {param_name(param): layout.name(param) for param in graph.params}
+def official_key(spec: NetworkSpec, tensor: Tensor) -> str:
+    """What the authors call a tensor."""
+    return f"{_owner(spec, tensor.slot)}.{_FIELDS[tensor.field]}"
+
+
+def _owner(spec: NetworkSpec, slot: Slot) -> str:
+    if slot.section.part is not Part.BLOCK:
+        return _ROLES[slot.section.part, slot.role].format(b=slot.section.index - 1)
+    assert slot.layer is not None
+    block = f"list_block.{slot.section.index - 1}"
+    if slot.role == EDGE_KERNEL:
+        assert slot.source is not None
+        n = spec.blocks[slot.section.index - 1].layers
+        return f"{block}.conv_param.{slot.source * (n + 1) + slot.layer}"
+    if slot.role == SPATIAL_KERNEL:
+        return f"{block}.conv_param_bottle.{slot.layer - 1}"
+    assert slot.stage is not None
+    return f"{block}.{_NORMS[slot.role, slot.stage]}.{slot.layer - 1}"
+
+
+def official_keys(spec: NetworkSpec, graph: Graph) -> dict[str, str]:
+    """The authors' key of each canonical name."""
+    return {tensor_name(tensor): official_key(spec, tensor) for tensor in graph.tensors}
 
 
 def taken(arrays: Mapping[str, Any], group: str, keys: Mapping[str, str]) -> dict[str, Array]:

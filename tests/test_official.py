@@ -36,7 +36,7 @@ def spec() -> NetworkSpec:
 
 
 def keys() -> dict[str, str]:
-    return official_keys(compilation().lowered)
+    return official_keys(spec(), compilation().lowered)
 
 
 def weights() -> dict[str, Array]:

@@ -37,7 +37,8 @@ class LiveModel:
         """Set one, cast to its type and where its devices hold it."""
         variable = find_variable(self._model, name)
         held = variable[...]
-        variable[...] = jax.device_put(np.asarray(array, held.dtype), held.sharding)
+        # A copy: JAX may keep NumPy's memory and not its own.
+        variable[...] = jax.device_put(np.array(array, held.dtype), held.sharding)
 
 
 def find_variable(model: nnx.Module, name: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cliquegraph.errors import UsageError
 from cliquegraph.weights.storage import Array
 from cliquegraph.weights.tensors import TensorInfo, numpy_dtype
 
@@ -22,8 +23,15 @@ class LiveModel:
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
-        """Their types and shapes."""
-        return {name: info_of(tensor) for name, tensor in self._model.state_dict().items()}
+        """Their types and shapes.
+
+        Raises:
+            UsageError: the model has no storage.
+        """
+        state = self._model.state_dict()
+        if any(tensor.is_meta for tensor in state.values()):
+            raise UsageError("the model is on the meta device: model.to_empty(device='cpu') first")
+        return {name: info_of(tensor) for name, tensor in state.items()}
 
     def read(self, name: str) -> Array:
         """Return a copy of one, of its own type."""

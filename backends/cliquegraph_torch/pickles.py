@@ -17,8 +17,6 @@ from cliquegraph.weights.tensors import TensorInfo, TensorSource
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PREFIX = "module."  # of data parallelism
-
 
 def open_pickle(path: Path) -> TensorSource:
     """Open what ``torch.save`` wrote: a state dict, or a dictionary that has one.
@@ -52,6 +50,7 @@ def _load(path: Path) -> Any:
 
 
 def _state(found: Any, path: Path) -> dict[str, Tensor]:
+    import torch
     from torch import Tensor
 
     if not isinstance(found, Mapping) or not found:
@@ -61,8 +60,9 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{path} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor"
             )
-    cut = len(_PREFIX) if all(name.startswith(_PREFIX) for name in found) else 0
-    return {name[cut:]: tensor for name, tensor in found.items()}
+        if value.layout != torch.strided:
+            raise WeightsError(f"{path}: {name} is sparse; weights are dense")
+    return dict(found)
 
 
 class _Pickled:

@@ -20,6 +20,18 @@ def stage_numeral(stage: int) -> str:
     return ROMAN[stage] if stage < len(ROMAN) else str(stage)
 
 
+def engineering(number: int) -> str:
+    """Return a number with three decimals and its unit.
+
+    >>> engineering(4073929600)
+    '4.074G'
+    """
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3f}{unit}"
+    return str(number)
+
+
 @singledispatch
 def describe(op: ops.Op) -> str:
     """Return what an op is called in a sentence."""

@@ -15,7 +15,7 @@ from cliquegraph.ir.names import param_name, slot_name, tensor_name
 from cliquegraph.ir.ops import BatchNorm
 from cliquegraph.ir.types import Field, Param
 from cliquegraph.weights.storage import Array, misfits
-from cliquegraph.weights.tensors import TensorInfo
+from cliquegraph.weights.tensors import FLOATS_ONLY, TensorInfo
 
 
 class Layout(Protocol):
@@ -112,10 +112,7 @@ class Format:
             f"{name} is {found[name].dtype}" for name in self.params if not found[name].is_float
         ]
         if wrong:
-            raise WeightsError(
-                f"{place}: {', '.join(wrong[:10])}; weights are float16, bfloat16, float32 or "
-                "float64"
-            )
+            raise WeightsError(f"{place}: {', '.join(wrong[:10])}; {FLOATS_ONLY}")
 
     def _misfits(self, found: Mapping[str, TensorInfo]) -> str:
         shapes = {name: each.shape for name, each in found.items() if name not in self.counters}

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import cached_property
-from math import floor
+from math import ceil
 from typing import Any
 
 from cliquegraph.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
+from cliquegraph.ir.ops import compressed
 from cliquegraph.ir.types import Field, Param, Part, Slot
 from cliquegraph.weights.tensors import TensorInfo
 
@@ -154,9 +156,10 @@ class _Implied:
         if not any(name.startswith("list_compress.") for name in self._shapes):
             return None
         shapes = [self._shape(f"list_compress.{b}.conv.weight", 4) for b in range(self._blocks)]
-        first = shapes[0][0] / shapes[0][1]
-        for share in (0.5, first, round(first, 3), round(first, 2)):
-            if 0 < share <= 1 and all(floor(c * share) == kept for kept, c, *_ in shapes):
+        pairs = [(channels, kept) for kept, channels, *_ in shapes]
+        least = max(Fraction(kept, channels) for channels, kept in pairs)
+        for share in (0.5, *(_rounded_up(least, digits) for digits in range(1, 7))):
+            if share <= 1 and all(compressed(c, share) == kept for c, kept in pairs):
                 return share
         raise self._no("the readouts keep different shares of their channels")
 
@@ -176,3 +179,8 @@ class _Implied:
 
     def _no(self, why: str) -> WeightsError:
         return WeightsError(f"{self._place} is no checkpoint of the authors' ImageNet form: {why}")
+
+
+def _rounded_up(share: Fraction, digits: int) -> float:
+    scale = int(10**digits)
+    return ceil(share * scale) / scale

@@ -18,6 +18,8 @@ Labels = NDArray[np.int64]
 
 # Running statistics of one feature that two readers hold: apart by rounding in float32 at most.
 SHARED_TOLERANCE = 1e-5
+# What a normalisation divides by is variance + eps: a variance is compared relative to that.
+_EPS = 1e-5
 
 
 def to_storage(graph: Graph, tensors: Mapping[str, Array]) -> dict[Param, Array]:
@@ -44,7 +46,8 @@ def stored(param: Param, tensors: Mapping[str, Array]) -> Array:
     held = _take(param, param.pieces, tensors)
     for mirror in param.mirrors:
         other = _take(param, mirror, tensors)
-        if not np.allclose(other, held, SHARED_TOLERANCE, SHARED_TOLERANCE, equal_nan=True):
+        floor = SHARED_TOLERANCE * (_EPS if param.field is Field.VAR else 1)
+        if not np.allclose(other, held, SHARED_TOLERANCE, floor, equal_nan=True):
             names = (_extent_name(pieces) for pieces in (param.pieces, mirror))
             with np.errstate(invalid="ignore"):
                 apart = np.abs(other.astype(np.float64) - held.astype(np.float64)).max()
@@ -87,12 +90,12 @@ class Holdings:
     """Which parameters hold each canonical tensor, and where."""
 
     def __init__(self, params: Iterable[Param]) -> None:
-        self._of: dict[str, list[_Held]] = {}
+        self._of: dict[str, list[_Extent]] = {}
         for param in params:
             for pieces in param.holdings:
                 position = 0
                 for piece in pieces:
-                    held = _Held(param, position, piece)
+                    held = _Extent(param, position, piece)
                     self._of.setdefault(tensor_name(piece.tensor), []).append(held)
                     position += piece.extent
 
@@ -108,14 +111,15 @@ class Holdings:
     def tensor(self, name: str, read: Callable[[Param], Array]) -> Array:
         """Return a canonical tensor; ``read`` gives what a parameter holds.
 
-        It may be a view of that.
+        Where a parameter holds nothing else, the tensor is what ``read`` gave.
         """
         whole: Array | None = None
         for held in self._of[name]:
             array, axis, piece = read(held.param), held.param.axis, held.piece
             part = _along(axis, array, held.position, held.position + piece.extent)
             if part.shape == piece.tensor.shape:
-                return part
+                # A copy of a part: a view would keep all of a bank.
+                return part if part.shape == array.shape else part.copy()
             whole = np.empty(piece.tensor.shape, array.dtype) if whole is None else whole
             _along(axis, whole, piece.start, piece.stop)[...] = part
         assert whole is not None  # noqa: S101  # a name is here because something holds it
@@ -123,7 +127,7 @@ class Holdings:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Extent:
     """A piece of a canonical tensor, from ``position`` on along its parameter's axis."""
 
     param: Param

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from cliquegraph.errors import WeightsError
-from cliquegraph.files import replacing
+from cliquegraph.files import write_bytes
 from cliquegraph.weights.storage import Array
 
 _CODES = {
@@ -33,6 +35,8 @@ _CODES = {
 
 _NAMES = {name: code for code, name in _CODES.items()}
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+FLOATS_ONLY = "weights are float16, bfloat16, float32 or float64"
+_PREFIX = "module."  # of data parallelism
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -53,9 +57,32 @@ class TensorInfo:
     shape: tuple[int, ...]
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return prod(self.shape) * numpy_dtype(self.dtype).itemsize
+
+    @property
     def is_float(self) -> bool:
         """Whether weights may have this type."""
         return self.dtype in _FLOATS
+
+
+def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
+    """Return tensors in memory as arrays of this machine's byte order.
+
+    Raises:
+        WeightsError: one is no array, or of a type that weights may not have.
+    """
+    found = {}
+    for name, array in tensors.items():
+        if not isinstance(array, np.ndarray):
+            kind = f"{type(array).__module__}.{type(array).__qualname__}"
+            raise WeightsError(f"{place}: {name} is a {kind}, must be a NumPy array")
+        info = TensorInfo(array.dtype.name, array.shape)
+        if not info.is_float:
+            raise WeightsError(f"{place}: {name} is {info.dtype}; {FLOATS_ONLY}")
+        found[name] = array if array.dtype.isnative else array.astype(numpy_dtype(info.dtype))
+    return found
 
 
 class TensorSource(Protocol):
@@ -108,7 +135,7 @@ def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[Ten
         if not pickles:
             raise WeightsError(f"{path} is one of PyTorch's own files; only PyTorch reads those")
         reader: PickleReader = pickles[0].load()
-        yield reader(path)
+        yield _without_prefix(reader(path))
         return
     from safetensors import SafetensorError, safe_open
 
@@ -117,7 +144,25 @@ def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[Ten
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is no safetensors file, or a damaged one: {error}") from None
     with opened:
-        yield _Safetensors(opened)
+        yield _without_prefix(_Safetensors(opened))
+
+
+def _without_prefix(source: TensorSource) -> TensorSource:
+    """The same tensors, named as before data parallelism wrapped the model."""
+    prefixed = source.infos and all(name.startswith(_PREFIX) for name in source.infos)
+    return _Unwrapped(source) if prefixed else source
+
+
+class _Unwrapped:
+    def __init__(self, source: TensorSource) -> None:
+        self._source = source
+        self.metadata = source.metadata
+        self.infos: Mapping[str, TensorInfo] = {
+            name.removeprefix(_PREFIX): info for name, info in source.infos.items()
+        }
+
+    def read(self, name: str) -> Array:
+        return self._source.read(_PREFIX + name)
 
 
 class _Safetensors:
@@ -159,19 +204,24 @@ def write_tensors(path: Path, tensors: Sequence[NewTensor], metadata: Mapping[st
     # By falling size of numbers, as the library does: each tensor is aligned to its own.
     ordered = sorted(tensors, key=lambda each: -numpy_dtype(each.info.dtype).itemsize)
     for each in ordered:
-        length = int(np.prod(each.info.shape)) * numpy_dtype(each.info.dtype).itemsize
+        end = position + each.info.nbytes
         header[each.name] = {
             "dtype": _NAMES[each.info.dtype],
             "shape": each.info.shape,
-            "data_offsets": (position, position + length),
+            "data_offsets": (position, end),
         }
-        position += length
+        position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for each in ordered:
-            array = np.asarray(each.make(), order="C")
-            if TensorInfo(array.dtype.name, array.shape) != each.info:
-                raise AssertionError(f"{each.name} is {array.dtype} {array.shape}")
-            file.write(array.reshape(-1).view(np.uint8).data)
+    write_bytes(path, _chunks(text, ordered))
+
+
+def _chunks(header: bytes, tensors: Sequence[NewTensor]) -> Iterator[bytes | memoryview]:
+    yield struct.pack("<Q", len(header)) + header
+    for each in tensors:
+        array = np.asarray(each.make(), order="C")
+        if TensorInfo(array.dtype.name, array.shape) != each.info:
+            raise AssertionError(f"{each.name} is {array.dtype} {array.shape}")
+        if sys.byteorder == "big":
+            array = array.byteswap()
+        yield array.reshape(-1).view(np.uint8).data

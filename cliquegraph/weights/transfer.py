@@ -84,6 +84,7 @@ class Reading(Weights):
         self._file_names = {param: name for name, param in of.params.items()}
         self._holdings = Holdings(of.graph.params)
         self._shapes = {tensor_name(tensor): tensor.shape for tensor in of.graph.tensors}
+        self._last: tuple[Param, Array] | None = None
         self.place = place
 
     def __iter__(self) -> Iterator[str]:
@@ -93,6 +94,7 @@ class Reading(Weights):
         return len(self._shapes)
 
     def __getitem__(self, name: str) -> Array:
+        self.info(name)  # of one type, or refused
         return self._holdings.tensor(name, self._read)
 
     def info(self, name: str) -> TensorInfo:
@@ -123,16 +125,26 @@ class Reading(Weights):
         return int(self._source.read(name).item())
 
     def _read(self, param: Param) -> Array:
-        return canonical(self.format.layout, param, self._source.read(self._file_names[param]))
+        # The kernels of a bank are asked for one after the other.
+        if self._last is None or self._last[0] is not param:
+            array = self._source.read(self._file_names[param])
+            self._last = param, canonical(self.format.layout, param, array)
+        return self._last[1]
 
 
 def _told(metadata: Mapping[str, str], place: str) -> dict[str, int]:
     """The counters that metadata hold."""
     try:
         found = json.loads(metadata.get(COUNTERS, "{}"))
-        return {str(slot): int(count) for slot, count in found.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise WeightsError(f"{place}: the metadata {COUNTERS} are damaged") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(map(_is_count, found.values())):
+        raise WeightsError(f"{place}: the metadata {COUNTERS} are damaged")
+    return found
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def one_type(found: Mapping[str, str], place: str) -> str:

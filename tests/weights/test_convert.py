@@ -17,6 +17,8 @@ from cliquegraph import NetworkSpec
 from cliquegraph.checkpoints import convert_weights, formats, read_weights, write_weights
 from cliquegraph.errors import UsageError, WeightsError
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.weights.layout import canonical
+from cliquegraph.weights.storage import from_storage
 from cliquegraph.weights.tensors import NewTensor, TensorInfo, open_tensors, write_tensors
 from cliquegraph.weights.transfer import COUNTERS
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
@@ -278,7 +280,8 @@ def test_a_counter_that_is_none_is_refused(tmp_path: Path, counter: Any) -> None
 
 def test_damaged_metadata_are_refused(tmp_path: Path) -> None:
     first = canonical_file(tmp_path / "c", clique())
-    for text in ("}{", "[1]", '{"a": "b"}', '{"a": null}'):
+    deep = "[" * 100_000
+    for text in ("}{", "[1]", '{"a": "b"}', '{"a": null}', '{"a": Infinity}', deep, '{"a": 1e99}'):
         wrong = with_tensors(first, tmp_path / "w", {}, **{COUNTERS: text})
         with pytest.raises(WeightsError, match=r"metadata .* are damaged"):
             convert_weights(clique(), wrong, tmp_path / "x", to="torch")
@@ -368,10 +371,12 @@ def test_a_file_can_be_converted_in_its_place(tmp_path: Path) -> None:
     assert contents(file) == before
 
 
-@pytest.mark.parametrize(("to", "level"), [("torch", 1), ("flax", 0)])
-def test_tensors_are_converted_one_by_one(tmp_path: Path, to: str, level: int) -> None:
+@pytest.mark.parametrize(("to", "level"), [("torch", 1), ("flax", 0), ("canonical", None)])
+def test_tensors_are_converted_one_by_one(tmp_path: Path, to: str, level: int | None) -> None:
     spec = shipped("cliquenet_s3")
     file = canonical_file(tmp_path / "c", spec)
+    if to == "canonical":
+        convert_weights(spec, file, file, to="flax")
     tracemalloc.start()
     try:
         done = convert_weights(spec, file, tmp_path / "t", to=to, level=level)
@@ -390,8 +395,113 @@ def test_folded_weights_are_those_of_fold(tmp_path: Path, backend: str) -> None:
     file = canonical_file(tmp_path / "c", spec, "float64")
     done = convert_weights(spec, file, tmp_path / "i", to=backend, inference=True)
     assert done.target.option == "--inference"
-    expected = cliquegraph.fold(spec, read_weights(spec, file))
-    total = sum(array.nbytes for array in expected.values())
-    assert done.size == total
+    folded = cliquegraph.fold(spec, read_weights(spec, file))
+    with open_tensors(tmp_path / "i") as source:
+        found = from_storage(
+            {
+                param: canonical(done.target.layout, param, source.read(name))
+                for name, param in done.target.params.items()
+            }
+        )
+    assert found.keys() == folded.keys()
+    assert all(np.array_equal(found[name], array) for name, array in folded.items())
     with pytest.raises(WeightsError, match="can't be undone"):
         read_weights(spec, tmp_path / "i")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"to": "canonical", "inference": True}, "--inference is for a backend's"),
+        ({"to": "torch", "inference": True, "level": 1}, "leave out -O"),
+        ({"to": "canonical", "level": 9}, "there is no level -O9"),
+    ],
+)
+def test_what_can_not_be_obeyed_is_refused(tmp_path: Path, how: Any, said: str) -> None:
+    file = canonical_file(tmp_path / "c", clique())
+    with pytest.raises(UsageError, match=said):
+        convert_weights(clique(), file, tmp_path / "x", **how)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_level_of_the_source_can_be_asked_for(tmp_path: Path) -> None:
+    spec = clique()
+    first = canonical_file(tmp_path / "c", spec)
+    convert_weights(spec, first, tmp_path / "t", to="torch", level=2)
+    done = convert_weights(spec, tmp_path / "t", tmp_path / "b", to="flax", level=0, source_level=2)
+    assert (done.source.option, done.target.option) == ("-O2", "-O0")
+    with pytest.raises(WeightsError, match="not of a model compiled with -O0"):
+        convert_weights(spec, tmp_path / "t", tmp_path / "x", to="canonical", source_level=0)
+
+
+# ---- tensors in memory -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", ["canonical", "torch"])
+def test_another_byte_order_is_turned(tmp_path: Path, to: str) -> None:
+    spec = clique()
+    swapped = {n: a.astype(a.dtype.newbyteorder(">")) for n, a in sampled(spec).items()}
+    write_weights(spec, swapped, tmp_path / "x", to)
+    write_weights(spec, sampled(spec), tmp_path / "y", to)
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a.astype(np.int32), "classifier.bias is int32; weights are float16"),
+        (lambda a: a.astype(np.complex64), "classifier.bias is complex64; weights are"),
+        (lambda a: a.tolist(), r"classifier.bias is a builtins\.list, must be a NumPy array"),
+    ],
+)
+def test_what_is_no_weight_is_refused(tmp_path: Path, change: Any, said: str) -> None:
+    spec = clique()
+    tensors: dict[str, Any] = sampled(spec)
+    tensors["classifier.bias"] = change(tensors["classifier.bias"])
+    with pytest.raises(WeightsError, match=said):
+        write_weights(spec, tensors, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_pieces_of_two_types_are_refused_on_every_way(tmp_path: Path) -> None:
+    spec = clique()
+    there = tmp_path / "t"
+    convert_weights(spec, canonical_file(tmp_path / "c", spec), there, to="torch")
+    with open_tensors(there) as source:
+        half = source.read("stem.moments.running_mean").astype(np.float16)
+    mixed = with_tensors(there, tmp_path / "m", {"stem.moments.running_mean": half})
+    with pytest.raises(WeightsError, match="one tensor is to hold both"):
+        read_weights(spec, mixed)
+
+
+def test_small_variances_that_differ_are_not_taken_for_one(tmp_path: Path) -> None:
+    spec = clique()
+    tensors = sampled(spec, "float64")
+    for name, array in tensors.items():
+        if name.endswith(".var"):
+            array[:] = 1e-6
+    tensors["block1.x3.s1.norm.var"][:] = 9e-6
+    write_weights(spec, tensors, tmp_path / "c")
+    with pytest.raises(WeightsError, match=r"block1\.x3\.s1\.norm\.var"):
+        convert_weights(spec, tmp_path / "c", tmp_path / "t", to="torch")
+
+
+def test_a_link_goes_on_leading_to_what_is_written(tmp_path: Path) -> None:
+    spec = clique()
+    first = canonical_file(tmp_path / "c", spec)
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    convert_weights(spec, first, tmp_path / "link", to="canonical")
+    assert (tmp_path / "link").is_symlink()
+    assert contents(tmp_path / "real") == contents(first)
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    first = canonical_file(tmp_path / "c", clique())
+    for name, why in (("pipe", "no regular file"), ("", "a folder")):
+        with pytest.raises(UsageError, match=why):
+            convert_weights(clique(), first, tmp_path / name, to="canonical")
+    assert (tmp_path / "pipe").is_fifo()

@@ -126,10 +126,30 @@ def test_nothing_is_set_where_anything_is_wrong(backend: str) -> None:
     tensors["block1.x3.s1.norm.mean"] = tensors["block1.x3.s1.norm.mean"] + np.float32(1)
     with pytest.raises(WeightsError, match="running statistics"):
         cliquegraph.load_weights(model, spec, tensors)
+    complex_bias = tensors["classifier.bias"].astype(np.complex64)
+    with pytest.raises(WeightsError, match="weights are float16"):
+        cliquegraph.load_weights(model, spec, {**tensors, "classifier.bias": complex_bias})
     del tensors["classifier.bias"]
     with pytest.raises(WeightsError, match=r"1 missing: classifier\.bias"):
         cliquegraph.load_weights(model, spec, tensors)
     assert same(cliquegraph.model_weights(model, spec), before)
+
+
+def test_a_model_without_storage_is_refused() -> None:
+    with torch.device("meta"):
+        model = live(clique(), "torch")
+    with pytest.raises(UsageError, match="on the meta device"):
+        cliquegraph.load_weights(model, clique(), sampled(clique()))
+
+
+@pytest.mark.parametrize("backend", ["torch", "flax"])
+def test_the_models_memory_is_its_own(backend: str) -> None:
+    spec = clique()
+    model, tensors = live(spec, backend), sampled(spec)
+    cliquegraph.load_weights(model, spec, tensors)
+    for array in tensors.values():
+        array[:] = 7
+    assert same(cliquegraph.model_weights(model, spec), sampled(spec))
 
 
 @pytest.mark.parametrize("model", [3, "model", torch.nn.Linear])

@@ -24,7 +24,7 @@ from cliquegraph.checkpoints import (
     inferred_text,
     read_weights,
 )
-from cliquegraph.errors import WeightsError
+from cliquegraph.errors import UsageError, WeightsError
 from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import clique
 from tests.official import official_arrays, official_keys, official_spec, taken
@@ -74,7 +74,7 @@ def test_each_tensor_is_theirs_to_the_bit(tmp_path: Path, saved: str, named: str
     convert_weights(spec(), file, tmp_path / "c", to="canonical", format=named)
     found = read_weights(spec(), tmp_path / "c")
     lowered = cliquegraph.lower(cliquegraph.unroll(spec()))
-    expected = taken(arrays(), "state", official_keys(lowered))
+    expected = taken(arrays(), "state", official_keys(spec(), lowered))
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], array) for name, array in expected.items())
 
@@ -272,6 +272,57 @@ def test_where_a_spec_differs_is_told_key_by_key(tmp_path: Path) -> None:
     file = official_checkpoint(tmp_path / "model.pth.tar", state)
     assert check_official(spec(), file) == [("classifier.classes", 10, 1000)]
     assert infer_spec(file).classifier.classes == 10
+
+
+@pytest.mark.parametrize(
+    "damage", ["list_block.0.conv_param.2.weight", "list_trans.0.bn.running_var"]
+)
+def test_check_does_not_pass_a_checkpoint_that_lacks_a_tensor(tmp_path: Path, damage: str) -> None:
+    state = official_state()
+    del state[damage]
+    file = official_checkpoint(tmp_path / "model.pth.tar", state)
+    with pytest.raises(WeightsError, match=f"1 missing: {damage}"):
+        check_official(spec(), file)
+
+
+@pytest.mark.parametrize("share", [0.29, 0.3, 0.75, 1.0])
+def test_the_implied_compression_is_lowerings(tmp_path: Path, share: float) -> None:
+    from cliquegraph.checkpoints import formats
+
+    readout = spec().readout.model_copy(update={"compression": share})
+    other = spec().model_copy(update={"readout": readout})
+    shapes = formats(other, "official")[0].shapes
+    torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, tmp_path / "x.pth")
+    found = infer_spec(tmp_path / "x.pth")
+    assert formats(found, "official")[0].shapes == shapes
+
+
+@pytest.mark.parametrize("name", ["My Net", "class", "9"])
+def test_a_name_that_no_network_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    file = official_checkpoint(tmp_path / "model.pth.tar")
+    with pytest.raises(UsageError, match="no network can be called"):
+        infer_spec(file, name)
+
+
+def test_any_name_of_a_file_gives_a_name(tmp_path: Path) -> None:
+    for name in ("class.pth", "9.tar", "___.pth", "Ünï 1.pth"):
+        file = official_checkpoint(tmp_path / name)
+        assert infer_spec(file).name.startswith("network") or name.startswith("Ü")
+
+
+def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
+    state = {**official_state(), "fc.weight": official_state()["fc.weight"].to_sparse()}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"is sparse|is damaged"):
+        infer_spec(tmp_path / "x.pth")
+
+
+def test_a_safetensors_copy_with_the_prefix_is_read_too(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    prefixed = {f"module.{name}": each for name, each in official_state().items()}
+    save_file(prefixed, tmp_path / "x.safetensors")
+    assert len(read_weights(spec(), tmp_path / "x.safetensors")) == 312
 
 
 def test_a_checkpoint_that_fits_no_network_is_refused(tmp_path: Path) -> None:

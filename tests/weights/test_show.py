@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cliquegraph import NetworkSpec
-from cliquegraph.checkpoints import network_heat, open_weights, write_weights
+from cliquegraph.checkpoints import open_weights, write_weights
+from cliquegraph.checkpoints.heat import network_heat
 from cliquegraph.draw.heat import draw_heat
 from cliquegraph.errors import UsageError, WeightsError
 from cliquegraph.ir.names import tensor_name
@@ -171,6 +172,8 @@ def test_what_can_not_be_drawn_is_refused(tmp_path: Path) -> None:
         draw_heat([heat], "gif")
     with pytest.raises(UsageError, match="has blocks 1 to 1, not 2"):
         network_heat(spec, tmp_path / "c", 2)
+    with pytest.raises(UsageError, match="has blocks 1 to 1, not 0"):
+        network_heat(spec, tmp_path / "c", 0)
     tensors["block1.w1_2.weight"][:] = np.nan
     write_weights(spec, tensors, tmp_path / "c")
     with pytest.raises(WeightsError, match=r"block1\.w1_2\.weight holds NaN"):

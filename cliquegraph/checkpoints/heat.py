@@ -1,0 +1,38 @@
+"""How strong the connections of a network are, for pictures."""
+
+from __future__ import annotations
+
+import os
+
+from cliquegraph.checkpoints.read import open_weights
+from cliquegraph.draw.heat import NetworkHeat
+from cliquegraph.errors import UsageError
+from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.weights.describe import strengths
+
+
+def network_heat(
+    network: NetworkSpec,
+    path: str | os.PathLike[str],
+    block: int | None = None,
+    *,
+    ignore_digest: bool = False,
+) -> NetworkHeat:
+    """Return how strong each connection of a network is: Figure 5 of the paper.
+
+    Args:
+        network: the network.
+        path: its weights, in any format.
+        block: one block, from 1; None for all.
+        ignore_digest: take tensors that fit although the file is for another network.
+
+    Raises:
+        WeightsError: the weights are not of this network, or hold NaN.
+        UsageError: there is no such block.
+    """
+    if block is not None and not 1 <= block <= len(network.blocks):
+        raise UsageError(f"{network.name} has blocks 1 to {len(network.blocks)}, not {block}")
+    with open_weights(network, path, ignore_digest=ignore_digest) as weights:
+        found = strengths(weights.format.graph, weights)
+    wanted = [each for each in found if block in (None, each.block)]
+    return NetworkHeat(network.name, wanted)
