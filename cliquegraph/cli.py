@@ -58,12 +58,17 @@ def main() -> None:
     try:
         app()
     except CliqueGraphError as error:
-        print(_styled(error), file=sys.stderr)
+        print(_printable(_styled(error)), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         # What is read and written by name raises its own kind; this is standard output.
         print(f"error: can't write the output: {error.strerror}", file=sys.stderr)
         sys.exit(2)
+
+
+def _printable(text: str) -> str:
+    """A name out of a file must not speak to the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _styled(error: CliqueGraphError) -> str:

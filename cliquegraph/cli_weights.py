@@ -138,6 +138,7 @@ def heatmap(
     ],
     output: Annotated[Path, typer.Option("-o", "--out", help="FILE.svg, .png or .html")],
     block: Block = None,
+    format: _From = None,
     ignore_digest: _Ignore = False,
     overrides: Set = [],
 ) -> None:
@@ -155,10 +156,12 @@ def heatmap(
         raise UsageError("name a file of weights after each spec")
     pairs = zip(arguments[::2], arguments[1::2], strict=True)
     found = [
-        network_heat(load_spec(spec, overrides), file, block, ignore_digest=ignore_digest)
+        network_heat(
+            load_spec(spec, overrides), file, block, format=format, ignore_digest=ignore_digest
+        )
         for spec, file in pairs
     ]
-    picture = draw_heat(found, output.suffix.removeprefix("."))
+    picture = draw_heat(found, output.suffix.removeprefix(".").lower())
     write_bytes(output, [picture])
     typer.echo(f"wrote {output}")
 
@@ -208,6 +211,8 @@ def infer(
     from cliquegraph import checkpoints
     from cliquegraph.files import write_files
 
+    if output is not None and output.resolve() == file.resolve():
+        raise UsageError(f"{output} is the checkpoint itself")
     text = checkpoints.inferred_text(file, name, output)
     if output is None:
         typer.echo(text, nl=False)

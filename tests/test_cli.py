@@ -136,7 +136,7 @@ def test_a_place_that_can_not_be_written_stops_every_file(run: Run, tmp_path: Pa
     (tmp_path / "torch" / "quickstart.py").mkdir(parents=True)
     ran = run("compile", QUICKSTART, "--out", str(tmp_path))
     assert ran.code == 2
-    assert "Is a directory" in ran.err
+    assert "it is a folder" in ran.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

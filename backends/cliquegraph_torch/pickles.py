@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle  # for the error that PyTorch raises
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from cliquegraph.weights.tensors import TensorInfo, TensorSource
 if TYPE_CHECKING:
     from torch import Tensor
 
+_HOLDERS = ("state_dict", "model", "model_state_dict")
+"""What training scripts call the state dict in a larger dictionary."""
+
 
 def open_pickle(path: Path) -> TensorSource:
     """Open what ``torch.save`` wrote: a state dict, or a dictionary that has one.
@@ -28,25 +32,43 @@ def open_pickle(path: Path) -> TensorSource:
     if find_spec("torch") is None:
         raise BackendError(f"only PyTorch reads {path}: pip install 'cliquegraph[torch]'")
     found = _load(path)
-    state = found.get("state_dict", found) if isinstance(found, Mapping) else found
-    return _Pickled(_state(state, path))
+    for key in _HOLDERS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    return _Pickled(_state(found, path))
 
 
 def _load(path: Path) -> Any:
     import torch
 
     try:
+        _check_sums(path)
         # Storages of the zip format are mapped; the legacy format has no such thing.
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings(action="ignore"):  # what can't be read is an error below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "unpickling failed"
+        # PyTorch's own text says how to run the file all the same.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
         raise WeightsError(
-            f"{path} holds more than tensors, or is damaged; nothing of it was run: {first}"
+            f"{path} holds more than tensors{what}, or is damaged; nothing of it was run: save "
+            "the state dict alone, torch.save(model.state_dict(), ...)"
         ) from None
+    except WeightsError:
+        raise
     except Exception as error:  # noqa: BLE001  # a damaged pickle can raise anything
-        raise WeightsError(f"{path} is damaged: {error or type(error).__name__}") from None
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} is damaged: {first}") from None
+
+
+def _check_sums(path: Path) -> None:
+    """PyTorch maps what a zip archive holds and leaves its checksums aside."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if wrong := archive.testzip():
+                raise WeightsError(f"{path} is damaged: the checksum of {wrong} is wrong")
 
 
 def _state(found: Any, path: Path) -> dict[str, Tensor]:
@@ -54,14 +76,16 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
     from torch import Tensor
 
     if not isinstance(found, Mapping) or not found:
-        raise WeightsError(f"{path} holds no state dict but a {type(found).__name__}")
+        kind = f"a {type(found).__name__}" if found else "nothing"
+        raise WeightsError(f"{path} holds no state dict but {kind}")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(
-                f"{path} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor"
+                f"{path} holds no state dict, names with their tensors: {name!r} is a "
+                f"{type(value).__name__}"
             )
-        if value.layout != torch.strided:
-            raise WeightsError(f"{path}: {name} is sparse; weights are dense")
+        if value.layout != torch.strided or value.is_meta or value.is_nested:
+            raise WeightsError(f"{path}: {name} is no dense tensor that holds numbers")
     return dict(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend, installed
+from cliquegraph.errors import BackendError
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import CanonicalLayout, Format
@@ -40,6 +41,8 @@ def formats(
         return (Format(name, lowered, CanonicalLayout()),)
     if name == OFFICIAL:
         return (Format(name, lowered, OfficialLayout(lowered)),)
+    if name not in installed():
+        raise BackendError(f"there is no format {name!r}; there are {', '.join(format_names())}")
     layout = find_backend(name).layout
     if inference:
         compilations = [Compilation(network, inference=True)]

@@ -16,6 +16,7 @@ def network_heat(
     path: str | os.PathLike[str],
     block: int | None = None,
     *,
+    format: str | None = None,
     ignore_digest: bool = False,
 ) -> NetworkHeat:
     """Return how strong each connection of a network is: Figure 5 of the paper.
@@ -24,6 +25,7 @@ def network_heat(
         network: the network.
         path: its weights, in any format.
         block: one block, from 1; None for all.
+        format: the file's; default: what it says, or what its tensors fit.
         ignore_digest: take tensors that fit although the file is for another network.
 
     Raises:
@@ -32,7 +34,7 @@ def network_heat(
     """
     if block is not None and not 1 <= block <= len(network.blocks):
         raise UsageError(f"{network.name} has blocks 1 to {len(network.blocks)}, not {block}")
-    with open_weights(network, path, ignore_digest=ignore_digest) as weights:
+    with open_weights(network, path, format, ignore_digest=ignore_digest) as weights:
         found = strengths(weights.format.graph, weights)
     wanted = [each for each in found if block in (None, each.block)]
     return NetworkHeat(network.name, wanted)

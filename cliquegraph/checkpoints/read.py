@@ -12,7 +12,7 @@ import numpy as np
 
 from cliquegraph.checkpoints.formats import CANONICAL, INFERENCE, OFFICIAL, format_names, formats
 from cliquegraph.checkpoints.identity import require_implied, require_network
-from cliquegraph.emit.backend import entry_points_of
+from cliquegraph.emit.backend import entry_points_of, installed
 from cliquegraph.errors import WeightsError
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import Format
@@ -85,10 +85,7 @@ def _format_in(
     if said is not None and name is not None and said != name:
         raise WeightsError(f"{path} says that its format is {said}, not {name}")
     if source.metadata.get(OPTION) == INFERENCE:
-        raise WeightsError(
-            f"{path} holds folded normalisations, which can't be undone; convert the weights "
-            "that it was folded from"
-        )
+        raise _folded(path)
     if name is None and said is None:
         return _fitting(network, source, path)
     candidates = formats(network, name or said or CANONICAL)
@@ -102,6 +99,13 @@ def _format_in(
             f"{path} is not of a model compiled with {stated}, but fits {fitting[0].option}"
         )
     return next(iter((*asked, *fitting, *candidates)))
+
+
+def _folded(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path} holds folded normalisations, which can't be undone; convert the weights that it "
+        "was folded from"
+    )
 
 
 def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
@@ -118,6 +122,9 @@ def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
             shared = len(each.params.keys() & source.infos.keys())
             if shared > common:
                 nearest, common = each, shared
+    for name in installed():
+        if formats(network, name, inference=True)[0].fits(source.infos):
+            raise _folded(path)
     if nearest is None:
         raise WeightsError(f"{path} holds no tensor of {network.name} in any format")
     return nearest

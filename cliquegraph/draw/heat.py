@@ -43,7 +43,7 @@ def draw_heat(networks: Sequence[NetworkHeat], suffix: str) -> bytes:
         UsageError: another suffix, or Matplotlib is not installed.
     """
     if suffix not in SUFFIXES:
-        raise UsageError(f"a heat map is .{', .'.join(SUFFIXES)}, not {suffix or 'nameless'!r}")
+        raise UsageError(f"a heat map is .{', .'.join(SUFFIXES)}, not {suffix!r}")
     if find_spec("matplotlib") is None:
         raise UsageError("heat maps need Matplotlib: pip install 'cliquegraph[draw]'")
     import matplotlib as mpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -62,8 +62,8 @@ class Format:
     """
 
     name: str
-    graph: Graph
-    layout: Layout
+    graph: Graph = field(repr=False)
+    layout: Layout = field(repr=False)
     option: str = ""
 
     def __str__(self) -> str:

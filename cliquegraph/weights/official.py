@@ -166,7 +166,8 @@ class _Implied:
     def _count(self, pattern: str) -> int:
         numbers = {int(found[1]) for name in self._shapes if (found := re.match(pattern, name))}
         if not numbers or numbers != set(range(len(numbers))):
-            raise self._no(f"it has no keys {pattern} that count from 0".replace("\\", ""))
+            keys = re.sub(r"\(.*?\)", "N", pattern).replace("\\", "").rstrip("$")
+            raise self._no(f"its keys {keys} do not count from 0")
         return len(numbers)
 
     def _shape(self, name: str, dimensions: int) -> tuple[int, ...]:

@@ -222,7 +222,7 @@ def test_convert_warns_of_nan(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("--to", "official"), "is for reading"),
-        (("--to", "onnx"), "there is no backend 'onnx'"),
+        (("--to", "onnx"), "there is no format 'onnx'"),
         (("--to", "torch", "-O", "9"), "there is no level -O9"),
         (("--to", "torch", "-O", "1", "--inference"), "leave out -O"),
         (("--to", "torch", "--from", "flax"), "its format is canonical, not flax"),
