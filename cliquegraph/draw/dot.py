@@ -1,0 +1,162 @@
+"""Scenes as DOT, and DOT as pictures, by the Graphviz inside pygraphviz."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from math import hypot
+
+import graphviz
+
+from cliquegraph.draw.colours import ADDED, CHANGED, FAINT, INK, REMOVED
+from cliquegraph.draw.scene import HEAD, Arrow, Change, Look, Point, Scene, Shape, Stroke
+from cliquegraph.errors import UsageError
+
+FONT = "Helvetica,Arial,sans-serif"
+
+_LOOKS: dict[Look, dict[str, str]] = {
+    Look.INPUT: {"shape": "box", "style": "filled", "fillcolor": "#fff4d6", "color": "#8f6b00"},
+    Look.LAYER: {"shape": "ellipse", "style": "filled", "fillcolor": "#e8f0fb", "color": "#2f5d9b"},
+    Look.KERNEL: {"shape": "box", "style": "filled,rounded", "fontcolor": "white", "fontsize": "9"},
+    Look.PART: {"shape": "box", "style": "filled,rounded", "fillcolor": "#f6f8fa", "color": INK},
+    Look.TEXT: {"shape": "plaintext", "style": "", "fontsize": "10", "margin": "0"},
+    Look.TITLE: {"shape": "plaintext", "style": "", "fontsize": "12", "margin": "0"},
+    Look.NOTE: {"shape": "plaintext", "style": "", "fontsize": "10", "margin": "0"},
+}
+_STROKES: dict[Stroke, dict[str, str]] = {
+    Stroke.FORWARD: {"style": "solid", "arrowhead": "normal", "penwidth": "1.4"},
+    Stroke.FEEDBACK: {"style": "dashed", "arrowhead": "empty", "penwidth": "1.4"},
+    Stroke.ENTRY: {"style": "dotted", "arrowhead": "normal", "penwidth": "1.8"},
+    Stroke.VERSION: {"style": "dashed", "arrowhead": "open", "color": FAINT, "penwidth": "1"},
+    Stroke.FLOW: {"style": "solid", "arrowhead": "normal", "color": INK, "penwidth": "1.2"},
+    Stroke.LANE: {"style": "solid", "color": FAINT, "penwidth": "2.2"},
+}
+_CHANGES = {
+    Change.ADDED: ("+ ", {"color": ADDED, "penwidth": "3"}),
+    Change.REMOVED: ("− ", {"color": REMOVED, "penwidth": "3", "style": "dashed"}),
+    Change.CHANGED: ("≠ ", {"color": CHANGED, "penwidth": "3"}),
+}
+
+
+def to_dot(scene: Scene) -> str:
+    """Return a scene as DOT; a placed one keeps its places under ``neato -n2``."""
+    dot = graphviz.Digraph(scene.name)
+    dot.attr(
+        label=_label(scene.title),
+        labelloc="t",
+        fontname=FONT,
+        fontsize="14",
+        fontcolor=INK,
+        outputorder="edgesfirst",
+        bgcolor="white",
+        pad="0.2",
+    )
+    if not scene.placed:
+        dot.attr(rankdir="LR", nodesep="0.35", ranksep="0.4")
+    dot.attr("node", fontname=FONT, fontsize="11", fontcolor=INK, margin="0.12,0.06")
+    dot.attr("edge", fontname=FONT, arrowsize="0.7")
+    for shape in scene.shapes:
+        end = r"\l" if shape.look is Look.NOTE else ""
+        dot.node(shape.key, _label(_marked(shape), end), **_shape(shape))
+    for arrow in scene.arrows:
+        dot.edge(_port(arrow.tail), _port(arrow.head), **_arrow(arrow))
+    for rank in scene.ranks:
+        dot.body.append("\t{rank=same; " + " ".join(rank) + "}\n")
+    text: str = dot.source
+    return text
+
+
+def render_dot(dot: str, suffix: str, *, placed: bool) -> bytes:
+    """Return DOT as a picture, ``svg``, ``png`` or ``pdf``; the same bytes every time.
+
+    Raises:
+        UsageError: pygraphviz is not installed.
+    """
+    if find_spec("pygraphviz") is None:
+        raise UsageError("pictures need pygraphviz: pip install 'cliquegraph[draw]'")
+    import pygraphviz
+
+    graph = pygraphviz.AGraph(string=dot)
+    with _quiet():
+        picture: bytes = graph.draw(format=suffix, prog="nop2" if placed else "dot")
+    graph.close()
+    return picture
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Font libraries complain of the machine on the process's own standard error."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        kept = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _label(text: str, end: str = "") -> str:
+    """Text for DOT: nothing in it is markup, and lines end where they end."""
+    lines: list[str] = [graphviz.escape(line) for line in text.split("\n")]
+    label: str = graphviz.nohtml(r"\n".join(lines) + end)
+    return label
+
+
+def _marked(shape: Shape) -> str:
+    return _CHANGES[shape.change][0] + shape.label if shape.change else shape.label
+
+
+def _shape(shape: Shape) -> dict[str, str]:
+    attributes = {"id": shape.key, **_LOOKS[shape.look]}
+    if shape.colour:
+        attributes |= {"fillcolor": shape.colour, "color": shape.colour}
+    width, height = shape.size
+    # Sizes are ours: Graphviz would ask the fonts of the machine, and each has others.
+    attributes |= {
+        "width": f"{width / 72:.4g}",
+        "height": f"{height / 72:.4g}",
+        "fixedsize": "true",
+    }
+    if shape.at is not None:
+        attributes["pos"] = f"{_point(shape.at)}!"
+    if shape.line:
+        attributes["group"] = shape.line  # Graphviz keeps it straight
+    if shape.change:
+        attributes |= _CHANGES[shape.change][1]
+    return attributes
+
+
+def _arrow(arrow: Arrow) -> dict[str, str]:
+    attributes = {"id": arrow.key, **_STROKES[arrow.stroke]}
+    if arrow.colour:
+        attributes["color"] = arrow.colour
+    if not arrow.tip:
+        attributes["arrowhead"] = "none"
+    if arrow.path is not None:
+        tip = f"e,{_point(_tip(arrow.path))} " if arrow.tip else ""
+        attributes["pos"] = tip + " ".join(map(_point, arrow.path))
+    if arrow.change:
+        attributes |= _CHANGES[arrow.change][1]
+    return attributes
+
+
+def _port(key: str) -> str:
+    """A node's name as an edge's end; a colon would be read as a port."""
+    return graphviz.quoting.quote(key) if ":" in key else key
+
+
+def _tip(path: tuple[Point, ...]) -> Point:
+    """Where the head of an arrow ends: its path goes on as it came."""
+    (x0, y0), (x1, y1) = path[-2:]
+    length = hypot(x1 - x0, y1 - y0) or 1.0
+    return x1 + (x1 - x0) / length * HEAD, y1 + (y1 - y0) / length * HEAD
+
+
+def _point(point: Point) -> str:
+    return f"{point[0]:.2f},{point[1]:.2f}"

@@ -1,0 +1,166 @@
+"""The clique as a loop: layers on a circle, X0 outside, an arrow for each kernel (Figure 1)."""
+
+from __future__ import annotations
+
+from math import cos, pi, sin
+
+from cliquegraph.draw.colours import PALETTE
+from cliquegraph.draw.scene import (
+    HEAD,
+    Arrow,
+    Look,
+    Point,
+    Scene,
+    Shape,
+    Stroke,
+    straight,
+    text_size,
+)
+from cliquegraph.emit.words import stage_numeral
+from cliquegraph.steps.graph import BlockSteps, Edge
+
+_NODE = 36.0  # diameter of a layer
+_GAP = 128.0  # between two layers along the circle
+_BOW = 0.09  # of an arrow's length, so that the two of a pair stand apart
+_ROW = 20.0  # of the legend
+_DETOURS = (0.0, 0.1, -0.1, 0.18, -0.18, 0.26, -0.26)  # more bow, where a layer is in the way
+
+_NAMES = {
+    Stroke.ENTRY: "from X0",
+    Stroke.FORWARD: "forward",
+    Stroke.FEEDBACK: "feedback",
+}
+
+Group = tuple[Stroke, tuple[int, ...]]
+"""Arrows that look alike: their kind, and the stages that use them."""
+
+
+def loop_scene(block: BlockSteps, stage: int | None = None, title: str = "") -> Scene:
+    """Draw a block as its loop graph.
+
+    Args:
+        block: the unrolled block.
+        stage: only the kernels that this stage uses; None for all.
+        title: a line above.
+    """
+    return _Loop(block, stage).scene(title)
+
+
+class _Loop:
+    def __init__(self, block: BlockSteps, stage: int | None) -> None:
+        self._block = block
+        self._edges = {
+            edge: stages for edge, stages in block.edges.items() if stage in (None, *stages)
+        }
+        self._radius = max(96.0, _GAP * len(block.order) / (2 * pi))
+        groups = sorted({self._group(edge) for edge in self._edges}, key=self._rank)
+        self._groups: dict[Group, str] = {
+            group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups)
+        }
+
+    def scene(self, title: str) -> Scene:
+        shapes = [self._layer(layer) for layer in (0, *self._block.order)]
+        arrows = [self._arrow(edge, stages) for edge, stages in self._edges.items()]
+        for row, group in enumerate(self._groups):
+            legend_shapes, legend_arrow = self._legend(row, group)
+            shapes += legend_shapes
+            arrows.append(legend_arrow)
+        return Scene(f"loop{self._block.index}", title, tuple(shapes), tuple(arrows))
+
+    def _at(self, layer: int) -> Point:
+        """X0 to the left, and the layers around from above it, in the order of visits."""
+        if layer == 0:
+            return -self._radius - 0.75 * _GAP, 0.0
+        around = pi - (self._block.visit[layer] - 0.5) * 2 * pi / len(self._block.order)
+        return self._radius * cos(around), self._radius * sin(around)
+
+    def _layer(self, layer: int) -> Shape:
+        key = self._key(layer)
+        data = {"block": self._block.index, "layer": layer}
+        look = Look.LAYER if layer else Look.INPUT
+        return Shape(key, f"X{layer}", look, self._at(layer), (_NODE, _NODE), data=dict(data))
+
+    def _key(self, layer: int) -> str:
+        return f"b{self._block.index}_x{layer}"
+
+    def _stroke(self, edge: Edge) -> Stroke:
+        if edge.source == 0:
+            return Stroke.ENTRY
+        visit = self._block.visit
+        return Stroke.FORWARD if visit[edge.source] < visit[edge.target] else Stroke.FEEDBACK
+
+    def _group(self, edge: Edge) -> Group:
+        return self._stroke(edge), tuple(sorted(set(self._edges[edge])))
+
+    @staticmethod
+    def _rank(group: Group) -> tuple[int, tuple[int, ...]]:
+        return list(_NAMES).index(group[0]), group[1]
+
+    def _arrow(self, edge: Edge, stages: tuple[int, ...]) -> Arrow:
+        stroke = self._stroke(edge)
+        return Arrow(
+            f"b{self._block.index}_{edge}",
+            self._key(edge.source),
+            self._key(edge.target),
+            stroke,
+            self._path(edge, 0.0 if stroke is Stroke.ENTRY else _BOW),
+            self._groups[self._group(edge)],
+            {"block": self._block.index, "kernel": str(edge), "stages": sorted(set(stages))},
+        )
+
+    def _path(self, edge: Edge, bow: float) -> tuple[Point, ...]:
+        """A curve between the rims of two layers that passes the others by."""
+        others = [
+            complex(*self._at(layer))
+            for layer in (0, *self._block.order)
+            if layer not in (edge.source, edge.target)
+        ]
+        begin, end = complex(*self._at(edge.source)), complex(*self._at(edge.target))
+        paths = [_curve(begin, end, bow + more) for more in _DETOURS]
+        clear = (path for path in paths if _clears(path, others))
+        return tuple((point.real, point.imag) for point in next(clear, paths[0]))
+
+    def _legend(self, row: int, group: Group) -> tuple[list[Shape], Arrow]:
+        stroke, stages = group
+        left = -self._radius - 0.75 * _GAP - _NODE / 2
+        y = -self._radius - _NODE - 24 - _ROW * row
+        count = sum(1 for edge in self._edges if self._group(edge) == group)
+        key = f"b{self._block.index}_legend{row}"
+        words = ", ".join(stage_numeral(stage) for stage in stages)
+        kernels, stage = ("kernel", "kernels")[count > 1], ("stage", "stages")[len(stages) > 1]
+        text = f"{_NAMES[stroke]}: {count} {kernels}, {stage} {words}"
+        width, _ = size = text_size(text, 10)
+        begin, end = (left, y), (left + 42, y)
+        shapes = [
+            Shape(f"{key}_a", "", Look.TEXT, begin, (1, 1)),
+            Shape(f"{key}_b", "", Look.TEXT, (left + 47, y), (1, 1)),
+            Shape(f"{key}_text", text, Look.NOTE, (left + 56 + width / 2, y), size),
+        ]
+        arrow = Arrow(
+            key, f"{key}_a", f"{key}_b", stroke, straight(begin, end), self._groups[group]
+        )
+        return shapes, arrow
+
+
+def _curve(begin: complex, end: complex, bow: float) -> tuple[complex, ...]:
+    """From rim to rim, bowed to its right by a part of its length."""
+    along = (end - begin) / 3
+    aside = -1j * (end - begin) * bow * 4 / 3
+    leaves, arrives = along + aside, along - aside
+    return (
+        begin + leaves / abs(leaves) * _NODE / 2,
+        begin + leaves,
+        end - arrives,
+        end - arrives / abs(arrives) * (_NODE / 2 + HEAD),
+    )
+
+
+def _clears(path: tuple[complex, ...], others: list[complex]) -> bool:
+    a, b, c, d = path
+    for step in range(1, 24):
+        t = step / 24
+        u = 1 - t
+        at = u * u * u * a + 3 * u * u * t * b + 3 * u * t * t * c + t * t * t * d
+        if any(abs(at - other) < _NODE / 2 + 3 for other in others):
+            return False
+    return True

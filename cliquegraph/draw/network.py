@@ -1,0 +1,110 @@
+"""The network: stem, blocks, transitions, readouts, classifier, with their figures (Figure 2)."""
+
+from __future__ import annotations
+
+from cliquegraph.analysis.cost import NetworkCost
+from cliquegraph.draw.scene import Arrow, Look, Scene, Shape, Stroke, text_size
+from cliquegraph.emit.words import engineering
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import Part, Section
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.steps.graph import StepGraph
+
+
+def network_scene(steps: StepGraph, graph: Graph, cost: NetworkCost) -> Scene:
+    """Draw a network; Graphviz lays it out, the way of the data from left to right.
+
+    Args:
+        steps: its steps.
+        graph: its op graph as lowered.
+        cost: its figures.
+    """
+    network = steps.network
+    shapes = [_image(network)]
+    outputs = {node.origin.section: node.output.type for node in graph.nodes}
+    for section in cost.sections:
+        shapes.append(_part(network, graph, cost, section, str(outputs[section])))
+    title = (
+        f"{network.name}: {cost.total.parameters:,} parameters, {engineering(cost.total.macs)} MACs"
+    )
+    readouts = [section for section in cost.sections if section.part is Part.READOUT]
+    ranks = tuple((str(Section(Part.BLOCK, each.index)), str(each)) for each in readouts)
+    return Scene("network", title, tuple(shapes), _arrows(cost), placed=False, ranks=ranks)
+
+
+def _image(network: NetworkSpec) -> Shape:
+    size = network.input
+    label = f"images\n{size.channels}×{size.height}×{size.width}"
+    return Shape("images", label, Look.INPUT, size=text_size(label, 11), line="main")
+
+
+def _part(
+    network: NetworkSpec, graph: Graph, cost: NetworkCost, section: Section, output: str
+) -> Shape:
+    figures = cost.sections[section]
+    lines = [str(section), *_words(network, section), _shown(output)]
+    lines += [f"{figures.parameters:,} parameters", f"{engineering(figures.macs)} MACs"]
+    data = {
+        "section": str(section),
+        "part": section.part.value,
+        "output": output,
+        "parameters": figures.parameters,
+        "macs": figures.macs,
+        "description": ", ".join(_words(network, section)),
+    }
+    line = "" if section.part is Part.READOUT else "main"
+    label = "\n".join(lines)
+    size = text_size(label, 11)
+    return Shape(str(section), label, Look.PART, size=size, data=dict(data), line=line)
+
+
+def _shown(output: str) -> str:
+    return output.replace("x", "×")
+
+
+def _words(network: NetworkSpec, section: Section) -> list[str]:
+    """What a section is, as declared."""
+    match section.part:
+        case Part.STEM:
+            stem = network.stem
+            pool = [f"{stem.pool.kind} pool"] if stem.pool else []
+            norm = ["BN, ReLU"] if stem.norm else []
+            return [", ".join([f"{stem.kernel}×{stem.kernel} convolution", *norm, *pool])]
+        case Part.BLOCK:
+            return _block_words(network.blocks[section.index - 1])
+        case Part.TRANSITION:
+            words = ["1×1 convolution"]
+            words += ["attention"] if network.transition.attention else []
+            return [", ".join([*words, f"{network.transition.pool} pool"])]
+        case Part.READOUT:
+            words = ["compression"] if network.readout.compression else []
+            return [", ".join([*words, "global pool"])]
+        case Part.CLASSIFIER:
+            return [f"{network.classifier.classes} classes"]
+
+
+def _block_words(block: CliqueBlock | DenseBlock) -> list[str]:
+    words = [f"{block.kind}, {block.layers} layers × {block.filters} filters"]
+    if isinstance(block, CliqueBlock):
+        stages = f"{block.stages} stage{'s' * (block.stages > 1)}"
+        words.append(f"{stages}{', bottleneck' * block.bottleneck}")
+    elif block.bottleneck:
+        words.append(f"bottleneck {block.bottleneck}")
+    return words
+
+
+def _arrows(cost: NetworkCost) -> tuple[Arrow, ...]:
+    """The main line from the images on, and from each block to its readout."""
+    main = [str(s) for s in cost.sections if s.part in (Part.STEM, Part.BLOCK, Part.TRANSITION)]
+    order = sorted(main, key=_along)
+    pairs = list(zip(["images", *order], order, strict=False))
+    readouts = [section for section in cost.sections if section.part is Part.READOUT]
+    pairs += [(str(Section(Part.BLOCK, each.index)), str(each)) for each in readouts]
+    pairs += [(str(each), str(Part.CLASSIFIER)) for each in readouts]
+    return tuple(Arrow(f"{a}_{b}", a, b, Stroke.FLOW) for a, b in pairs)
+
+
+def _along(section: str) -> tuple[int, int]:
+    """Stem, block 1, transition 1, block 2, ..."""
+    digits = "".join(filter(str.isdigit, section))
+    return int(digits or 0), int(section.startswith(Part.TRANSITION))

@@ -1,0 +1,156 @@
+"""The unrolled schedule: a column for each step, a lane for each layer (Table 1, drawn).
+
+A feature flows to the right along its layer's lane. Where a step reads it, the lane has a box
+with the kernel, in the kernel's own colour; the boxes of a column go into the layer that the
+step writes. So every re-use of a kernel is a box of the same colour and name.
+"""
+
+from __future__ import annotations
+
+from cliquegraph.draw.colours import kernel_colour
+from cliquegraph.draw.scene import (
+    HEAD,
+    Arrow,
+    Look,
+    Point,
+    Scene,
+    Shape,
+    Stroke,
+    straight,
+    text_size,
+)
+from cliquegraph.emit.words import stage_numeral
+from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step
+
+_COLUMN, _LANE = 66.0, 44.0
+_FEATURE: Point = (44, 26)
+_KERNEL: Point = (36, 18)
+
+
+def steps_scene(block: BlockSteps, stage: int | None = None, title: str = "") -> Scene:
+    """Draw a block as its steps.
+
+    Args:
+        block: the unrolled block.
+        stage: only this stage's steps, and what they read; None for all.
+        title: a line above.
+    """
+    return _Steps(block, stage).scene(title)
+
+
+class _Steps:
+    def __init__(self, block: BlockSteps, stage: int | None) -> None:
+        self._block = block
+        self._steps = [step for step in block.steps if stage in (None, step.stage)]
+        self._colours = {edge: kernel_colour(i) for i, edge in enumerate(block.edges)}
+        written = {step.writes for step in self._steps}
+        before = {read for step in self._steps for read in step.reads} - written
+        # What is read and not written here stands to the left; a layer has one such version.
+        self._columns: dict[Feature, int] = dict.fromkeys(sorted(before), 0)
+        self._columns |= {step.writes: i for i, step in enumerate(self._steps, 1)}
+
+    def scene(self, title: str) -> Scene:
+        shapes = [self._feature(feature) for feature in self._columns]
+        arrows = list(self._versions())
+        ends: dict[Feature, str] = {}
+        for column, step in enumerate(self._steps, 1):
+            for read, edge in zip(step.reads, step.weights, strict=True):
+                shape = self._use(column, step, read, edge)
+                shapes.append(shape)
+                # From box to box: the lane of a feature that several steps read.
+                arrows.append(self._lane(read, ends.get(read, self._key(read)), shape))
+                arrows.append(self._into(step, edge, shape))
+                ends[read] = shape.key
+        shapes += self._words()
+        return Scene(f"steps{self._block.index}", title, tuple(shapes), tuple(arrows))
+
+    def _at(self, column: int, layer: int) -> Point:
+        return column * _COLUMN, -layer * _LANE
+
+    def _key(self, feature: Feature) -> str:
+        return f"b{self._block.index}_{feature}"
+
+    def _feature(self, feature: Feature) -> Shape:
+        return Shape(
+            self._key(feature),
+            str(feature),
+            Look.LAYER if feature.layer else Look.INPUT,
+            self._at(self._columns[feature], feature.layer),
+            _FEATURE,
+            data={"block": feature.block, "layer": feature.layer, "stage": feature.stage},
+        )
+
+    def _use(self, column: int, step: Step, read: Feature, edge: Edge) -> Shape:
+        return Shape(
+            f"{self._key(step.writes)}_{edge}",
+            str(edge),
+            Look.KERNEL,
+            self._at(column, read.layer),
+            _KERNEL,
+            self._colours[edge],
+            {
+                "block": self._block.index,
+                "kernel": str(edge),
+                "reads": str(read),
+                "writes": str(step.writes),
+                "stage": step.stage,
+            },
+        )
+
+    def _lane(self, read: Feature, since: str, use: Shape) -> Arrow:
+        assert use.at is not None  # noqa: S101  # _use gives a place
+        begin = self._at(self._columns[read], read.layer)
+        return Arrow(
+            f"{use.key}_lane", since, use.key, Stroke.LANE, straight(begin, use.at), tip=False
+        )
+
+    def _into(self, step: Step, edge: Edge, use: Shape) -> Arrow:
+        assert use.at is not None  # noqa: S101  # _use gives a place
+        x, y = self._at(self._columns[step.writes], step.layer)
+        rim = _FEATURE[1] / 2 + HEAD
+        end = (x, y + rim if use.at[1] > y else y - rim)
+        return Arrow(
+            f"{use.key}_into",
+            use.key,
+            self._key(step.writes),
+            Stroke.FLOW,
+            straight(use.at, end),
+            self._colours[edge],
+            {"kernel": str(edge), "stage": step.stage},
+        )
+
+    def _versions(self) -> list[Arrow]:
+        """X2@1 to X2@2: what an update replaces."""
+        found = []
+        newest: dict[int, Feature] = {}
+        for feature, column in self._columns.items():
+            if feature.layer in newest:
+                old = newest[feature.layer]
+                x, y = self._at(column, feature.layer)
+                begin = self._at(self._columns[old], feature.layer)
+                path = straight(begin, (x - _FEATURE[0] / 2 - HEAD, y))
+                key = f"{self._key(feature)}_version"
+                found.append(Arrow(key, self._key(old), self._key(feature), Stroke.VERSION, path))
+            newest[feature.layer] = feature
+        return found
+
+    def _words(self) -> list[Shape]:
+        """The names of lanes and columns, and the stage above its first column."""
+        key = f"b{self._block.index}_word"
+        found = []
+        stages: dict[int, list[int]] = {}
+        for column, step in enumerate(self._steps, 1):
+            x, y = self._at(column, 0)
+            found.append(_word(f"{key}_step{column}", str(column), (x, y + 30)))
+            stages.setdefault(step.stage, []).append(column)
+        for stage, columns in stages.items():
+            x = (columns[0] + columns[-1]) / 2 * _COLUMN
+            found.append(_word(f"{key}_stage{stage}", f"Stage {stage_numeral(stage)}", (x, 50)))
+        for layer in sorted({feature.layer for feature in self._columns}):
+            x, y = self._at(0, layer)
+            found.append(_word(f"{key}_lane{layer}", f"layer {layer}", (x - 62, y)))
+        return found
+
+
+def _word(key: str, text: str, at: Point) -> Shape:
+    return Shape(key, text, Look.TEXT, at, text_size(text, 10))

@@ -1,0 +1,391 @@
+"""Pictures: what is in them, by parsing them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from itertools import combinations
+from math import hypot
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pygraphviz
+import pytest
+from hypothesis import given, settings
+
+from cliquegraph import NetworkSpec, lower, network_cost, unroll
+from cliquegraph.draw.colours import kernel_colour
+from cliquegraph.draw.render import MAX_USES, VIEWS, Request, render, scene_of, to_json
+from cliquegraph.draw.scene import Look, Scene, Stroke
+from cliquegraph.steps.graph import StepGraph
+from tests.networks import EVERY_KEY, clique, network, networks, shipped
+
+ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def steps_of(spec: NetworkSpec) -> StepGraph:
+    return unroll(spec)
+
+
+def data(spec: NetworkSpec, view: str, **how: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(render(steps_of(spec), Request(view, **how), "json"))
+    return found
+
+
+# ---- the loop ----------------------------------------------------------------------------
+
+
+@given(networks())
+@settings(max_examples=25, deadline=None)
+def test_the_loop_has_an_arrow_for_each_kernel(spec: NetworkSpec) -> None:
+    for block in steps_of(spec).blocks:
+        found = data(spec, "loop", block=block.index)
+        arrows = {each["kernel"]: each for each in found["edges"] if "kernel" in each}
+        assert arrows.keys() == {str(edge) for edge in block.edges}
+        for edge, stages in block.edges.items():
+            arrow = arrows[str(edge)]
+            assert arrow["stages"] == sorted(set(stages))
+            prefix = f"b{block.index}_x"
+            assert (arrow["from"], arrow["to"]) == (
+                f"{prefix}{edge.source}",
+                f"{prefix}{edge.target}",
+            )
+            forward = block.visit[edge.source] < block.visit[edge.target]
+            expected = "entry" if edge.source == 0 else "forward" if forward else "feedback"
+            assert arrow["kind"] == expected
+
+
+def test_kinds_of_arrows_differ_without_colour() -> None:
+    graph = pygraphviz.AGraph(render(steps_of(clique(4)), Request("loop"), "dot").decode())
+    looks: dict[tuple[str, str], set[str]] = defaultdict(set)
+    kinds = {each["id"]: each["kind"] for each in data(clique(4), "loop")["edges"]}
+    for edge in graph.edges():
+        attributes = graph.get_edge(*edge).attr
+        looks[attributes["style"], attributes["arrowhead"]].add(kinds[attributes["id"]])
+    assert sorted(map(sorted, looks.values())) == [["entry"], ["feedback"], ["forward"]]
+
+
+def test_the_legend_says_which_stage_uses_which() -> None:
+    found = data(clique(5, last_stage_updates=2), "loop")
+    notes = [each["label"] for each in found["nodes"] if each["kind"] == "note"]
+    arrows = [each for each in found["edges"] if "kernel" in each]
+    assert sum(int(note.split(": ")[1].split()[0]) for note in notes) == len(arrows)
+    assert any(note.startswith("from X0: 5 kernels, stage I") for note in notes)
+
+
+def test_one_stage_shows_its_kernels_alone() -> None:
+    block = steps_of(clique(4)).block(1)
+    for stage in (1, 2):
+        found = data(clique(4), "loop", stage=stage)
+        shown = {each["kernel"] for each in found["edges"] if "kernel" in each}
+        used = {str(e) for step in block.steps if step.stage == stage for e in step.weights}
+        assert shown == used
+
+
+def curve(path: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
+    found = []
+    for (ax, ay), (bx, by), (cx, cy), (dx, dy) in zip(*(path[i:] for i in range(4)), strict=False):
+        for k in range(41):
+            t, u = k / 40, 1 - k / 40
+            weights = (u**3, 3 * u * u * t, 3 * u * t * t, t**3)
+            x = sum(w * v for w, v in zip(weights, (ax, bx, cx, dx), strict=True))
+            y = sum(w * v for w, v in zip(weights, (ay, by, cy, dy), strict=True))
+            found.append((x, y))
+        break
+    return found
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4, 5, 6, 8])
+def test_no_arrow_of_the_loop_runs_over_a_layer(layers: int) -> None:
+    scene = scene_of(steps_of(clique(layers)), Request("loop"))
+    places = {shape.key: shape for shape in scene.shapes if shape.look in (Look.LAYER, Look.INPUT)}
+    for arrow in scene.arrows:
+        if arrow.tail not in places:
+            continue
+        assert arrow.path is not None
+        for key, shape in places.items():
+            assert shape.at is not None
+            if key not in (arrow.tail, arrow.head):
+                x, y = shape.at
+                nearest = min(hypot(a - x, b - y) for a, b in curve(arrow.path))
+                assert nearest > shape.size[0] / 2, (arrow.key, key)
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+@pytest.mark.parametrize("layers", [4, 5, 6])
+def test_nothing_overlaps(view: str, layers: int) -> None:
+    scene = scene_of(steps_of(clique(layers)), Request(view))
+    assert not overlapping(scene)
+
+
+def overlapping(scene: Scene) -> list[tuple[str, str]]:
+    found = []
+    for a, b in combinations((s for s in scene.shapes if s.label), 2):
+        assert a.at is not None
+        assert b.at is not None
+        apart_x = abs(a.at[0] - b.at[0]) - (a.size[0] + b.size[0]) / 2
+        apart_y = abs(a.at[1] - b.at[1]) - (a.size[1] + b.size[1]) / 2
+        if apart_x < 0 and apart_y < 0:
+            found.append((a.key, b.key))
+    return found
+
+
+def test_blocks_do_not_overlap_either() -> None:
+    scene = scene_of(steps_of(shipped("cliquenet_s3")), Request("steps"))
+    assert not overlapping(scene)
+    assert len({shape.key for shape in scene.shapes}) == len(scene.shapes)
+
+
+# ---- the steps ---------------------------------------------------------------------------
+
+
+@given(networks())
+@settings(max_examples=25, deadline=None)
+def test_the_steps_have_a_box_for_each_use_of_a_kernel(spec: NetworkSpec) -> None:
+    for block in steps_of(spec).blocks:
+        found = data(spec, "steps", block=block.index)
+        uses = {
+            (each["writes"], each["reads"], each["kernel"], each["stage"])
+            for each in found["nodes"]
+            if each["kind"] == "kernel"
+        }
+        expected = {
+            (str(step.writes), str(read), str(edge), step.stage)
+            for step in block.steps
+            for read, edge in zip(step.reads, step.weights, strict=True)
+        }
+        assert uses == expected
+        into = [(e["from"], e["to"]) for e in found["edges"] if e["kind"] == "flow"]
+        assert len(into) == len(expected)
+
+
+def test_each_kernel_has_one_colour_and_no_other_has_it() -> None:
+    found = data(clique(6), "steps")
+    colours: dict[str, set[str]] = defaultdict(set)
+    for each in found["nodes"]:
+        if each["kind"] == "kernel":
+            colours[each["kernel"]].add(each["colour"])
+    assert all(len(each) == 1 for each in colours.values())
+    assert len({colour for each in colours.values() for colour in each}) == len(colours) == 36
+
+
+def test_colours_of_kernels_differ_and_white_is_read_on_them() -> None:
+    colours = [kernel_colour(i) for i in range(300)]
+    assert len(set(colours[:150])) == 150
+    for colour in colours:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        assert 1.05 / (luminance + 0.05) > 4.5  # WCAG AA
+
+
+def test_an_update_points_at_what_it_replaces() -> None:
+    found = data(clique(3), "steps")
+    versions = {(e["from"], e["to"]) for e in found["edges"] if e["kind"] == Stroke.VERSION}
+    assert versions == {(f"b1_X{i}@1", f"b1_X{i}@2") for i in (1, 2, 3)}
+
+
+def test_a_large_block_is_cut_and_says_so() -> None:
+    spec = clique(32, 1, stages=8)
+    found = data(spec, "steps")
+    assert "the first " in found["title"]
+    assert sum(1 for each in found["nodes"] if each["kind"] == "kernel") <= MAX_USES
+
+
+# ---- the network -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cliquenet_s3", "cliquenet_k36_t12_ac", "densenet_k12_t96_bc"])
+def test_the_network_has_its_sections_with_their_figures(name: str) -> None:
+    spec = shipped(name)
+    steps = steps_of(spec)
+    cost = network_cost(lower(steps))
+    found = data(spec, "network")
+    parts = {each["section"]: each for each in found["nodes"] if each["kind"] == "part"}
+    assert parts.keys() == {str(section) for section in cost.sections}
+    for section, figures in cost.sections.items():
+        part = parts[str(section)]
+        assert (part["parameters"], part["macs"]) == (figures.parameters, figures.macs)
+        assert f"{figures.parameters:,} parameters" in part["label"]
+    edges = {(e["from"], e["to"]) for e in found["edges"]}
+    assert ("images", "stem") in edges
+    assert ("stem", "block1") in edges
+    assert ("block1", "transition1") in edges
+    assert ("transition1", "block2") in edges
+    readouts = [part for part in parts if part.startswith("readout")]
+    assert {(r, "classifier") for r in readouts} <= edges
+    assert len(edges) == 1 + 2 * len(readouts) + len(parts) - len(readouts) - 2
+
+
+def test_attention_is_shown() -> None:
+    labels = [each["label"] for each in data(shipped("cliquenet_s3"), "network")["nodes"]]
+    assert sum("attention" in label for label in labels) == 3
+    labels = [each["label"] for each in data(shipped("cliquenet_s3_star"), "network")["nodes"]]
+    assert not any("attention" in label for label in labels)
+
+
+# ---- formats -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", list(EVERY_KEY))
+def test_every_network_is_drawn(name: str, view: str) -> None:
+    steps = steps_of(EVERY_KEY[name])
+    picture = ElementTree.fromstring(render(steps, Request(view), "svg"))  # noqa: S314  # ours
+    ids = {each.get("id") for each in picture.iter(f"{SVG}g")}
+    scene = scene_of(steps, Request(view))
+    assert {shape.key for shape in scene.shapes} <= ids
+    assert {arrow.key for arrow in scene.arrows} <= ids
+    texts = {"".join(each.itertext()) for each in picture.iter(f"{SVG}text")}
+    for shape in scene.shapes:
+        assert set(shape.label.split("\n")) - {""} <= texts
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_pictures_are_the_same_bytes_every_time(view: str) -> None:
+    steps = steps_of(shipped("quickstart"))
+    for suffix in ("svg", "dot", "json"):
+        first = render(steps, Request(view), suffix)
+        assert first == render(steps, Request(view), suffix)
+    assert render(steps, Request(view), "png").startswith(b"\x89PNG")
+    assert render(steps, Request(view), "pdf").startswith(b"%PDF")
+
+
+def test_the_dot_is_the_graph() -> None:
+    graph = pygraphviz.AGraph(render(steps_of(clique(4)), Request("steps"), "dot").decode())
+    found = data(clique(4), "steps")
+    assert set(graph.nodes()) == {each["id"] for each in found["nodes"]}
+    assert len(graph.edges()) == len(found["edges"])
+
+
+def test_names_can_not_become_markup() -> None:
+    from dataclasses import replace as changed
+
+    from cliquegraph.draw.dot import render_dot, to_dot
+
+    scene = scene_of(steps_of(clique(2)), Request("loop"))
+    hostile = '<b>&"\\N\\L</b><script>alert(1)</script>'
+    first, *others = scene.shapes
+    scene = changed(scene, title=hostile, shapes=(changed(first, label=hostile), *others))
+    picture = render_dot(to_dot(scene), "svg", placed=True)
+    root = ElementTree.fromstring(picture)  # noqa: S314  # ours
+    assert not list(root.iter(f"{SVG}script"))
+    assert [each for each in root.iter(f"{SVG}text") if each.text == hostile]
+
+
+# ---- comparisons -------------------------------------------------------------------------
+
+
+def changes(found: dict[str, Any], what: str) -> dict[str, str]:
+    return {each["id"]: each["change"] for each in found[what] if "change" in each}
+
+
+def test_a_network_compared_with_itself_has_no_mark() -> None:
+    steps = steps_of(clique(4))
+    for view in VIEWS:
+        found = json.loads(render(steps, Request(view), "json", steps))
+        assert not changes(found, "nodes")
+        assert not changes(found, "edges")
+
+
+def test_what_is_added_removed_and_changed_is_marked() -> None:
+    one, two = steps_of(clique(3, stages=1)), steps_of(clique(3))
+    found = json.loads(render(one, Request("loop"), "json", two))
+    marks = changes(found, "edges")
+    assert {key: what for key, what in marks.items() if "W2_1" in key} == {"b1_W2_1": "added"}
+    assert marks["b1_W1_2"] == "changed"  # in stage II too
+    back = json.loads(render(two, Request("loop"), "json", one))
+    assert changes(back, "edges")["b1_W2_1"] == "removed"
+    steps = json.loads(render(one, Request("steps"), "json", two))
+    assert changes(steps, "nodes")["b1_X1@2"] == "added"
+    assert "b1_X1@1" not in changes(steps, "nodes")
+
+
+def test_a_block_more_is_marked_in_the_network() -> None:
+    one = steps_of(network({"layers": 2, "filters": 3}))
+    two = steps_of(network({"layers": 2, "filters": 3}, {"layers": 3, "filters": 3}))
+    marks = changes(json.loads(render(one, Request("network"), "json", two)), "nodes")
+    assert marks["block2"] == marks["readout2"] == marks["transition1"] == "added"
+    assert marks["classifier"] == "changed"
+    assert marks["block1"] == "changed"  # it hands on a transit now
+    assert "stem" not in marks
+
+
+# ---- the command -------------------------------------------------------------------------
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "cliquegraph", "render", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'backends'}"},
+        capture_output=True,
+    )
+
+
+QUICKSTART = "specs/quickstart.yaml"
+
+
+def test_the_format_is_the_files(tmp_path: Path) -> None:
+    for suffix, begin in {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "JSON": b"{"}.items():
+        file = tmp_path / f"x.{suffix}"
+        done = run(QUICKSTART, "-o", file)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode() == f"wrote {file}\n"
+        assert file.read_bytes().startswith(begin)
+
+
+def test_a_dash_prints() -> None:
+    done = run(QUICKSTART, "-o", "-", "--format", "dot", "--view", "network")
+    assert done.stdout.startswith(b"digraph network {")
+    assert run(QUICKSTART).stdout.startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "x.gif"), "a picture is svg, png, pdf, dot, json, not 'gif'"),
+        (("-o", "x"), "a picture is svg, png, pdf, dot, json, not ''"),
+        (("--view", "cube"), "--view is loop, steps, network, not 'cube'"),
+        (("--block", "9"), "has blocks 1 to 2, not 9"),
+        (("--stage", "7"), "there is no stage 7; there are 1, 2"),
+        (("--view", "network", "--block", "1"), "are for the views loop and steps"),
+        (("--diff",), "--diff compares two specs"),
+        ((QUICKSTART,), "--diff compares two specs"),
+    ],
+)
+def test_what_can_not_be_drawn_is_one_line(words: tuple[str, ...], said: str) -> None:
+    done = run(QUICKSTART, *words)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: ")
+    assert said in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+
+
+# ---- the README's pictures ---------------------------------------------------------------
+
+PICTURES = {
+    "loop.svg": ("cliquenet_k64_t15", Request("loop", block=1)),
+    "steps.svg": ("cliquenet_k64_t15", Request("steps", block=1)),
+    "network.svg": ("cliquenet_s3", Request("network")),
+}
+
+
+@pytest.mark.parametrize("name", list(PICTURES))
+def test_the_committed_pictures_are_what_comes_out(name: str) -> None:
+    spec, request = PICTURES[name]
+    committed = (ROOT / "docs" / "pictures" / name).read_bytes()
+    assert committed == render(steps_of(shipped(spec)), request, "svg")
+
+
+def test_to_json_names_every_item_once() -> None:
+    found = to_json(scene_of(steps_of(clique(4)), Request("steps")))
+    ids = [each["id"] for what in ("nodes", "edges") for each in found[what]]  # type: ignore[attr-defined]
+    assert len(ids) == len(set(ids))
+    assert io.StringIO(json.dumps(found)).read()
