@@ -308,7 +308,8 @@ def render(
         typer.Argument(help="With --diff: what to compare with.", metavar="[SPEC]"),
     ] = None,
     output: Annotated[
-        str, typer.Option("-o", "--out", help="FILE.svg, .png, .pdf, .dot or .json; - prints.")
+        str,
+        typer.Option("-o", "--out", help="FILE.svg, .png, .pdf, .dot, .json or .html; - prints."),
     ] = "-",
     view: Annotated[
         str, typer.Option("--view", help="loop (Figure 1), steps (Table 1) or network (Figure 2).")
@@ -330,6 +331,8 @@ def render(
     cliquegraph render specs/cliquenet_k64_t15.yaml --block 1 -o loop.svg
 
     cliquegraph render specs/cliquenet_s3.yaml --view network -o s3.png
+
+    cliquegraph render specs/cliquenet_s3.yaml -o s3.html
 
     cliquegraph render specs/cliquenet_k36_t15_i_ii.yaml specs/cliquenet_k36_t15_ii_ii.yaml
     --diff --view steps -o diff.svg

@@ -18,7 +18,7 @@ from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.steps.diff import Difference
-from cliquegraph.steps.graph import BlockSteps, Step
+from cliquegraph.steps.graph import BlockSteps
 from cliquegraph.verify import TOLERANCE, Verification
 from cliquegraph.weights.describe import Figures
 
@@ -45,18 +45,7 @@ def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
 
 def steps_json(blocks: Iterable[BlockSteps]) -> list[Json]:
     """Return the rows of Table 1; reads are in the order of concatenation."""
-    return [_step_json(step) for block in blocks for step in block.steps]
-
-
-def _step_json(step: Step) -> Json:
-    return {
-        "block": step.block,
-        "stage": step.stage,
-        "layer": step.layer,
-        "reads": [str(feature) for feature in step.reads],
-        "weights": [str(edge) for edge in step.weights],
-        "writes": str(step.writes),
-    }
+    return [step.as_row() for block in blocks for step in block.steps]
 
 
 def steps_table(block: BlockSteps, title: str) -> Table:

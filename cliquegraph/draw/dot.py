@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from html import escape
 from importlib.util import find_spec
 from math import hypot
+from typing import Any
 
 import graphviz
 
@@ -45,16 +49,7 @@ _CHANGES = {
 def to_dot(scene: Scene) -> str:
     """Return a scene as DOT; a placed one keeps its places under ``neato -n2``."""
     dot = graphviz.Digraph(scene.name)
-    dot.attr(
-        label=_label(scene.title),
-        labelloc="t",
-        fontname=FONT,
-        fontsize="14",
-        fontcolor=INK,
-        outputorder="edgesfirst",
-        bgcolor="white",
-        pad="0.2",
-    )
+    dot.attr(id=f"{scene.name}_picture", outputorder="edgesfirst", bgcolor="white", pad="0.2")
     if not scene.placed:
         dot.attr(rankdir="LR", nodesep="0.35", ranksep="0.4")
     dot.attr("node", fontname=FONT, fontsize="11", fontcolor=INK, margin="0.12,0.06")
@@ -64,27 +59,108 @@ def to_dot(scene: Scene) -> str:
         dot.node(shape.key, _label(_marked(shape), end), **_shape(shape))
     for arrow in scene.arrows:
         dot.edge(_port(arrow.tail), _port(arrow.head), **_arrow(arrow))
-    for rank in scene.ranks:
+    for rank in scene.ranks if not scene.placed else ():
         dot.body.append("\t{rank=same; " + " ".join(rank) + "}\n")
     text: str = dot.source
     return text
 
 
-def render_dot(dot: str, suffix: str, *, placed: bool) -> bytes:
-    """Return DOT as a picture, ``svg``, ``png`` or ``pdf``; the same bytes every time.
+def laid_out(scene: Scene) -> Scene:
+    """Return a scene with places: its own, or those that Graphviz's ``dot`` gives it.
 
     Raises:
         UsageError: pygraphviz is not installed.
     """
+    if scene.placed:
+        return scene
+    graph = _graph(to_dot(scene))
+    with _quiet():
+        graph.layout(prog="dot")
+    at = {node: _points(graph.get_node(node).attr["pos"])[0] for node in graph.nodes()}
+    paths = {
+        edge.attr["id"]: _points(edge.attr["pos"].split(" ", 1)[1]) for edge in graph.edges_iter()
+    }
+    graph.close()
+    return replace(
+        scene,
+        shapes=tuple(replace(shape, at=at[shape.key]) for shape in scene.shapes),
+        arrows=tuple(replace(arrow, path=paths[arrow.key]) for arrow in scene.arrows),
+        placed=True,
+    )
+
+
+def draw(scene: Scene, suffix: str) -> bytes:
+    """Return a placed scene as a picture, ``svg``, ``png`` or ``pdf``.
+
+    An SVG has the same bytes on every machine.
+
+    Raises:
+        UsageError: pygraphviz is not installed.
+    """
+    graph = _graph(to_dot(scene))
+    with _quiet():
+        picture: bytes = graph.draw(format=suffix, prog="nop2")
+    graph.close()
+    return _level(picture.decode(), scene).encode() if suffix == "svg" else picture
+
+
+_TEXT = re.compile(r' x="[-\d.]+" y="[-\d.]+"([^>]*? font-size="([\d.]+)")')
+_GROUP = re.compile(r'(<g id="([^"]*)" class="node">\n)(.*?)(\n</g>)', re.DOTALL)
+
+
+def _level(svg: str, scene: Scene) -> str:
+    """Put text where it belongs in any font: Graphviz asks those of the machine how large it is."""
+    places = {escape(shape.key): shape for shape in scene.shapes}
+    right, down = _shift(svg, places)
+
+    def group(found: re.Match[str]) -> str:
+        begin, key, inside, end = found.groups()
+        shape = places[key]
+        assert shape.at is not None  # noqa: S101  # placed
+        x, middle = shape.at
+        x -= shape.size[0] / 2 if shape.look is Look.NOTE else 0
+        lines = len(_TEXT.findall(inside))
+        line = iter(range(lines))
+
+        def text(found: re.Match[str]) -> str:
+            size = float(found[2])
+            y = -middle + (next(line) - (lines - 1) / 2) * 1.2 * size + 0.35 * size
+            return f' x="{x + right:.2f}" y="{y + down:.2f}"{found[1]}'
+
+        return begin + _TEXT.sub(text, inside) + end
+
+    return _GROUP.sub(group, svg)
+
+
+def _shift(svg: str, places: Mapping[str, Shape]) -> Point:
+    """How far Graphviz moved the scene, by the first frame that tells its middle."""
+    for found in _GROUP.finditer(svg):
+        shape = places[found[2]]
+        assert shape.at is not None  # noqa: S101  # placed
+        if ellipse := re.search(r'<ellipse [^>]*?cx="([-\d.]+)" cy="([-\d.]+)"', found[3]):
+            return float(ellipse[1]) - shape.at[0], float(ellipse[2]) + shape.at[1]
+        if frame := re.search(r'<(?:polygon|path) [^>]*? (?:points|d)="([^"]*)"', found[3]):
+            pairs = re.findall(r"([-\d.]+),([-\d.]+)", frame[1])
+            xs, ys = ([float(pair[i]) for pair in pairs] for i in (0, 1))
+            return (
+                (min(xs) + max(xs)) / 2 - shape.at[0],
+                (min(ys) + max(ys)) / 2 + shape.at[1],
+            )
+    return 0.0, 0.0
+
+
+def _graph(dot: str) -> Any:
     if find_spec("pygraphviz") is None:
         raise UsageError("pictures need pygraphviz: pip install 'cliquegraph[draw]'")
     import pygraphviz
 
-    graph = pygraphviz.AGraph(string=dot)
-    with _quiet():
-        picture: bytes = graph.draw(format=suffix, prog="nop2" if placed else "dot")
-    graph.close()
-    return picture
+    return pygraphviz.AGraph(string=dot)
+
+
+def _points(text: str) -> tuple[Point, ...]:
+    """Graphviz's ``x,y x,y ...``."""
+    pairs = (pair.split(",") for pair in text.split())
+    return tuple((float(x), float(y)) for x, y in pairs)
 
 
 @contextmanager

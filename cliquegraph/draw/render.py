@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 from cliquegraph.analysis.cost import network_cost
 from cliquegraph.draw.compare import compared
-from cliquegraph.draw.dot import render_dot, to_dot
+from cliquegraph.draw.dot import draw, laid_out, to_dot
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
-from cliquegraph.draw.scene import Scene, stacked
+from cliquegraph.draw.scene import Scene, stacked, titled
 from cliquegraph.draw.steps import steps_scene
 from cliquegraph.errors import UsageError
 from cliquegraph.lower import lower
-from cliquegraph.steps.graph import BlockSteps, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Step, StepGraph
 
 VIEWS = ("loop", "steps", "network")
-FORMATS = ("svg", "png", "pdf", "dot", "json")
+FORMATS = ("svg", "png", "pdf", "dot", "json", "html")
 
 MAX_USES = 6000
 """Uses of kernels that one picture of steps shows: more is neither drawn fast nor read."""
@@ -58,7 +58,7 @@ def scene_of(steps: StepGraph, request: Request) -> Scene:
         raise UsageError(f"there is no stage {request.stage}; there are {_listed(stages)}")
     name = steps.network.name
     scenes = [_block_scene(block, request, name) for block in blocks]
-    return scenes[0] if len(scenes) == 1 else stacked(scenes, request.view, "")
+    return scenes[0] if len(scenes) == 1 else stacked(scenes, request.view)
 
 
 def render(
@@ -77,15 +77,19 @@ def render(
     """
     if suffix not in FORMATS:
         raise UsageError(f"a picture is {', '.join(FORMATS)}, not {suffix!r}")
+    if suffix == "html":
+        from cliquegraph.draw.page import page
+
+        if other is not None:
+            raise UsageError("a comparison is no page: draw it as svg, png, pdf, dot or json")
+        return page(steps)
     scene = scene_of(steps, request)
     if other is not None:
         scene = compared(scene, scene_of(other, request))
     if suffix == "json":
         return (json.dumps(to_json(scene), indent=1, ensure_ascii=False) + "\n").encode()
-    dot = to_dot(scene)
-    if suffix == "dot":
-        return dot.encode()
-    return render_dot(dot, suffix, placed=scene.placed)
+    placed = titled(laid_out(scene))
+    return to_dot(placed).encode() if suffix == "dot" else draw(placed, suffix)
 
 
 def to_json(scene: Scene) -> dict[str, object]:
@@ -129,11 +133,19 @@ def _block_scene(block: BlockSteps, request: Request, name: str) -> Scene:
     title = f"{name}, block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters}{only}"
     if request.view == "loop":
         return loop_scene(block, stage, title)
+    shown, note = shown_steps(block, stage)
+    return steps_scene(block, shown, title + note)
+
+
+def shown_steps(block: BlockSteps, stage: int | None = None) -> tuple[list[Step], str]:
+    """Return the steps of a stage, and no more than a picture shows.
+
+    The second value says what was left out: whoever looks at the picture must know.
+    """
     steps = [step for step in block.steps if stage in (None, step.stage)]
     count = sum(1 for uses in accumulate(len(step.reads) for step in steps) if uses <= MAX_USES)
-    if count < len(steps):  # said in the picture itself: whoever looks at it must know
-        title = f"{title}; the first {count} of {len(steps)} steps"
-    return steps_scene(replace(block, steps=tuple(steps[:count])), None, title)
+    note = f"; the first {count} of {len(steps)} steps" if count < len(steps) else ""
+    return steps[:count], note
 
 
 def _listed(stages: set[int]) -> str:

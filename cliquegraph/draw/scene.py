@@ -130,21 +130,34 @@ def straight(*points: Point) -> tuple[Point, ...]:
     return tuple(found)
 
 
-def stacked(scenes: Sequence[Scene], name: str, title: str, gap: float = 40.0) -> Scene:
+def titled(scene: Scene, gap: float = 14.0) -> Scene:
+    """Return a placed scene with its title as a shape above it.
+
+    Graphviz would make room for a label by the fonts of the machine.
+    """
+    if not scene.title:
+        return scene
+    left, _, right, high = extent(scene.shapes)
+    width, height = size = text_size(scene.title, 13)
+    at = (max((left + right) / 2, left + width / 2), high + gap + height / 2)
+    return replace(
+        scene,
+        shapes=(Shape(f"{scene.name}_title", scene.title, Look.TITLE, at, size), *scene.shapes),
+    )
+
+
+def stacked(scenes: Sequence[Scene], name: str, gap: float = 40.0) -> Scene:
     """Return placed scenes as one, below each other and each under its own title."""
     shapes: list[Shape] = []
     arrows: list[Arrow] = []
     top = 0.0
-    for scene in scenes:
-        left, low, right, high = extent(scene.shapes)
-        there = _moved(scene, -left, top - high - 30)
-        middle = (right - left) / 2
-        size = text_size(scene.title, 12)
-        shapes.append(Shape(f"{scene.name}_title", scene.title, Look.TITLE, (middle, top), size))
+    for scene in map(titled, scenes):
+        left, low, _, high = extent(scene.shapes)
+        there = _moved(scene, -left, top - high)
         shapes += there.shapes
         arrows += there.arrows
-        top -= high - low + 30 + gap
-    return Scene(name, title, tuple(shapes), tuple(arrows))
+        top -= high - low + gap
+    return Scene(name, "", tuple(shapes), tuple(arrows))
 
 
 def _moved(scene: Scene, dx: float, dy: float) -> Scene:

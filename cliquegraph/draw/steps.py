@@ -7,6 +7,8 @@ step writes. So every re-use of a kernel is a box of the same colour and name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cliquegraph.draw.colours import kernel_colour
 from cliquegraph.draw.scene import (
     HEAD,
@@ -27,21 +29,21 @@ _FEATURE: Point = (44, 26)
 _KERNEL: Point = (36, 18)
 
 
-def steps_scene(block: BlockSteps, stage: int | None = None, title: str = "") -> Scene:
+def steps_scene(block: BlockSteps, steps: Sequence[Step] | None = None, title: str = "") -> Scene:
     """Draw a block as its steps.
 
     Args:
-        block: the unrolled block.
-        stage: only this stage's steps, and what they read; None for all.
+        block: the unrolled block; its kernels have their colours in every picture of it.
+        steps: only these, and what they read; None for all.
         title: a line above.
     """
-    return _Steps(block, stage).scene(title)
+    return _Steps(block, block.steps if steps is None else steps).scene(title)
 
 
 class _Steps:
-    def __init__(self, block: BlockSteps, stage: int | None) -> None:
+    def __init__(self, block: BlockSteps, steps: Sequence[Step]) -> None:
         self._block = block
-        self._steps = [step for step in block.steps if stage in (None, step.stage)]
+        self._steps = steps
         self._colours = {edge: kernel_colour(i) for i, edge in enumerate(block.edges)}
         written = {step.writes for step in self._steps}
         before = {read for step in self._steps for read in step.reads} - written

@@ -59,6 +59,17 @@ class Step:
     weights: tuple[Edge, ...]
     writes: Feature
 
+    def as_row(self) -> dict[str, object]:
+        """The row of Table 1 as data; reads are in the order of concatenation."""
+        return {
+            "block": self.block,
+            "stage": self.stage,
+            "layer": self.layer,
+            "reads": [str(feature) for feature in self.reads],
+            "weights": [str(edge) for edge in self.weights],
+            "writes": str(self.writes),
+        }
+
 
 @dataclass(frozen=True)
 class BlockSteps:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.draw.colours import kernel_colour
 from cliquegraph.draw.render import MAX_USES, VIEWS, Request, render, scene_of, to_json
-from cliquegraph.draw.scene import Look, Scene, Stroke
+from cliquegraph.draw.scene import Look, Scene, Stroke, titled
 from cliquegraph.steps.graph import StepGraph
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
 
@@ -260,20 +260,20 @@ def test_pictures_are_the_same_bytes_every_time(view: str) -> None:
 def test_the_dot_is_the_graph() -> None:
     graph = pygraphviz.AGraph(render(steps_of(clique(4)), Request("steps"), "dot").decode())
     found = data(clique(4), "steps")
-    assert set(graph.nodes()) == {each["id"] for each in found["nodes"]}
+    assert set(graph.nodes()) == {each["id"] for each in found["nodes"]} | {"steps1_title"}
     assert len(graph.edges()) == len(found["edges"])
 
 
 def test_names_can_not_become_markup() -> None:
     from dataclasses import replace as changed
 
-    from cliquegraph.draw.dot import render_dot, to_dot
+    from cliquegraph.draw.dot import draw
 
     scene = scene_of(steps_of(clique(2)), Request("loop"))
     hostile = '<b>&"\\N\\L</b><script>alert(1)</script>'
     first, *others = scene.shapes
     scene = changed(scene, title=hostile, shapes=(changed(first, label=hostile), *others))
-    picture = render_dot(to_dot(scene), "svg", placed=True)
+    picture = draw(titled(scene), "svg")
     root = ElementTree.fromstring(picture)  # noqa: S314  # ours
     assert not list(root.iter(f"{SVG}script"))
     assert [each for each in root.iter(f"{SVG}text") if each.text == hostile]
@@ -350,8 +350,8 @@ def test_a_dash_prints() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-o", "x.gif"), "a picture is svg, png, pdf, dot, json, not 'gif'"),
-        (("-o", "x"), "a picture is svg, png, pdf, dot, json, not ''"),
+        (("-o", "x.gif"), "a picture is svg, png, pdf, dot, json, html, not 'gif'"),
+        (("-o", "x"), "a picture is svg, png, pdf, dot, json, html, not ''"),
         (("--view", "cube"), "--view is loop, steps, network, not 'cube'"),
         (("--block", "9"), "has blocks 1 to 2, not 9"),
         (("--stage", "7"), "there is no stage 7; there are 1, 2"),
@@ -382,6 +382,21 @@ def test_the_committed_pictures_are_what_comes_out(name: str) -> None:
     spec, request = PICTURES[name]
     committed = (ROOT / "docs" / "pictures" / name).read_bytes()
     assert committed == render(steps_of(shipped(spec)), request, "svg")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_fonts_of_a_machine_make_no_difference(view: str, tmp_path: Path) -> None:
+    bare = tmp_path / "fonts.conf"
+    bare.write_text(
+        '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">'
+        f"<fontconfig><dir>{tmp_path}</dir><cachedir>{tmp_path}</cachedir></fontconfig>"
+    )
+    words = [sys.executable, "-m", "cliquegraph", "render", QUICKSTART, "--view", view]
+    pictures = {
+        subprocess.run(words, cwd=ROOT, env=env, capture_output=True, check=True).stdout
+        for env in ({**os.environ}, {**os.environ, "FONTCONFIG_FILE": str(bare)})
+    }
+    assert len(pictures) == 1
 
 
 def test_to_json_names_every_item_once() -> None:

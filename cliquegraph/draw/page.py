@@ -1,0 +1,178 @@
+"""One page with everything: the network, and each block as a loop and as steps that play."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jinja2
+
+from cliquegraph.analysis.cost import network_cost
+from cliquegraph.draw.dot import draw, laid_out
+from cliquegraph.draw.loop import loop_scene
+from cliquegraph.draw.network import network_scene
+from cliquegraph.draw.render import shown_steps, to_json
+from cliquegraph.draw.scene import Scene
+from cliquegraph.draw.steps import steps_scene
+from cliquegraph.emit.words import engineering, stage_numeral
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import MapType, Part, Section
+from cliquegraph.lower import lower
+from cliquegraph.spec.schema import CliqueBlock
+from cliquegraph.steps.graph import BlockSteps, StepGraph
+
+
+def page(steps: StepGraph) -> bytes:
+    """Return a network as one HTML file that needs no other: it opens from disk.
+
+    Raises:
+        UsageError: what draws is not installed.
+    """
+    graph = lower(steps)
+    cost = network_cost(graph)
+    blocks = [_block(block, graph, steps) for block in steps.blocks]
+    whole = network_scene(steps, graph, cost)
+    sections = {
+        str(section): {
+            "parameters": figures.parameters,
+            "macs": figures.macs,
+            "line": _line(steps, section),
+        }
+        for section, figures in cost.sections.items()
+    }
+    data = {
+        "name": steps.network.name,
+        "network": to_json(whole),
+        "sections": sections,
+        "blocks": [block["data"] for block in blocks],
+    }
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("cliquegraph.draw"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return (
+        pages.get_template("page.html.jinja")
+        .render(
+            name=steps.network.name,
+            parameters=f"{cost.total.parameters:,}",
+            macs=engineering(cost.total.macs),
+            network=_svg(whole),
+            blocks=blocks,
+            data=_embedded(data),
+        )
+        .encode()
+    )
+
+
+def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
+    shown, note = shown_steps(block)
+    loop, unrolled = loop_scene(block), steps_scene(block, shown)
+    spec = block.spec
+    data = {
+        "index": block.index,
+        "line": _line(steps, Section(Part.BLOCK, block.index)),
+        "rows": [_row(step.as_row()) for step in shown],
+        "features": _features(block, graph),
+        "kernels": _kernels(block, graph),
+        "loop": to_json(loop),
+        "steps": to_json(unrolled),
+    }
+    return {
+        "index": block.index,
+        "title": f"Block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters} filters",
+        "note": note,
+        "count": len(shown),
+        "loop": _svg(loop),
+        "steps": _svg(unrolled),
+        "data": data,
+    }
+
+
+def _row(row: dict[str, object]) -> dict[str, object]:
+    return {**row, "numeral": stage_numeral(int(str(row["stage"])))}
+
+
+def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
+    """The shape of each feature of a block; X0's is what its first step reads."""
+    section = Section(Part.BLOCK, block.index)
+    maps = [
+        value.type
+        for node in graph.nodes
+        if node.origin.section == section
+        for value in node.outputs
+        if isinstance(value.type, MapType)
+    ]
+    size = maps[0]
+    kernels = _kernel_shapes(block, graph)
+    entry = next(shape[1] for name, shape in kernels.items() if name.startswith("W0_"))
+    found = {"X0": f"{entry}×{size.height}×{size.width}"}
+    for step in block.steps:
+        found[str(step.writes)] = f"{block.spec.filters}×{size.height}×{size.width}"
+    return found
+
+
+def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
+    """What the page tells of each kernel W(i→j)."""
+    shapes = _kernel_shapes(block, graph)
+    found: dict[str, dict[str, object]] = {}
+    for edge, stages in block.edges.items():
+        shape = shapes[str(edge)]
+        count = 1
+        for extent in shape:
+            count *= extent
+        found[str(edge)] = {
+            "shape": "×".join(map(str, shape)),
+            "parameters": count,
+            "stages": [stage_numeral(stage) for stage in sorted(set(stages))],
+            "uses": [str(step.writes) for step in block.steps if edge in step.weights],
+        }
+    return found
+
+
+def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Shapes (out, in, height, width); a dense layer's kernel is cut by source."""
+    clique = isinstance(block.spec, CliqueBlock)
+    section = Section(Part.BLOCK, block.index)
+    found: dict[str, tuple[int, ...]] = {}
+    for tensor in graph.tensors:
+        slot = tensor.slot
+        if slot.section != section or len(tensor.shape) != 4 or slot.layer is None:
+            continue
+        if clique and slot.source is not None:
+            found[f"W{slot.source}_{slot.layer}"] = tensor.shape
+        elif not clique and slot.role == "conv":
+            out, read, *size = tensor.shape
+            entry = read - (slot.layer - 1) * block.spec.filters
+            for source in range(slot.layer):
+                width = block.spec.filters if source else entry
+                found[f"W{source}_{slot.layer}"] = (out, width, *size)
+    return found
+
+
+def _line(steps: StepGraph, section: Section) -> str | None:
+    """Where the spec declares a section."""
+    keys: dict[Part, tuple[str | int, ...]] = {
+        Part.STEM: ("stem",),
+        Part.BLOCK: ("blocks", section.index - 1),
+        Part.TRANSITION: ("transition",),
+        Part.READOUT: ("readout",),
+        Part.CLASSIFIER: ("classifier",),
+    }
+    place = steps.network.locate(*keys[section.part])
+    return None if place is None else f"{place.file}:{place.line}"
+
+
+def _svg(scene: Scene) -> str:
+    """A scene as an element of the page, without a title: the page has headings."""
+    picture = draw(laid_out(scene), "svg").decode()
+    return picture[picture.index("<svg") :]
+
+
+def _embedded(data: object) -> str:
+    """JSON that can't end its script element."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
