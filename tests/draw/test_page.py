@@ -213,6 +213,13 @@ def test_nothing_fails_and_nothing_leaves_the_page(browser: Any, tmp_path: Path,
     assert asked == {file.as_uri()}
 
 
+def test_a_part_of_the_network_tells_its_figures(opened: Any) -> None:
+    opened.find_element("id", "classifier").click()
+    told = opened.find_element("id", "part").text
+    assert told.startswith("classifier: ")
+    assert "parameters; " in told
+
+
 def test_every_control_has_a_name(opened: Any) -> None:
     for control in opened.find_elements("css selector", "button, input, [role=button]"):
         assert control.accessible_name, control.get_attribute("outerHTML")[:200]
