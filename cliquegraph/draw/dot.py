@@ -10,15 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
-from importlib.util import find_spec
 from math import hypot
 from typing import Any
 
-import graphviz
-
 from cliquegraph.draw.colours import ADDED, CHANGED, FAINT, INK, REMOVED
+from cliquegraph.draw.needs import need
 from cliquegraph.draw.scene import HEAD, Arrow, Change, Look, Point, Scene, Shape, Stroke
-from cliquegraph.errors import UsageError
 
 FONT = "Helvetica,Arial,sans-serif"
 
@@ -47,8 +44,12 @@ _CHANGES = {
 
 
 def to_dot(scene: Scene) -> str:
-    """Return a scene as DOT; a placed one keeps its places under ``neato -n2``."""
-    dot = graphviz.Digraph(scene.name)
+    """Return a scene as DOT; a placed one keeps its places under ``neato -n2``.
+
+    Raises:
+        UsageError: the package graphviz is not installed.
+    """
+    dot = need("graphviz").Digraph(scene.name)
     dot.attr(id=f"{scene.name}_picture", outputorder="edgesfirst", bgcolor="white", pad="0.2")
     if not scene.placed:
         dot.attr(rankdir="LR", nodesep="0.35", ranksep="0.4")
@@ -150,11 +151,7 @@ def _shift(svg: str, places: Mapping[str, Shape]) -> Point:
 
 
 def _graph(dot: str) -> Any:
-    if find_spec("pygraphviz") is None:
-        raise UsageError("pictures need pygraphviz: pip install 'cliquegraph[draw]'")
-    import pygraphviz
-
-    return pygraphviz.AGraph(string=dot)
+    return need("pygraphviz").AGraph(string=dot)
 
 
 def _points(text: str) -> tuple[Point, ...]:
@@ -179,6 +176,7 @@ def _quiet() -> Iterator[None]:
 
 def _label(text: str, end: str = "") -> str:
     """Text for DOT: nothing in it is markup, and lines end where they end."""
+    graphviz = need("graphviz")
     lines: list[str] = [graphviz.escape(line) for line in text.split("\n")]
     label: str = graphviz.nohtml(r"\n".join(lines) + end)
     return label
@@ -224,7 +222,8 @@ def _arrow(arrow: Arrow) -> dict[str, str]:
 
 def _port(key: str) -> str:
     """A node's name as an edge's end; a colon would be read as a port."""
-    return graphviz.quoting.quote(key) if ":" in key else key
+    quoted: str = need("graphviz").quoting.quote(key) if ":" in key else key
+    return quoted
 
 
 def _tip(path: tuple[Point, ...]) -> Point:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from cliquegraph.draw.needs import need
 from cliquegraph.errors import UsageError
 from cliquegraph.weights.describe import Strengths
 
@@ -44,10 +44,7 @@ def draw_heat(networks: Sequence[NetworkHeat], suffix: str) -> bytes:
     """
     if suffix not in SUFFIXES:
         raise UsageError(f"a heat map is .{', .'.join(SUFFIXES)}, not {suffix!r}")
-    if find_spec("matplotlib") is None:
-        raise UsageError("heat maps need Matplotlib: pip install 'cliquegraph[draw]'")
-    import matplotlib as mpl
-
+    mpl = need("matplotlib")
     with mpl.rc_context(_STYLE):
         figure = _figure(networks)
         if suffix == "png":

@@ -22,6 +22,7 @@ from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.draw.colours import kernel_colour
 from cliquegraph.draw.render import MAX_USES, VIEWS, Request, render, scene_of, to_json
 from cliquegraph.draw.scene import Look, Scene, Stroke, titled
+from cliquegraph.errors import UsageError
 from cliquegraph.steps.graph import StepGraph
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
 
@@ -404,3 +405,12 @@ def test_to_json_names_every_item_once() -> None:
     ids = [each["id"] for what in ("nodes", "edges") for each in found[what]]  # type: ignore[attr-defined]
     assert len(ids) == len(set(ids))
     assert io.StringIO(json.dumps(found)).read()
+
+
+@pytest.mark.parametrize("package", ["graphviz", "pygraphviz"])
+def test_a_library_that_is_missing_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cliquegraph.draw import needs
+
+    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(UsageError, match=rf"pictures need {package}: pip install"):
+        render(steps_of(clique(2)), Request(), "svg")

@@ -1,0 +1,20 @@
+"""The libraries that draw, imported when something is drawn."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from cliquegraph.errors import UsageError
+
+
+def need(package: str) -> ModuleType:
+    """Import a library.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if find_spec(package) is None:
+        raise UsageError(f"pictures need {package}: pip install 'cliquegraph[draw]'")
+    return import_module(package)
