@@ -1,8 +1,9 @@
 """The unrolled schedule: a column for each step, a lane for each layer (Table 1, drawn).
 
-A feature flows to the right along its layer's lane. Where a step reads it, the lane has a box
-with the kernel, in the kernel's own colour; the boxes of a column go into the layer that the
-step writes. So every re-use of a kernel is a box of the same colour and name.
+A feature flows to the right along its layer's lane, and above it once it has been replaced.
+Where a step reads it, the lane has a box with the kernel, in the kernel's own colour; the boxes
+of a column go into the layer that the step writes. So every re-use of a kernel is a box of the
+same colour and name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cliquegraph.draw.scene import (
 from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step
 
-_COLUMN, _LANE = 66.0, 44.0
+_COLUMN, _LANE, _BESIDE = 66.0, 50.0, 22.0
 _FEATURE: Point = (44, 26)
 _KERNEL: Point = (36, 18)
 
@@ -52,17 +53,22 @@ class _Steps:
         self._columns |= {step.writes: i for i, step in enumerate(self._steps, 1)}
 
     def scene(self, title: str) -> Scene:
-        shapes = [self._feature(feature) for feature in self._columns]
+        features = {feature: self._feature(feature) for feature in self._columns}
+        shapes = list(features.values())
         arrows = list(self._versions())
-        ends: dict[Feature, str] = {}
+        ends = dict(features)
+        newest = {f.layer: f for f, column in self._columns.items() if column == 0}
         for column, step in enumerate(self._steps, 1):
             for read, edge in zip(step.reads, step.weights, strict=True):
-                shape = self._use(column, step, read, edge)
+                old = newest[read.layer] != read
+                shape = self._use(column, step, read, edge, old=old)
                 shapes.append(shape)
                 # From box to box: the lane of a feature that several steps read.
-                arrows.append(self._lane(read, ends.get(read, self._key(read)), shape))
+                leaves = self._at(self._columns[newest[read.layer]], read.layer)[0] - _COLUMN / 2
+                arrows.append(_lane(ends[read], shape, leaves))
                 arrows.append(self._into(step, edge, shape))
-                ends[read] = shape.key
+                ends[read] = shape
+            newest[step.layer] = step.writes
         shapes += self._words()
         return Scene(f"steps{self._block.index}", title, tuple(shapes), tuple(arrows))
 
@@ -82,12 +88,14 @@ class _Steps:
             data={"block": feature.block, "layer": feature.layer, "stage": feature.stage},
         )
 
-    def _use(self, column: int, step: Step, read: Feature, edge: Edge) -> Shape:
+    def _use(self, column: int, step: Step, read: Feature, edge: Edge, *, old: bool) -> Shape:
+        x, y = self._at(column, read.layer)
         return Shape(
             f"{self._key(step.writes)}_{edge}",
             str(edge),
             Look.KERNEL,
-            self._at(column, read.layer),
+            # What was replaced flows on above its lane, past what replaced it.
+            (x, y + _BESIDE if old else y),
             _KERNEL,
             self._colours[edge],
             {
@@ -97,13 +105,6 @@ class _Steps:
                 "writes": str(step.writes),
                 "stage": step.stage,
             },
-        )
-
-    def _lane(self, read: Feature, since: str, use: Shape) -> Arrow:
-        assert use.at is not None  # noqa: S101  # _use gives a place
-        begin = self._at(self._columns[read], read.layer)
-        return Arrow(
-            f"{use.key}_lane", since, use.key, Stroke.LANE, straight(begin, use.at), tip=False
         )
 
     def _into(self, step: Step, edge: Edge, use: Shape) -> Arrow:
@@ -152,6 +153,20 @@ class _Steps:
             x, y = self._at(0, layer)
             found.append(_word(f"{key}_lane{layer}", f"layer {layer}", (x - 62, y)))
         return found
+
+
+def _lane(since: Shape, use: Shape, leaves: float) -> Arrow:
+    """From a feature, or the last box that read it, to the next box.
+
+    Where the box is above the lane, the line leaves the lane before what replaced the feature.
+    """
+    assert since.at is not None  # noqa: S101  # steps have places
+    assert use.at is not None  # noqa: S101
+    points = [since.at, use.at]
+    if since.at[1] != use.at[1]:
+        points[1:1] = [(leaves - 8, since.at[1]), (leaves, use.at[1])]
+    path = straight(*points)
+    return Arrow(f"{use.key}_lane", since.key, use.key, Stroke.LANE, path, tip=False)
 
 
 def _word(key: str, text: str, at: Point) -> Shape:

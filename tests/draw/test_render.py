@@ -20,6 +20,7 @@ from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.draw.colours import kernel_colour
+from cliquegraph.draw.compare import compared
 from cliquegraph.draw.render import MAX_USES, VIEWS, Request, render, scene_of, to_json
 from cliquegraph.draw.scene import Look, Scene, Stroke, titled
 from cliquegraph.errors import UsageError
@@ -192,6 +193,25 @@ def test_an_update_points_at_what_it_replaces() -> None:
     assert versions == {(f"b1_X{i}@1", f"b1_X{i}@2") for i in (1, 2, 3)}
 
 
+@pytest.mark.parametrize("name", list(EVERY_KEY))
+def test_a_lane_leads_past_no_other_version(name: str) -> None:
+    # A box in the lane of X1@2 must not be one that reads X1@1.
+    for block in steps_of(EVERY_KEY[name]).blocks:
+        scene = scene_of(steps_of(EVERY_KEY[name]), Request("steps", block.index))
+        at = {shape.key: shape for shape in scene.shapes}
+        features = [shape for shape in scene.shapes if shape.look in (Look.LAYER, Look.INPUT)]
+        for use in (shape for shape in scene.shapes if shape.look is Look.KERNEL):
+            assert use.at is not None
+            before = [f for f in features if f.at and f.at[1] == use.at[1] and f.at[0] < use.at[0]]
+            if before:
+                nearest = max(before, key=lambda f: f.at[0] if f.at else 0)
+                assert nearest.label == use.data["reads"]
+            else:
+                read = at[f"b{block.index}_{use.data['reads']}"]
+                assert read.at is not None
+                assert read.at[1] < use.at[1] < read.at[1] + 30
+
+
 def test_a_large_block_is_cut_and_says_so() -> None:
     spec = clique(32, 1, stages=8)
     found = data(spec, "steps")
@@ -306,6 +326,40 @@ def test_what_is_added_removed_and_changed_is_marked() -> None:
     steps = json.loads(render(one, Request("steps"), "json", two))
     assert changes(steps, "nodes")["b1_X1@2"] == "added"
     assert "b1_X1@1" not in changes(steps, "nodes")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("one", ["abc", "dense", "schedule"])
+@pytest.mark.parametrize("two", ["mixed", "one_stage"])
+def test_any_two_networks_can_be_compared(one: str, two: str, view: str) -> None:
+    pair = [steps_of(EVERY_KEY[name]) for name in (one, two)]
+    scene = compared(*(scene_of(each, Request(view)) for each in pair))
+    keys = {shape.key for shape in scene.shapes}
+    assert {end for arrow in scene.arrows for end in (arrow.tail, arrow.head)} <= keys
+    assert render(pair[0], Request(view), "png", pair[1]).startswith(b"\x89PNG")
+
+
+def test_what_was_removed_stands_between_what_is_left() -> None:
+    pair = [steps_of(clique(layers)) for layers in (5, 4)]
+    for one, two in (pair, pair[::-1]):
+        scene = compared(*(scene_of(each, Request("loop")) for each in (one, two)))
+        at = {shape.key: shape.at for shape in scene.shapes}
+        for arrow in scene.arrows:
+            tail, head = at[arrow.tail], at[arrow.head]
+            assert arrow.path is not None
+            assert tail is not None
+            assert head is not None
+            if "legend" not in arrow.key:
+                assert hypot(arrow.path[0][0] - tail[0], arrow.path[0][1] - tail[1]) < 30
+                assert hypot(arrow.path[-1][0] - head[0], arrow.path[-1][1] - head[1]) < 40
+        assert not overlapping(scene)
+
+
+def test_a_legend_is_not_marked() -> None:
+    found = json.loads(render(steps_of(clique(3)), Request(), "json", steps_of(clique(2))))
+    marked = {each["id"] for each in found["edges"] if "change" in each}
+    assert marked
+    assert not any("legend" in each for each in marked)
 
 
 def test_a_block_more_is_marked_in_the_network() -> None:
