@@ -18,7 +18,7 @@ from cliquegraph.weights.storage import Array
 from tests.official import group, official_arrays, official_keys, official_spec, taken
 
 TOLERANCE = 1e-9
-RUNS = [*(("torch", level) for level in LEVELS), ("flax", DEFAULT_LEVEL)]
+RUNS = [(backend, level) for backend in ("torch", "flax") for level in LEVELS]
 
 
 @cache
