@@ -26,12 +26,17 @@ def compared(left: Scene, right: Scene) -> Scene:
     arrows = _marked(left.arrows, right.arrows, legend)
     merged = replace(
         right,
-        title=f"{left.title}  →  {right.title}\n{_KEY}",
+        title="\n".join(filter(None, (_titles(left, right), _KEY))),
         shapes=tuple(shapes),
         arrows=tuple(arrows),
         ranks=tuple(dict.fromkeys((*left.ranks, *right.ranks))),
     )
     return _settled(merged, left, right, words) if right.placed else merged
+
+
+def _titles(left: Scene, right: Scene) -> str:
+    """Both titles; several blocks have one each, below."""
+    return f"{left.title}  →  {right.title}" if left.title and right.title else ""
 
 
 def _marked(left: tuple[Item, ...], right: tuple[Item, ...], words: set[str]) -> list[Item]:

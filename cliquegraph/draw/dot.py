@@ -38,7 +38,7 @@ _STROKES: dict[Stroke, dict[str, str]] = {
 }
 _CHANGES = {
     Change.ADDED: ("+ ", {"color": ADDED, "penwidth": "3"}),
-    Change.REMOVED: ("− ", {"color": REMOVED, "penwidth": "3", "style": "dashed"}),
+    Change.REMOVED: ("− ", {"color": REMOVED, "penwidth": "3"}),
     Change.CHANGED: ("≠ ", {"color": CHANGED, "penwidth": "3"}),
 }
 
@@ -203,6 +203,8 @@ def _shape(shape: Shape) -> dict[str, str]:
         attributes["group"] = shape.line  # Graphviz keeps it straight
     if shape.change:
         attributes |= _CHANGES[shape.change][1]
+    if shape.change is Change.REMOVED:
+        attributes |= {"style": "filled,dashed", "fillcolor": "white", "fontcolor": REMOVED}
     return attributes
 
 
@@ -217,6 +219,8 @@ def _arrow(arrow: Arrow) -> dict[str, str]:
         attributes["pos"] = tip + " ".join(map(_point, arrow.path))
     if arrow.change:
         attributes |= _CHANGES[arrow.change][1]
+    if arrow.change is Change.REMOVED:
+        attributes["style"] = "dashed"
     return attributes
 
 

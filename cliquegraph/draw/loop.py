@@ -15,6 +15,7 @@ from cliquegraph.draw.scene import (
     Stroke,
     straight,
     text_size,
+    unit_data,
 )
 from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps, Edge
@@ -53,9 +54,11 @@ class _Loop:
             edge: stages for edge, stages in block.edges.items() if stage in (None, *stages)
         }
         self._radius = max(96.0, _GAP * len(block.order) / (2 * pi))
-        groups = sorted({self._group(edge) for edge in self._edges}, key=self._rank)
+        # Numbered over all, so that a colour means the same in the picture of one stage.
+        groups = sorted({self._group(edge) for edge in block.edges}, key=self._rank)
+        shown = {self._group(edge) for edge in self._edges}
         self._groups: dict[Group, str] = {
-            group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups)
+            group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups) if group in shown
         }
 
     def scene(self, title: str) -> Scene:
@@ -76,9 +79,16 @@ class _Loop:
 
     def _layer(self, layer: int) -> Shape:
         key = self._key(layer)
-        data = {"block": self._block.index, "layer": layer}
+        block = self._block
+        data: dict[str, object] = {
+            "block": block.index,
+            "layer": layer,
+            "feature": [each.stage for each in block.feature if each.layer == layer],
+            "transit": [each.stage for each in block.transit if each.layer == layer],
+            "unit": unit_data(block) if layer else None,
+        }
         look = Look.LAYER if layer else Look.INPUT
-        return Shape(key, f"X{layer}", look, self._at(layer), (_NODE, _NODE), data=dict(data))
+        return Shape(key, f"X{layer}", look, self._at(layer), (_NODE, _NODE), data=data)
 
     def _key(self, layer: int) -> str:
         return f"b{self._block.index}_x{layer}"
@@ -90,7 +100,7 @@ class _Loop:
         return Stroke.FORWARD if visit[edge.source] < visit[edge.target] else Stroke.FEEDBACK
 
     def _group(self, edge: Edge) -> Group:
-        return self._stroke(edge), tuple(sorted(set(self._edges[edge])))
+        return self._stroke(edge), tuple(sorted(set(self._block.edges[edge])))
 
     @staticmethod
     def _rank(group: Group) -> tuple[int, tuple[int, ...]]:

@@ -56,6 +56,8 @@ def scene_of(steps: StepGraph, request: Request) -> Scene:
     stages = {step.stage for block in blocks for step in block.steps}
     if request.stage is not None and request.stage not in stages:
         raise UsageError(f"there is no stage {request.stage}; there are {_listed(stages)}")
+    if request.stage is not None:  # blocks may have fewer stages than others
+        blocks = tuple(b for b in blocks if any(s.stage == request.stage for s in b.steps))
     name = steps.network.name
     scenes = [_block_scene(block, request, name) for block in blocks]
     return scenes[0] if len(scenes) == 1 else stacked(scenes, request.view)
@@ -82,6 +84,8 @@ def render(
 
         if other is not None:
             raise UsageError("a comparison is no page: draw it as svg, png, pdf, dot or json")
+        if request != Request():
+            raise UsageError("a page holds every view, block and stage: leave out the options")
         return page(steps)
     scene = scene_of(steps, request)
     if other is not None:

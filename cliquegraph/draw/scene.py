@@ -9,6 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cliquegraph.steps.graph import BlockSteps
 
 HEAD = 7.0
 """Length of an arrow's head: a path ends where the head begins."""
@@ -113,6 +117,12 @@ class Scene:
     arrows: tuple[Arrow, ...]
     placed: bool = True
     ranks: tuple[tuple[str, ...], ...] = ()
+
+
+def unit_data(block: BlockSteps) -> Data:
+    """Return what a layer's unit is, so that comparisons see where it is another one."""
+    keys = ("filters", "kernel", "unit", "bottleneck", "dropout", "norm_per_stage")
+    return {key: getattr(block.spec, key) for key in keys if hasattr(block.spec, key)}
 
 
 def text_size(text: str, points: float) -> Point:

@@ -21,6 +21,7 @@ from cliquegraph.draw.scene import (
     Stroke,
     straight,
     text_size,
+    unit_data,
 )
 from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step
@@ -85,7 +86,14 @@ class _Steps:
             Look.LAYER if feature.layer else Look.INPUT,
             self._at(self._columns[feature], feature.layer),
             _FEATURE,
-            data={"block": feature.block, "layer": feature.layer, "stage": feature.stage},
+            data={
+                "block": feature.block,
+                "layer": feature.layer,
+                "stage": feature.stage,
+                "feature": feature in self._block.feature,
+                "transit": feature in self._block.transit,
+                "unit": unit_data(self._block) if feature.layer else None,
+            },
         )
 
     def _use(self, column: int, step: Step, read: Feature, edge: Edge, *, old: bool) -> Shape:

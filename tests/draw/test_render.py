@@ -325,7 +325,7 @@ def test_what_is_added_removed_and_changed_is_marked() -> None:
     assert changes(back, "edges")["b1_W2_1"] == "removed"
     steps = json.loads(render(one, Request("steps"), "json", two))
     assert changes(steps, "nodes")["b1_X1@2"] == "added"
-    assert "b1_X1@1" not in changes(steps, "nodes")
+    assert changes(steps, "nodes")["b1_X1@1"] == "changed"  # no more in the block feature
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -353,6 +353,34 @@ def test_what_was_removed_stands_between_what_is_left() -> None:
                 assert hypot(arrow.path[0][0] - tail[0], arrow.path[0][1] - tail[1]) < 30
                 assert hypot(arrow.path[-1][0] - head[0], arrow.path[-1][1] - head[1]) < 40
         assert not overlapping(scene)
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"feature": 1},
+        {"transit": 1},
+        {"filters": 5},
+        {"unit": "post_activation"},
+        {"bottleneck": True},
+        {"kernel": 1},
+    ],
+)
+def test_networks_of_the_same_steps_that_differ_are_marked(
+    view: str, change: dict[str, Any]
+) -> None:
+    pair = [steps_of(clique(3)), steps_of(clique(**{"layers": 3, **change}))]
+    found = json.loads(render(pair[0], Request(view), "json", pair[1]))
+    assert set(changes(found, "nodes").values()) == {"changed"}
+
+
+def test_a_stage_that_some_blocks_lack_draws_the_others() -> None:
+    steps = steps_of(network({"layers": 2, "filters": 3, "stages": 1}, {"layers": 3, "filters": 3}))
+    for view in ("loop", "steps"):
+        scene = scene_of(steps, Request(view, stage=2))
+        assert all(shape.key.startswith("b2_") for shape in scene.shapes)
+        assert render(steps, Request(view, stage=2), "png").startswith(b"\x89PNG")
 
 
 def test_a_legend_is_not_marked() -> None:
