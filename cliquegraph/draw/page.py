@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import Any
 
 import jinja2
@@ -15,11 +16,11 @@ from cliquegraph.draw.render import shown_steps, to_json
 from cliquegraph.draw.scene import Scene
 from cliquegraph.draw.steps import steps_scene
 from cliquegraph.emit.words import engineering, stage_numeral
+from cliquegraph.ir.edges import edge_kernels, kernel_shape
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
 from cliquegraph.lower import lower
-from cliquegraph.spec.schema import CliqueBlock
-from cliquegraph.steps.graph import BlockSteps, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Edge, StepGraph
 
 
 def page(steps: StepGraph) -> bytes:
@@ -121,12 +122,9 @@ def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for edge, stages in block.edges.items():
         shape = shapes[str(edge)]
-        count = 1
-        for extent in shape:
-            count *= extent
         found[str(edge)] = {
             "shape": "×".join(map(str, shape)),
-            "parameters": count,
+            "parameters": prod(shape),
             "stages": [stage_numeral(stage) for stage in sorted(set(stages))],
             "uses": [str(step.writes) for step in block.steps if edge in step.weights],
         }
@@ -134,23 +132,9 @@ def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
 
 
 def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Shapes (out, in, height, width); a dense layer's kernel is cut by source."""
-    clique = isinstance(block.spec, CliqueBlock)
-    section = Section(Part.BLOCK, block.index)
-    found: dict[str, tuple[int, ...]] = {}
-    for tensor in graph.tensors:
-        slot = tensor.slot
-        if slot.section != section or len(tensor.shape) != 4 or slot.layer is None:
-            continue
-        if clique and slot.source is not None:
-            found[f"W{slot.source}_{slot.layer}"] = tensor.shape
-        elif not clique and slot.role == "conv":
-            out, read, *size = tensor.shape
-            entry = read - (slot.layer - 1) * block.spec.filters
-            for source in range(slot.layer):
-                width = block.spec.filters if source else entry
-                found[f"W{source}_{slot.layer}"] = (out, width, *size)
-    return found
+    """The shape of each kernel, OIHW, by its name."""
+    kernels = edge_kernels(graph)[block.index]
+    return {str(Edge(block.index, *pair)): kernel_shape(kernels[pair]) for pair in kernels}
 
 
 def _line(steps: StepGraph, section: Section) -> str | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cliquegraph.errors import WeightsError
+from cliquegraph.ir.edges import EdgeKernels, edge_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, tensor_name
-from cliquegraph.ir.types import Part, Tensor
 from cliquegraph.weights.storage import Array
 from cliquegraph.weights.transfer import Weights
 
@@ -69,33 +69,17 @@ def strengths(graph: Graph, weights: Weights) -> list[Strengths]:
     Raises:
         WeightsError: a kernel holds what is no number.
     """
-    blocks: dict[int, list[Tensor]] = {}
-    for tensor in graph.tensors:
-        reads_sources = tensor.slot.role in (EDGE_KERNEL, "conv") and len(tensor.shape) == 4
-        if tensor.slot.section.part is Part.BLOCK and reads_sources:
-            blocks.setdefault(tensor.slot.section.index, []).append(tensor)
-    return [_block(index, kernels, weights) for index, kernels in sorted(blocks.items())]
+    return [_block(*block, weights) for block in edge_kernels(graph).items()]
 
 
-def _block(index: int, kernels: list[Tensor], weights: Weights) -> Strengths:
-    layers = max(kernel.slot.layer or 0 for kernel in kernels)
+def _block(index: int, kernels: EdgeKernels, weights: Weights) -> Strengths:
+    layers = max(layer for _, layer in kernels)
     values = np.full((layers + 1, layers), np.nan)
-    clique = kernels[0].slot.role == EDGE_KERNEL
-    ends = [] if clique else _ends(kernels)
-    for kernel in kernels:
-        name, layer = tensor_name(kernel), kernel.slot.layer or 0
-        array = np.abs(weights[name].astype(np.float64))
-        if not np.isfinite(array).all():
+    for (source, layer), piece in kernels.items():
+        name = tensor_name(piece.tensor)
+        part = weights[name][:, piece.start : piece.stop].astype(np.float64)
+        if not np.isfinite(part).all():
             raise WeightsError(f"{weights.place}: {name} holds NaN or infinity")
-        if clique:
-            values[kernel.slot.source or 0, layer - 1] = array.mean()
-        else:
-            # One kernel over everything before it: a slice for each source.
-            for source, part in enumerate(np.split(array, ends[: layer - 1], axis=1)):
-                values[source, layer - 1] = part.mean()
+        values[source, layer - 1] = np.abs(part).mean()
+    clique = all(piece.tensor.slot.role == EDGE_KERNEL for piece in kernels.values())
     return Strengths(index, "clique" if clique else "dense", values)
-
-
-def _ends(kernels: list[Tensor]) -> list[int]:
-    """Where each source of a dense block ends, in the concatenation of all."""
-    return sorted(kernel.shape[1] for kernel in kernels)

@@ -1,0 +1,50 @@
+"""The kernels W(i→j) of each block, whatever tensors they lie in."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import EDGE_KERNEL
+from cliquegraph.ir.types import Part, Piece, Tensor
+
+INPUTS = 1
+"""The axis of a kernel, OIHW, along which a piece is cut: its input channels."""
+
+EdgeKernels = dict[tuple[int, int], Piece]
+"""The kernel of each pair (source, target) of a block; source 0 is the block's input."""
+
+
+def edge_kernels(graph: Graph) -> dict[int, EdgeKernels]:
+    """Return the kernels of each block, by its index; ``graph`` is as lowered.
+
+    A clique has a tensor for each pair. A dense layer has one over everything before it, which
+    is cut where its sources end.
+    """
+    found: dict[int, EdgeKernels] = {}
+    dense: dict[int, dict[int, Tensor]] = {}
+    for tensor in graph.tensors:
+        slot, block = tensor.slot, tensor.slot.section.index
+        if slot.section.part is not Part.BLOCK or slot.layer is None:
+            continue
+        if slot.role == EDGE_KERNEL and slot.source is not None:
+            whole = Piece(tensor, 0, tensor.shape[INPUTS])
+            found.setdefault(block, {})[slot.source, slot.layer] = whole
+        elif slot.role == "conv":
+            dense.setdefault(block, {})[slot.layer] = tensor
+    for block, layers in dense.items():
+        # Layer j reads what layer j - 1 read and what that wrote.
+        ends = [0, *(layers[layer].shape[INPUTS] for layer in sorted(layers))]
+        found[block] = {
+            (source, layer): Piece(layers[layer], *bounds)
+            for layer in sorted(layers)
+            for source, bounds in enumerate(pairwise(ends[: layer + 1]))
+        }
+    return dict(sorted(found.items()))
+
+
+def kernel_shape(piece: Piece) -> tuple[int, ...]:
+    """Return the shape of a kernel, OIHW."""
+    shape = list(piece.tensor.shape)
+    shape[INPUTS] = piece.extent
+    return tuple(shape)
