@@ -127,7 +127,7 @@ class _Steps:
             Stroke.FLOW,
             straight(use.at, end),
             self._colours[edge],
-            {"kernel": str(edge), "stage": step.stage},
+            use.data,
         )
 
     def _versions(self) -> list[Arrow]:
@@ -174,7 +174,9 @@ def _lane(since: Shape, use: Shape, leaves: float) -> Arrow:
     if since.at[1] != use.at[1]:
         points[1:1] = [(leaves - 8, since.at[1]), (leaves, use.at[1])]
     path = straight(*points)
-    return Arrow(f"{use.key}_lane", since.key, use.key, Stroke.LANE, path, tip=False)
+    return Arrow(
+        f"{use.key}_lane", since.key, use.key, Stroke.LANE, path, data=use.data, tip=False
+    )
 
 
 def _word(key: str, text: str, at: Point) -> Shape:
