@@ -2,45 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from cliquegraph.draw.scene import Arrow, Change, Look, Point, Scene, Shape, extent
+from cliquegraph.draw.scene import Arrow, Change, Look, Point, Scene, Shape, Stroke
 
 _WORDS = (Look.TEXT, Look.NOTE, Look.TITLE)
-_KEY = "thick and green, +: added; thick, dashed and red, −: removed; thick and brown, ≠: changed"
+_ALONE = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)  # nothing beside them says their change
+_SIGNS = {Change.ADDED: "+", Change.REMOVED: "−", Change.CHANGED: "≠"}
+
+KEY = "thick and green, +: added; thick, dashed and red, −: removed; thick and brown, ≠: changed"
+SAME = "no difference in this view"
 
 Item = TypeVar("Item", Shape, Arrow)
+Name = TypeVar("Name")
+
+
+def merged(left: Iterable[Name], right: Iterable[Name]) -> tuple[Name, ...]:
+    """Return the right names in their order, and those of the left alone after what they follow."""
+    found = list(right)
+    before: Name | None = None
+    for name in left:
+        if name not in found:
+            found.insert(found.index(before) + 1 if before is not None else 0, name)
+        before = name
+    return tuple(found)
 
 
 def compared(left: Scene, right: Scene) -> Scene:
     """Return the right scene with what only the left one has, each item marked.
 
-    Things stand where the larger of the two has them. Words are those of the right one.
+    Placed scenes share their frame: what has the same key stands in the same place, and what
+    has another stands elsewhere. The legend is the right one's.
     """
     words = {shape.key for scene in (left, right) for shape in scene.shapes if shape.look in _WORDS}
-    shapes = _marked(left.shapes, right.shapes, words)
-    # The arrows of the legend are words too.
     legend = {arrow.key for scene in (left, right) for arrow in scene.arrows if arrow.tail in words}
-    arrows = _marked(left.arrows, right.arrows, legend)
-    merged = replace(
+    kept = {
+        shape.key
+        for shape in left.shapes
+        if shape.look is Look.TEXT and shape.label  # names of lanes, numbers of steps
+    }
+    shapes = _marked(left.shapes, right.shapes, words, kept)
+    arrows = _marked(left.arrows, right.arrows, legend, set())
+    if right.placed:
+        places = {shape.key: shape.at for shape in shapes if shape.at}
+        arrows = [
+            _carried(each, left, places) if each.change is Change.REMOVED else each
+            for each in arrows
+        ]
+        shapes += [_sign(arrow) for arrow in arrows if arrow.change and arrow.stroke in _ALONE]
+    titles = dict.fromkeys((left.title, right.title))
+    return replace(
         right,
-        title="\n".join(filter(None, (_titles(left, right), _KEY))),
+        title="  →  ".join(filter(None, titles)),
         shapes=tuple(shapes),
         arrows=tuple(arrows),
         ranks=tuple(dict.fromkeys((*left.ranks, *right.ranks))),
     )
-    return _settled(merged, left, right, words) if right.placed else merged
 
 
-def _titles(left: Scene, right: Scene) -> str:
-    """Both titles; several blocks have one each, below."""
-    return f"{left.title}  →  {right.title}" if left.title and right.title else ""
+def alone(scene: Scene, change: Change) -> Scene:
+    """Return a scene that the other network has nothing like, all of it marked."""
+    nothing = replace(scene, title="", shapes=(), arrows=())
+    pair = (nothing, scene) if change is Change.ADDED else (scene, nothing)
+    return compared(*pair)
 
 
-def _marked(left: tuple[Item, ...], right: tuple[Item, ...], words: set[str]) -> list[Item]:
-    """The items of both, those of the right one first."""
+def explained(scene: Scene) -> Scene:
+    """Return a comparison with its key in the title, or with the word that nothing differs."""
+    items: Sequence[Shape | Arrow] = (*scene.shapes, *scene.arrows)
+    key = KEY if any(item.change for item in items) else SAME
+    return replace(scene, title="\n".join(filter(None, (scene.title, key))))
+
+
+def _marked(
+    left: tuple[Item, ...], right: tuple[Item, ...], words: set[str], kept: set[str]
+) -> list[Item]:
+    """The items of both, those of the right one first; of the left one's words, ``kept`` stay."""
     before = {item.key: item for item in left}
     after = {item.key: item for item in right}
     found = []
@@ -53,7 +92,11 @@ def _marked(left: tuple[Item, ...], right: tuple[Item, ...], words: set[str]) ->
             found.append(replace(item, change=Change.CHANGED))
         else:
             found.append(item)
-    gone = [item for key, item in before.items() if key not in after and key not in words]
+    gone = [
+        item
+        for key, item in before.items()
+        if key not in after and (key not in words or key in kept)
+    ]
     return found + [replace(item, change=Change.REMOVED) for item in gone]
 
 
@@ -64,47 +107,22 @@ def _content(item: Shape | Arrow) -> object:
     return item.tail, item.head, item.stroke, item.data
 
 
-# ---- where things stand ------------------------------------------------------------------
+def _sign(arrow: Arrow) -> Shape:
+    """What happened to an arrow, on it."""
+    assert arrow.path is not None  # noqa: S101  # loops have places
+    assert arrow.change is not None  # noqa: S101  # the caller asks
+    a, b, c, d = (complex(*point) for point in arrow.path[:4])
+    at = 0.216 * a + 0.432 * b + 0.288 * c + 0.064 * d  # of a cubic, at 2/5
+    return Shape(f"{arrow.key}_sign", _SIGNS[arrow.change], Look.TEXT, (at.real, at.imag), (12, 12))
 
 
-def _settled(merged: Scene, left: Scene, right: Scene, words: set[str]) -> Scene:
-    """The scene with the places of the larger one."""
-    larger = left if len(left.shapes) > len(right.shapes) else right
-    places = {s.key: s.at for s in (*left.shapes, *right.shapes, *larger.shapes) if s.at}
-    if larger is left:
-        dx, dy = _apart(left, right)
-        # Words keep their distance to what they stand below.
-        places |= {
-            s.key: (s.at[0] + dx, s.at[1] + dy) for s in right.shapes if s.key in words and s.at
-        }
-    own = {a.key: (a, scene) for scene in (left, right, larger) for a in scene.arrows}
-    own |= {a.key: (a, right) for a in right.arrows if a.tail in words}
-    return replace(
-        merged,
-        shapes=tuple(replace(shape, at=places[shape.key]) for shape in merged.shapes),
-        arrows=tuple(
-            replace(arrow, path=_carried(*own[arrow.key], places)) for arrow in merged.arrows
-        ),
-    )
-
-
-def _apart(larger: Scene, other: Scene) -> Point:
-    """How far the lower left corner of one scene's things is from another's."""
-    corners = [
-        extent(shape for shape in scene.shapes if shape.look not in _WORDS)
-        for scene in (larger, other)
-    ]
-    (left, low, _, _), (other_left, other_low, _, _) = corners
-    return left - other_left, low - other_low
-
-
-def _carried(arrow: Arrow, scene: Scene, places: Mapping[str, Point]) -> tuple[Point, ...] | None:
-    """An arrow's path where its ends stand elsewhere: turned and stretched with them."""
+def _carried(arrow: Arrow, scene: Scene, places: Mapping[str, Point]) -> Arrow:
+    """A removed arrow whose end the other network has elsewhere: turned and stretched with it."""
     if arrow.path is None:
-        return None
+        return arrow
     at = {shape.key: shape.at for shape in scene.shapes if shape.at}
     tail, head = complex(*at[arrow.tail]), complex(*at[arrow.head])
     new_tail, new_head = complex(*places[arrow.tail]), complex(*places[arrow.head])
     stretch = (new_head - new_tail) / (head - tail)
     points = (new_tail + (complex(*point) - tail) * stretch for point in arrow.path)
-    return tuple((point.real, point.imag) for point in points)
+    return replace(arrow, path=tuple((point.real, point.imag) for point in points))

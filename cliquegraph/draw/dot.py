@@ -212,6 +212,8 @@ def _arrow(arrow: Arrow) -> dict[str, str]:
     attributes = {"id": arrow.key, **_STROKES[arrow.stroke]}
     if arrow.colour:
         attributes["color"] = arrow.colour
+    if arrow.weight:
+        attributes["penwidth"] = f"{float(attributes['penwidth']) + arrow.weight:.4g}"
     if not arrow.tip:
         attributes["arrowhead"] = "none"
     if arrow.path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
 
 from cliquegraph.draw.colours import PALETTE
@@ -24,6 +25,7 @@ _NODE = 36.0  # diameter of a layer
 _GAP = 128.0  # between two layers along the circle
 _BOW = 0.09  # of an arrow's length, so that the two of a pair stand apart
 _ROW = 20.0  # of the legend
+_ROOM = 12.0  # between heads at the rim of a layer: more is no better
 _DETOURS = (0.0, 0.1, -0.1, 0.18, -0.18, 0.26, -0.26)  # more bow, where a layer is in the way
 
 _NAMES = {
@@ -32,30 +34,42 @@ _NAMES = {
     Stroke.FEEDBACK: "feedback",
 }
 
+Path = tuple[Point, ...]
 Group = tuple[Stroke, tuple[int, ...]]
 """Arrows that look alike: their kind, and the stages that use them."""
 
+MAX_KERNELS = 2500
+"""Arrows that one loop shows: more is neither drawn fast nor read."""
 
-def loop_scene(block: BlockSteps, stage: int | None = None, title: str = "") -> Scene:
+
+def loop_scene(
+    block: BlockSteps,
+    stage: int | None = None,
+    title: str = "",
+    circle: Sequence[int] | None = None,
+) -> Scene:
     """Draw a block as its loop graph.
 
     Args:
         block: the unrolled block.
         stage: only the kernels that this stage uses; None for all.
         title: a line above.
+        circle: the layers whose places the circle has; default: the block's, as visited.
     """
-    return _Loop(block, stage).scene(title)
+    return _Loop(block, stage, block.order if circle is None else circle).scene(title)
 
 
 class _Loop:
-    def __init__(self, block: BlockSteps, stage: int | None) -> None:
+    def __init__(self, block: BlockSteps, stage: int | None, circle: Sequence[int]) -> None:
         self._block = block
-        self._edges = {
-            edge: stages for edge, stages in block.edges.items() if stage in (None, *stages)
-        }
-        self._radius = max(96.0, _GAP * len(block.order) / (2 * pi))
+        used = [item for item in block.edges.items() if stage in (None, *item[1])]
+        self._edges = dict(used[:MAX_KERNELS])
+        self._left_out = len(used) - len(self._edges)
+        self._circle = {layer: place for place, layer in enumerate(circle)}
+        self._radius = max(96.0, _GAP * len(circle) / (2 * pi))
         # Numbered over all, so that a colour means the same in the picture of one stage.
         groups = sorted({self._group(edge) for edge in block.edges}, key=self._rank)
+        self._ranked = groups
         shown = {self._group(edge) for edge in self._edges}
         self._groups: dict[Group, str] = {
             group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups) if group in shown
@@ -63,7 +77,10 @@ class _Loop:
 
     def scene(self, title: str) -> Scene:
         shapes = [self._layer(layer) for layer in (0, *self._block.order)]
-        arrows = [self._arrow(edge, stages) for edge, stages in self._edges.items()]
+        arrows = self._arrows()
+        if self._left_out:
+            count = len(self._edges)
+            title += f"; the first {count:,} of {count + self._left_out:,} kernels"
         for row, group in enumerate(self._groups):
             legend_shapes, legend_arrow = self._legend(row, group)
             shapes += legend_shapes
@@ -74,7 +91,7 @@ class _Loop:
         """X0 to the left, and the layers around from above it, in the order of visits."""
         if layer == 0:
             return -self._radius - 0.75 * _GAP, 0.0
-        around = pi - (self._block.visit[layer] - 0.5) * 2 * pi / len(self._block.order)
+        around = pi - (self._circle[layer] + 0.5) * 2 * pi / len(self._circle)
         return self._radius * cos(around), self._radius * sin(around)
 
     def _layer(self, layer: int) -> Shape:
@@ -106,29 +123,58 @@ class _Loop:
     def _rank(group: Group) -> tuple[int, tuple[int, ...]]:
         return list(_NAMES).index(group[0]), group[1]
 
-    def _arrow(self, edge: Edge, stages: tuple[int, ...]) -> Arrow:
+    def _weight(self, group: Group) -> float:
+        """Sets of stages differ in thickness too: not everybody tells their colours apart."""
+        alike = [each for each in self._ranked if each[0] is group[0]]
+        return 0.9 * alike.index(group)
+
+    def _arrows(self) -> list[Arrow]:
+        """Arrows from X0 last: they end where the others leave room."""
+        paths: dict[Edge, Path] = {}
+        rims: dict[int, list[Point]] = {layer: [] for layer in self._circle}
+        for edge in sorted(self._edges, key=lambda edge: edge.source == 0):
+            paths[edge] = self._path(edge, rims)
+            for layer, rim in ((edge.source, paths[edge][0]), (edge.target, paths[edge][-1])):
+                rims.setdefault(layer, []).append(rim)
+        return [self._arrow(edge, stages, paths[edge]) for edge, stages in self._edges.items()]
+
+    def _arrow(self, edge: Edge, stages: tuple[int, ...], path: Path) -> Arrow:
         stroke = self._stroke(edge)
+        group = self._group(edge)
         return Arrow(
             f"b{self._block.index}_{edge}",
             self._key(edge.source),
             self._key(edge.target),
             stroke,
-            self._path(edge, 0.0 if stroke is Stroke.ENTRY else _BOW),
-            self._groups[self._group(edge)],
+            path,
+            self._groups[group],
             {"block": self._block.index, "kernel": str(edge), "stages": sorted(set(stages))},
+            weight=self._weight(group),
         )
 
-    def _path(self, edge: Edge, bow: float) -> tuple[Point, ...]:
-        """A curve between the rims of two layers that passes the others by."""
+    def _path(self, edge: Edge, rims: Mapping[int, Sequence[Point]]) -> Path:
+        """A curve between the rims of two layers that passes the others by.
+
+        One from X0 has no partner to stand apart from; it ends away from what is at the rim.
+        """
         others = [
             complex(*self._at(layer))
-            for layer in (0, *self._block.order)
+            for layer in (0, *self._circle)
             if layer not in (edge.source, edge.target)
         ]
         begin, end = complex(*self._at(edge.source)), complex(*self._at(edge.target))
+        bow = 0.0 if edge.source == 0 else _BOW
         paths = [_curve(begin, end, bow + more) for more in _DETOURS]
-        clear = (path for path in paths if _clears(path, others))
-        return tuple((point.real, point.imag) for point in next(clear, paths[0]))
+        clear = [path for path in paths if _clears(path, others)] or paths[:1]
+        found = clear[0]
+        if edge.source == 0:
+            taken = [complex(*point) for point in rims[edge.target]]
+
+            def room(path: tuple[complex, ...]) -> float:
+                return min((_ROOM, *(abs(path[-1] - point) for point in taken)))
+
+            found = max(clear, key=room)  # the straightest of those with most room
+        return tuple((point.real, point.imag) for point in found)
 
     def _legend(self, row: int, group: Group) -> tuple[list[Shape], Arrow]:
         stroke, stages = group
@@ -147,7 +193,13 @@ class _Loop:
             Shape(f"{key}_text", text, Look.NOTE, (left + 56 + width / 2, y), size),
         ]
         arrow = Arrow(
-            key, f"{key}_a", f"{key}_b", stroke, straight(begin, end), self._groups[group]
+            key,
+            f"{key}_a",
+            f"{key}_b",
+            stroke,
+            straight(begin, end),
+            self._groups[group],
+            weight=self._weight(group),
         )
         return shapes, arrow
 

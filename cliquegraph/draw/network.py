@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cliquegraph.analysis.cost import NetworkCost
 from cliquegraph.draw.scene import Arrow, Look, Scene, Shape, Stroke, text_size
-from cliquegraph.emit.words import engineering
+from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
@@ -42,7 +42,9 @@ def _part(
     network: NetworkSpec, graph: Graph, cost: NetworkCost, section: Section, output: str
 ) -> Shape:
     figures = cost.sections[section]
-    lines = [str(section), *_words(network, section), _shown(output)]
+    lines = [str(section), *_words(network, section)]
+    # The classifier's channels are its classes.
+    lines += [] if section.part is Part.CLASSIFIER else [_shown(output)]
     lines += [f"{figures.parameters:,} parameters", f"{engineering(figures.macs)} MACs"]
     data = {
         "section": str(section),
@@ -59,7 +61,7 @@ def _part(
 
 
 def _shown(output: str) -> str:
-    return output.replace("x", "×")
+    return output.replace("x", "×") if "x" in output else f"{output} channels"
 
 
 def _words(network: NetworkSpec, section: Section) -> list[str]:
@@ -88,6 +90,12 @@ def _block_words(block: CliqueBlock | DenseBlock) -> list[str]:
     if isinstance(block, CliqueBlock):
         stages = f"{block.stages} stage{'s' * (block.stages > 1)}"
         words.append(f"{stages}{', bottleneck' * block.bottleneck}")
+        if (block.feature or block.stages, block.transit or block.stages) != (block.stages,) * 2:
+            feature, transit = block.feature or block.stages, block.transit or block.stages
+            words.append(
+                f"feature of stage {stage_numeral(feature)}, "
+                f"transit of stage {stage_numeral(transit)}"
+            )
     elif block.bottleneck:
         words.append(f"bottleneck {block.bottleneck}")
     return words

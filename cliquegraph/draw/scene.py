@@ -87,6 +87,7 @@ class Arrow:
         path: control points of a Bézier curve, 3k + 1; None where Graphviz draws it.
         colour, data: as of a shape.
         tip: whether it ends with a head.
+        weight: how much thicker it is than others of its stroke, in points.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Arrow:
     colour: str | None = None
     data: Data = field(default_factory=dict)
     tip: bool = True
+    weight: float = 0.0
     change: Change | None = None
 
 

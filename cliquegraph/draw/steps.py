@@ -31,27 +31,50 @@ _FEATURE: Point = (44, 26)
 _KERNEL: Point = (36, 18)
 
 
-def steps_scene(block: BlockSteps, steps: Sequence[Step] | None = None, title: str = "") -> Scene:
+def steps_scene(
+    block: BlockSteps,
+    steps: Sequence[Step] | None = None,
+    title: str = "",
+    columns: Sequence[Feature] | None = None,
+) -> Scene:
     """Draw a block as its steps.
 
     Args:
         block: the unrolled block; its kernels have their colours in every picture of it.
         steps: only these, and what they read; None for all.
         title: a line above.
+        columns: what is written in each column; default: what the steps write.
     """
-    return _Steps(block, block.steps if steps is None else steps).scene(title)
+    shown = block.steps if steps is None else steps
+    written = [step.writes for step in shown] if columns is None else columns
+    return _Steps(block, shown, written).scene(title)
 
 
 class _Steps:
-    def __init__(self, block: BlockSteps, steps: Sequence[Step]) -> None:
+    def __init__(
+        self, block: BlockSteps, steps: Sequence[Step], columns: Sequence[Feature]
+    ) -> None:
         self._block = block
         self._steps = steps
         self._colours = {edge: kernel_colour(i) for i, edge in enumerate(block.edges)}
         written = {step.writes for step in self._steps}
         before = {read for step in self._steps for read in step.reads} - written
-        # What is read and not written here stands to the left; a layer has one such version.
+        before |= self._replaced()
+        # What is read or replaced and not written here stands to the left; a layer has one such
+        # version.
         self._columns: dict[Feature, int] = dict.fromkeys(sorted(before), 0)
-        self._columns |= {step.writes: i for i, step in enumerate(self._steps, 1)}
+        places = {feature: i for i, feature in enumerate(columns, 1)}
+        self._columns |= {step.writes: places[step.writes] for step in self._steps}
+
+    def _replaced(self) -> set[Feature]:
+        """The versions before the first of the steps that these steps replace."""
+        newest: dict[int, Feature] = {}
+        layers = {step.layer for step in self._steps}
+        for step in self._block.steps:
+            if step == self._steps[0]:
+                break
+            newest[step.layer] = step.writes
+        return {feature for layer, feature in newest.items() if layer in layers}
 
     def scene(self, title: str) -> Scene:
         features = {feature: self._feature(feature) for feature in self._columns}
@@ -59,7 +82,8 @@ class _Steps:
         arrows = list(self._versions())
         ends = dict(features)
         newest = {f.layer: f for f, column in self._columns.items() if column == 0}
-        for column, step in enumerate(self._steps, 1):
+        for step in self._steps:
+            column = self._columns[step.writes]
             for read, edge in zip(step.reads, step.weights, strict=True):
                 old = newest[read.layer] != read
                 shape = self._use(column, step, read, edge, old=old)
@@ -150,9 +174,12 @@ class _Steps:
         key = f"b{self._block.index}_word"
         found = []
         stages: dict[int, list[int]] = {}
-        for column, step in enumerate(self._steps, 1):
+        numbers = {step.writes: number for number, step in enumerate(self._block.steps, 1)}
+        for step in self._steps:
+            column = self._columns[step.writes]
             x, y = self._at(column, 0)
-            found.append(_word(f"{key}_step{column}", str(column), (x, y + 30)))
+            number = str(numbers[step.writes])
+            found.append(_word(f"{key}_step_{step.writes}", number, (x, y + 30)))
             stages.setdefault(step.stage, []).append(column)
         for stage, columns in stages.items():
             x = (columns[0] + columns[-1]) / 2 * _COLUMN
@@ -174,9 +201,7 @@ def _lane(since: Shape, use: Shape, leaves: float) -> Arrow:
     if since.at[1] != use.at[1]:
         points[1:1] = [(leaves - 8, since.at[1]), (leaves, use.at[1])]
     path = straight(*points)
-    return Arrow(
-        f"{use.key}_lane", since.key, use.key, Stroke.LANE, path, data=use.data, tip=False
-    )
+    return Arrow(f"{use.key}_lane", since.key, use.key, Stroke.LANE, path, data=use.data, tip=False)
 
 
 def _word(key: str, text: str, at: Point) -> Shape:

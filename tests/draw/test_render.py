@@ -20,8 +20,7 @@ from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.draw.colours import kernel_colour
-from cliquegraph.draw.compare import compared
-from cliquegraph.draw.render import MAX_USES, VIEWS, Request, render, scene_of, to_json
+from cliquegraph.draw.render import MAX_USES, VIEWS, Request, comparison, render, scene_of, to_json
 from cliquegraph.draw.scene import Look, Scene, Stroke, titled
 from cliquegraph.errors import UsageError
 from cliquegraph.steps.graph import StepGraph
@@ -333,7 +332,7 @@ def test_what_is_added_removed_and_changed_is_marked() -> None:
 @pytest.mark.parametrize("two", ["mixed", "one_stage"])
 def test_any_two_networks_can_be_compared(one: str, two: str, view: str) -> None:
     pair = [steps_of(EVERY_KEY[name]) for name in (one, two)]
-    scene = compared(*(scene_of(each, Request(view)) for each in pair))
+    scene = comparison(*pair, Request(view))
     keys = {shape.key for shape in scene.shapes}
     assert {end for arrow in scene.arrows for end in (arrow.tail, arrow.head)} <= keys
     assert render(pair[0], Request(view), "png", pair[1]).startswith(b"\x89PNG")
@@ -342,7 +341,7 @@ def test_any_two_networks_can_be_compared(one: str, two: str, view: str) -> None
 def test_what_was_removed_stands_between_what_is_left() -> None:
     pair = [steps_of(clique(layers)) for layers in (5, 4)]
     for one, two in (pair, pair[::-1]):
-        scene = compared(*(scene_of(each, Request("loop")) for each in (one, two)))
+        scene = comparison(one, two, Request("loop"))
         at = {shape.key: shape.at for shape in scene.shapes}
         for arrow in scene.arrows:
             tail, head = at[arrow.tail], at[arrow.head]
@@ -434,7 +433,7 @@ def test_a_dash_prints() -> None:
     ("words", "said"),
     [
         (("-o", "x.gif"), "a picture is svg, png, pdf, dot, json, html, not 'gif'"),
-        (("-o", "x"), "a picture is svg, png, pdf, dot, json, html, not ''"),
+        (("-o", "x"), "html: the file's suffix or --format says"),
         (("--view", "cube"), "--view is loop, steps, network, not 'cube'"),
         (("--block", "9"), "has blocks 1 to 2, not 9"),
         (("--stage", "7"), "there is no stage 7; there are 1, 2"),
