@@ -11,8 +11,14 @@ from cliquegraph.draw.scene import Arrow, Change, Look, Point, Scene, Shape, Str
 _WORDS = (Look.TEXT, Look.NOTE, Look.TITLE)
 _ALONE = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)  # nothing beside them says their change
 _SIGNS = {Change.ADDED: "+", Change.REMOVED: "−", Change.CHANGED: "≠"}
+_SIGN = 12.0  # its width and height, in points
+_PLACES = (0.4, 0.33, 0.47, 0.27, 0.54, 0.6, 0.67, 0.2, 0.74)  # along an arrow, the best first
 
-KEY = "thick and green, +: added; thick, dashed and red, −: removed; thick and brown, ≠: changed"
+_KEY = {
+    Change.ADDED: "thick and green, +: added",
+    Change.REMOVED: "thick, dashed and red, −: removed",
+    Change.CHANGED: "thick and brown, ≠: changed",
+}
 SAME = "no difference in this view"
 
 Item = TypeVar("Item", Shape, Arrow)
@@ -51,7 +57,9 @@ def compared(left: Scene, right: Scene) -> Scene:
             _carried(each, left, places) if each.change is Change.REMOVED else each
             for each in arrows
         ]
-        shapes += [_sign(arrow) for arrow in arrows if arrow.change and arrow.stroke in _ALONE]
+        for arrow in arrows:
+            if arrow.change and arrow.stroke in _ALONE:
+                shapes.append(_sign(arrow, shapes))
     titles = dict.fromkeys((left.title, right.title))
     return replace(
         right,
@@ -72,7 +80,8 @@ def alone(scene: Scene, change: Change) -> Scene:
 def explained(scene: Scene) -> Scene:
     """Return a comparison with its key in the title, or with the word that nothing differs."""
     items: Sequence[Shape | Arrow] = (*scene.shapes, *scene.arrows)
-    key = KEY if any(item.change for item in items) else SAME
+    changes = {item.change for item in items}
+    key = "; ".join(words for change, words in _KEY.items() if change in changes) or SAME
     return replace(scene, title="\n".join(filter(None, (scene.title, key))))
 
 
@@ -107,13 +116,27 @@ def _content(item: Shape | Arrow) -> object:
     return item.tail, item.head, item.stroke, item.data
 
 
-def _sign(arrow: Arrow) -> Shape:
-    """What happened to an arrow, on it."""
+def _sign(arrow: Arrow, shapes: Sequence[Shape]) -> Shape:
+    """What happened to an arrow, on it and off what is drawn already."""
     assert arrow.path is not None  # noqa: S101  # loops have places
     assert arrow.change is not None  # noqa: S101  # the caller asks
     a, b, c, d = (complex(*point) for point in arrow.path[:4])
-    at = 0.216 * a + 0.432 * b + 0.288 * c + 0.064 * d  # of a cubic, at 2/5
-    return Shape(f"{arrow.key}_sign", _SIGNS[arrow.change], Look.TEXT, (at.real, at.imag), (12, 12))
+
+    def along(t: float) -> complex:
+        u = 1 - t
+        return u**3 * a + 3 * u * u * t * b + 3 * u * t * t * c + t**3 * d
+
+    def room(at: complex) -> float:
+        boxes = [(s.at, s.size) for s in shapes if s.at and s.label]
+        return min(
+            max(abs(at.real - x) - (w + _SIGN) / 2, abs(at.imag - y) - (h + _SIGN) / 2)
+            for (x, y), (w, h) in boxes
+        )
+
+    places = [along(t) for t in _PLACES]
+    at = next((place for place in places if room(place) > 0), max(places, key=room))
+    key = f"{arrow.key}_sign"
+    return Shape(key, _SIGNS[arrow.change], Look.TEXT, (at.real, at.imag), (_SIGN, _SIGN))
 
 
 def _carried(arrow: Arrow, scene: Scene, places: Mapping[str, Point]) -> Arrow:

@@ -36,6 +36,8 @@ _STROKES: dict[Stroke, dict[str, str]] = {
     Stroke.FLOW: {"style": "solid", "arrowhead": "normal", "color": INK, "penwidth": "1.2"},
     Stroke.LANE: {"style": "solid", "color": FAINT, "penwidth": "2.2"},
 }
+_SIGN = 8.0  # room for the sign of a change before a label, in points
+_SIGNED = (Look.LAYER, Look.KERNEL)
 _CHANGES = {
     Change.ADDED: ("+ ", {"color": ADDED, "penwidth": "3"}),
     Change.REMOVED: ("− ", {"color": REMOVED, "penwidth": "3"}),
@@ -191,6 +193,7 @@ def _shape(shape: Shape) -> dict[str, str]:
     if shape.colour:
         attributes |= {"fillcolor": shape.colour, "color": shape.colour}
     width, height = shape.size
+    width += _SIGN if shape.change and shape.look in _SIGNED else 0
     # Sizes are ours: Graphviz would ask the fonts of the machine, and each has others.
     attributes |= {
         "width": f"{width / 72:.4g}",

@@ -5,7 +5,7 @@ Units are points (1/72 inch), y upwards. A scene without places is laid out by G
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -149,7 +149,7 @@ def titled(scene: Scene, gap: float = 14.0) -> Scene:
     """
     if not scene.title:
         return scene
-    left, _, right, high = extent(scene.shapes)
+    left, _, right, high = extent(scene)
     width, height = size = text_size(scene.title, 13)
     at = (max((left + right) / 2, left + width / 2), high + gap + height / 2)
     return replace(
@@ -164,7 +164,7 @@ def stacked(scenes: Sequence[Scene], name: str, gap: float = 40.0) -> Scene:
     arrows: list[Arrow] = []
     top = 0.0
     for scene in map(titled, scenes):
-        left, low, _, high = extent(scene.shapes)
+        left, low, _, high = extent(scene)
         there = _moved(scene, -left, top - high)
         shapes += there.shapes
         arrows += there.arrows
@@ -188,12 +188,22 @@ def _moved(scene: Scene, dx: float, dy: float) -> Scene:
     )
 
 
-def extent(shapes: Iterable[Shape]) -> tuple[float, float, float, float]:
-    """Return the left, lower, right and upper end of placed shapes."""
-    boxes = [(s.at, s.size) for s in shapes if s.at is not None]
-    return (
-        min(x - w / 2 for (x, _), (w, _) in boxes),
-        min(y - h / 2 for (_, y), (_, h) in boxes),
-        max(x + w / 2 for (x, _), (w, _) in boxes),
-        max(y + h / 2 for (_, y), (_, h) in boxes),
-    )
+def extent(scene: Scene) -> tuple[float, float, float, float]:
+    """Return the left, lower, right and upper end of what has a place: shapes and curves."""
+    boxes = [(s.at, s.size) for s in scene.shapes if s.at is not None]
+    corners = [(x + i * w / 2, y + i * h / 2) for (x, y), (w, h) in boxes for i in (-1, 1)]
+    corners += [point for arrow in scene.arrows for point in _sampled(arrow.path or ())]
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _sampled(path: tuple[Point, ...]) -> list[Point]:
+    """Points of a Bézier curve: its control points lie farther out than it goes."""
+    found = []
+    for start in range(0, len(path) - 1, 3):
+        a, b, c, d = (complex(*point) for point in path[start : start + 4])
+        for t in (0.2, 0.35, 0.5, 0.65, 0.8):
+            u = 1 - t
+            z = u**3 * a + 3 * u * u * t * b + 3 * u * t * t * c + t**3 * d
+            found.append((z.real, z.imag))
+    return found

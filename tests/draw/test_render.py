@@ -20,6 +20,7 @@ from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.draw.colours import kernel_colour
+from cliquegraph.draw.loop import MAX_KERNELS
 from cliquegraph.draw.render import MAX_USES, VIEWS, Request, comparison, render, scene_of, to_json
 from cliquegraph.draw.scene import Look, Scene, Stroke, titled
 from cliquegraph.errors import UsageError
@@ -387,6 +388,71 @@ def test_a_legend_is_not_marked() -> None:
     marked = {each["id"] for each in found["edges"] if "change" in each}
     assert marked
     assert not any("legend" in each for each in marked)
+
+
+FOUR = {"layers": 4, "filters": 3}
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{**FOUR, "layers": 2}],
+        [{**FOUR, "kind": "dense"}],
+        [{**FOUR, "order": "descending"}],
+        [{**FOUR, "stages": 4}],
+        [FOUR, {**FOUR, "layers": 6}],
+        [{**FOUR, "layers": 6}, FOUR, FOUR],
+    ],
+)
+def test_nothing_overlaps_in_a_comparison(view: str, blocks: list[dict[str, Any]]) -> None:
+    one, two = steps_of(network(FOUR)), steps_of(network(*blocks))
+    for pair in ((one, two), (two, one)):
+        scene = comparison(*pair, Request(view))
+        assert any(item.change for item in scene.arrows)
+        assert not overlapping(scene)
+
+
+def test_a_comparison_says_that_nothing_differs() -> None:
+    steps = steps_of(clique(2))
+    assert comparison(steps, steps, Request()).title.endswith("no difference in this view")
+    wider = steps_of(clique(2, filters=7))
+    title = comparison(steps, wider, Request()).title
+    assert "changed" in title
+    assert "added" not in title
+
+
+def test_a_loop_of_too_many_kernels_says_what_it_leaves_out() -> None:
+    block = {"layers": 60, "filters": 1}
+    scene = scene_of(steps_of(network(block)), Request("loop"))
+    kernels = [arrow for arrow in scene.arrows if "kernel" in arrow.data]
+    assert len(kernels) == MAX_KERNELS
+    assert scene.title.endswith("; the first 2,500 of 3,600 kernels")
+
+
+def test_the_steps_of_one_stage_keep_their_numbers() -> None:
+    scene = scene_of(steps_of(clique(4)), Request("steps", stage=2))
+    numbers = {shape.label for shape in scene.shapes if shape.key.startswith("b1_word_step_")}
+    assert numbers == {"5", "6", "7", "8"}
+
+
+@pytest.mark.parametrize("layers", [4, 5, 6])
+def test_heads_at_a_layer_of_the_loop_stand_apart(layers: int) -> None:
+    scene = scene_of(steps_of(clique(layers)), Request("loop"))
+    heads = defaultdict(list)
+    for arrow in scene.arrows:
+        if "kernel" in arrow.data and arrow.path is not None:
+            heads[arrow.head].append(complex(*arrow.path[-1]))
+    for points in heads.values():
+        assert min(abs(a - b) for a, b in combinations(points, 2)) > 3
+
+
+def test_a_title_stands_above_every_arrow() -> None:
+    scene = titled(scene_of(steps_of(clique(4)), Request("loop")))
+    title = next(shape for shape in scene.shapes if shape.look is Look.TITLE)
+    assert title.at is not None
+    highest = max(y for a in scene.arrows if a.path for _, y in curve(a.path))
+    assert title.at[1] - title.size[1] / 2 > highest
 
 
 def test_a_block_more_is_marked_in_the_network() -> None:
