@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser lint types generated-check generate bench clean
+.PHONY: help install demo test browser images lint types generated-check generate bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, tr
 	$(BIN)/python examples/train_digits.py --backend torch
 	$(BIN)/python examples/train_digits.py --backend flax
 
-test: lint types generated-check browser  ## lint, types, generated files, tests
+test: lint types generated-check browser images  ## lint, types, generated files, tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 browser:  ## Chromium for the page's tests, where root may install it; they are skipped without
@@ -39,6 +39,13 @@ browser:  ## Chromium for the page's tests, where root may install it; they are 
 	    { apt-get install -y -qq chromium chromium-driver || \
 	      { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }; } >/dev/null 2>&1; } || \
 	  echo "no Chromium, the page's tests are skipped; on Debian: apt-get install chromium chromium-driver"
+
+images:  ## Fashion-MNIST for the tests on real data, where root may install it
+	@test -d /usr/share/datasets/fashion-mnist || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    { apt-get install -y -qq dataset-fashion-mnist || \
+	      { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; }; } >/dev/null 2>&1; } || \
+	  echo "no Fashion-MNIST, the tests on it are skipped; on Debian: apt-get install dataset-fashion-mnist"
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

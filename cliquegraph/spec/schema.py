@@ -293,6 +293,30 @@ class Training(SpecModel):
     """Nesterov momentum"""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """on all parameters"""
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
+    """shares of the epochs at which the learning rate is multiplied by decay, ascending"""
+    decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """what the learning rate is multiplied by at each milestone"""
+    normalisation: Literal["standard", "unit", "imagenet"] | None = None
+    """of images: by the training set's mean and std, by 255, or by ImageNet's figures"""
+    augmentation: Literal["none", "pad_crop_flip", "resized_crop_flip"] | None = None
+    """of training images"""
+
+    @field_validator("milestones", mode="before")
+    @classmethod
+    def _milestones_are_a_tuple(cls, milestones: object) -> object:
+        return tuple(milestones) if isinstance(milestones, list) else milestones
+
+    @field_validator("milestones")
+    @classmethod
+    def _milestones_ascend(cls, milestones: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if milestones is not None and list(milestones) != sorted(set(milestones)):
+            raise fault("expected ascending shares of the epochs, e.g. [0.5, 0.75]")
+        return milestones
+
+    def changes(self) -> dict[str, object]:
+        """What is declared beside the recipe's name, by key."""
+        return self.model_dump(exclude={"recipe"}, exclude_none=True)
 
 
 def _training_from_name(value: object) -> object:

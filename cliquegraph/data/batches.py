@@ -1,0 +1,78 @@
+"""What every data set gives: batches of images, the same for every framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = -1
+"""The label of an image that only fills the last batch of an evaluation."""
+
+Normalisation = Literal["standard", "unit", "imagenet"]
+Augmentation = Literal["none", "pad_crop_flip", "resized_crop_flip"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and their classes.
+
+    Attributes:
+        images: (N, C, H, W), float32, normalised.
+        labels: (N,), int64; ``PADDING`` for an image that doesn't count.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to images before the network sees them (section 4.1).
+
+    Attributes:
+        normalisation: ``standard`` subtracts the mean and divides by the standard deviation of
+            the training set's channels, ``unit`` divides by 255, ``imagenet`` uses the figures
+            of ImageNet.
+        augmentation: of training images: ``pad_crop_flip`` pads by 4, crops at random and
+            flips; ``resized_crop_flip`` crops a random part, resizes and flips.
+    """
+
+    normalisation: Normalisation = "standard"
+    augmentation: Augmentation = "none"
+
+
+class Batches(Protocol):
+    """A part of a data set, in batches: a pure function of seed, epoch and step."""
+
+    count: int
+    """images in an epoch, over all ranks"""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from step ``start`` on."""
+
+
+class Dataset(Protocol):
+    """Images and labels, split into what is trained on, validated on and tested on."""
+
+    name: str
+    parts: tuple[str, ...]
+    """of train, validation and test, those that there are"""
+    classes: tuple[str, ...]
+    """names, by label"""
+
+    def training(self, batch_size: int, *, seed: int = 0, rank: int = 0, ranks: int = 1) -> Batches:
+        """Return shuffled, augmented batches; an incomplete last one is dropped.
+
+        ``batch_size`` is that of all ranks together. A rank takes its contiguous slice of each
+        batch; the union over the ranks has the same bits for any number of them.
+        """
+
+    def evaluation(self, part: str, batch_size: int, *, rank: int = 0, ranks: int = 1) -> Batches:
+        """Return the images of a part in order, the last batch filled with ``PADDING``."""
