@@ -84,6 +84,10 @@ class WeightsError(CliqueGraphError):
     """Weights that do not fit the network: missing, unexpected or of the wrong shape."""
 
 
+class DataError(CliqueGraphError):
+    """Images that can't be read: a file that is truncated, damaged or of another kind."""
+
+
 class VerificationError(CliqueGraphError):
     """An op graph or step graph that breaks its own rules: a defect in a pass or a lowering."""
 

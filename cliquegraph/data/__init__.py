@@ -7,15 +7,24 @@ from cliquegraph.data.batches import (
     Batches,
     Dataset,
     Normalisation,
+    Statistics,
     Treatment,
 )
+from cliquegraph.data.open import NAMES, open_data
+from cliquegraph.data.pictures import load_image
+from cliquegraph.data.prefetch import prefetched
 
 __all__ = [
+    "NAMES",
     "PADDING",
     "Augmentation",
     "Batch",
     "Batches",
     "Dataset",
     "Normalisation",
+    "Statistics",
     "Treatment",
+    "load_image",
+    "open_data",
+    "prefetched",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -45,11 +45,29 @@ class Treatment:
     augmentation: Augmentation = "none"
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What images are normalised with: (pixel / 255 - mean) / std, by channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return what JSON can hold, with no loss."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @staticmethod
+    def from_json(found: Mapping[str, Sequence[float]]) -> Statistics:
+        """Return the statistics that ``to_json`` wrote."""
+        return Statistics(tuple(map(float, found["mean"])), tuple(map(float, found["std"])))
+
+
 class Batches(Protocol):
     """A part of a data set, in batches: a pure function of seed, epoch and step."""
 
-    count: int
-    """images in an epoch, over all ranks"""
+    @property
+    def count(self) -> int:
+        """Images in an epoch, over all ranks."""
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -61,11 +79,21 @@ class Batches(Protocol):
 class Dataset(Protocol):
     """Images and labels, split into what is trained on, validated on and tested on."""
 
-    name: str
-    parts: tuple[str, ...]
-    """of train, validation and test, those that there are"""
-    classes: tuple[str, ...]
-    """names, by label"""
+    @property
+    def name(self) -> str:
+        """What ``open_data`` knows it by."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Of train, validation and test, those that there are."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, by label."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the images are normalised with."""
 
     def training(self, batch_size: int, *, seed: int = 0, rank: int = 0, ranks: int = 1) -> Batches:
         """Return shuffled, augmented batches; an incomplete last one is dropped.

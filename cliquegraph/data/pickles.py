@@ -1,0 +1,127 @@
+"""The pickles of CIFAR's Python version, read without running anything in them.
+
+What a pickle may name is an array of bytes or whole numbers, and for that stand-ins are called:
+NumPy's own constructors trust what a pickle says of their memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquegraph.errors import DataError
+
+_TYPES = ("u1", "i1", "i4", "i8")
+
+
+class _Type:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        self.name = name.decode("ascii") if isinstance(name, bytes) else str(name)
+        if self.name not in _TYPES:
+            raise pickle.UnpicklingError(f"an array of type {self.name!r}")
+        self.order = "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        if order in (">", "<"):
+            self.order = order
+
+    def array(self, content: bytes, shape: tuple[int, ...], fortran: bool) -> NDArray[np.integer]:
+        found = np.frombuffer(content, np.dtype(self.order + self.name))
+        return found.reshape(shape, order="F" if fortran else "C")
+
+
+class _Array:
+    """Stands for a numpy.ndarray whose content is not known yet."""
+
+    content: NDArray[np.integer] | None = None
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, found, fortran, content = state
+        if not (isinstance(found, _Type) and isinstance(content, bytes)):
+            raise pickle.UnpicklingError("an array of objects")
+        self.content = found.array(content, shape, fortran)
+
+
+def _from_buffer(
+    content: bytes, found: _Type, shape: tuple[int, ...], order: str
+) -> NDArray[np.integer]:
+    """Stand for the function that pickles of protocol 5 name."""
+    if not isinstance(found, _Type):
+        raise pickle.UnpicklingError("an array of objects")
+    return found.array(content, shape, order == "F")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand for _codecs.encode, by which old protocols write bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"text as {encoding!r}")
+    return text.encode("latin1")
+
+
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("_codecs", "encode"): _encode,
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Array,
+    **{
+        (f"numpy.{core}.{module}", name): stand_in
+        for core in ("core", "_core")
+        for module, name, stand_in in (
+            ("multiarray", "_reconstruct", _Array),
+            ("numeric", "_frombuffer", _from_buffer),
+        )
+    },
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if (module, name) not in _NAMES:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
+        return _NAMES[module, name]
+
+
+def read_pickle(path: Path | str, stream: BinaryIO) -> dict[str, Any]:
+    """Return a dictionary of arrays, lists, strings and numbers.
+
+    Raises:
+        DataError: it is truncated, no pickle of a dictionary, or holds anything else.
+    """
+    try:
+        found = _Unpickler(stream, encoding="bytes").load()
+    except EOFError as error:
+        raise DataError(f"{path}: truncated at byte {stream.tell()}") from error
+    except (
+        pickle.UnpicklingError,
+        ArithmeticError,
+        AttributeError,
+        ImportError,
+        LookupError,
+        MemoryError,
+        TypeError,
+        ValueError,
+    ) as error:  # what the pickle module's documentation warns of, and NumPy's refusals
+        raise DataError(f"{path}: no pickle of images, before byte {stream.tell()}: {error}") from (
+            error
+        )
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: a pickle of a {type(found).__name__}, not of a dictionary")
+    return {_text(key): _unwrapped(value) for key, value in found.items()}
+
+
+def _text(found: object) -> str:
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+
+
+def _unwrapped(found: object) -> object:
+    return found.content if isinstance(found, _Array) else found
