@@ -88,6 +88,12 @@ class DataError(CliqueGraphError):
     """Images that can't be read: a file that is truncated, damaged or of another kind."""
 
 
+class TrainingError(CliqueGraphError):
+    """A training that can't go on: a loss that is no number, a disk that is full."""
+
+    exit_code = 1
+
+
 class VerificationError(CliqueGraphError):
     """An op graph or step graph that breaks its own rules: a defect in a pass or a lowering."""
 

@@ -6,11 +6,12 @@ from cliquegraph.data.batches import (
     Batch,
     Batches,
     Dataset,
+    Images,
     Normalisation,
     Statistics,
     Treatment,
 )
-from cliquegraph.data.open import NAMES, open_data
+from cliquegraph.data.open import NAMES, known_statistics, open_data
 from cliquegraph.data.pictures import load_image
 from cliquegraph.data.prefetch import prefetched
 
@@ -21,9 +22,11 @@ __all__ = [
     "Batch",
     "Batches",
     "Dataset",
+    "Images",
     "Normalisation",
     "Statistics",
     "Treatment",
+    "known_statistics",
     "load_image",
     "open_data",
     "prefetched",

@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Images = NDArray[np.float32]
+"""(N, C, H, W)"""
+
 PADDING = -1
 """The label of an image that only fills the last batch of an evaluation."""
 
@@ -25,7 +28,7 @@ class Batch:
         labels: (N,), int64; ``PADDING`` for an image that doesn't count.
     """
 
-    images: NDArray[np.float32]
+    images: Images
     labels: NDArray[np.int64]
 
 

@@ -127,9 +127,11 @@ def open_data(
     contents = _read(name, path, shape, classes, treatment)
     _check_fit(name, contents, shape, classes)
     parts = _split(name, contents, validation, subset, seed)
-    return ImageDataset(
-        name, contents.classes, treatment, _statistics(parts["train"], treatment), parts
-    )
+    statistics = known_statistics(treatment, shape[0])
+    if statistics is None:
+        train = parts["train"]
+        statistics = measured(train.source, train.rows)
+    return ImageDataset(name, contents.classes, treatment, statistics, parts)
 
 
 def _read(name: str, path: str, shape: Shape, classes: int, treatment: Treatment) -> Contents:
@@ -202,8 +204,12 @@ def _split(
     return {"train": Part(contents.train, rows), **parts}
 
 
-def _statistics(train: Part, treatment: Treatment) -> Statistics:
-    channels = train.source.shape[0]
+def known_statistics(treatment: Treatment, channels: int) -> Statistics | None:
+    """Return what images are normalised with where no images decide that, else None.
+
+    Raises:
+        UsageError: ImageNet's figures, for images of other than 3 channels.
+    """
     match treatment.normalisation:
         case "unit":
             return Statistics((0.0,) * channels, (1.0,) * channels)
@@ -215,4 +221,4 @@ def _statistics(train: Part, treatment: Treatment) -> Statistics:
                 )
             return IMAGENET
         case "standard":
-            return measured(train.source, train.rows)
+            return None

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cliquegraph.draw.needs import need
-from cliquegraph.errors import UsageError
+from cliquegraph.draw.plot import plot
 from cliquegraph.weights.describe import Strengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SUFFIXES = ("svg", "png", "html")
-
 _CELL = 0.28  # inches for one connection, where a block has few
-_STYLE: Any = {"svg.hashsalt": "cliquegraph", "svg.fonttype": "path", "font.size": 8}
 
 
 @dataclass(frozen=True)
@@ -42,22 +37,14 @@ def draw_heat(networks: Sequence[NetworkHeat], suffix: str) -> bytes:
     Raises:
         UsageError: another suffix, or Matplotlib is not installed.
     """
-    if suffix not in SUFFIXES:
-        raise UsageError(f"a heat map is .{', .'.join(SUFFIXES)}, not {suffix!r}")
-    mpl = need("matplotlib")
-    with mpl.rc_context(_STYLE):
-        figure = _figure(networks)
-        if suffix == "png":
-            return _saved(figure, format="png", dpi=150)
-        # No date: the same weights give the same bytes.
-        picture = _saved(figure, format="svg", metadata={"Date": None})
-    return picture if suffix == "svg" else _page(networks, picture.decode()).encode()
-
-
-def _saved(figure: Figure, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, bbox_inches="tight", **options)
-    return buffer.getvalue()
+    return plot(
+        suffix,
+        "a heat map is",
+        "heat.html.jinja",
+        lambda: _figure(networks),
+        title=" and ".join(network.title for network in networks),
+        networks=networks,
+    )
 
 
 def _figure(networks: Sequence[NetworkHeat]) -> Figure:
@@ -89,19 +76,3 @@ def _ticks(place: Any, shape: tuple[int, ...]) -> None:
     every = 1 + (layers - 1) // 20
     place.set_xticks(range(0, layers, every), [str(j + 1) for j in range(0, layers, every)])
     place.set_yticks(range(0, sources, every), [str(i) for i in range(0, sources, every)])
-
-
-def _page(networks: Sequence[NetworkHeat], picture: str) -> str:
-    import jinja2
-
-    pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("cliquegraph.draw"),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        keep_trailing_newline=True,
-    )
-    return pages.get_template("heat.html.jinja").render(
-        title=" and ".join(network.title for network in networks),
-        picture=picture[picture.index("<svg") :],  # without the XML declaration
-        networks=networks,
-    )

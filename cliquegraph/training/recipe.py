@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import get_args
 
 from cliquegraph.data import Augmentation, Normalisation, Treatment
 from cliquegraph.emit.backend import Sgd
@@ -25,6 +26,9 @@ class Recipe:
         milestones: shares of the epochs, ascending; the rate is multiplied by ``decay`` at each.
         decay: what the rate is multiplied by.
         normalisation, augmentation: as of ``Treatment``.
+
+    Raises:
+        UsageError: there is no such treatment, or milestones that don't ascend.
     """
 
     name: str
@@ -42,6 +46,21 @@ class Recipe:
     def treatment(self) -> Treatment:
         """What is done to the images."""
         return Treatment(self.normalisation, self.augmentation)
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("normalisation", get_args(Normalisation)),
+            ("augmentation", get_args(Augmentation)),
+        ):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"there is no {name} {getattr(self, name)!r}; there are {', '.join(choices)}"
+                )
+        shares = self.milestones
+        if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+            raise UsageError(
+                f"milestones are ascending shares of the epochs, 0.5,0.75, not {shares}"
+            )
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, from 0."""

@@ -1,0 +1,56 @@
+"""Batch normalisation by the statistics of all processes, on the processor too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import get_world_size, is_initialized
+from torch.distributed.nn.functional import all_reduce
+
+from cliquegraph.errors import UsageError
+
+
+class SynchronisedNorm(nn.BatchNorm2d):
+    """``BatchNorm2d`` whose batch is that of every process.
+
+    PyTorch's own ``SyncBatchNorm`` refuses tensors on the processor. Here the sums are reduced
+    by differentiable operations, which any process group has.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (batch, channels, height, width)."""
+        if not (self.training and is_initialized() and get_world_size() > 1):
+            return super().forward(input)
+        count = input.numel() // input.shape[1] * get_world_size()
+        mean = _sum(input.sum((0, 2, 3))) / count
+        centred = input - mean[:, None, None]
+        var = _sum(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            for held, seen in (
+                (self.running_mean, mean),
+                (self.running_var, var * (count / (count - 1))),
+            ):
+                assert held is not None and self.momentum is not None  # noqa: S101  # as generated
+                held.lerp_(seen, self.momentum)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+def synchronise(model: nn.Module) -> None:
+    """Make every normalisation of a model compiled at -O0 one over all processes.
+
+    Raises:
+        UsageError: the model shares moments between readers, as from -O1 on.
+    """
+    names = {type(module).__name__ for module in model.modules()}
+    if names & {"Moments", "Norm"}:
+        raise UsageError("--sync-batchnorm is for models compiled at -O0")
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            # Same parameters, buffers and names: only what forward does is another thing.
+            module.__class__ = SynchronisedNorm
+
+
+def _sum(values: Tensor) -> Tensor:
+    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    return total

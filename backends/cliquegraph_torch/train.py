@@ -1,0 +1,300 @@
+"""Trains generated PyTorch models by pytorch-lightning."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cliquegraph.checkpoints import load_weights, model_weights
+from cliquegraph.compiler import Compilation
+from cliquegraph.data import Batches, Images, prefetched
+from cliquegraph.emit.backend import find_backend
+from cliquegraph.emit.execute import load_source
+from cliquegraph.spec.schema import Input
+from cliquegraph.training.engine import Classify
+from cliquegraph.training.job import Job, Precision
+from cliquegraph.training.launch import launched
+from cliquegraph.training.scores import Scores, Totals
+from cliquegraph.training.session import Session
+from cliquegraph.weights.storage import Array
+from cliquegraph_torch.synchronised import synchronise
+
+_PRECISIONS: dict[Precision, Any] = {
+    "float64": "64-true",
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+    "float16": "16-mixed",
+}
+
+
+class TorchEngine:
+    """Trains by pytorch-lightning, on one device or with DDP on many."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """PyTorch's and Lightning's."""
+        return {"torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")}
+
+    def train(self, session: Session) -> None:
+        """Train until the session is over."""
+        job = session.job
+        network = job.compilation.network
+        model = _model(session.source, session.class_name)
+        load_weights(model, network, session.initial())
+        devices, nodes = _places(job)
+        many = nodes * (devices or torch.cuda.device_count()) > 1
+        synced = job.sync_batchnorm and many
+        if synced and not torch.cuda.is_available():
+            synchronise(model)
+        with _quiet():
+            trainer = pl.Trainer(
+                accelerator="auto",
+                devices=devices or "auto",
+                num_nodes=nodes,
+                strategy=_strategy(model, network.input) if many else "auto",
+                precision=_PRECISIONS[job.precision],
+                sync_batchnorm=synced and torch.cuda.is_available(),
+                max_epochs=job.recipe.epochs - session.epoch,
+                accumulate_grad_batches=job.accumulate,
+                reload_dataloaders_every_n_epochs=1,
+                num_sanity_val_steps=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            try:
+                trainer.fit(_Training(model, session))
+            except _Stopped:
+                return
+
+    def classifier(
+        self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
+    ) -> Classify:
+        """Return a network that classifies images."""
+        source = compilation.source(find_backend("torch"))
+        model = _model(source, compilation.network.python_class)
+        load_weights(model, compilation.network, tensors)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+        model.to(device, dtype).eval()
+
+        def classify(images: Images) -> Array:
+            held = torch.from_numpy(images).to(device, dtype)
+            with torch.inference_mode(), torch.autocast(device.type, low, low is not None):
+                return _array(model(held))
+
+        return classify
+
+
+ENGINE = TorchEngine()
+
+
+class _Stopped(Exception):  # noqa: N818  # it is no error
+    """Leaves Lightning's loop where the session is over."""
+
+
+class _Loader:
+    """A data loader as Lightning takes it: an epoch of batches, in accumulated parts."""
+
+    def __init__(self, batches: Batches, epoch: int = 0, start: int = 0, parts: int = 1) -> None:
+        self._batches, self._epoch, self._start, self._parts = batches, epoch, start, parts
+
+    def __len__(self) -> int:
+        return (len(self._batches) - self._start) * self._parts
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return prefetched(self._items())
+
+    def _items(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._batches.epoch(self._epoch, self._start):
+            parts = zip(
+                torch.from_numpy(batch.images).chunk(self._parts),
+                torch.from_numpy(batch.labels).chunk(self._parts),
+                strict=True,
+            )
+            yield from parts
+
+
+class _Training(pl.LightningModule):
+    """A session's steps, as Lightning calls them."""
+
+    def __init__(self, model: nn.Module, session: Session) -> None:
+        super().__init__()
+        self.model = model
+        self._session = session
+        self._parts = session.job.accumulate
+        self._scores: dict[str, Scores] = {}
+        self._counted: Tensor | None = None
+
+    # ---- what Lightning asks --------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Nesterov's SGD with weight decay on every parameter."""
+        recipe = self._session.job.recipe
+        return torch.optim.SGD(
+            self.parameters(),
+            recipe.learning_rate,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+        )
+
+    def train_dataloader(self) -> _Loader:
+        """The rest of the epoch."""
+        session = self._session
+        session.job.share(self.trainer.world_size)
+        batches = session.batches(self.trainer.global_rank, self.trainer.world_size)
+        return _Loader(batches, session.epoch, session.step, self._parts)
+
+    def val_dataloader(self) -> list[_Loader]:
+        """Every part that is evaluated."""
+        place = self.trainer.global_rank, self.trainer.world_size
+        return [_Loader(self._session.evaluation(part, *place)) for part in self._session.parts]
+
+    def on_fit_start(self) -> None:
+        """Go on from a checkpoint: Lightning's own resumption forgets where in an epoch."""
+        if self._session.restored is None:
+            return
+        held = torch.load(self._session.restored / _STATE, map_location="cpu")
+        self.load_state_dict(held["state_dict"])
+        (optimizer,) = self.trainer.optimizers
+        optimizer.load_state_dict(held["optimizer_states"][0])
+        precision = self.trainer.precision_plugin
+        key = type(precision).__qualname__  # as Lightning names it in its file
+        if key in held:
+            precision.load_state_dict(held[key])
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Set the rate, and what dropout draws: a function of seed and step."""
+        session = self._session
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = session.rate
+        torch.manual_seed(session.noise(self.trainer.global_rank, index % self._parts))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Return the mean cross entropy."""
+        images, labels = batch
+        logits = self.model(images)
+        loss = cross_entropy(logits, labels)
+        hits = (logits.detach().argmax(1) == labels).sum()
+        counted = torch.stack([loss.detach().double() * len(labels), hits.double()])
+        counted = torch.cat([counted, counted.new_tensor([len(labels)])])
+        self._counted = counted if self._counted is None else self._counted + counted
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """PyTorch's SGD passes over what has no gradient; weight decay is on all."""
+        for parameter in self.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        """Tell the session of a step when its last part is done."""
+        if (index + 1) % self._parts == 0 and self._session.step_done(self):
+            raise _Stopped
+
+    def validation_step(
+        self, batch: tuple[Tensor, Tensor], index: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count a batch."""
+        part = self._session.parts[dataloader_idx]
+        scores = self._scores.setdefault(part, Scores(len(self._session.job.data.classes)))
+        scores.add(_array(self.model(batch[0])), batch[1].cpu().numpy())
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the session, which comes after the evaluation."""
+        for scores in self._scores.values():
+            scores.unpack(self._summed(torch.from_numpy(scores.packed())).numpy())
+        self._session.epoch_done(self, self._scores)
+        self._scores = {}
+        if self._session.over:
+            raise _Stopped
+
+    # ---- what the session asks ------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """Return what was counted since the last call, over all ranks."""
+        if self._counted is None:
+            return Totals()
+        loss, hits, images = self._summed(self._counted).tolist()
+        self._counted = None
+        return Totals(loss, int(hits), int(images))
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any rank."""
+        decided: bool = self.trainer.strategy.reduce_boolean_decision(flag, all=False)
+        return decided
+
+    def save(self, folder: Path) -> None:
+        """Write Lightning's checkpoint."""
+        self.trainer.save_checkpoint(folder / _STATE)
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the canonical tensors."""
+        return model_weights(self.model, self._session.job.compilation.network)
+
+    def _summed(self, vector: Tensor) -> Tensor:
+        """The sum over all ranks, in float64 on the processor."""
+        held = vector.to(self.device)
+        total: Any = self.trainer.strategy.reduce(held, reduce_op="sum")
+        return total.cpu()  # type: ignore[no-any-return]  # a tensor in, a tensor out
+
+
+_STATE = "state.ckpt"
+"""Lightning's checkpoint, in a checkpoint's folder."""
+
+
+def _model(source: str, class_name: str) -> nn.Module:
+    module = load_source(source, f"cliquegraph_trained_{class_name}")
+    model: nn.Module = getattr(module, class_name)()
+    return model
+
+
+def _places(job: Job) -> tuple[int | None, int]:
+    """Devices of a machine, None for all, and machines: as asked for, or as launched."""
+    launch = launched()
+    if launch is None:
+        return job.devices, job.nodes
+    return job.devices or launch.per_node, max(job.nodes, launch.nodes)
+
+
+def _strategy(model: nn.Module, image: Input) -> str:
+    """DDP; it must be told where some parameter has no gradient."""
+    trial = deepcopy(model)
+    trial(torch.zeros(2, image.channels, image.height, image.width)).sum().backward()
+    idle = any(parameter.grad is None for parameter in trial.parameters())
+    return "ddp_find_unused_parameters_true" if idle else "ddp"
+
+
+def _array(tensor: Tensor) -> Array:
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to("cpu", wide).numpy()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning from saying what is so by design."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+            yield
+    finally:
+        logger.setLevel(level)

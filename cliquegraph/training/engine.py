@@ -1,0 +1,89 @@
+"""What trains networks in one framework, and how it is found.
+
+An engine is an object behind the entry point group ``cliquegraph.engines``, named like the
+backend whose models it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.data import Images
+from cliquegraph.emit.backend import entry_points_of
+from cliquegraph.errors import BackendError
+from cliquegraph.training.job import Precision
+from cliquegraph.training.scores import Totals
+from cliquegraph.weights.storage import Array
+
+if TYPE_CHECKING:
+    from cliquegraph.training.session import Session
+
+GROUP = "cliquegraph.engines"
+
+Classify = Callable[[Images], Array]
+"""images (batch, C, H, W), float32, to logits (batch, classes)"""
+
+
+class Trainee(Protocol):
+    """A network in training, as its engine holds it.
+
+    A session calls each of these in every rank at the same step, so they may communicate.
+    """
+
+    def totals(self) -> Totals:
+        """Return what was counted since the last call, over all ranks."""
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any rank."""
+
+    def save(self, folder: Path) -> None:
+        """Write what training goes on from; one rank creates files in the folder."""
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the canonical tensors, by name."""
+
+
+class Engine(Protocol):
+    """Trains and runs the models of one backend."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Of the libraries that a run's numbers depend on, by name."""
+
+    def train(self, session: Session) -> None:
+        """Train until the session is over.
+
+        For each step it takes ``session.batches``, sets ``session.rate``, tells
+        ``session.step_done``; after the last of an epoch it evaluates ``session.parts`` and
+        tells ``session.epoch_done``. It returns when ``session.over``.
+
+        Raises:
+            UsageError: devices or a precision that can't be had.
+        """
+
+    def classifier(
+        self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
+    ) -> Classify:
+        """Return a network that classifies images, in evaluation, on the best device."""
+
+
+def find_engine(name: str) -> Engine:
+    """Return the engine of a backend.
+
+    Raises:
+        BackendError: there is none, or what it needs is not installed.
+    """
+    points = {point.name: point for point in entry_points_of(GROUP)}
+    if name not in points:
+        known = ", ".join(points) or "none"
+        raise BackendError(f"nothing trains models of {name!r}; engines: {known}")
+    try:
+        engine: Engine = points[name].load()
+    except ImportError as error:
+        raise BackendError(
+            f"training in {name} fails to load: {error}; pip install 'cliquegraph[{name}-train]'"
+        ) from error
+    return engine

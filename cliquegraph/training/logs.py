@@ -1,0 +1,94 @@
+"""What a run measures: CSV files, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cliquegraph.errors import TrainingError, UsageError
+from cliquegraph.files import write_files
+
+Row = Mapping[str, float | int | str]
+
+
+class Table:
+    """A CSV file that a run adds rows to; the first column is the key that they ascend in."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self.path = path
+        self.columns = columns
+
+    def keep_below(self, key: int) -> None:
+        """Start the file, or drop the rows from ``key`` on: the run goes on from there."""
+        rows = [row for row in read_table(self.path) if int(row[self.columns[0]]) < key]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_files({self.path: text.getvalue()})
+
+    def append(self, row: Row) -> None:
+        """Add a row.
+
+        Raises:
+            TrainingError: it can't be written.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self.columns).writerow(row)
+        except OSError as error:
+            raise TrainingError(f"can't write {self.path}: {error.strerror}") from None
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a CSV file, none where there is no file.
+
+    The last row is left out where a process was killed while it wrote it.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = file.readlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"can't read {path}: {error}") from None
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = list(csv.DictReader(lines))
+    return [row for row in rows if None not in row.values() and None not in row]
+
+
+class Board:
+    """Scalars for TensorBoard; nothing where it is not installed."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from tensorboard.summary import Writer
+        except ImportError:
+            self._writer: Any = None
+        else:
+            self._writer = Writer(str(folder))
+
+    @property
+    def installed(self) -> bool:
+        """Whether TensorBoard is."""
+        return self._writer is not None
+
+    def add(self, row: Row, step: int) -> None:
+        """Add every number of a row; ``train_loss`` is shown as ``train/loss``."""
+        if self._writer is None:
+            return
+        for name, value in row.items():
+            if isinstance(value, (int, float)):
+                self._writer.add_scalar(name.replace("_", "/", 1), value, step)
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,178 @@
+"""The folder of a run: what was trained, how, and what came out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from cliquegraph.checkpoints import write_weights
+from cliquegraph.draw.curves import Curves
+from cliquegraph.errors import UsageError
+from cliquegraph.files import write_files
+from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.training.checkpoints import Checkpoints
+from cliquegraph.training.job import Job
+from cliquegraph.training.logs import read_table
+from cliquegraph.weights.storage import Array
+
+_FACTS = "run.json"
+EPOCHS = "metrics.csv"
+STEPS = "steps.csv"
+
+
+class Run:
+    """A folder with ``run.json``, ``spec.json``, the model's source, logs and weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self._lock: IO[str] | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return (self.folder / _FACTS).is_file()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` holds.
+
+        Raises:
+            UsageError: it is missing or unreadable.
+        """
+        path = self.folder / _FACTS
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"{self.folder} is no run: it has no {_FACTS}") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"can't read {path}: {error}") from None
+        return facts
+
+    @property
+    def curves(self) -> Curves:
+        """What ``metrics.csv`` holds, by part.
+
+        Raises:
+            UsageError: there is no run, or no epoch of it is done.
+        """
+        path = self.folder / EPOCHS
+        rows = read_table(path)
+        if not rows:
+            raise UsageError(f"{path} holds no epoch yet" if self.exists else f"no run: {path}")
+        parts = [name.removesuffix("_top1") for name in rows[0] if name.endswith("_top1")]
+        try:
+            return Curves(
+                self.folder.name,
+                [int(row["epoch"]) + 1 for row in rows],
+                {part: [float(row[f"{part}_loss"]) for row in rows] for part in parts},
+                {part: [float(row[f"{part}_top1"]) for row in rows] for part in parts},
+            )
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{path} is not as a run writes it: {error}") from None
+
+    def start(
+        self,
+        job: Job,
+        source: str,
+        versions: Mapping[str, str],
+        *,
+        command: Sequence[str] = (),
+        overrides: Sequence[str] = (),
+        resume: bool = False,
+    ) -> None:
+        """Make the folder, or check that it is this job's; nobody else may train into it.
+
+        Raises:
+            UsageError: there is such a run and ``resume`` is not asked for; it is another
+                job's; another process trains into it; it can't be written.
+        """
+        exists = self.exists
+        if exists and not resume:
+            raise UsageError(
+                f"{self.folder} holds a run: --resume goes on with it, --out names another folder"
+            )
+        if exists:
+            self._require_same(job)
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise UsageError(f"{self.folder} is not empty and holds no run: name another --out")
+        self._take()
+        if exists:
+            self.checkpoints.clear_partial()
+            return
+        facts = {
+            **job.identity,
+            "devices": job.devices,
+            "nodes": job.nodes,
+            "classes": list(job.data.classes),
+            "statistics": job.data.statistics.to_json(),
+            "overrides": list(overrides),
+            "command": list(command),
+            "versions": {**_versions(), **versions},
+        }
+        spec = job.compilation.network.model_dump(mode="json", exclude_none=True)
+        write_files(
+            {
+                self.folder / "spec.json": json.dumps(spec, indent=2) + "\n",
+                self.folder / f"{job.compilation.module_name}.py": source,
+                # The last, for it is what makes the folder a run.
+                self.folder / _FACTS: json.dumps(facts, indent=2) + "\n",
+            }
+        )
+
+    def keep(self, network: NetworkSpec, name: str, tensors: Mapping[str, Array]) -> None:
+        """Write canonical weights as ``NAME.safetensors``."""
+        write_weights(network, tensors, self.folder / f"{name}.safetensors")
+
+    def _require_same(self, job: Job) -> None:
+        facts, asked = self.facts, json.loads(json.dumps(job.identity))
+        differing = [
+            f"{name} was {_of(facts, name)!r}, is now {value!r}"
+            for name, value in _flat(asked)
+            if _of(facts, name) != value
+        ]
+        if differing:
+            raise UsageError(f"{self.folder} is another training's: " + "; ".join(differing))
+
+    def _take(self) -> None:
+        """Lock the folder; a killed process lets go of its own accord."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process trains into {self.folder}") from None
+        except OSError as error:
+            raise UsageError(f"can't write {self.folder}: {error.strerror}") from None
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+
+    from cliquegraph import __version__
+
+    return {
+        "cliquegraph": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Every leaf by its dotted name."""
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        found += _flat(value, f"{prefix}{name}.") if inner else [(prefix + name, value)]
+    return found
+
+
+def _of(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values

@@ -1,0 +1,87 @@
+"""How well a network does: what is counted in training, and scores of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquegraph.data import PADDING
+from cliquegraph.weights.storage import Array, Labels
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over images.
+
+    Attributes:
+        loss: of cross entropies.
+        hits: images whose class had the highest logit.
+        images: how many.
+    """
+
+    loss: float = 0.0
+    hits: int = 0
+    images: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.loss + other.loss, self.hits + other.hits, self.images + other.images)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross entropy of an image; NaN of none."""
+        return self.loss / self.images if self.images else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose class had the highest logit; NaN of none."""
+        return self.hits / self.images if self.images else float("nan")
+
+
+class Scores:
+    """Scores of an evaluation, from logits: loss, top-1, top-5 and the confusion matrix."""
+
+    def __init__(self, classes: int) -> None:
+        self._loss = 0.0
+        self._top = 0
+        self.confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+        """(classes, classes): images of the row's class that were taken for the column's"""
+
+    def add(self, logits: Array, labels: Labels) -> None:
+        """Count a batch: (batch, classes), (batch,); images labelled ``PADDING`` don't count."""
+        counted = labels != PADDING
+        rows, truth = np.asarray(logits, np.float64)[counted], labels[counted]
+        if not len(truth):
+            return
+        own = np.take_along_axis(rows, truth[:, None], axis=1)
+        highest = rows.max(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # infinite logits: the loss says so
+            sums = np.exp(rows - highest).sum(axis=1, keepdims=True)
+            self._loss += float((highest + np.log(sums) - own).sum())
+        # NaN is above nothing and below nothing; it must not count as a hit.
+        above = np.logical_not(rows < own).sum(axis=1) - 1
+        self._top += int((above < TOP).sum())
+        np.add.at(self.confusion, (truth, rows.argmax(axis=1)), 1)
+
+    @property
+    def totals(self) -> Totals:
+        """Loss and hits."""
+        return Totals(self._loss, int(np.trace(self.confusion)), int(self.confusion.sum()))
+
+    @property
+    def top5(self) -> float:
+        """Share of images whose class was among the five highest logits; NaN of none."""
+        images = self.totals.images
+        return self._top / images if images else float("nan")
+
+    def packed(self) -> NDArray[np.float64]:
+        """Return everything as one vector: the vectors of several processes can be added."""
+        return np.array([self._loss, self._top, *self.confusion.flat], np.float64)
+
+    def unpack(self, vector: NDArray[np.float64]) -> None:
+        """Take what ``packed`` gave, or a sum of such."""
+        self._loss, self._top = float(vector[0]), int(vector[1])
+        self.confusion = vector[2:].astype(np.int64).reshape(self.confusion.shape)

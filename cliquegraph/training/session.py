@@ -1,0 +1,263 @@
+"""A training on its way: where it stands, what is due, what is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from cliquegraph.data import Batches
+from cliquegraph.errors import TrainingError
+from cliquegraph.training.engine import Trainee
+from cliquegraph.training.interrupt import Interrupt
+from cliquegraph.training.job import Job
+from cliquegraph.training.logs import Board, Row, Table
+from cliquegraph.training.run import EPOCHS, STEPS, Run
+from cliquegraph.training.scores import Scores, Totals
+from cliquegraph.weights.initial import initial_tensors
+from cliquegraph.weights.storage import Array
+
+
+class Display(Protocol):
+    """Shows how a training goes."""
+
+    def start(self, session: Session) -> None:
+        """Called before the first step."""
+
+    def step(self, session: Session) -> None:
+        """Called where a row of ``steps.csv`` is due."""
+
+    def epoch(self, session: Session, row: Row) -> None:
+        """Called with each row of ``metrics.csv``."""
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+
+
+class Session:
+    """What an engine trains by; see ``Engine.train``.
+
+    Attributes:
+        job: what is trained.
+        epoch: the epoch that runs, from 0.
+        step: steps of it that are done.
+        source: the generated model's source.
+        restored: folder of the checkpoint to go on from, or None at the beginning.
+        so_far: what was counted in this epoch.
+        interrupted: whether the training ended because somebody asked for it.
+    """
+
+    def __init__(
+        self, job: Job, source: str, run: Run, display: Display, *, writer: bool = True
+    ) -> None:
+        self.job = job
+        self.source = source
+        self.run = run
+        self.epoch = self.step = 0
+        self.restored: Path | None = None
+        self.so_far = Totals()
+        self.interrupted = False
+        self._writer = writer
+        self._alone = True
+        self._display = display
+        self._interrupt = Interrupt()
+        self._best: float | None = None
+        self._began = self._since = time.monotonic()
+        self._seconds = 0.0
+        self.steps_per_epoch = len(job.data.training(job.recipe.batch_size, seed=job.seed))
+        self.parts = tuple(part for part in job.data.parts if part != "train")
+        scored = [f"{part}_{name}" for part in self.parts for name in ("loss", "top1", "top5")]
+        columns = ("epoch", "step", "learning_rate", "train_loss", "train_top1", *scored)
+        self._epochs = Table(run.folder / EPOCHS, (*columns, "seconds"))
+        self._steps = Table(run.folder / STEPS, ("step", "epoch", "learning_rate", "loss"))
+
+    # ---- what an engine asks ----------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.interrupted or self.epoch >= self.job.recipe.epochs
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of this step."""
+        return self.job.recipe.rate(self.epoch)
+
+    @property
+    def done(self) -> int:
+        """Steps done since the training began."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    @property
+    def class_name(self) -> str:
+        """Of the model in ``source``."""
+        return self.job.compilation.network.python_class
+
+    def initial(self) -> dict[str, Array]:
+        """Return the tensors to begin with, float64, by name."""
+        return initial_tensors(self.job.compilation.lowered, self.job.seed)
+
+    def noise(self, rank: int, part: int = 0) -> int:
+        """Return what seeds the dropout of this step, in a rank and an accumulated part."""
+        import numpy as np
+
+        words = (self.job.seed, self.done, rank, part)
+        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def batches(self, rank: int = 0, ranks: int = 1) -> Batches:
+        """Return the batches of training, of a rank; ``epoch(session.epoch, session.step)``."""
+        self._alone = ranks == 1
+        job = self.job
+        return job.data.training(job.recipe.batch_size, seed=job.seed, rank=rank, ranks=ranks)
+
+    def evaluation(self, part: str, rank: int = 0, ranks: int = 1) -> Batches:
+        """Return the batches of one of ``parts``, of a rank."""
+        return self.job.data.evaluation(part, self.job.recipe.batch_size, rank=rank, ranks=ranks)
+
+    # ---- what an engine tells -----------------------------------------------------------
+
+    def step_done(self, trainee: Trainee) -> bool:
+        """Count a step; log and write a checkpoint where one is due.
+
+        Returns:
+            Whether to stop: somebody asked for it, and what was done is written.
+
+        Raises:
+            TrainingError: the loss is no number, or something can't be written.
+        """
+        self.step += 1
+        last = self.step == self.steps_per_epoch
+        logs = self.done % self.job.log_every == 0 or last
+        # Ranks may be asked at different steps: they agree on one where they talk anyway.
+        stops = (logs or self._alone) and trainee.any(self._interrupt.requested)
+        saves = not last and self.done % self.job.checkpoint_every == 0
+        if logs or saves or stops:
+            self._log_step(trainee.totals())
+        if (saves or stops) and not last:
+            self._save(trainee)
+        self.interrupted = stops and not last  # what ends an epoch is saved with its scores
+        return self.interrupted
+
+    def epoch_done(self, trainee: Trainee, scores: Mapping[str, Scores]) -> None:
+        """Note the scores of ``parts``; write the weights and a checkpoint."""
+        row = self._row(scores)
+        chosen = scores.get(self.parts[0]) if self.parts else None
+        accuracy = chosen.totals.accuracy if chosen else self.so_far.accuracy
+        better = self._best is None or accuracy > self._best
+        tensors = trainee.tensors()
+        if better:
+            self._best = accuracy
+        if self._writer:
+            self._epochs.append(row)
+            self._board.add(row, self.done)
+            network = self.job.compilation.network
+            if better:
+                self.run.keep(network, "best", tensors)
+            self.run.keep(network, "last", tensors)
+            self._display.epoch(self, row)
+        self.epoch, self.step, self.so_far = self.epoch + 1, 0, Totals()
+        self._seconds, self._began = 0.0, time.monotonic()
+        self._save(trainee)
+        self.interrupted = trainee.any(self._interrupt.requested) and not self.over
+
+    # ---- the whole -----------------------------------------------------------------------
+
+    @contextmanager
+    def open(
+        self,
+        versions: Mapping[str, str],
+        *,
+        command: Sequence[str] = (),
+        overrides: Sequence[str] = (),
+        resume: bool = False,
+    ) -> Iterator[None]:
+        """Take the run's folder and stand where its newest checkpoint stood."""
+        if self._writer:
+            self.run.start(
+                self.job,
+                self.source,
+                versions,
+                command=command,
+                overrides=overrides,
+                resume=resume,
+            )
+        if resume:
+            self._restore()
+        if not self._writer:
+            with self._interrupt.listening():
+                yield
+            return
+        self._epochs.keep_below(self.epoch)
+        self._steps.keep_below(self.done + 1)
+        self._board = Board(self.run.folder / "tensorboard")
+        if not self._board.installed:
+            self._display.say("TensorBoard is not installed: logs are CSV alone")
+        self._display.start(self)
+        try:
+            with self._interrupt.listening():
+                yield
+        finally:
+            self._board.close()
+
+    def _restore(self) -> None:
+        checkpoint, faults = self.run.checkpoints.newest()
+        for fault in faults if self._writer else ():
+            self._display.say(f"warning: {fault}")
+        if checkpoint is None:
+            return
+        facts = checkpoint.facts
+        self.epoch, self.step = facts["epoch"], facts["step"]
+        self.so_far = Totals(*facts["so_far"])
+        self._best, self._seconds = facts["best"], facts["seconds"]
+        self.restored = checkpoint.folder
+
+    def _save(self, trainee: Trainee) -> None:
+        seconds = self._seconds + time.monotonic() - self._began
+        so_far = self.so_far
+        facts: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "so_far": [so_far.loss, so_far.hits, so_far.images],
+            "best": self._best,
+            "seconds": seconds,
+        }
+        self.run.checkpoints.write(self.done, facts, trainee.save, writer=self._writer)
+
+    def _log_step(self, totals: Totals) -> None:
+        if not math.isfinite(totals.loss):
+            raise TrainingError(
+                f"the loss is {totals.mean_loss} at step {self.done} (epoch {self.epoch}): try a "
+                "lower --learning-rate; --resume goes on from the last checkpoint"
+            )
+        if not totals.images:
+            return  # a checkpoint that follows a row
+        self.so_far += totals
+        if self._writer:
+            row = {
+                "step": self.done,
+                "epoch": self.epoch,
+                "learning_rate": self.rate,
+                "loss": totals.mean_loss,
+            }
+            self._steps.append(row)
+            self._board.add({"step_loss": totals.mean_loss}, self.done)
+            self._display.step(self)
+
+    def _row(self, scores: Mapping[str, Scores]) -> dict[str, float | int]:
+        row: dict[str, float | int] = {
+            "epoch": self.epoch,
+            "step": self.done,
+            "learning_rate": self.rate,
+            "train_loss": self.so_far.mean_loss,
+            "train_top1": self.so_far.accuracy,
+        }
+        for part, score in scores.items():
+            totals = score.totals
+            row[f"{part}_loss"] = totals.mean_loss
+            row[f"{part}_top1"] = totals.accuracy
+            row[f"{part}_top5"] = score.top5
+        row["seconds"] = round(self._seconds + time.monotonic() - self._began, 3)
+        return row
