@@ -32,7 +32,7 @@ from cliquegraph.cli_shared import (
     progress,
     shipped_specs,
 )
-from cliquegraph.cli_training import curves, evaluate, predict, train_command
+from cliquegraph.cli_training import curves, evaluate, inspect, predict, train_command
 from cliquegraph.cli_weights import weights
 from cliquegraph.errors import CliqueGraphError, UsageError
 
@@ -45,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(weights)
+app.add_typer(inspect)
 app.command("train")(train_command)
 for command in (evaluate, predict, curves):
     app.command()(command)

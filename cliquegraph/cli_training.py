@@ -16,6 +16,7 @@ from cliquegraph.cli_shared import (
     Spec,
     compilation_of,
     console_of,
+    load_spec,
     print_json,
 )
 from cliquegraph.errors import UsageError
@@ -62,6 +63,11 @@ _Subset = Annotated[
 ]
 _RECIPE = "Recipe (a change of the spec's)"
 _DEVICES = "Devices"
+
+
+inspect = typer.Typer(
+    name="inspect", help="What a trained network makes of an image.", no_args_is_help=True
+)
 
 
 def train_command(
@@ -319,6 +325,50 @@ def curves(
     typer.echo(f"wrote {output}")
 
 
+@inspect.command()
+def features(
+    spec: Spec,
+    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
+    weights: _Weights,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--out", help="FILE.svg, .png or .html")
+    ] = None,
+    backend: _Engine = "torch",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Whose normalisation, without a run.")
+    ] = None,
+    as_json: Json = False,
+    overrides: Set = [],
+) -> None:
+    """Draw the strongest feature map of each stage beside the image: Figure 6 of the paper.
+
+    Prints how much each stage changed the features of its block.
+
+    cliquegraph inspect features specs/quickstart.yaml digit.png --weights
+    runs/quickstart-torch/best.safetensors -o features.png
+    """
+    from cliquegraph import report_scores as report
+    from cliquegraph.checkpoints import read_weights
+    from cliquegraph.draw.features import draw_features
+    from cliquegraph.files import write_bytes
+    from cliquegraph.stages import stage_maps
+    from cliquegraph.training.seen import seen_by
+
+    network = load_spec(spec, overrides)
+    shown = seen_by(network, weights, recipe).image(image)
+    maps = stage_maps(network, backend, read_weights(network, weights), shown)
+    title = f"{network.name}: {image.name}"
+    if output is not None:
+        suffix = output.suffix.removeprefix(".").lower()
+        write_bytes(output, [draw_features(title, shown[0], maps, suffix)])
+    if as_json:
+        print_json([report.stages_json(each) for each in maps])
+        return
+    console_of().print(report.stages_table(maps, title))
+    if output is not None:
+        typer.echo(f"wrote {output}")
+
+
 def open_source(compilation: Compilation, recipe: Recipe, source: Any, seed: int) -> Dataset:
     """Return the images of a source, as the network and the recipe want them."""
     from cliquegraph.data import open_data
@@ -365,5 +415,5 @@ def _plot(recipe: Recipe, path: Path) -> None:
 
     rates = [recipe.rate(epoch) for epoch in range(recipe.epochs)]
     title = f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch_size}"
-    write_bytes(path, [draw_schedule(title, rates, path.suffix.removeprefix("."))])
+    write_bytes(path, [draw_schedule(title, rates, path.suffix.removeprefix(".").lower())])
     typer.echo(f"wrote {path}")

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from cliquegraph.report import table
+from cliquegraph.stages import StageMap
 from cliquegraph.training.scores import TOP, Scores
 from cliquegraph.weights.storage import Array
 
@@ -73,4 +74,33 @@ def guesses_table(found: Sequence[tuple[str, list[Json]]]) -> Table:
     made = table(None, "image", *(f"{rank}." for rank in range(1, TOP + 1)))
     for name, guessed in found:
         made.add_row(name, *(f"{each['class']} {each['probability']:.1%}" for each in guessed))
+    return made
+
+
+def stages_json(each: StageMap) -> Json:
+    """Return the figures of a stage, without the map."""
+    return {
+        "block": each.block,
+        "stage": each.stage,
+        "layer": each.layer,
+        "channel": each.channel,
+        "mean": each.mean,
+        "overall": each.overall,
+        "change": each.change,
+    }
+
+
+def stages_table(maps: Sequence[StageMap], title: str) -> Table:
+    """Return a row for each block and stage."""
+    numbers = ("its mean", "mean of all", "change")
+    made = table(title, "block", "stage", "strongest map", *numbers, right=numbers)
+    for each in maps:
+        made.add_row(
+            str(each.block),
+            str(each.stage),
+            f"X{each.layer}, channel {each.channel}",
+            f"{each.mean:.4g}",
+            f"{each.overall:.4g}",
+            "" if each.change is None else f"{each.change:.1%}",
+        )
     return made

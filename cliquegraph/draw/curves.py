@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _DASHES = {"train": (0, (4, 2)), "validation": (0, (1, 1.5))}
 _MARKERS = "os^Dv*Px"
 
-_PAGE = "curves.html.jinja"
+_PAGE = "plot.html.jinja"
 
 
 @dataclass(frozen=True)
