@@ -23,7 +23,7 @@ from cliquegraph.errors import UsageError
 
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation
-    from cliquegraph.data import Dataset
+    from cliquegraph.data import Dataset, Statistics
     from cliquegraph.training.job import Job
     from cliquegraph.training.recipe import Recipe
 
@@ -247,17 +247,27 @@ def evaluate(
 ) -> None:
     """Print top-1, top-5, loss and the confusion matrix of weights on a data set.
 
+    Images are normalised as in the run beside the weights, or by the recipe.
+
     cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
     --data digits
     """
     from cliquegraph import report_scores as report
     from cliquegraph.checkpoints import read_weights
     from cliquegraph.training.job import Source
+    from cliquegraph.training.run import Run
     from cliquegraph.training.train import evaluate
 
     compilation = compilation_of(spec, overrides, level)
     chosen = _recipe(compilation, recipe, normalisation=normalisation, batch_size=batch_size)
-    images = open_source(compilation, chosen, Source(data, validation, subset), seed)
+    run = Run(weights.resolve().parent)
+    images = open_source(
+        compilation,
+        chosen,
+        Source(data, validation, subset),
+        seed,
+        run.statistics if run.exists and normalisation is None else None,
+    )
     if part not in images.parts:
         raise UsageError(f"{data} has no part {part!r}; it has {', '.join(images.parts)}")
     tensors = read_weights(compilation.network, weights)
@@ -369,7 +379,13 @@ def features(
         typer.echo(f"wrote {output}")
 
 
-def open_source(compilation: Compilation, recipe: Recipe, source: Any, seed: int) -> Dataset:
+def open_source(
+    compilation: Compilation,
+    recipe: Recipe,
+    source: Source,
+    seed: int,
+    statistics: Statistics | None = None,
+) -> Dataset:
     """Return the images of a source, as the network and the recipe want them."""
     from cliquegraph.data import open_data
 
@@ -382,6 +398,7 @@ def open_source(compilation: Compilation, recipe: Recipe, source: Any, seed: int
         validation=source.validation,
         subset=source.subset,
         seed=seed,
+        statistics=statistics,
     )
 
 

@@ -11,9 +11,10 @@ from cliquegraph.data.batches import (
     Statistics,
     Treatment,
 )
-from cliquegraph.data.open import NAMES, known_statistics, open_data
+from cliquegraph.data.open import NAMES, open_data
 from cliquegraph.data.pictures import load_image
 from cliquegraph.data.prefetch import prefetched
+from cliquegraph.data.statistics import known_statistics
 
 __all__ = [
     "NAMES",

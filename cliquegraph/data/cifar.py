@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data.pickles import read_pickle
-from cliquegraph.data.source import Arrays, Contents, check_labels
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.data.source import Arrays, Contents, MissingFilesError, check_labels
+from cliquegraph.errors import DataError
 
 SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
@@ -27,6 +27,7 @@ class Cifar:
 
     Attributes:
         folders: what the tar files hold: that of the Python version, that of the binary one.
+        tars: the tar files, in the same order.
         train, test: names of its files; those of the binary version end in ``.bin``.
         meta: the files with the names of classes, in the Python version and in the binary one.
         labels: their key in a pickle.
@@ -36,6 +37,7 @@ class Cifar:
     """
 
     folders: tuple[str, str]
+    tars: tuple[str, str]
     train: tuple[str, ...]
     test: str
     meta: tuple[str, str]
@@ -47,6 +49,7 @@ class Cifar:
 
 CIFAR10 = Cifar(
     folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
+    tars=("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"),
     train=tuple(f"data_batch_{index}" for index in range(1, 6)),
     test="test_batch",
     meta=("batches.meta", "batches.meta.txt"),
@@ -57,6 +60,7 @@ CIFAR10 = Cifar(
 )
 CIFAR100 = Cifar(
     folders=("cifar-100-python", "cifar-100-binary"),
+    tars=("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz"),
     train=("train",),
     test="test",
     meta=("meta", "fine_label_names.txt"),
@@ -67,98 +71,104 @@ CIFAR100 = Cifar(
 )
 
 _Pair = tuple[NDArray[np.uint8], NDArray[np.integer]]
-_Open = Callable[[str], BinaryIO]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The files of a folder; those of the binary version are mapped, not read."""
+
+    place: Path
+
+    def stream(self, name: str) -> BinaryIO:
+        self._check(name)
+        return (self.place / name).open("rb")
+
+    def content(self, name: str) -> NDArray[np.uint8]:
+        self._check(name)
+        if not (self.place / name).stat().st_size:
+            return np.zeros(0, np.uint8)  # what can't be mapped
+        return np.memmap(self.place / name, np.uint8, "r")
+
+    def _check(self, name: str) -> None:
+        if not (self.place / name).is_file():
+            raise MissingFilesError(f"{self.place} has no {name}")
+
+
+@dataclass(frozen=True)
+class _Tar:
+    """The files of a tar file, in memory."""
+
+    place: Path
+    members: dict[str, bytes]
+
+    def stream(self, name: str) -> BinaryIO:
+        if name not in self.members:
+            raise DataError(f"{self.place}: holds no {name}, as the files of another set")
+        return io.BytesIO(self.members[name])
+
+    def content(self, name: str) -> NDArray[np.uint8]:
+        return np.frombuffer(self.stream(name).read(), np.uint8)
 
 
 def read_cifar(place: Path, cifar: Cifar) -> Contents:
     """Return the images at a place: a folder with the files, or one of the two tar files.
 
     Raises:
-        UsageError: there are none.
+        MissingFilesError: there are none.
         DataError: a file is damaged.
     """
-    if place.is_file():
-        return _read_tar(place, cifar)
-    for folder in (place, *(place / name for name in cifar.folders)):
-        for end in ("", ".bin"):
-            if (folder / (cifar.train[0] + end)).is_file():
-                return _read_folder(folder, cifar, end)
-    for tar in sorted(place.glob("cifar*.tar*")):
-        if any(tar.name.startswith(name) for name in _tar_names(cifar)):
-            return _read_tar(tar, cifar)
-    raise UsageError(f"{place} has no {cifar.train[0]} or {cifar.train[0]}.bin")
+    files, binary = _find(place, cifar)
+    end = ".bin" if binary else ""
 
-
-def _tar_names(cifar: Cifar) -> tuple[str, str]:
-    base = cifar.folders[1].removesuffix("-batches-bin").removesuffix("-binary")
-    return f"{base}-python.tar", f"{base}-binary.tar"
-
-
-def _read_folder(folder: Path, cifar: Cifar, end: str) -> Contents:
-    def opened(name: str) -> BinaryIO:
-        path = folder / name
-        if not path.is_file():
-            raise UsageError(f"{folder} has no {name}")
-        return path.open("rb")
-
-    if not end:
-        return _contents(cifar, opened, folder, end)
-
-    def mapped(name: str) -> NDArray[np.uint8]:
-        with opened(name):
-            pass
-        if not (folder / name).stat().st_size:
-            return np.zeros(0, np.uint8)
-        return np.memmap(folder / name, np.uint8, "r")
-
-    return _contents(cifar, opened, folder, end, mapped)
-
-
-def _read_tar(path: Path, cifar: Cifar) -> Contents:
-    """Read a tar file from its beginning to its end, once."""
-    wanted = {*cifar.train, cifar.test, *cifar.meta}
-    found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r:*") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                content = tar.extractfile(member) if member.isfile() else None
-                if content and folder in cifar.folders and name.removesuffix(".bin") in wanted:
-                    found[name] = content.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{path}: damaged or truncated: {error}") from error
-
-    def opened(name: str) -> BinaryIO:
-        if name not in found:
-            raise DataError(f"{path} has no {name}: truncated, or the file of another set")
-        return io.BytesIO(found[name])
-
-    end = ".bin" if f"{cifar.train[0]}.bin" in found else ""
-    return _contents(
-        cifar, opened, path, end, lambda name: np.frombuffer(opened(name).read(), np.uint8)
-    )
-
-
-def _contents(
-    cifar: Cifar,
-    opened: _Open,
-    place: Path,
-    end: str,
-    content: Callable[[str], NDArray[np.uint8]] | None = None,
-) -> Contents:
     def read(name: str) -> _Pair:
-        if end and content is not None:
-            return _binary(place / name, content(name), cifar)
-        with opened(name) as stream:
-            return _pickled(place / name, stream, cifar)
+        path = files.place / (name + end)
+        if binary:
+            return _binary(path, files.content(name + end), cifar)
+        with files.stream(name) as stream:
+            return _pickled(path, stream, cifar)
 
-    pairs = [read(name + end) for name in cifar.train]
-    images, labels = read(cifar.test + end)
+    pairs = [read(name) for name in cifar.train]
+    images, labels = read(cifar.test)
     return Contents(
         Arrays([each for each, _ in pairs], np.concatenate([each for _, each in pairs])),
         Arrays([images], labels),
-        _class_names(cifar, opened, place, end),
+        _class_names(files, cifar, binary),
     )
+
+
+def _find(place: Path, cifar: Cifar) -> tuple[_Folder | _Tar, bool]:
+    """Return the files of a set, and whether they are those of the binary version."""
+    first = cifar.train[0]
+    if place.is_dir():
+        for folder in (place, *(place / name for name in cifar.folders)):
+            for binary, name in ((False, first), (True, f"{first}.bin")):
+                if (folder / name).is_file():
+                    return _Folder(folder), binary
+    for path in (place, *(place / name for name in cifar.tars)):
+        if path.is_file():
+            members = _unpacked(path, cifar)
+            return _Tar(path, members), f"{first}.bin" in members
+    raise MissingFilesError(f"{place} has no {first}, {first}.bin or {' or '.join(cifar.tars)}")
+
+
+def _unpacked(path: Path, cifar: Cifar) -> dict[str, bytes]:
+    """Read a tar file from its beginning to its end, once."""
+    files = (*cifar.train, cifar.test)
+    wanted = {*files, *(f"{name}.bin" for name in files), *cifar.meta}
+    found: dict[str, bytes] = {}
+    with path.open("rb") as stream:
+        try:
+            with tarfile.open(fileobj=stream) as tar:
+                for member in tar:
+                    folder, _, name = member.name.rpartition("/")
+                    content = tar.extractfile(member) if member.isfile() else None
+                    if content and folder in cifar.folders and name in wanted:
+                        found[name] = content.read()
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            raise DataError(f"{path}: truncated or damaged at byte {stream.tell()}: {error}") from (
+                error
+            )
+    return found
 
 
 def _binary(path: Path, content: NDArray[np.uint8], cifar: Cifar) -> _Pair:
@@ -199,14 +209,21 @@ def _pickled(path: Path, stream: BinaryIO, cifar: Cifar) -> _Pair:
     return images.reshape(-1, *SHAPE), numbers
 
 
-def _class_names(cifar: Cifar, opened: _Open, place: Path, end: str) -> tuple[str, ...]:
-    name = cifar.meta[1 if end else 0]
-    with opened(name) as stream:
-        if end:
+def _class_names(files: _Folder | _Tar, cifar: Cifar, binary: bool) -> tuple[str, ...]:
+    name = cifar.meta[binary]
+    with files.stream(name) as stream:
+        if binary:
             names = stream.read().decode("utf-8", "replace").split()
         else:
-            listed = read_pickle(place / name, stream).get(cifar.names, [])
-            names = [each.decode("utf-8", "replace") for each in listed]
+            names = _names_in(read_pickle(files.place / name, stream).get(cifar.names))
     if len(names) != cifar.classes:
-        raise DataError(f"{place / name}: {len(names)} names for {cifar.classes} classes")
+        raise DataError(f"{files.place / name}: has {len(names)} names for {cifar.classes} classes")
     return tuple(names)
+
+
+def _names_in(found: object) -> list[str]:
+    """Return the names of a pickle, which Python 2 wrote as bytes."""
+    listed = found if isinstance(found, list) else []
+    return [
+        each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in listed
+    ]

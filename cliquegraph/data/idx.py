@@ -6,14 +6,14 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cliquegraph.data.source import Arrays, Contents, check_labels
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.data.source import Arrays, Contents, MissingFilesError, check_labels
+from cliquegraph.errors import DataError
 
 FASHION = (
     "T-shirt/top",
@@ -36,6 +36,8 @@ _CHUNK = 1 << 20
 def read_idx_set(folder: Path, classes: tuple[str, ...]) -> Contents:
     """Return the 60,000 + 10,000 images of a folder with the four files."""
     train, test = (_read_part(folder, part, len(classes)) for part in ("train", "t10k"))
+    if train.shape != test.shape:
+        raise DataError(f"{folder}: images of {train.shape} to train on, of {test.shape} to test")
     return Contents(train, test, classes)
 
 
@@ -57,7 +59,7 @@ def find_idx(folder: Path, name: str) -> Path:
     for candidate in (folder / (each + end) for each in spellings for end in ("", ".gz")):
         if candidate.is_file():
             return candidate
-    raise UsageError(f"{folder} has no {name} or {name}.gz")
+    raise MissingFilesError(f"{folder} has no {name} or {name}.gz")
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -100,7 +102,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     return np.memmap(path, np.uint8, "r", size, shape)
 
 
-def _read(path: Path, stream: IO[bytes], size: int) -> bytes:
+def _read(path: Path, stream: gzip.GzipFile | BufferedReader, size: int) -> bytes:
     """Return up to ``size`` bytes: all that there are before a truncated end."""
     chunks: list[bytes] = []
     length = 0

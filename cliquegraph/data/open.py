@@ -15,11 +15,11 @@ from cliquegraph.data.digits import read_digits
 from cliquegraph.data.folder import read_folder
 from cliquegraph.data.idx import DIGITS, FASHION, read_idx_set
 from cliquegraph.data.pictures import margin_of
-from cliquegraph.data.source import Contents, Shape
+from cliquegraph.data.source import Contents, MissingFilesError, Shape
 from cliquegraph.data.split import Purpose, generator, stratified
+from cliquegraph.data.statistics import statistics_of
 from cliquegraph.data.svhn import read_svhn
 from cliquegraph.data.synthetic import TRAINING_IMAGES, make_synthetic
-from cliquegraph.data.treatment import IMAGENET, measured
 from cliquegraph.errors import UsageError
 
 _IDX_FILES = tuple(
@@ -38,24 +38,25 @@ class Download:
         read: returns what a folder, or for CIFAR a tar file, holds.
         files: what to fetch.
         url: the folder of the files.
-        place: where they are looked for if no path is given.
+        places: where they are looked for if no path is given; the last is proposed.
         alternative: another way to get them.
     """
 
     read: Callable[[Path], Contents]
     files: tuple[str, ...]
     url: str
-    place: Path
+    places: tuple[Path, ...]
     alternative: str = ""
 
     def open(self, name: str, path: str) -> Contents:
         """Read the set, or say how to get it."""
-        place = Path(path) if path else self.place
-        if not place.exists():
-            raise UsageError(f"there is no {place}: {self.advice(name, place)}")
+        places = (Path(path).expanduser(),) if path else self.places
+        place = next((each for each in places if each.exists()), places[-1])
         try:
+            if not place.exists():
+                raise MissingFilesError(f"there is no {place}")
             return self.read(place)
-        except UsageError as error:
+        except MissingFilesError as error:
             raise UsageError(f"{error}: {self.advice(name, place)}") from error
 
     def advice(self, name: str, place: Path) -> str:
@@ -70,28 +71,34 @@ DOWNLOADS = {
         lambda place: read_cifar(place, CIFAR10),
         ("cifar-10-python.tar.gz",),
         _CIFAR_URL,
-        Path("data/cifar10"),
+        (Path("data/cifar10"),),
+        " (or cifar-10-binary.tar.gz, or what either unpacks to)",
     ),
     "cifar100": Download(
         lambda place: read_cifar(place, CIFAR100),
         ("cifar-100-python.tar.gz",),
         _CIFAR_URL,
-        Path("data/cifar100"),
+        (Path("data/cifar100"),),
+        " (or cifar-100-binary.tar.gz, or what either unpacks to)",
     ),
     "svhn": Download(
-        read_svhn, _SVHN_FILES, "http://ufldl.stanford.edu/housenumbers/", Path("data/svhn")
+        read_svhn,
+        _SVHN_FILES,
+        "http://ufldl.stanford.edu/housenumbers/",
+        (Path("data/svhn"),),
+        " (extra is not needed)",
     ),
     "mnist": Download(
         lambda place: read_idx_set(place, DIGITS),
         _IDX_FILES,
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        Path("data/mnist"),
+        (Path("data/mnist"),),
     ),
     "fashion-mnist": Download(
         lambda place: read_idx_set(place, FASHION),
         _IDX_FILES,
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        Path("/usr/share/datasets/fashion-mnist"),
+        (Path("/usr/share/datasets/fashion-mnist"), Path("data/fashion-mnist")),
         " (on Debian: apt-get install dataset-fashion-mnist)",
     ),
 }
@@ -107,6 +114,7 @@ def open_data(
     validation: float = 0.0,
     subset: int | None = None,
     seed: int = 0,
+    statistics: Statistics | None = None,
 ) -> Dataset:
     """Open a data set for a network.
 
@@ -118,6 +126,7 @@ def open_data(
         validation: share of the training images that is split off, by the seed alone.
         subset: train on that many of the images that are left.
         seed: of both choices, which keep the shares of the classes.
+        statistics: of a run, to treat images as it did; the treatment's if not given.
 
     Raises:
         UsageError: there is no such data, or it does not fit the network.
@@ -127,10 +136,10 @@ def open_data(
     contents = _read(name, path, shape, classes, treatment)
     _check_fit(name, contents, shape, classes)
     parts = _split(name, contents, validation, subset, seed)
-    statistics = known_statistics(treatment, shape[0])
     if statistics is None:
-        train = parts["train"]
-        statistics = measured(train.source, train.rows)
+        statistics = statistics_of(parts["train"], treatment.normalisation)
+    elif len(statistics.mean) != shape[0]:
+        raise UsageError(f"statistics of {len(statistics.mean)} channels, images of {shape[0]}")
     return ImageDataset(name, contents.classes, treatment, statistics, parts)
 
 
@@ -141,7 +150,7 @@ def _read(name: str, path: str, shape: Shape, classes: int, treatment: Treatment
         case "digits" if not path:
             return read_digits()
         case "folder" if path:
-            return read_folder(Path(path), shape, margin_of(treatment))
+            return read_folder(Path(path).expanduser(), shape, margin_of(treatment))
         case "synthetic" if not path or (path.isdecimal() and int(path)):
             return make_synthetic(shape, classes, int(path or TRAINING_IMAGES))
         case "digits":
@@ -202,23 +211,3 @@ def _split(
     if contents.test is not None:
         parts["test"] = Part(contents.test, np.arange(len(contents.test.labels)))
     return {"train": Part(contents.train, rows), **parts}
-
-
-def known_statistics(treatment: Treatment, channels: int) -> Statistics | None:
-    """Return what images are normalised with where no images decide that, else None.
-
-    Raises:
-        UsageError: ImageNet's figures, for images of other than 3 channels.
-    """
-    match treatment.normalisation:
-        case "unit":
-            return Statistics((0.0,) * channels, (1.0,) * channels)
-        case "imagenet":
-            if channels != len(IMAGENET.mean):
-                raise UsageError(
-                    f"ImageNet's statistics are of 3 channels, the images have {channels}: "
-                    "normalise them as 'standard' or 'unit'"
-                )
-            return IMAGENET
-        case "standard":
-            return None

@@ -99,9 +99,8 @@ def read_pickle(path: Path | str, stream: BinaryIO) -> dict[str, Any]:
     """
     try:
         found = _Unpickler(stream, encoding="bytes").load()
-    except EOFError as error:
-        raise DataError(f"{path}: truncated at byte {stream.tell()}") from error
     except (
+        EOFError,
         pickle.UnpicklingError,
         ArithmeticError,
         AttributeError,
@@ -111,9 +110,9 @@ def read_pickle(path: Path | str, stream: BinaryIO) -> dict[str, Any]:
         TypeError,
         ValueError,
     ) as error:  # what the pickle module's documentation warns of, and NumPy's refusals
-        raise DataError(f"{path}: no pickle of images, before byte {stream.tell()}: {error}") from (
-            error
-        )
+        raise DataError(
+            f"{path}: truncated, or no pickle of images, at byte {stream.tell()}: {error}"
+        ) from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: a pickle of a {type(found).__name__}, not of a dictionary")
     return {_text(key): _unwrapped(value) for key, value in found.items()}

@@ -27,13 +27,15 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 def load_image(
-    path: Path | str,
-    *,
-    shape: tuple[int, int, int],
-    statistics: Statistics,
-    treatment: Treatment = Treatment(),  # noqa: B008 (frozen)
+    path: Path | str, *, shape: tuple[int, int, int], statistics: Statistics, treatment: Treatment
 ) -> NDArray[np.float32]:
     """Return one image file as a network sees it when tested, (1, C, H, W).
+
+    Args:
+        path: the file; colours become grey, or grey colours, as the network takes them.
+        shape: (C, H, W) of the network's input.
+        statistics: of the data set that the network was trained on.
+        treatment: with which it was trained.
 
     Raises:
         UsageError: there is no such file.
@@ -69,9 +71,8 @@ def read_picture(
     try:
         with module.open(path) as opened:
             image = opened.convert(mode)
-            found = (
-                centre(image, shape[1:], margin) if draws is None else part(image, shape[1:], draws)
-            )
+            size = shape[1:]
+            found = centre(image, size, margin) if draws is None else part(image, size, draws)
     except (
         OSError,
         SyntaxError,  # what Pillow raises for a broken PNG

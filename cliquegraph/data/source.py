@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data.pictures import crop_pixels
-from cliquegraph.errors import DataError
+from cliquegraph.errors import DataError, UsageError
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
+
+
+class MissingFilesError(UsageError):
+    """A data set that is not where it is looked for, or only in part."""
 
 
 class Source(ABC):

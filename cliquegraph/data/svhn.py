@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cliquegraph.data.source import Arrays, Contents
+from cliquegraph.data.source import Arrays, Contents, MissingFilesError
 from cliquegraph.errors import DataError, UsageError
 
 SHAPE = (3, 32, 32)
@@ -36,7 +36,7 @@ def _read(path: Path) -> Arrays:
     except ImportError as error:
         raise UsageError("SVHN needs SciPy: pip install 'cliquegraph[data]'") from error
     if not path.is_file():
-        raise UsageError(f"{path.parent} has no {path.name}")
+        raise MissingFilesError(f"{path.parent} has no {path.name}")
     with path.open("rb") as stream:
         try:
             found: dict[str, Any] = loadmat(stream, variable_names=["X", "y"])

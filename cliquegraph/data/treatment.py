@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data.batches import Statistics
 
-if TYPE_CHECKING:
-    from cliquegraph.data.source import Rows, Source  # it crops by way of a module that needs this
-
 PAD = 4
 """Zeros at each side before a crop of the full size is taken."""
-
-_AT_ONCE = 512
-IMAGENET = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def normalised(pixels: NDArray[np.uint8], statistics: Statistics) -> NDArray[np.float32]:
@@ -68,23 +61,3 @@ def pad_crop_flip(
 def flip(images: NDArray[np.float32], flipped: NDArray[np.bool_]) -> None:
     """Mirror the chosen images in place, left to right."""
     images[flipped] = images[flipped][..., ::-1]
-
-
-def measured(source: Source, rows: Rows) -> Statistics:
-    """Return the mean and the standard deviation of some images' channels.
-
-    Sums of whole numbers are exact, so that the result does not depend on how they are added.
-    A channel that is constant is divided by 1.
-    """
-    channels = source.shape[0]
-    counts = np.zeros((channels, 256), np.int64)
-    for first in range(0, len(rows), _AT_ONCE):
-        pixels = source.pixels(rows[first : first + _AT_ONCE])
-        for channel in range(channels):
-            counts[channel] += np.bincount(pixels[:, channel].ravel(), minlength=256)
-    levels = np.arange(256) / 255
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    mean = shares @ levels
-    variance = (shares * (levels - mean[:, None]) ** 2).sum(axis=1)
-    std = np.where(variance > 0, np.sqrt(variance), 1.0)
-    return Statistics(tuple(map(float, mean)), tuple(map(float, std)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cliquegraph.checkpoints import write_weights
+from cliquegraph.data import Statistics, Treatment
 from cliquegraph.draw.curves import Curves
 from cliquegraph.errors import UsageError
 from cliquegraph.files import write_files
@@ -52,6 +53,17 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"can't read {path}: {error}") from None
         return facts
+
+    @property
+    def treatment(self) -> Treatment:
+        """What was done to the images."""
+        recipe = self.facts["recipe"]
+        return Treatment(recipe["normalisation"], recipe["augmentation"])
+
+    @property
+    def statistics(self) -> Statistics:
+        """What images were normalised with."""
+        return Statistics.from_json(self.facts["statistics"])
 
     @property
     def curves(self) -> Curves:

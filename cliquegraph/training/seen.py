@@ -53,13 +53,9 @@ def seen_by(network: NetworkSpec, weights: Path, recipe: str | None = None) -> S
     shape = (image.channels, image.height, image.width)
     run = Run(weights.resolve().parent)
     if run.exists:
-        facts = run.facts
-        kept = facts["recipe"]
-        treatment = Treatment(kept["normalisation"], kept["augmentation"])
-        statistics = Statistics.from_json(facts["statistics"])
-        return Seen(shape, treatment, statistics, tuple(facts["classes"]))
+        return Seen(shape, run.treatment, run.statistics, tuple(run.facts["classes"]))
     treatment = recipe_of(network, recipe).treatment
-    known = known_statistics(treatment, image.channels)
+    known = known_statistics(treatment.normalisation, image.channels)
     if known is None:
         raise UsageError(
             f"{weights} lies in no run, and images are normalised by the mean and std of the "
