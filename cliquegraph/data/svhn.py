@@ -33,6 +33,7 @@ def read_svhn(folder: Path) -> Contents:
 def _read(path: Path) -> Arrays:
     try:
         from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
     except ImportError as error:
         raise UsageError("SVHN needs SciPy: pip install 'cliquegraph[data]'") from error
     if not path.is_file():
@@ -43,6 +44,7 @@ def _read(path: Path) -> Arrays:
         except (
             ArithmeticError,
             LookupError,
+            MatReadError,
             MemoryError,
             NotImplementedError,
             OSError,
