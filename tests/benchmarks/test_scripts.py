@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import convolutions, evaluation, first_step, harness, training
+from benchmarks import convolutions, evaluation, first_step, harness, input_pipeline, training
 from cliquegraph.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
@@ -52,6 +52,21 @@ def test_training_counts_what_is_stored(tmp_path: Path, monkeypatch: pytest.Monk
         assert maps < row["stored_bytes_per_image"] < 30 * maps
 
 
+def test_the_input_pipeline_is_compared_with_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("PIL")
+    arguments = (*QUICK, "--images=20", "--repeats=2")
+    (found,) = results(input_pipeline, tmp_path, monkeypatch, *arguments)
+    variants = found["variants"]
+    assert variants.keys() == {"model", "none", "pad_crop_flip", "resized_crop_flip"}
+    for row in variants.values():
+        assert len(row["samples"]) == 2
+        pairs = zip(variants["model"]["samples"], row["samples"], strict=True)
+        feeds = sorted(model / batch for model, batch in pairs)
+        assert row["feeds"]["median"] == pytest.approx(sum(feeds) / 2, rel=1e-3)
+
+
 @pytest.mark.parametrize("script", [training, evaluation])
 def test_flax(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (*QUICK, "--backend=flax", "--levels=0")
@@ -82,7 +97,7 @@ def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
         training.main()
 
 
-@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step])
+@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step, input_pipeline])
 @pytest.mark.parametrize("argument", ["--rounds=0", "--batch=0", "--batch=-2", "--threads=x"])
 def test_numbers_begin_at_1(
     script: ModuleType,
@@ -108,7 +123,7 @@ def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[
     assert "error: there is no specs/no_network.yaml" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step])
+@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step, input_pipeline])
 def test_help(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
