@@ -14,7 +14,7 @@ import pytest
 from cliquegraph import NetworkSpec, unroll
 from cliquegraph.draw.render import Request, render
 from cliquegraph.errors import UsageError
-from tests.networks import EVERY_KEY, SPECS, clique, shipped
+from tests.networks import EVERY_KEY, SPECS, clique, network, shipped
 
 BROWSER = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
@@ -151,9 +151,10 @@ def opened(show: Callable[[NetworkSpec], Any]) -> Any:
     return show(clique(4))
 
 
-@pytest.fixture
-def phone(browser: Any) -> Iterator[None]:
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+@pytest.fixture(params=[(1400, 700), (390, 844)], ids=["desktop", "phone"])
+def screen(browser: Any, request: pytest.FixtureRequest) -> Iterator[None]:
+    width, height = request.param
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     yield
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -298,8 +299,9 @@ def test_every_control_has_a_name(opened: Any) -> None:
         assert control.accessible_name, control.get_attribute("outerHTML")[:200]
 
 
+@pytest.mark.parametrize("screen", [(390, 844)], indirect=True)
 def test_a_phone_shows_it_without_scrolling_sideways(
-    show: Callable[[NetworkSpec], Any], phone: None
+    show: Callable[[NetworkSpec], Any], screen: None
 ) -> None:
     opened = show(shipped("cliquenet_k64_t15"))
     assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
@@ -387,12 +389,9 @@ def test_the_network_is_as_wide_as_the_page(show: Callable[[NetworkSpec], Any]) 
 # ---- nothing jumps under the pointer -----------------------------------------------------
 
 
-@pytest.mark.parametrize("device", ["desktop", "phone"])
 def test_nothing_moves_as_one_points_and_plays(
-    show: Callable[[NetworkSpec], Any], device: str, request: pytest.FixtureRequest
+    show: Callable[[NetworkSpec], Any], screen: None
 ) -> None:
-    if device == "phone":
-        request.getfixturevalue("phone")
     opened = show(shipped("cliquenet_s3"))
     heights = (
         "return Array.from(document.querySelectorAll("
@@ -411,6 +410,18 @@ def test_nothing_moves_as_one_points_and_plays(
     focus(opened, "stem")
     opened.switch_to.active_element.send_keys("\n")
     assert opened.execute_script(heights) == before
+
+
+def test_what_there_is_to_say_scrolls_in_its_box(
+    show: Callable[[NetworkSpec], Any], screen: None
+) -> None:
+    opened = show(network({"kind": "dense", "layers": 70, "filters": 2}))
+    before = box(opened, "#section1 .tell")["height"]
+    focus(opened, "b1_x35")
+    assert box(opened, "#section1 .tell")["height"] == before
+    said = box(opened, "#section1 .tell > div")
+    assert said["height"] < before
+    assert said["scrollHeight"] > said["height"]
 
 
 # ---- what lights up ----------------------------------------------------------------------
