@@ -379,6 +379,17 @@ def test_zooming_keeps_the_middle(show: Callable[[NetworkSpec], Any]) -> None:
     assert new["width"] == pytest.approx(1.25 * old["width"])
 
 
+def test_a_picture_is_dragged_and_what_is_kept_stays(show: Callable[[NetworkSpec], Any]) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    opened = show(clique(24))
+    opened.find_element("id", "b1_X3@1").click()
+    beside = opened.find_element("id", "b1_word_step_X5@1")
+    ActionChains(opened).drag_and_drop_by_offset(beside, -90, 0).perform()
+    assert box(opened, "#section1 .steps")["left"] == pytest.approx(90, abs=2)
+    assert "b1_X3@1" in lit(opened)
+
+
 def test_the_network_is_as_wide_as_the_page(show: Callable[[NetworkSpec], Any]) -> None:
     opened = show(shipped("cliquenet_s3"))
     picture, svg = box(opened, ".network"), box(opened, ".network svg")
@@ -415,9 +426,9 @@ def test_nothing_moves_as_one_points_and_plays(
 def test_what_there_is_to_say_scrolls_in_its_box(
     show: Callable[[NetworkSpec], Any], screen: None
 ) -> None:
-    opened = show(network({"kind": "dense", "layers": 70, "filters": 2}))
+    opened = show(network({"kind": "dense", "layers": 60, "filters": 2}))
     before = box(opened, "#section1 .tell")["height"]
-    focus(opened, "b1_x35")
+    focus(opened, "b1_x30")
     assert box(opened, "#section1 .tell")["height"] == before
     said = box(opened, "#section1 .tell > div")
     assert said["height"] < before
@@ -450,6 +461,7 @@ def test_pointing_at_a_layer_lights_up_its_kernels_and_its_steps(opened: Any) ->
         assert lit_edges(opened) == arrows | {f"{each}_into" for each in boxes}
         told = opened.find_element("css selector", "#section1 .tell").text
         assert f"Layer X{layer}" in told
+        assert ("outside the block" in told) == (layer == 0)
         for edge in kernels:
             assert str(edge) in told
         for number, step in enumerate(block.steps, 1):
