@@ -54,7 +54,7 @@ def to_dot(scene: Scene) -> str:
     dot = need("graphviz").Digraph(scene.name)
     dot.attr(id=f"{scene.name}_picture", outputorder="edgesfirst", bgcolor="white", pad="0.2")
     if not scene.placed:
-        dot.attr(rankdir="LR", nodesep="0.35", ranksep="0.4")
+        dot.attr(rankdir="LR", nodesep="0.3", ranksep="0.3")
     dot.attr("node", fontname=FONT, fontsize="11", fontcolor=INK, margin="0.12,0.06")
     dot.attr("edge", fontname=FONT, arrowsize="0.7")
     for shape in scene.shapes:

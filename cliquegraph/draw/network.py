@@ -65,19 +65,19 @@ def _shown(output: str) -> str:
 
 
 def _words(network: NetworkSpec, section: Section) -> list[str]:
-    """What a section is, as declared."""
+    """What a section is, as declared: short lines, for a network is many boxes wide."""
     match section.part:
         case Part.STEM:
             stem = network.stem
-            pool = [f"{stem.pool.kind} pool"] if stem.pool else []
             norm = ["BN, ReLU"] if stem.norm else []
-            return [", ".join([f"{stem.kernel}×{stem.kernel} convolution", *norm, *pool])]
+            pool = [f"{stem.pool.kind} pool"] if stem.pool else []
+            after = [", ".join([*norm, *pool])] if norm or pool else []
+            return [f"{stem.kernel}×{stem.kernel} convolution", *after]
         case Part.BLOCK:
             return _block_words(network.blocks[section.index - 1])
         case Part.TRANSITION:
-            words = ["1×1 convolution"]
-            words += ["attention"] if network.transition.attention else []
-            return [", ".join([*words, f"{network.transition.pool} pool"])]
+            attention = ["attention"] if network.transition.attention else []
+            return ["1×1 convolution", ", ".join([*attention, f"{network.transition.pool} pool"])]
         case Part.READOUT:
             words = ["compression"] if network.readout.compression else []
             return [", ".join([*words, "global pool"])]
@@ -86,16 +86,14 @@ def _words(network: NetworkSpec, section: Section) -> list[str]:
 
 
 def _block_words(block: CliqueBlock | DenseBlock) -> list[str]:
-    words = [f"{block.kind}, {block.layers} layers × {block.filters} filters"]
+    words = [str(block.kind), f"{block.layers} layers × {block.filters} filters"]
     if isinstance(block, CliqueBlock):
         stages = f"{block.stages} stage{'s' * (block.stages > 1)}"
         words.append(f"{stages}{', bottleneck' * block.bottleneck}")
-        if (block.feature or block.stages, block.transit or block.stages) != (block.stages,) * 2:
-            feature, transit = block.feature or block.stages, block.transit or block.stages
-            words.append(
-                f"feature of stage {stage_numeral(feature)}, "
-                f"transit of stage {stage_numeral(transit)}"
-            )
+        feature, transit = block.feature or block.stages, block.transit or block.stages
+        if (feature, transit) != (block.stages, block.stages):
+            words.append(f"feature of stage {stage_numeral(feature)}")
+            words.append(f"transit of stage {stage_numeral(transit)}")
     elif block.bottleneck:
         words.append(f"bottleneck {block.bottleneck}")
     return words

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,7 +20,7 @@ from cliquegraph.draw.render import shown_steps, to_json
 from cliquegraph.draw.scene import Scene
 from cliquegraph.draw.steps import steps_scene
 from cliquegraph.emit.words import engineering, stage_numeral
-from cliquegraph.ir.edges import edge_kernels, kernel_shape
+from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
 from cliquegraph.lower import lower
@@ -61,7 +65,7 @@ def page(steps: StepGraph) -> bytes:
             name=steps.network.name,
             parameters=f"{cost.total.parameters:,}",
             macs=engineering(cost.total.macs),
-            network=_svg(whole),
+            network=_svg(whole, f"The network {steps.network.name}"),
             blocks=blocks,
             data=_embedded(data),
         )
@@ -79,6 +83,7 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
         "rows": [_row(step.as_row()) for step in shown],
         "features": _features(block, graph),
         "kernels": _kernels(block, graph),
+        "spatial": _spatial(block, graph),
         "loop": to_json(loop),
         "steps": to_json(unrolled),
     }
@@ -87,8 +92,8 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
         "title": f"Block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters} filters",
         "note": note,
         "count": len(shown),
-        "loop": _svg(loop),
-        "steps": _svg(unrolled),
+        "loop": _svg(loop, f"Block {block.index} as a loop of {spec.layers} layers"),
+        "steps": _svg(unrolled, f"Block {block.index} as {len(shown)} steps"),
         "data": data,
     }
 
@@ -123,12 +128,29 @@ def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
     for edge, stages in block.edges.items():
         shape = shapes[str(edge)]
         found[str(edge)] = {
-            "shape": "×".join(map(str, shape)),
-            "parameters": prod(shape),
-            "stages": [stage_numeral(stage) for stage in sorted(set(stages))],
+            "source": edge.source,
+            "target": edge.target,
+            **_figures(shape, stages),
             "uses": [str(step.writes) for step in block.steps if edge in step.weights],
         }
     return found
+
+
+def _spatial(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
+    """What the page tells of each kernel V(j), by layer; nothing where there is no bottleneck."""
+    return {
+        str(layer): _figures(tensor.shape, [s.stage for s in block.steps if s.layer == layer])
+        for layer, tensor in spatial_kernels(graph).get(block.index, {}).items()
+    }
+
+
+def _figures(shape: Sequence[int], stages: Iterable[int]) -> dict[str, object]:
+    """The shape of a kernel, OIHW, its size, and the stages that use it."""
+    return {
+        "shape": "×".join(map(str, shape)),
+        "parameters": prod(shape),
+        "stages": [stage_numeral(stage) for stage in sorted(set(stages))],
+    }
 
 
 def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -138,7 +160,7 @@ def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[str, tuple[int, ...]
 
 
 def _line(steps: StepGraph, section: Section) -> str | None:
-    """Where the spec declares a section."""
+    """Where the spec declares a section; without the folder, which is the machine's."""
     keys: dict[Part, tuple[str | int, ...]] = {
         Part.STEM: ("stem",),
         Part.BLOCK: ("blocks", section.index - 1),
@@ -147,13 +169,18 @@ def _line(steps: StepGraph, section: Section) -> str | None:
         Part.CLASSIFIER: ("classifier",),
     }
     place = steps.network.locate(*keys[section.part])
-    return None if place is None else f"{place.file}:{place.line}"
+    return None if place is None else f"{Path(place.file).name}:{place.line}"
 
 
-def _svg(scene: Scene) -> str:
-    """A scene as an element of the page, without a title: the page has headings."""
+def _svg(scene: Scene, label: str) -> str:
+    """A scene as an element of the page, whose items can be reached one by one.
+
+    Without its titles: browsers would show them as they show words about a link.
+    """
     picture = draw(laid_out(scene), "svg").decode()
-    return picture[picture.index("<svg") :]
+    inside = re.sub(r"<title>.*?</title>\n|<!--.*?-->\n", "", picture.partition("<svg")[2])
+    named = f'role="graphics-document document" aria-label="{escape(label)}"'
+    return f"<svg {named}{inside}"
 
 
 def _embedded(data: object) -> str:

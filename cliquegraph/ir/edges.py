@@ -1,11 +1,11 @@
-"""The kernels W(i→j) of each block, whatever tensors they lie in."""
+"""The kernels W(i→j) and V(j) of each block, whatever tensors they lie in."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import EDGE_KERNEL
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
 from cliquegraph.ir.types import Part, Piece, Tensor
 
 INPUTS = 1
@@ -41,6 +41,19 @@ def edge_kernels(graph: Graph) -> dict[int, EdgeKernels]:
             for source, bounds in enumerate(pairwise(ends[: layer + 1]))
         }
     return dict(sorted(found.items()))
+
+
+def spatial_kernels(graph: Graph) -> dict[int, dict[int, Tensor]]:
+    """Return the kernel V(j) of each layer j that has a bottleneck, by block.
+
+    In a dense layer it is the 3×3 convolution after the 1×1 one.
+    """
+    found: dict[int, dict[int, Tensor]] = {}
+    for tensor in graph.tensors:
+        slot = tensor.slot
+        if slot.role in (SPATIAL_KERNEL, "mid_conv") and slot.layer is not None:
+            found.setdefault(slot.section.index, {})[slot.layer] = tensor
+    return found
 
 
 def kernel_shape(piece: Piece) -> tuple[int, ...]:
