@@ -24,7 +24,7 @@ from cliquegraph.errors import UsageError
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation
     from cliquegraph.data import Dataset, Statistics
-    from cliquegraph.training.job import Job
+    from cliquegraph.training.job import Job, Source
     from cliquegraph.training.recipe import Recipe
 
 
