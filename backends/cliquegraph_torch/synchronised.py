@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.distributed import get_world_size, is_initialized
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed import all_reduce, get_world_size, is_initialized
 
 from cliquegraph.errors import UsageError
 
@@ -13,8 +14,7 @@ from cliquegraph.errors import UsageError
 class SynchronisedNorm(nn.BatchNorm2d):
     """``BatchNorm2d`` whose batch is that of every process.
 
-    PyTorch's own ``SyncBatchNorm`` refuses tensors on the processor. Here the sums are reduced
-    by differentiable operations, which any process group has.
+    PyTorch's own ``SyncBatchNorm`` refuses tensors on the processor.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,6 +51,22 @@ def synchronise(model: nn.Module) -> None:
             module.__class__ = SynchronisedNorm
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over all processes; so is its gradient, for each process reads the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        all_reduce(total)
+        return total
+
+
 def _sum(values: Tensor) -> Tensor:
-    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]  # PyTorch's stub
     return total

@@ -21,6 +21,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches, Images, prefetched
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
+from cliquegraph.errors import UsageError
 from cliquegraph.spec.schema import Input
 from cliquegraph.training.engine import Classify
 from cliquegraph.training.job import Job, Precision
@@ -51,11 +52,18 @@ class TorchEngine:
         job = session.job
         network = job.compilation.network
         model = _model(session.source, session.class_name)
+        if job.precision == "float64":
+            model.double()  # before it is given weights that have as many digits
         load_weights(model, network, session.initial())
         devices, nodes = _places(job)
-        many = nodes * (devices or torch.cuda.device_count()) > 1
+        gpus = torch.cuda.device_count()
+        if job.precision == "float16" and not gpus:
+            raise UsageError("float16 needs a GPU; bfloat16 runs anywhere")
+        ranks = nodes * (devices or gpus or 1)
+        job.share(ranks)  # before other processes are started
+        many = ranks > 1
         synced = job.sync_batchnorm and many
-        if synced and not torch.cuda.is_available():
+        if synced and not gpus:
             synchronise(model)
         with _quiet():
             trainer = pl.Trainer(
@@ -64,7 +72,7 @@ class TorchEngine:
                 num_nodes=nodes,
                 strategy=_strategy(model, network.input) if many else "auto",
                 precision=_PRECISIONS[job.precision],
-                sync_batchnorm=synced and torch.cuda.is_available(),
+                sync_batchnorm=synced and gpus > 0,
                 max_epochs=job.recipe.epochs - session.epoch,
                 accumulate_grad_batches=job.accumulate,
                 reload_dataloaders_every_n_epochs=1,
@@ -275,7 +283,7 @@ def _places(job: Job) -> tuple[int | None, int]:
 
 def _strategy(model: nn.Module, image: Input) -> str:
     """DDP; it must be told where some parameter has no gradient."""
-    trial = deepcopy(model)
+    trial = deepcopy(model).float()
     trial(torch.zeros(2, image.channels, image.height, image.width)).sum().backward()
     idle = any(parameter.grad is None for parameter in trial.parameters())
     return "ddp_find_unused_parameters_true" if idle else "ddp"
@@ -289,12 +297,14 @@ def _array(tensor: Tensor) -> Array:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning from saying what is so by design."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
             yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -136,6 +136,12 @@ class Run:
             }
         )
 
+    def release(self) -> None:
+        """Let others train into the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def keep(self, network: NetworkSpec, name: str, tensors: Mapping[str, Array]) -> None:
         """Write canonical weights as ``NAME.safetensors``."""
         write_weights(network, tensors, self.folder / f"{name}.safetensors")

@@ -175,34 +175,42 @@ class Session:
         resume: bool = False,
     ) -> Iterator[None]:
         """Take the run's folder and stand where its newest checkpoint stood."""
-        if self._writer:
-            self.run.start(
-                self.job,
-                self.source,
-                versions,
-                command=command,
-                overrides=overrides,
-                resume=resume,
-            )
-        if resume:
-            self._restore()
         if not self._writer:
+            self._restore(resume)
             with self._interrupt.listening():
                 yield
             return
-        self._epochs.keep_below(self.epoch)
-        self._steps.keep_below(self.done + 1)
+        self.run.start(
+            self.job,
+            self.source,
+            versions,
+            command=command,
+            overrides=overrides,
+            resume=resume,
+        )
+        try:
+            self._restore(resume)
+            self._epochs.keep_below(self.epoch)
+            self._steps.keep_below(self.done + 1)
+            with self._logging(), self._interrupt.listening():
+                yield
+        finally:
+            self.run.release()
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
         self._board = Board(self.run.folder / "tensorboard")
         if not self._board.installed:
             self._display.say("TensorBoard is not installed: logs are CSV alone")
         self._display.start(self)
         try:
-            with self._interrupt.listening():
-                yield
+            yield
         finally:
             self._board.close()
 
-    def _restore(self) -> None:
+    def _restore(self, resume: bool) -> None:
+        if not resume:
+            return
         checkpoint, faults = self.run.checkpoints.newest()
         for fault in faults if self._writer else ():
             self._display.say(f"warning: {fault}")
