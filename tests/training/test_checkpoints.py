@@ -16,7 +16,7 @@ from cliquegraph.training.checkpoints import Checkpoints
 def written(folder: Path, *steps: int) -> Checkpoints:
     checkpoints = Checkpoints(folder)
     for step in steps:
-        checkpoints.write(step, {"step": step}, lambda place: save(place, step))
+        checkpoints.write(step, {"step": step}, lambda place, step=step: save(place, step))
     return checkpoints
 
 
