@@ -291,16 +291,19 @@ def test_a_crop_of_padded_images() -> None:
         assert np.allclose(result, expected[..., ::-1] if flipped else expected, atol=1e-5)
 
 
-def test_every_crop_and_flip_happens_about_as_often() -> None:
-    # One bright pixel in a dark image tells where the image went.
+def one_pixel() -> ImageDataset:
+    """400 dark images with a bright pixel, which tells where an image went."""
     pixels = np.zeros((400, 1, 20, 20), np.uint8)
     pixels[:, 0, 8, 5] = 255
     part = Part(Arrays([pixels], np.zeros(400)), np.arange(400))
     treatment = Treatment("unit", "pad_crop_flip")
-    data = ImageDataset("pixel", ("it",), treatment, Statistics((0.0,), (1.0,)), {"train": part})
+    return ImageDataset("pixel", ("it",), treatment, Statistics((0.0,), (1.0,)), {"train": part})
+
+
+def test_every_crop_and_flip_happens_about_as_often() -> None:
     places = np.zeros((20, 20), int)
     for epoch in range(20):
-        for batch in data.training(100, seed=1).epoch(epoch):
+        for batch in one_pixel().training(100, seed=1).epoch(epoch):
             _, _, rows, columns = np.nonzero(batch.images)
             assert len(rows) == 100
             np.add.at(places, (rows, columns), 1)
@@ -309,6 +312,16 @@ def test_every_crop_and_flip_happens_about_as_often() -> None:
     assert set(columns) == {*range(1, 10), *range(10, 19)}
     mean = 8000 / (9 * 18)
     assert np.all(np.abs(places[places > 0] - mean) < 6 * mean**0.5)
+
+
+def test_crops_differ_between_seeds_epochs_and_steps() -> None:
+    found = [
+        batch.images.tobytes()
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for batch in one_pixel().training(100, seed=seed).epoch(epoch)
+    ]
+    assert len(set(found)) == len(found) == 16
 
 
 # ---- prefetching ---------------------------------------------------------------------------

@@ -68,7 +68,8 @@ def test_a_consumer_may_stop(taken: int) -> None:
         finally:
             closed.set()
 
-    found = prefetched(items(), depth=2)
+    kept = items()  # so that nothing but prefetched closes it
+    found = prefetched(kept, depth=2)
     assert [next(found) for _ in range(taken)] == list(range(taken))
     found.close()  # type: ignore[attr-defined]
     assert threads() == 0
