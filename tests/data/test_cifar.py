@@ -107,14 +107,31 @@ def test_pickles_of_any_protocol(tmp_path: Path, protocol: int) -> None:
     written.check(f"cifar10:{written.python(tmp_path, protocol)}")
 
 
+# What Python 2.7 and NumPy 1 wrote for {'data': numpy.array([[1, 2]], 'u1')}, protocol 2.
+PYTHON_2 = (
+    b"\x80\x02}q\x01U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\n"
+    b"q\x04K\x00\x85U\x01b\x87Rq\x05(K\x01K\x01K\x02\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01"
+    b"\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x02\x01\x02tbs."
+)
+
+
 def test_the_pickle_of_python_2() -> None:
-    # What Python 2.7 and NumPy 1 wrote for {'data': numpy.array([[1, 2]], 'u1')}, protocol 2.
-    written = (
-        b"\x80\x02}q\x01U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\n"
-        b"q\x04K\x00\x85U\x01b\x87Rq\x05(K\x01K\x01K\x02\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01"
-        b"\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x02\x01\x02tbs."
-    )
-    assert read_pickle("old", io.BytesIO(written))["data"].tolist() == [[1, 2]]
+    assert read_pickle("old", io.BytesIO(PYTHON_2))["data"].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PYTHON_2.replace(b"U\x02\x01\x02tb", b"]tb"), "an array of objects"),
+        (
+            b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R.",
+            "text as 'zip'",
+        ),
+    ],
+)
+def test_a_forged_pickle(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=f"forged: .*{message}"):
+        read_pickle("forged", io.BytesIO(content))
 
 
 def test_the_binary_version_is_mapped(tmp_path: Path) -> None:

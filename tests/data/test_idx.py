@@ -114,6 +114,13 @@ def test_images_without_labels_and_labels_without_a_class(tmp_path: Path) -> Non
         open_data(f"mnist:{tmp_path}", shape=(1, 6, 5), classes=10, treatment=Treatment())
 
 
+def test_parts_of_different_sizes(tmp_path: Path) -> None:
+    write_set(tmp_path, "")
+    write(tmp_path / "t10k-images-idx3-ubyte", idx(np.zeros((12, 5, 5), np.uint8)))
+    with pytest.raises(DataError, match=r"of \(1, 6, 5\) to train on, of \(1, 5, 5\) to test"):
+        open_data(f"mnist:{tmp_path}", shape=(1, 6, 5), classes=10, treatment=Treatment())
+
+
 def test_a_missing_file_is_named_with_where_to_get_it(tmp_path: Path) -> None:
     write_set(tmp_path, ".gz")
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
