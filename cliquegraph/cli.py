@@ -32,7 +32,8 @@ from cliquegraph.cli_shared import (
     progress,
     shipped_specs,
 )
-from cliquegraph.cli_training import curves, evaluate, inspect, predict, train_command
+from cliquegraph.cli_trained import curves, evaluate, inspect, predict
+from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
 from cliquegraph.errors import CliqueGraphError, UsageError
 
@@ -47,7 +48,7 @@ app = typer.Typer(
 app.add_typer(weights)
 app.add_typer(inspect)
 app.command("train")(train_command)
-for command in (evaluate, predict, curves):
+for command in (evaluate, predict, curves, study):
     app.command()(command)
 
 

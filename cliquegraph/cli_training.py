@@ -1,4 +1,4 @@
-"""The commands that train, and that use what was trained."""
+"""The commands that train: ``train`` and ``study``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from cliquegraph.errors import UsageError
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation
     from cliquegraph.data import Dataset, Statistics
-    from cliquegraph.training.job import Job, Source
+    from cliquegraph.training.job import Job, Precision, Source
     from cliquegraph.training.recipe import Recipe
+    from cliquegraph.training.study import Variant
 
 
 def _complete_engine(incomplete: str) -> list[str]:
@@ -41,7 +42,7 @@ def _complete_recipe(incomplete: str) -> list[str]:
     return [name for name in RECIPES if name.startswith(incomplete)]
 
 
-_Data = Annotated[
+Data = Annotated[
     str,
     typer.Option(
         "--data",
@@ -49,31 +50,25 @@ _Data = Annotated[
         help="cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic.",
     ),
 ]
-_Engine = Annotated[
+Engine = Annotated[
     str,
     typer.Option("--backend", help="torch or flax.", autocompletion=_complete_engine),
 ]
-_Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
-_Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")]
-_Validation = Annotated[
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")]
+Validation = Annotated[
     float, typer.Option("--validation", min=0, max=0.9, help="Share of training images held back.")
 ]
-_Subset = Annotated[
+Subset = Annotated[
     int | None, typer.Option("--subset", min=1, help="Train on so many of the images.")
 ]
 _RECIPE = "Recipe (a change of the spec's)"
 _DEVICES = "Devices"
 
 
-inspect = typer.Typer(
-    name="inspect", help="What a trained network makes of an image.", no_args_is_help=True
-)
-
-
 def train_command(
     spec: Spec,
-    data: _Data,
-    backend: _Engine = "torch",
+    data: Data,
+    backend: Engine = "torch",
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -93,9 +88,9 @@ def train_command(
         typer.Option("--plot", help="Draw the learning rate to FILE.svg or .png; don't train."),
     ] = None,
     level: Level = None,
-    seed: _Seed = 0,
-    validation: _Validation = 0.0,
-    subset: _Subset = None,
+    seed: Seed = 0,
+    validation: Validation = 0.0,
+    subset: Subset = None,
     epochs: Annotated[int | None, typer.Option(min=1, rich_help_panel=_RECIPE)] = None,
     batch_size: Annotated[
         int | None,
@@ -158,11 +153,11 @@ def train_command(
 
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --resume
     """
-    from cliquegraph.training.job import PRECISIONS, Job, Source
+    from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer
 
     compilation = compilation_of(spec, overrides, _level(level, backend, sync_batchnorm))
-    chosen = _recipe(
+    chosen = recipe_for(
         compilation,
         recipe,
         epochs=epochs,
@@ -178,8 +173,6 @@ def train_command(
     if plot is not None:
         _plot(chosen, plot)
         return
-    if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     source = Source(data, validation, subset)
     job = Job(
         compilation,
@@ -188,7 +181,7 @@ def train_command(
         source,
         open_source(compilation, chosen, source, seed),
         seed,
-        precision,
+        _precision(precision),
         devices,
         nodes,
         accumulate,
@@ -201,7 +194,7 @@ def train_command(
     if not is_writer():
         return
     if interrupted:
-        typer.echo(f"stopped; {_again()} goes on", err=True)
+        typer.echo(f"stopped; {_typed()} --resume goes on", err=True)
         raise typer.Exit(130)
     typer.echo(f"wrote {folder}: best.safetensors, last.safetensors, metrics.csv")
 
@@ -222,161 +215,96 @@ def _train(job: Job, folder: Path, resume: bool, overrides: list[str]) -> bool:
     return session.interrupted
 
 
-def _again() -> str:
-    command = [Path(sys.argv[0]).name, *(each for each in sys.argv[1:] if each != "--resume")]
-    return shlex.join([*command, "--resume"])
+def _typed() -> str:
+    """What was typed, without --resume."""
+    return shlex.join([Path(sys.argv[0]).name, *(x for x in sys.argv[1:] if x != "--resume")])
 
 
-def evaluate(
+def study(
     spec: Spec,
-    weights: _Weights,
-    data: _Data,
-    backend: _Engine = "torch",
-    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation; default: the spec's.")
+    data: Data,
+    variant: Annotated[
+        list[str],
+        typer.Option(
+            "--variant",
+            metavar="NAME:KEY=VALUE,...",
+            help="A variant of the spec; default: the paper's (I+I), (I+II), (II+II) and X=1…n-1.",
+        ),
+    ] = [],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each.")] = 3,
+    backend: Engine = "torch",
+    recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=_complete_recipe)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the runs; default: studies/NAME-BACKEND."),
     ] = None,
-    normalisation: Annotated[str | None, typer.Option(help="In place of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    seed: _Seed = 0,
-    validation: _Validation = 0.0,
-    subset: _Subset = None,
+    precision: Annotated[str, typer.Option(help="As of train.")] = "float32",
+    validation: Validation = 0.0,
+    subset: Subset = None,
     level: Level = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
-    """Print top-1, top-5, loss and the confusion matrix of weights on a data set.
+    """Train variants of a network with several seeds; print accuracies, mean ± std.
 
-    Images are normalised as in the run beside the weights, or by the recipe.
+    Goes on where it was stopped.
 
-    cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
-    --data digits
+    cliquegraph study specs/fashion.yaml --data fashion-mnist --subset 5000 --epochs 8
     """
     from cliquegraph import report_scores as report
-    from cliquegraph.checkpoints import read_weights
-    from cliquegraph.training.job import Source
-    from cliquegraph.training.run import Run
-    from cliquegraph.training.train import evaluate
+    from cliquegraph.training.display import Terminal
+    from cliquegraph.training.job import Job, Source
+    from cliquegraph.training.study import papers_variants
+    from cliquegraph.training.study import study as run_study
 
-    compilation = compilation_of(spec, overrides, level)
-    chosen = _recipe(compilation, recipe, normalisation=normalisation, batch_size=batch_size)
-    run = Run(weights.resolve().parent)
-    images = open_source(
-        compilation,
-        chosen,
-        Source(data, validation, subset),
-        seed,
-        run.statistics if run.exists and normalisation is None else None,
-    )
-    if part not in images.parts:
-        raise UsageError(f"{data} has no part {part!r}; it has {', '.join(images.parts)}")
-    tensors = read_weights(compilation.network, weights)
-    batches = images.evaluation(part, chosen.batch_size)
-    scores = evaluate(compilation, backend, tensors, batches)
-    if as_json:
-        print_json([report.scores_json(scores, images.classes)])
-        return
-    console = console_of()
-    console.print(report.confusion_table(scores, images.classes))
-    console.print(report.scores_line(scores, f"{compilation.network.name} on {data}, {part}"))
+    source = Source(data, validation, subset)
 
-
-def predict(
-    spec: Spec,
-    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
-    weights: _Weights,
-    backend: _Engine = "torch",
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation, without a run.")
-    ] = None,
-    level: Level = None,
-    as_json: Json = False,
-    overrides: Set = [],
-) -> None:
-    """Print the likeliest classes of images.
-
-    Classes and normalisation are those of the run beside the weights.
-
-    cliquegraph predict specs/quickstart.yaml digit.png --weights
-    runs/quickstart-torch/best.safetensors
-    """
-    from cliquegraph import report_scores as report
-    from cliquegraph.checkpoints import read_weights
-    from cliquegraph.training.engine import find_engine
-    from cliquegraph.training.seen import seen_by
-
-    compilation = compilation_of(spec, overrides, level)
-    seen = seen_by(compilation.network, weights, recipe)
-    tensors = read_weights(compilation.network, weights)
-    classify = find_engine(backend).classifier(compilation, tensors, "float32")
-    found = [
-        (str(path), report.guesses(classify(seen.image(path))[0], seen.classes)) for path in images
-    ]
-    if as_json:
-        print_json([{"image": name, "guesses": guessed} for name, guessed in found])
-    else:
-        console_of().print(report.guesses_table(found))
-
-
-def curves(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", metavar="RUN...")],
-    output: Annotated[Path, typer.Option("-o", "--out", help="FILE.svg, .png or .html")],
-) -> None:
-    """Draw error and loss of runs over the epochs: Figure 3 of the paper.
-
-    cliquegraph curves runs/quickstart-torch runs/quickstart-flax -o curves.svg
-    """
-    from cliquegraph.draw.curves import draw_curves
-    from cliquegraph.files import write_bytes
-    from cliquegraph.training.run import Run
-
-    read = [Run(folder).curves for folder in runs]
-    write_bytes(output, [draw_curves(read, output.suffix.removeprefix("."))])
-    typer.echo(f"wrote {output}")
-
-
-@inspect.command()
-def features(
-    spec: Spec,
-    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
-    weights: _Weights,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--out", help="FILE.svg, .png or .html")
-    ] = None,
-    backend: _Engine = "torch",
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation, without a run.")
-    ] = None,
-    as_json: Json = False,
-    overrides: Set = [],
-) -> None:
-    """Draw the strongest feature map of each stage beside the image: Figure 6 of the paper.
-
-    Prints how much each stage changed the features of its block.
-
-    cliquegraph inspect features specs/quickstart.yaml digit.png --weights
-    runs/quickstart-torch/best.safetensors -o features.png
-    """
-    from cliquegraph import report_scores as report
-    from cliquegraph.checkpoints import read_weights
-    from cliquegraph.draw.features import draw_features
-    from cliquegraph.files import write_bytes
-    from cliquegraph.stages import stage_maps
-    from cliquegraph.training.seen import seen_by
+    def job_of(chosen: Variant, seed: int) -> Job:
+        compilation = compilation_of(spec, [*overrides, *chosen.overrides, "expect={}"], level)
+        rule = recipe_for(compilation, recipe, epochs=epochs, batch_size=batch_size)
+        images = open_source(compilation, rule, source, seed=0)
+        return Job(
+            compilation,
+            backend,
+            rule,
+            source,
+            images,
+            seed=seed,
+            precision=_precision(precision),
+        )
 
     network = load_spec(spec, overrides)
-    shown = seen_by(network, weights, recipe).image(image)
-    maps = stage_maps(network, backend, read_weights(network, weights), shown)
-    title = f"{network.name}: {image.name}"
-    if output is not None:
-        suffix = output.suffix.removeprefix(".").lower()
-        write_bytes(output, [draw_features(title, shown[0], maps, suffix)])
+    variants = [_variant(each) for each in variant] or papers_variants(network)
+    folder = out or Path("studies") / f"{network.name}-{backend}"
+    with Terminal(console_of()) as display:
+        found = list(run_study(variants, range(seeds), job_of, folder, display))
+    if not found:
+        typer.echo(f"stopped; {_typed()} goes on", err=True)
+        raise typer.Exit(130)
     if as_json:
-        print_json([report.stages_json(each) for each in maps])
-        return
-    console_of().print(report.stages_table(maps, title))
-    if output is not None:
-        typer.echo(f"wrote {output}")
+        print_json([report.study_json(each) for each in found])
+    else:
+        console_of().print(report.study_table(found, f"{network.name} on {data}, {seeds} seeds"))
+
+
+def _variant(text: str) -> Variant:
+    from cliquegraph.training.study import Variant
+
+    name, colon, changes = text.partition(":")
+    if not (name and colon and changes):
+        raise UsageError(f"a variant is NAME:KEY=VALUE,..., not {text!r}")
+    return Variant(name, tuple(changes.split(",")))
+
+
+def _precision(name: str) -> Precision:
+    from cliquegraph.training.job import PRECISIONS
+
+    for each in PRECISIONS:
+        if each == name:
+            return each
+    raise UsageError(f"there is no precision {name!r}; there are {', '.join(PRECISIONS)}")
 
 
 def open_source(
@@ -402,7 +330,8 @@ def open_source(
     )
 
 
-def _recipe(compilation: Compilation, name: str | None, **changes: Any) -> Recipe:
+def recipe_for(compilation: Compilation, name: str | None, **changes: Any) -> Recipe:
+    """Return the recipe of a network, with what was asked for in its place."""
     from cliquegraph.training.recipe import recipe_of
 
     return recipe_of(compilation.network, name, **changes)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from cliquegraph.emit.words import engineering
 from cliquegraph.report import table
 from cliquegraph.stages import StageMap
 from cliquegraph.training.scores import TOP, Scores
+from cliquegraph.training.study import Result
 from cliquegraph.weights.storage import Array
 
 Json = dict[str, Any]
@@ -102,5 +104,33 @@ def stages_table(maps: Sequence[StageMap], title: str) -> Table:
             f"{each.mean:.4g}",
             f"{each.overall:.4g}",
             "" if each.change is None else f"{each.change:.1%}",
+        )
+    return made
+
+
+def study_json(result: Result) -> Json:
+    """Return a variant's figures and the accuracy of each seed."""
+    return {
+        "variant": result.variant.name,
+        "overrides": list(result.variant.overrides),
+        "parameters": result.parameters,
+        "macs": result.macs,
+        "top1": list(result.accuracies),
+        "mean": result.mean,
+        "std": result.std,
+    }
+
+
+def study_table(found: Sequence[Result], title: str) -> Table:
+    """Return a row for each variant; accuracies in per cent."""
+    numbers = ("parameters", "FLOPs", "top-1, %", "error, %")
+    made = table(title, "variant", *numbers, right=numbers)
+    for each in found:
+        made.add_row(
+            each.variant.name,
+            f"{each.parameters:,}",
+            engineering(2 * each.macs),
+            f"{100 * each.mean:.2f} ± {100 * each.std:.2f}",
+            f"{100 * (1 - each.mean):.2f}",
         )
     return made

@@ -45,13 +45,16 @@ class Terminal:
 
     def start(self, session: Session) -> None:
         """Show where the training begins."""
-        epochs = session.job.recipe.epochs
-        total = epochs * session.steps_per_epoch
+        if self._task is not None:  # of the run before, in a study
+            self._bar.remove_task(self._task)
+        total = session.job.recipe.epochs * session.steps_per_epoch
         self._task = self._bar.add_task(
             "training", total=total, completed=session.done, facts="the first step compiles"
         )
         self._images, self._since = session.done, time.monotonic()
-        if session.restored is not None:
+        if session.over:
+            self.say("done already")
+        elif session.restored is not None:
             self.say(f"going on from {session.restored}, epoch {session.epoch}")
 
     def step(self, session: Session) -> None:
