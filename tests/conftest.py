@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from cliquegraph import cli
+from tests.command import Ran, Run
 
 # Workers of pytest-xdist share the cores; threads that wait for each other would take them all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,3 +18,19 @@ settings.register_profile("cliquegraph", derandomize=True, deadline=None, print_
 settings.load_profile("cliquegraph")
 
 collect_ignore = ["third_backend"]  # a package of its own, with its own entry point
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line, in this process and in the project's folder."""
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
+
+    def call(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["cliquegraph", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            sys.exit(0)
+        captured = capsys.readouterr()
+        return Ran(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call

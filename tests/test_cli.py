@@ -6,43 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from cliquegraph import cli, cli_shared
 from cliquegraph.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
+from tests.command import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "specs"
 QUICKSTART = "specs/quickstart.yaml"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.chdir(ROOT)
-
-    def call(*words: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["cliquegraph", *words])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-            sys.exit(0)
-        captured = capsys.readouterr()
-        return Ran(int(stop.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 def test_compile_writes_each_backend_and_is_idempotent(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""The commands that train and that use what was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.command import Ran, Run
+from tests.trainings import SPEC, command, job, measured
+from tests.trainings import run as run_apart
+
+pytest.importorskip("pytorch_lightning")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+QUICKSTART = str(SPEC)
+TRAIN = ("train", QUICKSTART, "--data", "digits", "--epochs", "4")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    done = run_apart(command(*TRAIN, "--validation", "0.1", "--out", out))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"wrote {out}")
+    assert len(done.stdout.splitlines()) == 5
+    return out
+
+
+@pytest.fixture
+def digit(tmp_path: Path) -> Path:
+    pixels = (load_digits().images[1] * 255 / 16).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    return tmp_path / "one.png"
+
+
+def test_a_run_holds_what_was_done(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} >= {
+        "run.json",
+        "spec.json",
+        "quickstart.py",
+        "metrics.csv",
+        "steps.csv",
+        "best.safetensors",
+        "last.safetensors",
+        "tensorboard",
+        "checkpoints",
+    }
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["command"][1:] == [*TRAIN, "--validation", "0.1", "--out", str(trained)]
+    rows = measured(trained)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+    assert float(rows[-1]["test_top1"]) > 0.9
+
+
+def test_evaluate_gives_what_training_gave(run: Run, trained: Path) -> None:
+    last = measured(trained)[-1]
+    for part in ("validation", "test"):
+        words = ("evaluate", QUICKSTART, "--data", "digits", "--validation", "0.1", "--part", part)
+        found = json.loads(
+            run(*words, "--weights", str(trained / "last.safetensors"), "--json").out
+        )
+        assert found["top1"] == float(last[f"{part}_top1"])
+        assert found["loss"] == pytest.approx(float(last[f"{part}_loss"]), rel=1e-5)
+        assert sum(map(sum, found["confusion"])) == found["images"]
+    shown = run(*words, "--weights", str(trained / "last.safetensors"))
+    assert f"top-1 {found['top1']:.2%}" in shown.out and "true class" in shown.out
+    absent = run(*words[:-1], "extra", "--weights", str(trained / "last.safetensors"))
+    assert absent.code == 2 and "it has train, validation, test" in absent.err
+
+
+def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
+    words = ("predict", QUICKSTART, str(digit), "--weights", str(trained / "best.safetensors"))
+    (guess, *_) = json.loads(run(*words, "--json").out)["guesses"]
+    assert guess["class"] == "1" and guess["probability"] > 0.5
+    assert "one.png" in run(*words).out
+    lonely = digit.parent / "alone.safetensors"
+    lonely.write_bytes((trained / "best.safetensors").read_bytes())
+    alone = run("predict", QUICKSTART, str(digit), "--weights", str(lonely))
+    assert alone.code == 2 and "lies in no run" in alone.err
+    assert run(*alone_words(digit, lonely), "--recipe", "svhn").code == 0
+
+
+def alone_words(digit: Path, weights: Path) -> tuple[str, ...]:
+    return ("predict", QUICKSTART, str(digit), "--weights", str(weights))
+
+
+def test_curves_draw_every_part_of_every_run(run: Run, trained: Path, tmp_path: Path) -> None:
+    for suffix in ("svg", "png", "html"):
+        assert run("curves", str(trained), "-o", str(tmp_path / f"c.{suffix}")).code == 0
+    ElementTree.parse(tmp_path / "c.svg")  # noqa: S314  # our own
+    page = (tmp_path / "c.html").read_text()
+    for row in measured(trained):
+        assert f"<td>{float(row['test_top1']):.2%}</td>" in page
+    again = tmp_path / "again.svg"
+    run("curves", str(trained), "-o", str(again))
+    assert again.read_bytes() == (tmp_path / "c.svg").read_bytes()
+    assert run("curves", str(tmp_path), "-o", str(again)).code == 2
+    assert run("curves", str(trained), "-o", str(tmp_path / "c.gif")).code == 2
+
+
+def test_the_schedule_is_drawn_and_nothing_trained(run: Run, tmp_path: Path) -> None:
+    done = run(*TRAIN, "--plot", str(tmp_path / "rate.html"), "--out", str(tmp_path / "run"))
+    assert done.code == 0 and not (tmp_path / "run").exists()
+    cells = (tmp_path / "rate.html").read_text().split("<td>")
+    rates = [float(cell.split("<")[0]) for cell in cells[2::2]]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_features_of_each_stage_are_drawn(run: Run, trained: Path, digit: Path) -> None:
+    picture = digit.with_suffix(".svg")
+    words = ("inspect", "features", QUICKSTART, str(digit))
+    words += ("--weights", str(trained / "best.safetensors"))
+    rows = json.loads(run(*words, "-o", str(picture), "--json").out)
+    assert [(row["block"], row["stage"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [row["change"] is None for row in rows] == [True, False, True, False]
+    assert all(row["mean"] >= row["overall"] for row in rows)
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")  # noqa: S314  # our own
+    flax = json.loads(run(*words, "--backend", "flax", "--json").out)
+    for one, other in zip(rows, flax, strict=True):
+        for name in one:
+            expected = one[name] if one[name] is None else pytest.approx(one[name], rel=1e-3)
+            assert other[name] == expected
+
+
+def test_a_study_compares_and_goes_on(run: Run, tmp_path: Path) -> None:
+    words = ("study", QUICKSTART, "--data", "digits", "--subset", "64", "--batch-size", "32")
+    words += ("--epochs", "1", "--seeds", "2", "--out", str(tmp_path))
+    words += ("--variant", "one:blocks.*.stages=1", "--variant", "two:blocks.*.stages=2")
+    first = run(*words)
+    assert first.code == 0, first.err
+    again = run(*words, "--json")
+    found = json.loads(again.out[again.out.index("[\n") :])
+    assert [each["variant"] for each in found] == ["one", "two"]
+    assert all(len(each["top1"]) == 2 for each in found)
+    assert found[0]["parameters"] < found[1]["parameters"]
+    assert again.out.count("done already") == 4
+    for each in found:
+        assert each["mean"] == pytest.approx(np.mean(each["top1"]))
+        assert each["std"] == pytest.approx(np.std(each["top1"], ddof=1))
+
+
+def refused(run: Run, *words: str) -> str:
+    done: Ran = run(*words)
+    assert (done.code, done.out) == (2, ""), done
+    assert done.err.startswith("error: ") and "Traceback" not in done.err
+    return done.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "run"
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "nothing"], "there is no data set 'nothing'"),
+        (["--data", "fashion-mnist:/nowhere"], "there is no /nowhere"),
+        (["--recipe", "mine"], "there is no recipe 'mine'; there are cifar, svhn, imagenet"),
+        (["--precision", "int8"], "there is no precision 'int8'"),
+        (["--milestones", "half"], "--milestones are shares"),
+        (["--milestones", "0.7,0.2"], "milestones are ascending shares"),
+        (["--normalisation", "none"], "there is no normalisation 'none'"),
+        (["--batch-size", "4096"], "4096"),
+        (["--accumulate", "3"], "say --batch-size 66"),
+        (["--sync-batchnorm", "-O", "1"], "leave out -O"),
+        (["--backend", "numpy"], "nothing trains models of 'numpy'; engines: flax, torch"),
+        (["--plot", "rate.gif"], "a schedule is .svg, .png, .html, not 'gif'"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(
+    run: Run, folder: Path, words: list[str], message: str
+) -> None:
+    assert message in refused(run, *TRAIN, "--out", str(folder), *words)
+
+
+def test_a_run_is_not_overwritten_nor_taken_for_another(run: Run, trained: Path) -> None:
+    before = (trained / "metrics.csv").read_bytes()
+    same = (*TRAIN, "--validation", "0.1", "--out", str(trained))
+    assert "--resume goes on with it" in refused(run, *same)
+    other = refused(run, *same, "--resume", "--seed", "1", "--learning-rate", "0.2")
+    assert "recipe.learning_rate was 0.1, is now 0.2" in other and "seed was 0, is now 1" in other
+    assert run(*same, "--resume").code == 0
+    assert (trained / "metrics.csv").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_may_not_train_into_one_folder(run: Run, tmp_path: Path) -> None:
+    from cliquegraph.training.run import Run as Folder
+
+    held = Folder(tmp_path / "run")
+    held.start(job("torch"), "", {})
+    try:
+        words = ("train", QUICKSTART, "--data", "digits", "--subset", "128", "--epochs", "2")
+        words += ("--batch-size", "32", "--set", "expect={}", "--out", str(tmp_path / "run"))
+        assert "another process trains into" in refused(run, *words, "--resume")
+    finally:
+        held.release()
