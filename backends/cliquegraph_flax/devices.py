@@ -39,19 +39,20 @@ class Devices:
     @property
     def replicated(self) -> NamedSharding:
         """How the state lies: whole on every device."""
-        return NamedSharding(self.mesh, PartitionSpec())
+        return NamedSharding(self.mesh, PartitionSpec())  # type: ignore[no-untyped-call]
 
-    def divided(self, axis: int) -> NamedSharding:
-        """How a batch lies: divided along an axis."""
-        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, "data"))
+    @property
+    def divided(self) -> NamedSharding:
+        """How a batch lies: its rows divided among the devices."""
+        return NamedSharding(self.mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
 
     def replicate(self, tree: Any) -> Any:
         """Put arrays that each process has alike onto every device."""
         return jax.tree.map(self._replicate, tree)
 
-    def divide(self, array: NDArray[Any], axis: int = 0) -> jax.Array:
-        """Put the rows of this process, along an axis, onto its devices."""
-        return jax.make_array_from_process_local_data(self.divided(axis), array)
+    def divide(self, array: NDArray[Any]) -> jax.Array:
+        """Put the rows of this process onto its devices."""
+        return _array(self.divided, array)
 
     def rows(self, array: jax.Array) -> Array:
         """Return this process's rows of what ``divide`` divided."""
@@ -71,7 +72,15 @@ class Devices:
         return bool(self.summed(np.array([flag], np.float64))[0])
 
     def _replicate(self, array: Any) -> jax.Array:
-        return jax.make_array_from_process_local_data(self.replicated, np.asarray(array))
+        return _array(self.replicated, np.asarray(array))
+
+
+def _array(sharding: NamedSharding, own: NDArray[Any]) -> jax.Array:
+    """An array of all processes, of what each has."""
+    made: jax.Array = jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]
+        sharding, own
+    )
+    return made
 
 
 def open_devices(job: Job) -> Devices:
@@ -122,7 +131,7 @@ def _meshed(count: int | None) -> Devices:
     """All devices, or the first ``count`` of each process."""
     if count is not None:
         try:
-            jax.config.update("jax_num_cpu_devices", count)
+            jax.config.update("jax_num_cpu_devices", count)  # type: ignore[no-untyped-call]
         except RuntimeError:
             pass  # JAX has started; what it has may do
     found = jax.local_devices()

@@ -52,8 +52,8 @@ class FlaxEngine:
         with jax.enable_x64(job.precision == "float64"):
             trainee = _Trainee(session, devices)
             while not session.over:
-                for images, labels in trainee.batches():
-                    trainee.step(images, labels)
+                for parts in trainee.batches():
+                    trainee.step(parts)
                     if session.step_done(trainee):
                         return
                 session.epoch_done(trainee, trainee.scores())
@@ -84,11 +84,19 @@ _STATE = "state"
 
 
 class _State(NamedTuple):
-    """What a step changes."""
+    """What training changes."""
 
     parameters: Any
     statistics: Any
     momentum: Any
+
+
+class _Part(NamedTuple):
+    """What a process has of an accumulated part of a batch."""
+
+    images: NDArray[np.float32]
+    """(batch, H, W, C)"""
+    labels: NDArray[np.int32]
 
 
 class _Trainee:
@@ -109,67 +117,76 @@ class _Trainee:
         if session.restored is not None:
             state = _restored(session.restored / _STATE, state)
         self._state, self._rest = devices.replicate(state), devices.replicate(rest)
-        self._step = jax.jit(
-            partial(_step, definition, job.recipe),
-            donate_argnums=0,
-            out_shardings=devices.replicated,
+        self._gradients = devices.replicate(jax.tree.map(np.zeros_like, parameters))
+        # Compiled once: what differs from step to step, the rate too, is an argument.
+        compiled = partial(jax.jit, out_shardings=devices.replicated)
+        self._update = compiled(partial(_update, job.recipe), donate_argnums=(0, 1, 2))
+        self._gradient = compiled(
+            partial(_gradient, definition, job.accumulate), donate_argnums=(1, 2)
         )
 
     # ---- a step and an evaluation ---------------------------------------------------------
 
-    def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield the rest of the epoch: (parts, images of this process's part, ...)."""
-        session, own, parts = self._session, self._devices.own, self._session.job.accumulate
+    def batches(self) -> Iterator[list[_Part]]:
+        """Yield the rest of the epoch, each batch in its parts."""
+        devices, session = self._devices, self._session
+        found = session.batches(devices.rank, devices.ranks).epoch(session.epoch, session.step)
+        return prefetched(map(self._parts, found))
 
-        def part_first(array: NDArray[Any]) -> NDArray[Any]:
-            # A device's share is cut into parts, wherever its process begins.
-            cut = array.reshape(own, parts, -1, *array.shape[1:]).swapaxes(0, 1)
-            return np.ascontiguousarray(cut).reshape(parts, -1, *array.shape[1:])
-
-        def arranged(batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
-            return part_first(_channels_last(batch.images)), part_first(_narrow(batch.labels))
-
-        found = session.batches(self._devices.rank, self._devices.ranks)
-        return prefetched(map(arranged, found.epoch(session.epoch, session.step)))
-
-    def step(self, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    def step(self, parts: list[_Part]) -> None:
         """Take a step of SGD on a batch."""
         session, devices = self._session, self._devices
-        noise = [session.noise(0, part) for part in range(session.job.accumulate)]
-        words = np.array([(each >> 32, each & 0xFFFFFFFF) for each in noise], np.uint32)
-        self._state, counted = self._step(
-            self._state,
-            self._rest,
-            devices.divide(images, 1),
-            devices.divide(labels, 1),
-            words,
-            np.asarray(session.rate, _WEIGHTS[session.job.precision]),
+        parameters, statistics, momentum = self._state
+        for number, part in enumerate(parts):
+            noise = session.noise(0, number)  # of all devices: they run one program
+            statistics, self._gradients, counted = self._gradient(
+                parameters,
+                statistics,
+                self._gradients,
+                self._rest,
+                *(devices.divide(part.images), devices.divide(part.labels)),
+                np.array([noise >> 32, noise & 0xFFFFFFFF], np.uint32),
+            )
+            self._counted.append(counted)
+        rate = np.asarray(session.rate, _WEIGHTS[session.job.precision])
+        parameters, momentum, self._gradients = self._update(
+            parameters, momentum, self._gradients, rate
         )
-        if self._counted:
-            self._counted[-1].block_until_ready()  # no more than a step ahead of the devices
-        self._counted.append(counted)
+        self._state = _State(parameters, statistics, momentum)
+        # What is put onto the devices must not run far ahead of them.
+        self._counted[-2:][0].block_until_ready()
 
     def scores(self) -> dict[str, Scores]:
-        """Evaluate every part."""
+        """Evaluate every part of the data."""
         session, devices = self._session, self._devices
         held = self._evaluated, (self._state.parameters, self._state.statistics, self._rest)
         found: dict[str, Scores] = {}
         for part in session.parts:
             found[part] = scores = Scores(len(session.job.data.classes))
-            for batch in prefetched(
-                session.evaluation(part, devices.rank, devices.ranks).epoch(0)
-            ):
+            batches = session.evaluation(part, devices.rank, devices.ranks)
+            for batch in prefetched(batches.epoch(0)):
                 logits = _logits(*held, devices.divide(_channels_last(batch.images)))
                 scores.add(devices.rows(logits), batch.labels)
             scores.unpack(devices.summed(scores.packed()))
         return found
+
+    def _parts(self, batch: Batch) -> list[_Part]:
+        """Cut a batch device by device: how many processes hold them makes no difference."""
+        own, count = self._devices.own, self._session.job.accumulate
+        images, labels = _channels_last(batch.images), batch.labels.astype(np.int32)
+        images = images.reshape(own, count, -1, *images.shape[1:])
+        labels = labels.reshape(own, count, -1)
+        return [
+            _Part(np.concatenate(images[:, number]), np.concatenate(labels[:, number]))
+            for number in range(count)
+        ]
 
     # ---- what the session asks ------------------------------------------------------------
 
     def totals(self) -> Totals:
         """Return what was counted since the last call; a step counts over all devices."""
         counted, self._counted = jax.device_get(self._counted), []
-        size = self._session.job.recipe.batch_size
+        size = self._session.job.share(1)
         total = Totals()
         for loss, hits in counted:
             total += Totals(float(loss) * size, int(hits), size)
@@ -184,7 +201,7 @@ class _Trainee:
         if self._devices.rank:
             return
         with _checkpointer() as checkpointer:
-            checkpointer.save((folder / _STATE).absolute(), _pure(jax.device_get(self._state)))
+            checkpointer.save((folder / _STATE).absolute(), jax.device_get(self._state))
             checkpointer.wait_until_finished()
 
     def tensors(self) -> dict[str, Array]:
@@ -218,36 +235,32 @@ def _rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
     )
 
 
-def _step(
+def _gradient(
     definition: Any,
-    recipe: Recipe,
-    state: _State,
+    parts: int,
+    parameters: Any,
+    statistics: Any,
+    gradients: Any,
     rest: Any,
     images: jax.Array,
     labels: jax.Array,
     noise: jax.Array,
-    rate: jax.Array,
-) -> tuple[_State, jax.Array]:
-    """One step: images (parts, batch, H, W, C); also the mean loss and the number of hits."""
-
-    def part(held: Any, given: Any) -> Any:
-        statistics, gradients = held
-        images, labels, words = given
-        differentiated = jax.value_and_grad(_loss, has_aux=True)
-        (loss, (statistics, hits)), more = differentiated(
-            state.parameters, definition, statistics, _seeded(rest, words), images, labels
-        )
-        gradients = jax.tree.map(lambda one, other: one + other / len(noise), gradients, more)
-        return (statistics, gradients), (loss, hits)
-
-    none = jax.tree.map(jnp.zeros_like, state.parameters)
-    (statistics, gradients), (losses, hits) = jax.lax.scan(
-        part, (state.statistics, none), (images, labels, noise)
+) -> tuple[Any, Any, jax.Array]:
+    """Return moved statistics, the gradients with a part's added, its mean loss and hits."""
+    (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
+        parameters, definition, statistics, _seeded(rest, noise), images, labels
     )
-    changes, momentum = _rule(recipe, rate).update(gradients, state.momentum, state.parameters)
-    parameters = optax.apply_updates(state.parameters, changes)
-    counted = jnp.stack([losses.mean(), hits.sum().astype(losses.dtype)])
-    return _State(parameters, statistics, momentum), counted
+    gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
+    return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
+
+
+def _update(
+    recipe: Recipe, parameters: Any, momentum: Any, gradients: Any, rate: jax.Array
+) -> tuple[Any, Any, Any]:
+    """Return parameters and momentum after a step, and gradients of 0 to begin the next with."""
+    changes, momentum = _rule(recipe, rate).update(gradients, momentum, parameters)
+    none = jax.tree.map(jnp.zeros_like, gradients)
+    return optax.apply_updates(parameters, changes), momentum, none
 
 
 def _loss(
@@ -285,12 +298,8 @@ def _seeded(rest: Any, words: jax.Array) -> Any:
 
 def _restored(folder: Path, like: _State) -> _State:
     with _checkpointer() as checkpointer:
-        held = checkpointer.restore(folder.absolute(), _pure(jax.device_get(like)))
-    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(held))
-
-
-def _pure(state: _State) -> Any:
-    return jax.tree.leaves(state)
+        state: _State = checkpointer.restore(folder.absolute(), jax.device_get(like))
+    return state
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
@@ -305,10 +314,6 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 
 def _wide(array: jax.Array) -> jax.Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
-def _narrow(labels: NDArray[np.int64]) -> NDArray[np.int32]:
-    return labels.astype(np.int32)
 
 
 def _channels_last(images: Images) -> Images:
