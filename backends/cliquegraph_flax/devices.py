@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,14 +131,13 @@ def _join(launch: Launch, each: int | None) -> None:
 def _meshed(count: int | None) -> Devices:
     """All devices, or the first ``count`` of each process."""
     if count is not None:
-        try:
+        with suppress(RuntimeError):  # JAX has started: what it has may do
             jax.config.update("jax_num_cpu_devices", count)  # type: ignore[no-untyped-call]
-        except RuntimeError:
-            pass  # JAX has started; what it has may do
     found = jax.local_devices()
     if count is not None and len(found) < count:
         raise UsageError(
-            f"{count} devices were asked for, JAX has {len(found)} ({found[0].platform})"
+            f"{count} devices were asked for, JAX has started with {len(found)} "
+            f"({found[0].platform})"
         )
     ranks = jax.process_count()
     chosen = [jax.local_devices(process)[:count] for process in range(ranks)]

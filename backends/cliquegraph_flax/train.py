@@ -68,11 +68,13 @@ class FlaxEngine:
             model = _model(source, compilation.network.python_class, precision)
             load_weights(model, compilation.network, tensors)
             model.eval()
-            definition, state = nnx.split(model)
+            parts: Any = nnx.split(model, nnx.RngState, ...)
+            definition, streams, weights = parts
+            logits = jax.jit(partial(_logits, definition, streams))
 
         def classify(images: Images) -> Array:
             with jax.enable_x64(wide):
-                return np.asarray(_logits(definition, state, _channels_last(images)))
+                return np.asarray(logits(weights, {}, _channels_last(images)))
 
         return classify
 
@@ -109,21 +111,22 @@ class _Trainee:
         self._model = _model(session.source, session.class_name, job.precision)
         load_weights(self._model, job.compilation.network, session.initial())
         self._model.eval()
-        self._evaluated: Any = nnx.graphdef(self._model)
+        evaluated = nnx.graphdef(self._model)
         self._model.train()
-        parts: Any = nnx.split(self._model, nnx.Param, nnx.BatchStat, ...)
-        definition, parameters, statistics, rest = parts
+        parts: Any = nnx.split(self._model, nnx.Param, nnx.BatchStat, nnx.RngState)
+        definition, parameters, statistics, streams = parts
         state = _State(parameters, statistics, _rule(job.recipe, 0).init(parameters))
         if session.restored is not None:
             state = _restored(session.restored / _STATE, state)
-        self._state, self._rest = devices.replicate(state), devices.replicate(rest)
+        self._state: _State = devices.replicate(state)
         self._gradients = devices.replicate(jax.tree.map(np.zeros_like, parameters))
         # Compiled once: what differs from step to step, the rate too, is an argument.
         compiled = partial(jax.jit, out_shardings=devices.replicated)
         self._update = compiled(partial(_update, job.recipe), donate_argnums=(0, 1, 2))
         self._gradient = compiled(
-            partial(_gradient, definition, job.accumulate), donate_argnums=(1, 2)
+            partial(_gradient, definition, streams, job.accumulate), donate_argnums=(1, 2)
         )
+        self._logits = jax.jit(partial(_logits, evaluated, streams))
 
     # ---- a step and an evaluation ---------------------------------------------------------
 
@@ -143,8 +146,8 @@ class _Trainee:
                 parameters,
                 statistics,
                 self._gradients,
-                self._rest,
-                *(devices.divide(part.images), devices.divide(part.labels)),
+                devices.divide(part.images),
+                devices.divide(part.labels),
                 np.array([noise >> 32, noise & 0xFFFFFFFF], np.uint32),
             )
             self._counted.append(counted)
@@ -159,13 +162,14 @@ class _Trainee:
     def scores(self) -> dict[str, Scores]:
         """Evaluate every part of the data."""
         session, devices = self._session, self._devices
-        held = self._evaluated, (self._state.parameters, self._state.statistics, self._rest)
+        held = self._state.parameters, self._state.statistics
         found: dict[str, Scores] = {}
         for part in session.parts:
             found[part] = scores = Scores(len(session.job.data.classes))
             batches = session.evaluation(part, devices.rank, devices.ranks)
             for batch in prefetched(batches.epoch(0)):
-                logits = _logits(*held, devices.divide(_channels_last(batch.images)))
+                images = devices.divide(_channels_last(batch.images))
+                logits = self._logits(*held, images)
                 scores.add(devices.rows(logits), batch.labels)
             scores.unpack(devices.summed(scores.packed()))
         return found
@@ -237,18 +241,18 @@ def _rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
 
 def _gradient(
     definition: Any,
+    streams: Any,
     parts: int,
     parameters: Any,
     statistics: Any,
     gradients: Any,
-    rest: Any,
     images: jax.Array,
     labels: jax.Array,
     noise: jax.Array,
 ) -> tuple[Any, Any, jax.Array]:
     """Return moved statistics, the gradients with a part's added, its mean loss and hits."""
     (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
-        parameters, definition, statistics, _seeded(rest, noise), images, labels
+        parameters, definition, statistics, _seeded(streams, noise), images, labels
     )
     gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
     return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
@@ -267,27 +271,28 @@ def _loss(
     parameters: Any,
     definition: Any,
     statistics: Any,
-    rest: Any,
+    streams: Any,
     images: jax.Array,
     labels: jax.Array,
 ) -> tuple[jax.Array, Any]:
-    model = nnx.merge(definition, parameters, statistics, rest, copy=True)
+    model = nnx.merge(definition, parameters, statistics, streams, copy=True)
     logits = _wide(model(images))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     hits = (logits.argmax(1) == labels).sum()
     return losses.mean(), (nnx.state(model, nnx.BatchStat), hits)
 
 
-@partial(jax.jit, static_argnums=0)
-def _logits(definition: Any, states: Any, images: jax.Array) -> jax.Array:
-    return _wide(nnx.merge(definition, *states, copy=True)(images))
+def _logits(
+    definition: Any, streams: Any, parameters: Any, statistics: Any, images: jax.Array
+) -> jax.Array:
+    return _wide(nnx.merge(definition, parameters, statistics, streams, copy=True)(images))
 
 
-def _seeded(rest: Any, words: jax.Array) -> Any:
-    """Set what dropout draws from: a key for each stream, and nothing drawn yet."""
+def _seeded(streams: Any, words: jax.Array) -> Any:
+    """Return what dropout draws from: a key for each stream, and nothing drawn yet."""
     key = jax.random.wrap_key_data(words, impl="threefry2x32")
     seeded = []
-    for number, (path, variable) in enumerate(nnx.to_flat_state(rest)):
+    for number, (path, variable) in enumerate(nnx.to_flat_state(streams)):
         if isinstance(variable, nnx.RngKey):
             variable = variable.replace(jax.random.fold_in(key, number))
         elif isinstance(variable, nnx.RngCount):
