@@ -125,7 +125,9 @@ def _join(launch: Launch, each: int | None) -> None:
     if launch.per_node > 1 and each:
         first = launch.rank % launch.per_node * each
         local = list(range(first, first + each))
-    jax.distributed.initialize(launch.address, launch.ranks, launch.rank, local)
+    host, port = launch.address.rsplit(":", 1)
+    # torchrun listens at its port itself.
+    jax.distributed.initialize(f"{host}:{int(port) + 1}", launch.ranks, launch.rank, local)
 
 
 def _meshed(count: int | None) -> Devices:

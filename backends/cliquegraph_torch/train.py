@@ -50,7 +50,7 @@ class TorchEngine:
         """Train until the session is over."""
         job = session.job
         network = job.compilation.network
-        model = _model(session.source, session.class_name)
+        model = _model(session.source, session.class_name, job.precision)
         load_weights(model, network, session.initial())
         devices, nodes = _places(job)
         many = nodes * (devices or torch.cuda.device_count()) > 1
@@ -85,15 +85,14 @@ class TorchEngine:
     ) -> Classify:
         """Return a network that classifies images."""
         source = compilation.source(find_backend("torch"))
-        model = _model(source, compilation.network.python_class)
+        model = _model(source, compilation.network.python_class, precision)
         load_weights(model, compilation.network, tensors)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.float64 if precision == "float64" else torch.float32
         low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
-        model.to(device, dtype).eval()
+        model.to(device).eval()
 
         def classify(images: Images) -> Array:
-            held = torch.from_numpy(images).to(device, dtype)
+            held = torch.from_numpy(images).to(device, _dtype(precision))
             with torch.inference_mode(), torch.autocast(device.type, low, low is not None):
                 return _array(model(held))
 
@@ -259,10 +258,15 @@ _STATE = "state.ckpt"
 """Lightning's checkpoint, in a checkpoint's folder."""
 
 
-def _model(source: str, class_name: str) -> nn.Module:
+def _model(source: str, class_name: str, precision: Precision) -> nn.Module:
     module = load_source(source, f"cliquegraph_trained_{class_name}")
     model: nn.Module = getattr(module, class_name)()
-    return model
+    return model.to(_dtype(precision))  # first of all: weights are set in the model's type
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    """What weights are kept in."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def _places(job: Job) -> tuple[int | None, int]:
@@ -276,7 +280,8 @@ def _places(job: Job) -> tuple[int | None, int]:
 def _strategy(model: nn.Module, image: Input) -> str:
     """DDP; it must be told where some parameter has no gradient."""
     trial = deepcopy(model)
-    trial(torch.zeros(2, image.channels, image.height, image.width)).sum().backward()
+    dtype = next(model.parameters()).dtype
+    trial(torch.zeros(2, image.channels, image.height, image.width, dtype=dtype)).sum().backward()
     idle = any(parameter.grad is None for parameter in trial.parameters())
     return "ddp_find_unused_parameters_true" if idle else "ddp"
 
