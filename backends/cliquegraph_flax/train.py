@@ -23,7 +23,7 @@ from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.errors import UsageError
 from cliquegraph.training.engine import Classify
-from cliquegraph.training.job import Precision
+from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.recipe import Recipe
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
@@ -42,15 +42,17 @@ class FlaxEngine:
         """JAX's, and those of the libraries on top of it."""
         return {name: version(name) for name in _LIBRARIES}
 
+    def check(self, job: Job) -> None:
+        """Take devices, all of which a batch must be divided among."""
+        if job.precision == "float16":
+            raise UsageError("Flax trains in no float16: say --precision bfloat16")
+        job.share(open_devices(job).mesh.size)
+
     def train(self, session: Session) -> None:
         """Train until the session is over."""
         job = session.job
-        if job.precision == "float16":
-            raise UsageError("float16 is not trained in Flax: say --precision bfloat16")
-        devices = open_devices(job)
-        job.share(devices.mesh.size)
         with jax.enable_x64(job.precision == "float64"):
-            trainee = _Trainee(session, devices)
+            trainee = _Trainee(session, open_devices(job))
             while not session.over:
                 for parts in trainee.batches():
                     trainee.step(parts)

@@ -46,6 +46,11 @@ class TorchEngine:
         """PyTorch's and Lightning's."""
         return {"torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")}
 
+    def check(self, job: Job) -> None:
+        """Find a batch that can't be divided; Lightning takes the devices."""
+        devices, nodes = _places(job)
+        job.share(nodes * (devices or max(1, torch.cuda.device_count())))
+
     def train(self, session: Session) -> None:
         """Train until the session is over."""
         job = session.job
@@ -155,7 +160,6 @@ class _Training(pl.LightningModule):
     def train_dataloader(self) -> _Loader:
         """The rest of the epoch."""
         session = self._session
-        session.job.share(self.trainer.world_size)
         batches = session.batches(self.trainer.global_rank, self.trainer.world_size)
         return _Loader(batches, session.epoch, session.step, self._parts)
 

@@ -124,6 +124,11 @@ class Run:
             }
         )
 
+    def close(self) -> None:
+        """Let another process train into the folder."""
+        if self._lock is not None:
+            self._lock.close()
+
     def keep(self, network: NetworkSpec, name: str, tensors: Mapping[str, Array]) -> None:
         """Write canonical weights as ``NAME.safetensors``."""
         write_weights(network, tensors, self.folder / f"{name}.safetensors")

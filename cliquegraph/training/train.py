@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from cliquegraph.compiler import Compilation
@@ -60,10 +61,11 @@ def train(
         TrainingError: the loss is no number, or a file can't be written.
     """
     engine = find_engine(job.backend)
+    engine.check(job)
     source = job.compilation.source(find_backend(job.backend))
     session = Session(job, source, Run(out), display or Silent(), writer=is_writer())
     opened = session.open(engine.versions, command=command, overrides=overrides, resume=resume)
-    with opened:
+    with closing(session.run), opened:
         if not session.over:
             engine.train(session)
     return session
