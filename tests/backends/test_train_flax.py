@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file
 from cliquegraph.errors import UsageError
 from cliquegraph.training.logs import read_table
 from cliquegraph.training.session import Session
-from cliquegraph.training.train import Silent, evaluate, train
+from cliquegraph.training.train import Silent, train
 from tests.training.jobs import SMALL, SPEC, small_job
 
 ROOT = SPEC.parent.parent
@@ -101,12 +102,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(plain: Path, tmp_p
     with pytest.raises(KeyboardInterrupt):
         train(job, folder, resume=True, display=Stopping(breaks=11))
     session = train(job, folder, resume=True)
-    assert session.restored == folder / "checkpoints" / "step-00000010"
+    assert session.restored == folder / "checkpoints" / "step-00000008"
 
     for name in ("best.safetensors", "last.safetensors"):
         assert (folder / name).read_bytes() == (plain / name).read_bytes()
     for name in ("steps.csv", "metrics.csv"):
         assert measured(folder / name) == measured(plain / name)
+
+
+def test_dropout_draws_by_all_bits_of_the_session_s_noise(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = Session.noise
+    monkeypatch.setattr(Session, "noise", lambda *place: noise(*place) ^ 1 << 40)
+    train(small_job("flax", devices=1), tmp_path / "run", display=Stopping(asks=1))
+    (loss, *_), (other, *_) = (read_table(run / "steps.csv") for run in (plain, tmp_path / "run"))
+    assert 1e-3 < abs(float(loss["loss"]) - float(other["loss"])) < 1
 
 
 def test_two_devices_do_what_one_does(plain: Path, tmp_path: Path) -> None:
@@ -133,6 +144,7 @@ def test_two_processes_do_what_one_does(plain: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_had_is_said_before_a_folder_is_made(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
+    jax.devices()  # started: it can't be told any more to have 64
     job = small_job("flax", **{"devices": 1, **options})
     with pytest.raises(UsageError, match=message):
         train(job, tmp_path / "run")
