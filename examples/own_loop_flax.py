@@ -2,8 +2,7 @@
 
     python examples/own_loop_flax.py --epochs 10
 
-The model is a file of its own, `generated/flax/quickstart.py`; only the images come from
-cliquegraph here.
+The model is `generated/flax/quickstart.py`; cliquegraph gives the images alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from cliquegraph.data import Treatment, open_data, prefetched
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the folder `generated`
 
-from generated.flax.quickstart import Quickstart  # noqa: E402
+from generated.flax.quickstart import Quickstart
 
 
 @nnx.jit
@@ -43,11 +42,9 @@ def main() -> None:
     rate = optax.cosine_decay_schedule(0.1, epochs * len(data.training(64)))
     rule = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(rate, 0.9, nesterov=True))
     optimiser = nnx.Optimizer(model, rule, wrt=nnx.Param)
-
     for epoch in range(epochs):
         for batch in prefetched(data.training(64).epoch(epoch)):
             train_step(model, optimiser, batch.images.transpose(0, 2, 3, 1), batch.labels)
-
     model.eval()
     classify = nnx.jit(lambda model, images: model(images).argmax(1))
     hits = count = 0

@@ -2,8 +2,7 @@
 
     python examples/own_loop_torch.py --epochs 10
 
-The model is a file of its own, `generated/torch/quickstart.py`; only the images come from
-cliquegraph here.
+The model is `generated/torch/quickstart.py`; cliquegraph gives the images alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cliquegraph.data import Treatment, open_data, prefetched
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the folder `generated`
 
-from generated.torch.quickstart import Quickstart  # noqa: E402
+from generated.torch.quickstart import Quickstart
 
 
 def main() -> None:
@@ -35,7 +34,6 @@ def main() -> None:
         model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-
     for epoch in range(epochs):
         model.train()
         for batch in prefetched(data.training(64).epoch(epoch)):

@@ -31,7 +31,6 @@ def test_the_quickstart_network_learns_digits(backend: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("backend", ["torch", "flax"])
 def test_a_loop_of_one_s_own_learns_digits(backend: str, tmp_path: Path) -> None:
     path = ROOT / "examples" / f"own_loop_{backend}.py"
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 65
     ran = subprocess.run(
         [sys.executable, str(path), "--epochs", "4"],
         cwd=tmp_path,
