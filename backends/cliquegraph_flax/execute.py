@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
 from cliquegraph.weights.layout import canonical, turned
 from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
-from cliquegraph_flax.live import LiveModel
+from cliquegraph_flax.live import LiveModel, blank
 from cliquegraph_flax.naming import FlaxLayout
 
 _LAYOUT = FlaxLayout()
@@ -36,7 +36,7 @@ class FlaxExecutor:
         self._graph = graph
         create = getattr(self._module, class_name)
         with jax.enable_x64(True):
-            self._model = _blank(lambda: create(rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype))
+            self._model = blank(lambda: create(rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype))
             sgd = Sgd()
             self._rule = optax.chain(
                 optax.add_decayed_weights(sgd.weight_decay),
@@ -123,18 +123,6 @@ class FlaxExecutor:
             )
         nnx.update(self._model, rest)
         return float(loss), gradients
-
-
-def _blank(create: Callable[[], Any]) -> Any:
-    """A model whose variables are 0: ``load`` sets them, so nothing need be drawn."""
-    definition, state = nnx.split(nnx.eval_shape(create))
-
-    def fill(value: Any) -> jax.Array:
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            return jax.random.key(0)
-        return jnp.zeros(value.shape, value.dtype)
-
-    return nnx.merge(definition, jax.tree.map(fill, state))
 
 
 @partial(jax.jit, static_argnums=0, compiler_options=_QUICK)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -47,3 +48,15 @@ def find_variable(model: nnx.Module, name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part)
     return found
+
+
+def blank(create: Callable[[], Any]) -> Any:
+    """Return a model whose variables are 0: they are to be set, so nothing need be drawn."""
+    definition, state = nnx.split(nnx.eval_shape(create))
+
+    def fill(value: Any) -> jax.Array:
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        return jnp.zeros(value.shape, value.dtype)
+
+    return nnx.merge(definition, jax.tree.map(fill, state))

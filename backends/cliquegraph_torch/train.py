@@ -47,21 +47,24 @@ class TorchEngine:
         """PyTorch's and Lightning's."""
         return {"torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")}
 
+    def check(self, job: Job) -> None:
+        """Find what Lightning would not refuse, or not before other processes run."""
+        if job.precision == "float16" and not torch.cuda.is_available():
+            raise UsageError("float16 needs a GPU; bfloat16 runs anywhere")  # it would take that
+        gpus, asked = torch.cuda.device_count(), job.devices or 1
+        if gpus and asked > gpus:
+            raise UsageError(f"--devices {asked}: this machine has {gpus}")
+        job.share(_ranks(job))
+
     def train(self, session: Session) -> None:
         """Train until the session is over."""
         job = session.job
         network = job.compilation.network
-        model = _model(session.source, session.class_name)
-        if job.precision == "float64":
-            model.double()  # before it is given weights that have as many digits
+        model = _model(session.source, session.class_name, job.precision)
         load_weights(model, network, session.initial())
         devices, nodes = _places(job)
-        gpus = torch.cuda.device_count()
-        if job.precision == "float16" and not gpus:
-            raise UsageError("float16 needs a GPU; bfloat16 runs anywhere")
-        ranks = nodes * (devices or gpus or 1)
-        job.share(ranks)  # before other processes are started
-        many = ranks > 1
+        gpus = torch.cuda.is_available()
+        many = _ranks(job) > 1
         synced = job.sync_batchnorm and many
         if synced and not gpus:
             synchronise(model)
@@ -72,7 +75,7 @@ class TorchEngine:
                 num_nodes=nodes,
                 strategy=_strategy(model, network.input) if many else "auto",
                 precision=_PRECISIONS[job.precision],
-                sync_batchnorm=synced and gpus > 0,
+                sync_batchnorm=synced and gpus,
                 max_epochs=job.recipe.epochs - session.epoch,
                 accumulate_grad_batches=job.accumulate,
                 reload_dataloaders_every_n_epochs=1,
@@ -93,15 +96,14 @@ class TorchEngine:
     ) -> Classify:
         """Return a network that classifies images."""
         source = compilation.source(find_backend("torch"))
-        model = _model(source, compilation.network.python_class)
+        model = _model(source, compilation.network.python_class, precision)
         load_weights(model, compilation.network, tensors)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.float64 if precision == "float64" else torch.float32
         low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
-        model.to(device, dtype).eval()
+        model.to(device).eval()
 
         def classify(images: Images) -> Array:
-            held = torch.from_numpy(images).to(device, dtype)
+            held = torch.from_numpy(images).to(device, _dtype(precision))
             with torch.inference_mode(), torch.autocast(device.type, low, low is not None):
                 return _array(model(held))
 
@@ -164,7 +166,6 @@ class _Training(pl.LightningModule):
     def train_dataloader(self) -> _Loader:
         """The rest of the epoch."""
         session = self._session
-        session.job.share(self.trainer.world_size)
         batches = session.batches(self.trainer.global_rank, self.trainer.world_size)
         return _Loader(batches, session.epoch, session.step, self._parts)
 
@@ -267,10 +268,15 @@ _STATE = "state.ckpt"
 """Lightning's checkpoint, in a checkpoint's folder."""
 
 
-def _model(source: str, class_name: str) -> nn.Module:
+def _model(source: str, class_name: str, precision: Precision) -> nn.Module:
     module = load_source(source, f"cliquegraph_trained_{class_name}")
     model: nn.Module = getattr(module, class_name)()
-    return model
+    return model.to(_dtype(precision))  # first of all: weights are set in the model's type
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    """What weights are kept in."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def _places(job: Job) -> tuple[int | None, int]:
@@ -279,6 +285,12 @@ def _places(job: Job) -> tuple[int | None, int]:
     if launch is None:
         return job.devices, job.nodes
     return job.devices or launch.per_node, max(job.nodes, launch.nodes)
+
+
+def _ranks(job: Job) -> int:
+    """How many processes train."""
+    devices, nodes = _places(job)
+    return nodes * (devices or max(1, torch.cuda.device_count()))
 
 
 def _strategy(model: nn.Module, image: Input) -> str:

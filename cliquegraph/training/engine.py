@@ -14,7 +14,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
 from cliquegraph.emit.backend import entry_points_of
 from cliquegraph.errors import BackendError
-from cliquegraph.training.job import Precision
+from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Totals
 from cliquegraph.weights.storage import Array
 
@@ -53,15 +53,19 @@ class Engine(Protocol):
     def versions(self) -> Mapping[str, str]:
         """Of the libraries that a run's numbers depend on, by name."""
 
+    def check(self, job: Job) -> None:
+        """Take devices, before anything is written; every rank calls it.
+
+        Raises:
+            UsageError: devices or a precision that can't be had, or a batch that can't be divided.
+        """
+
     def train(self, session: Session) -> None:
         """Train until the session is over.
 
         For each step it takes ``session.batches``, sets ``session.rate``, tells
         ``session.step_done``; after the last of an epoch it evaluates ``session.parts`` and
         tells ``session.epoch_done``. It returns when ``session.over``.
-
-        Raises:
-            UsageError: devices or a precision that can't be had.
         """
 
     def classifier(

@@ -60,6 +60,7 @@ def train(
         TrainingError: the loss is no number, or a file can't be written.
     """
     engine = find_engine(job.backend)
+    engine.check(job)
     source = job.compilation.source(find_backend(job.backend))
     session = Session(job, source, Run(out), display or Silent(), writer=is_writer())
     opened = session.open(engine.versions, command=command, overrides=overrides, resume=resume)

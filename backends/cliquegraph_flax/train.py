@@ -1,0 +1,327 @@
+"""Trains generated Flax models by optax, one program over all devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from numpy.typing import NDArray
+
+from cliquegraph.checkpoints import load_weights, model_weights
+from cliquegraph.compiler import Compilation
+from cliquegraph.data import Batch, Images, prefetched
+from cliquegraph.emit.backend import find_backend
+from cliquegraph.emit.execute import load_source
+from cliquegraph.errors import UsageError
+from cliquegraph.training.engine import Classify
+from cliquegraph.training.job import Job, Precision
+from cliquegraph.training.recipe import Recipe
+from cliquegraph.training.scores import Scores, Totals
+from cliquegraph.training.session import Session
+from cliquegraph.weights.storage import Array
+from cliquegraph_flax.devices import Devices, open_devices
+from cliquegraph_flax.live import blank
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+
+
+class FlaxEngine:
+    """Trains by optax; checkpoints by Orbax."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """JAX's, and those of the libraries on top of it."""
+        return {name: version(name) for name in _LIBRARIES}
+
+    def check(self, job: Job) -> None:
+        """Take devices, all of which a batch must be divided among."""
+        if job.precision == "float16":
+            raise UsageError("Flax trains in no float16: say --precision bfloat16")
+        job.share(open_devices(job).mesh.size)
+
+    def train(self, session: Session) -> None:
+        """Train until the session is over."""
+        job = session.job
+        with jax.enable_x64(job.precision == "float64"):
+            trainee = _Trainee(session, open_devices(job))
+            while not session.over:
+                for parts in trainee.batches():
+                    trainee.step(parts)
+                    if session.step_done(trainee):
+                        return
+                session.epoch_done(trainee, trainee.scores())
+
+    def classifier(
+        self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
+    ) -> Classify:
+        """Return a network that classifies images."""
+        wide = precision == "float64"
+        source = compilation.source(find_backend("flax"))
+        with jax.enable_x64(wide):
+            model = _model(source, compilation.network.python_class, precision)
+            load_weights(model, compilation.network, tensors)
+            model.eval()
+            parts: Any = nnx.split(model, nnx.RngState, ...)
+            definition, streams, weights = parts
+            logits = jax.jit(partial(_logits, definition, streams))
+
+        def classify(images: Images) -> Array:
+            with jax.enable_x64(wide):
+                return np.asarray(logits(weights, {}, _channels_last(images)))
+
+        return classify
+
+
+ENGINE = FlaxEngine()
+
+_STATE = "state"
+"""Orbax's folder, in a checkpoint's."""
+
+
+class _State(NamedTuple):
+    """What training changes."""
+
+    parameters: Any
+    statistics: Any
+    momentum: Any
+
+
+class _Part(NamedTuple):
+    """What a process has of an accumulated part of a batch."""
+
+    images: NDArray[np.float32]
+    """(batch, H, W, C)"""
+    labels: NDArray[np.int32]
+
+
+class _Trainee:
+    """A model on its devices."""
+
+    def __init__(self, session: Session, devices: Devices) -> None:
+        job = session.job
+        self._session, self._devices = session, devices
+        self._counted: list[jax.Array] = []
+        self._model = _model(session.source, session.class_name, job.precision)
+        load_weights(self._model, job.compilation.network, session.initial())
+        self._model.eval()
+        evaluated = nnx.graphdef(self._model)
+        self._model.train()
+        parts: Any = nnx.split(self._model, nnx.Param, nnx.BatchStat, nnx.RngState)
+        definition, parameters, statistics, streams = parts
+        state = _State(parameters, statistics, _rule(job.recipe, 0).init(parameters))
+        if session.restored is not None:
+            state = _restored(session.restored / _STATE, state)
+        self._state: _State = devices.replicate(state)
+        self._gradients = devices.replicate(jax.tree.map(np.zeros_like, parameters))
+        # Compiled once: what differs from step to step, the rate too, is an argument.
+        compiled = partial(jax.jit, out_shardings=devices.replicated)
+        self._update = compiled(partial(_update, job.recipe), donate_argnums=(0, 1, 2))
+        self._gradient = compiled(
+            partial(_gradient, definition, streams, job.accumulate), donate_argnums=(1, 2)
+        )
+        self._logits = jax.jit(partial(_logits, evaluated, streams))
+
+    # ---- a step and an evaluation ---------------------------------------------------------
+
+    def batches(self) -> Iterator[list[_Part]]:
+        """Yield the rest of the epoch, each batch in its parts."""
+        devices, session = self._devices, self._session
+        found = session.batches(devices.rank, devices.ranks).epoch(session.epoch, session.step)
+        return prefetched(map(self._parts, found))
+
+    def step(self, parts: list[_Part]) -> None:
+        """Take a step of SGD on a batch."""
+        session, devices = self._session, self._devices
+        parameters, statistics, momentum = self._state
+        for number, part in enumerate(parts):
+            noise = session.noise(0, number)  # of all devices: they run one program
+            statistics, self._gradients, counted = self._gradient(
+                parameters,
+                statistics,
+                self._gradients,
+                devices.divide(part.images),
+                devices.divide(part.labels),
+                np.array([noise >> 32, noise & 0xFFFFFFFF], np.uint32),
+            )
+            self._counted.append(counted)
+        rate = np.asarray(session.rate, _WEIGHTS[session.job.precision])
+        parameters, momentum, self._gradients = self._update(
+            parameters, momentum, self._gradients, rate
+        )
+        self._state = _State(parameters, statistics, momentum)
+        # What is put onto the devices must not run far ahead of them.
+        self._counted[-2:][0].block_until_ready()
+
+    def scores(self) -> dict[str, Scores]:
+        """Evaluate every part of the data."""
+        session, devices = self._session, self._devices
+        held = self._state.parameters, self._state.statistics
+        found: dict[str, Scores] = {}
+        for part in session.parts:
+            found[part] = scores = Scores(len(session.job.data.classes))
+            batches = session.evaluation(part, devices.rank, devices.ranks)
+            for batch in prefetched(batches.epoch(0)):
+                images = devices.divide(_channels_last(batch.images))
+                logits = self._logits(*held, images)
+                scores.add(devices.rows(logits), batch.labels)
+            scores.unpack(devices.summed(scores.packed()))
+        return found
+
+    def _parts(self, batch: Batch) -> list[_Part]:
+        """Cut a batch device by device: how many processes hold them makes no difference."""
+        own, count = self._devices.own, self._session.job.accumulate
+        images, labels = _channels_last(batch.images), batch.labels.astype(np.int32)
+        images = images.reshape(own, count, -1, *images.shape[1:])
+        labels = labels.reshape(own, count, -1)
+        return [
+            _Part(np.concatenate(images[:, number]), np.concatenate(labels[:, number]))
+            for number in range(count)
+        ]
+
+    # ---- what the session asks ------------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """Return what was counted since the last call; a step counts over all devices."""
+        counted, self._counted = jax.device_get(self._counted), []
+        size = self._session.job.share(1)
+        total = Totals()
+        for loss, hits in counted:
+            total += Totals(float(loss) * size, int(hits), size)
+        return total
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        return self._devices.any(flag)
+
+    def save(self, folder: Path) -> None:
+        """Write the state by Orbax; the first process has all of it."""
+        if self._devices.rank:
+            return
+        with _checkpointer() as checkpointer:
+            checkpointer.save((folder / _STATE).absolute(), jax.device_get(self._state))
+            checkpointer.wait_until_finished()
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the canonical tensors."""
+        nnx.update(self._model, *jax.device_get(self._state[:2]))
+        return model_weights(self._model, self._session.job.compilation.network)
+
+
+_WEIGHTS: dict[Precision, str] = {
+    "float64": "float64",
+    "float32": "float32",
+    "bfloat16": "float32",
+    "float16": "float32",
+}
+"""What parameters are kept in."""
+
+
+def _model(source: str, class_name: str, precision: Precision) -> Any:
+    module = load_source(source, f"cliquegraph_trained_{class_name}")
+    create = getattr(module, class_name)
+    types = {"dtype": precision, "param_dtype": _WEIGHTS[precision]}
+    return blank(lambda: create(rngs=nnx.Rngs(0), **types))
+
+
+def _rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
+    """Nesterov's SGD with weight decay on every parameter."""
+    momentum = recipe.momentum or None
+    return optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.sgd(rate, momentum, nesterov=momentum is not None),
+    )
+
+
+def _gradient(
+    definition: Any,
+    streams: Any,
+    parts: int,
+    parameters: Any,
+    statistics: Any,
+    gradients: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    noise: jax.Array,
+) -> tuple[Any, Any, jax.Array]:
+    """Return moved statistics, the gradients with a part's added, its mean loss and hits."""
+    (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
+        parameters, definition, statistics, _seeded(streams, noise), images, labels
+    )
+    gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
+    return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
+
+
+def _update(
+    recipe: Recipe, parameters: Any, momentum: Any, gradients: Any, rate: jax.Array
+) -> tuple[Any, Any, Any]:
+    """Return parameters and momentum after a step, and gradients of 0 to begin the next with."""
+    changes, momentum = _rule(recipe, rate).update(gradients, momentum, parameters)
+    none = jax.tree.map(jnp.zeros_like, gradients)
+    return optax.apply_updates(parameters, changes), momentum, none
+
+
+def _loss(
+    parameters: Any,
+    definition: Any,
+    statistics: Any,
+    streams: Any,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[jax.Array, Any]:
+    model = nnx.merge(definition, parameters, statistics, streams, copy=True)
+    logits = _wide(model(images))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = (logits.argmax(1) == labels).sum()
+    return losses.mean(), (nnx.state(model, nnx.BatchStat), hits)
+
+
+def _logits(
+    definition: Any, streams: Any, parameters: Any, statistics: Any, images: jax.Array
+) -> jax.Array:
+    return _wide(nnx.merge(definition, parameters, statistics, streams, copy=True)(images))
+
+
+def _seeded(streams: Any, words: jax.Array) -> Any:
+    """Return what dropout draws from: a key for each stream, and nothing drawn yet."""
+    key = jax.random.wrap_key_data(words, impl="threefry2x32")
+    seeded = []
+    for number, (path, variable) in enumerate(nnx.to_flat_state(streams)):
+        if isinstance(variable, nnx.RngKey):
+            variable = variable.replace(jax.random.fold_in(key, number))
+        elif isinstance(variable, nnx.RngCount):
+            variable = variable.replace(jnp.zeros_like(variable[...]))
+        seeded.append((path, variable))
+    return nnx.from_flat_state(seeded)
+
+
+def _restored(folder: Path, like: _State) -> _State:
+    with _checkpointer() as checkpointer:
+        state: _State = checkpointer.restore(folder.absolute(), jax.device_get(like))
+    return state
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of one process alone, whatever the others do."""
+    rank = jax.process_index()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=rank, active_processes={rank}, barrier_sync_key_prefix=f"process_{rank}"
+        )
+    )
+
+
+def _wide(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def _channels_last(images: Images) -> Images:
+    return np.ascontiguousarray(np.transpose(images, (0, 2, 3, 1)))
