@@ -162,9 +162,10 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another process trains into {self.folder}") from None
         except OSError as error:
+            self.release()
+            if isinstance(error, BlockingIOError):
+                raise UsageError(f"another process trains into {self.folder}") from None
             raise UsageError(f"can't write {self.folder}: {error.strerror}") from None
 
 
