@@ -50,3 +50,11 @@ def test_weights_move_from_pytorch_to_flax(tmp_path: Path) -> None:
     assert difference is not None, ran.stdout
     assert float(difference[1]) < 1e-4
     assert (tmp_path / "quickstart.safetensors").is_file()
+
+
+def test_a_backbone_segments_shapes(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "segment_shapes.py"), "--steps", "60"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    before, after = (float(line.split()[-1]) for line in ran.stdout.splitlines())
+    assert before < 0.3
+    assert after > before + 0.2
