@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from numpy.typing import NDArray
@@ -24,12 +22,20 @@ from cliquegraph.emit.execute import load_source
 from cliquegraph.errors import UsageError
 from cliquegraph.training.engine import Classify
 from cliquegraph.training.job import Job, Precision
-from cliquegraph.training.recipe import Recipe
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights.storage import Array
 from cliquegraph_flax.devices import Devices, open_devices
 from cliquegraph_flax.live import blank
+from cliquegraph_flax.programs import gradient, logits, rule, update
+
+_WEIGHTS: dict[Precision, str] = {
+    "float64": "float64",
+    "float32": "float32",
+    "bfloat16": "float32",
+    "float16": "float32",
+}
+"""What parameters are kept in."""
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
@@ -72,11 +78,11 @@ class FlaxEngine:
             model.eval()
             parts: Any = nnx.split(model, nnx.RngState, ...)
             definition, streams, weights = parts
-            logits = jax.jit(partial(_logits, definition, streams))
+            compiled = jax.jit(partial(logits, definition, streams))
 
         def classify(images: Images) -> Array:
             with jax.enable_x64(wide):
-                return np.asarray(logits(weights, {}, _channels_last(images)))
+                return np.asarray(compiled(weights, {}, _channels_last(images)))
 
         return classify
 
@@ -117,18 +123,18 @@ class _Trainee:
         self._model.train()
         parts: Any = nnx.split(self._model, nnx.Param, nnx.BatchStat, nnx.RngState)
         definition, parameters, statistics, streams = parts
-        state = _State(parameters, statistics, _rule(job.recipe, 0).init(parameters))
+        state = _State(parameters, statistics, rule(job.recipe, 0).init(parameters))
         if session.restored is not None:
             state = _restored(session.restored / _STATE, state)
         self._state: _State = devices.replicate(state)
         self._gradients = devices.replicate(jax.tree.map(np.zeros_like, parameters))
         # Compiled once: what differs from step to step, the rate too, is an argument.
         compiled = partial(jax.jit, out_shardings=devices.replicated)
-        self._update = compiled(partial(_update, job.recipe), donate_argnums=(0, 1, 2))
+        self._update = compiled(partial(update, job.recipe), donate_argnums=(0, 1, 2))
         self._gradient = compiled(
-            partial(_gradient, definition, streams, job.accumulate), donate_argnums=(1, 2)
+            partial(gradient, definition, streams, job.accumulate), donate_argnums=(1, 2)
         )
-        self._logits = jax.jit(partial(_logits, evaluated, streams))
+        self._logits = jax.jit(partial(logits, evaluated, streams), out_shardings=devices.divided)
 
     # ---- a step and an evaluation ---------------------------------------------------------
 
@@ -159,7 +165,8 @@ class _Trainee:
         )
         self._state = _State(parameters, statistics, momentum)
         # What is put onto the devices must not run far ahead of them.
-        self._counted[-2:][0].block_until_ready()
+        if len(self._counted) > 1:
+            self._counted[-2].block_until_ready()
 
     def scores(self) -> dict[str, Scores]:
         """Evaluate every part of the data."""
@@ -171,8 +178,7 @@ class _Trainee:
             batches = session.evaluation(part, devices.rank, devices.ranks)
             for batch in prefetched(batches.epoch(0)):
                 images = devices.divide(_channels_last(batch.images))
-                logits = self._logits(*held, images)
-                scores.add(devices.rows(logits), batch.labels)
+                scores.add(devices.rows(self._logits(*held, images)), batch.labels)
             scores.unpack(devices.summed(scores.packed()))
         return found
 
@@ -216,91 +222,11 @@ class _Trainee:
         return model_weights(self._model, self._session.job.compilation.network)
 
 
-_WEIGHTS: dict[Precision, str] = {
-    "float64": "float64",
-    "float32": "float32",
-    "bfloat16": "float32",
-    "float16": "float32",
-}
-"""What parameters are kept in."""
-
-
 def _model(source: str, class_name: str, precision: Precision) -> Any:
     module = load_source(source, f"cliquegraph_trained_{class_name}")
     create = getattr(module, class_name)
     types = {"dtype": precision, "param_dtype": _WEIGHTS[precision]}
     return blank(lambda: create(rngs=nnx.Rngs(0), **types))
-
-
-def _rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
-    """Nesterov's SGD with weight decay on every parameter."""
-    momentum = recipe.momentum or None
-    return optax.chain(
-        optax.add_decayed_weights(recipe.weight_decay),
-        optax.sgd(rate, momentum, nesterov=momentum is not None),
-    )
-
-
-def _gradient(
-    definition: Any,
-    streams: Any,
-    parts: int,
-    parameters: Any,
-    statistics: Any,
-    gradients: Any,
-    images: jax.Array,
-    labels: jax.Array,
-    noise: jax.Array,
-) -> tuple[Any, Any, jax.Array]:
-    """Return moved statistics, the gradients with a part's added, its mean loss and hits."""
-    (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
-        parameters, definition, statistics, _seeded(streams, noise), images, labels
-    )
-    gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
-    return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
-
-
-def _update(
-    recipe: Recipe, parameters: Any, momentum: Any, gradients: Any, rate: jax.Array
-) -> tuple[Any, Any, Any]:
-    """Return parameters and momentum after a step, and gradients of 0 to begin the next with."""
-    changes, momentum = _rule(recipe, rate).update(gradients, momentum, parameters)
-    none = jax.tree.map(jnp.zeros_like, gradients)
-    return optax.apply_updates(parameters, changes), momentum, none
-
-
-def _loss(
-    parameters: Any,
-    definition: Any,
-    statistics: Any,
-    streams: Any,
-    images: jax.Array,
-    labels: jax.Array,
-) -> tuple[jax.Array, Any]:
-    model = nnx.merge(definition, parameters, statistics, streams, copy=True)
-    logits = _wide(model(images))
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (logits.argmax(1) == labels).sum()
-    return losses.mean(), (nnx.state(model, nnx.BatchStat), hits)
-
-
-def _logits(
-    definition: Any, streams: Any, parameters: Any, statistics: Any, images: jax.Array
-) -> jax.Array:
-    return _wide(nnx.merge(definition, parameters, statistics, streams, copy=True)(images))
-
-
-def _seeded(streams: Any, words: jax.Array) -> Any:
-    """Return what dropout draws from: a key for each stream, and nothing drawn yet."""
-    key = jax.random.wrap_key_data(words, impl="threefry2x32")
-    seeded = []
-    for number, (path, variable) in enumerate(nnx.to_flat_state(streams)):
-        if isinstance(variable, nnx.RngKey):
-            variable = variable.replace(jax.random.fold_in(key, number))
-        elif isinstance(variable, nnx.RngCount):
-            variable = variable.replace(jnp.zeros_like(variable[...]))
-        seeded.append((path, variable))
-    return nnx.from_flat_state(seeded)
 
 
 def _restored(folder: Path, like: _State) -> _State:
@@ -317,10 +243,6 @@ def _checkpointer() -> ocp.StandardCheckpointer:
             primary_host=rank, active_processes={rank}, barrier_sync_key_prefix=f"process_{rank}"
         )
     )
-
-
-def _wide(array: jax.Array) -> jax.Array:
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _channels_last(images: Images) -> Images:

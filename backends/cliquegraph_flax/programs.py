@@ -1,0 +1,88 @@
+"""The programs of a training, to be compiled: gradients of a part, a step of SGD, logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from cliquegraph.training.recipe import Recipe
+
+
+def rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
+    """Return Nesterov's SGD with weight decay on every parameter."""
+    momentum = recipe.momentum or None
+    return optax.chain(
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.sgd(rate, momentum, nesterov=momentum is not None),
+    )
+
+
+def gradient(
+    definition: Any,
+    streams: Any,
+    parts: int,
+    parameters: Any,
+    statistics: Any,
+    gradients: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    noise: jax.Array,
+) -> tuple[Any, Any, jax.Array]:
+    """Return moved statistics, the gradients with a part's added, its mean loss and hits."""
+    (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
+        parameters, definition, statistics, _seeded(streams, noise), images, labels
+    )
+    gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
+    return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
+
+
+def update(
+    recipe: Recipe, parameters: Any, momentum: Any, gradients: Any, rate: jax.Array
+) -> tuple[Any, Any, Any]:
+    """Return parameters and momentum after a step, and gradients of 0 to begin the next with."""
+    changes, momentum = rule(recipe, rate).update(gradients, momentum, parameters)
+    none = jax.tree.map(jnp.zeros_like, gradients)
+    return optax.apply_updates(parameters, changes), momentum, none
+
+
+def _loss(
+    parameters: Any,
+    definition: Any,
+    statistics: Any,
+    streams: Any,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[jax.Array, Any]:
+    model = nnx.merge(definition, parameters, statistics, streams, copy=True)
+    logits = _wide(model(images))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = (logits.argmax(1) == labels).sum()
+    return losses.mean(), (nnx.state(model, nnx.BatchStat), hits)
+
+
+def logits(
+    definition: Any, streams: Any, parameters: Any, statistics: Any, images: jax.Array
+) -> jax.Array:
+    """Return logits, float32 at least."""
+    return _wide(nnx.merge(definition, parameters, statistics, streams, copy=True)(images))
+
+
+def _seeded(streams: Any, words: jax.Array) -> Any:
+    """Return what dropout draws from: a key for each stream, and nothing drawn yet."""
+    key = jax.random.wrap_key_data(words, impl="threefry2x32")
+    seeded = []
+    for number, (path, variable) in enumerate(nnx.to_flat_state(streams)):
+        if isinstance(variable, nnx.RngKey):
+            variable = variable.replace(jax.random.fold_in(key, number))
+        elif isinstance(variable, nnx.RngCount):
+            variable = variable.replace(jnp.zeros_like(variable[...]))
+        seeded.append((path, variable))
+    return nnx.from_flat_state(seeded)
+
+
+def _wide(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
