@@ -25,6 +25,7 @@ from cliquegraph.training.session import Session
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "quickstart.yaml"
 DROPOUT = "blocks.*.dropout=0.2"
+SMALL = ("blocks=[{layers: 2, filters: 4, dropout: 0.2}]", "expect={}")
 
 
 def job(
@@ -40,6 +41,21 @@ def job(
     recipe = recipe_of(compilation.network, **changes)
     images = open_data(data, shape=(1, 8, 8), classes=10, treatment=recipe.treatment, subset=subset)
     return Job(compilation, backend, recipe, Source(data, 0.0, subset), images, **options)
+
+
+def small_job(
+    backend: str,
+    *,
+    overrides: tuple[str, ...] = SMALL,
+    subset: int = 192,
+    epochs: int = 1,
+    batch_size: int = 32,
+    **options: Any,
+) -> Job:
+    """A network that compiles in a moment, in float64; every step is a row of steps.csv."""
+    changes = {"epochs": epochs, "batch_size": batch_size}
+    chosen = {"precision": "float64", "log_every": 1, **options}
+    return job(backend, *overrides, subset=subset, changes=changes, **chosen)
 
 
 def long_job(backend: str) -> Job:

@@ -13,7 +13,7 @@ from cliquegraph.training.engine import find_engine
 from cliquegraph.training.logs import read_table
 from cliquegraph.training.train import train
 from cliquegraph.weights.initial import initial_tensors
-from tests.training.jobs import small_job
+from tests.trainings import small_job
 
 CURVES = ("blocks=[{layers: 2, filters: 4}, {layers: 2, filters: 4}]", "expect={}")
 """Two blocks, and between them a transition with attention; nothing is dropped."""

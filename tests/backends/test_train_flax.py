@@ -19,7 +19,7 @@ from cliquegraph.errors import UsageError
 from cliquegraph.training.logs import read_table
 from cliquegraph.training.session import Session
 from cliquegraph.training.train import Silent, train
-from tests.training.jobs import SMALL, SPEC, small_job
+from tests.trainings import SMALL, SPEC, small_job
 
 ROOT = SPEC.parent.parent
 
