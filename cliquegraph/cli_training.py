@@ -217,7 +217,7 @@ def _train(job: Job, folder: Path, resume: bool, overrides: list[str]) -> bool:
 
 def _typed() -> str:
     """What was typed, without --resume."""
-    return shlex.join([Path(sys.argv[0]).name, *(x for x in sys.argv[1:] if x != "--resume")])
+    return shlex.join(["cliquegraph", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def study(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -214,3 +216,35 @@ def test_two_may_not_train_into_one_folder(run: Run, tmp_path: Path) -> None:
         assert "another process trains into" in refused(run, *words, "--resume")
     finally:
         held.release()
+
+
+@pytest.mark.parametrize(("backend", "size"), [("torch", "1500k"), ("flax", "2200k")])
+def test_a_full_disk_is_said_and_leaves_what_was_whole(
+    tmp_path: Path, backend: str, size: str
+) -> None:
+    mount = f"mount -t tmpfs -o size={size} none {tmp_path}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:  # noqa: S607
+        pytest.skip("a small file system can't be mounted here")
+    out = tmp_path / "run"
+    words = command("train", SPEC, "--data", "digits", "--subset", "128", "--batch-size", "32")
+    words += ["--epochs", "6", "--backend", backend, "--out", str(out)]
+    left = f"ls {out}/checkpoints; echo $code"
+    done = run_apart(
+        ["unshare", "-m", "sh", "-c", f"{mount} && {shlex.join(words)}; code=$?; {left}"]
+    )
+    assert done.stderr.startswith(f"error: can't write {'' if backend == 'torch' else 'the '}")
+    assert "No space left on device" in done.stderr and len(done.stderr.splitlines()) == 1
+    *kept, code = [line for line in done.stdout.splitlines() if not line.startswith("epoch")]
+    assert kept == ["step-00000004"] and code in ("1", "2")
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").is_dir(),
+    reason="needs Debian's dataset-fashion-mnist",
+)
+def test_it_learns_real_images(tmp_path: Path) -> None:
+    spec = SPEC.with_name("fashion.yaml")
+    words = command("train", spec, "--data", "fashion-mnist", "--subset", "2000", "--epochs", "2")
+    done = run_apart([*words, "--milestones", "0.5", "--out", str(tmp_path / "run")])
+    assert done.returncode == 0, done.stderr
+    assert float(measured(tmp_path / "run")[-1]["test_top1"]) > 0.6

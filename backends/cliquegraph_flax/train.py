@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -91,6 +94,8 @@ ENGINE = FlaxEngine()
 
 _STATE = "state"
 """Orbax's folder, in a checkpoint's."""
+_SLACK = 1 << 18
+"""Bytes that Orbax writes beside the arrays, and more."""
 
 
 class _State(NamedTuple):
@@ -212,8 +217,10 @@ class _Trainee:
         """Write the state by Orbax; the first process has all of it."""
         if self._devices.rank:
             return
+        state = jax.device_get(self._state)
+        _require_room(folder, sum(array.nbytes for array in jax.tree.leaves(state)))
         with _checkpointer() as checkpointer:
-            checkpointer.save((folder / _STATE).absolute(), jax.device_get(self._state))
+            checkpointer.save((folder / _STATE).absolute(), state)
             checkpointer.wait_until_finished()
 
     def tensors(self) -> dict[str, Array]:
@@ -227,6 +234,12 @@ def _model(source: str, class_name: str, precision: Precision) -> Any:
     create = getattr(module, class_name)
     types = {"dtype": precision, "param_dtype": _WEIGHTS[precision]}
     return blank(lambda: create(rngs=nnx.Rngs(0), **types))
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Orbax writes in threads of its own, whose errors come out as their traces."""
+    if shutil.disk_usage(folder).free < size + size // 4 + _SLACK:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _restored(folder: Path, like: _State) -> _State:

@@ -80,13 +80,14 @@ class Job:
             "level": self.compilation.level,
             "recipe": {**asdict(self.recipe), "milestones": list(self.recipe.milestones)},
             "data": asdict(self.source),
+            "statistics": self.data.statistics.to_json(),
             "seed": self.seed,
             "precision": self.precision,
             "accumulate": self.accumulate,
             "sync_batchnorm": self.sync_batchnorm,
         }
 
-    def share(self, ranks: int, *, devices: str = "devices") -> int:
+    def share(self, ranks: int) -> int:
         """Return how many images of a batch one part of a rank's share has.
 
         Raises:
@@ -95,7 +96,7 @@ class Job:
         parts, batch = ranks * self.accumulate, self.recipe.batch_size
         if batch % parts:
             raise UsageError(
-                f"a batch of {batch} can't be divided by {ranks} {devices} × {self.accumulate} "
+                f"a batch of {batch} can't be divided by {ranks} devices × {self.accumulate} "
                 f"accumulated parts: say --batch-size {parts * -(-batch // parts)}"
             )
         return batch // parts

@@ -121,7 +121,6 @@ class Run:
             "devices": job.devices,
             "nodes": job.nodes,
             "classes": list(job.data.classes),
-            "statistics": job.data.statistics.to_json(),
             "overrides": list(overrides),
             "command": list(command),
             "versions": {**_versions(), **versions},

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from cliquegraph.data import Batches
 from cliquegraph.errors import TrainingError
 from cliquegraph.training.engine import Trainee
@@ -65,7 +67,7 @@ class Session:
         self._display = display
         self._interrupt = Interrupt()
         self._best: float | None = None
-        self._began = self._since = time.monotonic()
+        self._began = time.monotonic()
         self._seconds = 0.0
         self.steps_per_epoch = len(job.data.training(job.recipe.batch_size, seed=job.seed))
         self.parts = tuple(part for part in job.data.parts if part != "train")
@@ -102,8 +104,6 @@ class Session:
 
     def noise(self, rank: int, part: int = 0) -> int:
         """Return what seeds the dropout of this step, in a rank and an accumulated part."""
-        import numpy as np
-
         words = (self.job.seed, self.done, rank, part)
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
