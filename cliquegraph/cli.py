@@ -311,7 +311,7 @@ def render(
     spec: Spec,
     other: Annotated[
         str | None,
-        typer.Argument(help="With --diff: what to compare with.", metavar="[SPEC]"),
+        typer.Argument(help="With --diff: what to compare with.", metavar="SPEC"),
     ] = None,
     output: Annotated[
         str,
@@ -349,10 +349,10 @@ def render(
 
     if difference != (other is not None):
         raise UsageError("--diff compares two specs: name both, or leave it out")
-    suffix = form or ("svg" if output == "-" else Path(output).suffix.removeprefix(".")).lower()
+    suffix = form or ("svg" if output == "-" else Path(output).suffix.removeprefix("."))
     steps = unroll(load_spec(spec, overrides))
     compared = None if other is None else unroll(load_spec(other, overrides))
-    picture = render(steps, Request(view, block, stage), suffix, compared)
+    picture = render(steps, Request(view, block, stage), suffix.lower(), compared)
     if output == "-":
         sys.stdout.buffer.write(picture)
     else:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from difflib import SequenceMatcher
 from typing import TypeVar
 
-from cliquegraph.draw.scene import Arrow, Change, Look, Point, Scene, Shape, Stroke
+from cliquegraph.draw.colours import CHANGES
+from cliquegraph.draw.scene import (
+    SIGNS,
+    Arrow,
+    Change,
+    Look,
+    Point,
+    Scene,
+    Shape,
+    Stroke,
+    along,
+    shifted,
+    text_size,
+)
 
-_WORDS = (Look.TEXT, Look.NOTE, Look.TITLE)
+_FIXED = (Look.LEGEND, Look.TITLE)  # of both scenes
 _ALONE = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)  # nothing beside them says their change
-_SIGNS = {Change.ADDED: "+", Change.REMOVED: "−", Change.CHANGED: "≠"}
-_SIGN = 12.0  # its width and height, in points
+_SIZE = 12.0  # of a sign, in points
 _PLACES = (0.4, 0.33, 0.47, 0.27, 0.54, 0.6, 0.67, 0.2, 0.74)  # along an arrow, the best first
+_ASIDE = 4.5  # of a lane that was removed, from one that was kept
 
 _KEY = {
     Change.ADDED: "thick and green, +: added",
-    Change.REMOVED: "thick, dashed and red, −: removed",
+    Change.REMOVED: "thick and red, −: removed",
     Change.CHANGED: "thick and brown, ≠: changed",
 }
 SAME = "no difference in this view"
@@ -25,45 +39,38 @@ Item = TypeVar("Item", Shape, Arrow)
 Name = TypeVar("Name")
 
 
-def merged(left: Iterable[Name], right: Iterable[Name]) -> tuple[Name, ...]:
-    """Return the right names in their order, and those of the left alone after what they follow."""
-    found = list(right)
-    before: Name | None = None
-    for name in left:
-        if name not in found:
-            found.insert(found.index(before) + 1 if before is not None else 0, name)
-        before = name
-    return tuple(found)
+def merged(*lists: Iterable[Name]) -> tuple[Name, ...]:
+    """Return the last names in their order, and those of others alone after what they follow."""
+    *others, last = map(list, lists)
+    for names in others:
+        place = 0
+        for name in names:
+            if name not in last:
+                last.insert(place, name)
+            place = last.index(name) + 1
+    return tuple(last)
 
 
 def compared(left: Scene, right: Scene) -> Scene:
     """Return the right scene with what only the left one has, each item marked.
 
     Placed scenes share their frame: what has the same key stands in the same place, and what
-    has another stands elsewhere. The legend is the right one's.
+    has another stands elsewhere. They share their legend too, which has no marks.
     """
-    words = {shape.key for scene in (left, right) for shape in scene.shapes if shape.look in _WORDS}
-    legend = {arrow.key for scene in (left, right) for arrow in scene.arrows if arrow.tail in words}
-    kept = {
-        shape.key
-        for shape in left.shapes
-        if shape.look is Look.TEXT and shape.label  # names of lanes, numbers of steps
-    }
-    shapes = _marked(left.shapes, right.shapes, words, kept)
-    arrows = _marked(left.arrows, right.arrows, legend, set())
+    both = (*left.shapes, *right.shapes)
+    fixed = {shape.key for shape in both if shape.look in _FIXED}
+    shapes = _marked(left.shapes, right.shapes, fixed)
+    fixed |= {arrow.key for arrow in (*left.arrows, *right.arrows) if arrow.tail in fixed}
+    arrows = _marked(left.arrows, right.arrows, fixed)
     if right.placed:
-        places = {shape.key: shape.at for shape in shapes if shape.at}
-        arrows = [
-            _carried(each, left, places) if each.change is Change.REMOVED else each
-            for each in arrows
-        ]
+        arrows = [_aside(arrow) for arrow in arrows]
         for arrow in arrows:
             if arrow.change and arrow.stroke in _ALONE:
-                shapes.append(_sign(arrow, shapes))
+                shapes.append(_sign(arrow, arrow.change, shapes))
     titles = dict.fromkeys((left.title, right.title))
     return replace(
         right,
-        title="  →  ".join(filter(None, titles)),
+        title=" →\n".join(filter(None, titles)),
         shapes=tuple(shapes),
         arrows=tuple(arrows),
         ranks=tuple(dict.fromkeys((*left.ranks, *right.ranks))),
@@ -81,71 +88,88 @@ def explained(scene: Scene) -> Scene:
     """Return a comparison with its key in the title, or with the word that nothing differs."""
     items: Sequence[Shape | Arrow] = (*scene.shapes, *scene.arrows)
     changes = {item.change for item in items}
-    key = "; ".join(words for change, words in _KEY.items() if change in changes) or SAME
-    return replace(scene, title="\n".join(filter(None, (scene.title, key))))
+    key = [words for change, words in _KEY.items() if change in changes] or [SAME]
+    return replace(scene, title="\n".join(filter(None, (scene.title, *key))))
 
 
-def _marked(
-    left: tuple[Item, ...], right: tuple[Item, ...], words: set[str], kept: set[str]
-) -> list[Item]:
-    """The items of both, those of the right one first; of the left one's words, ``kept`` stay."""
+def _marked(left: Iterable[Item], right: Iterable[Item], fixed: set[str]) -> list[Item]:
+    """The items of both, those of the right one first."""
     before = {item.key: item for item in left}
     after = {item.key: item for item in right}
     found = []
     for key, item in after.items():
-        if key in words:
+        if key in fixed:
             found.append(item)
         elif key not in before:
             found.append(replace(item, change=Change.ADDED))
         elif _content(before[key]) != _content(item):
-            found.append(replace(item, change=Change.CHANGED))
+            found.append(_changed(before[key], item))
         else:
             found.append(item)
-    gone = [
-        item
-        for key, item in before.items()
-        if key not in after and (key not in words or key in kept)
+    gone = [item for key, item in before.items() if key not in after]
+    return found + [
+        item if item.key in fixed else replace(item, change=Change.REMOVED) for item in gone
     ]
-    return found + [replace(item, change=Change.REMOVED) for item in gone]
 
 
 def _content(item: Shape | Arrow) -> object:
     """What an item says; where it stands and its colour are no part of that."""
     if isinstance(item, Shape):
-        return item.label, item.data
+        return None if item.look is Look.TEXT else (item.label, item.data)
+    if item.stroke is Stroke.LANE:  # drawn from the last box before: not what is read
+        return item.head, item.data
     return item.tail, item.head, item.stroke, item.data
 
 
-def _sign(arrow: Arrow, shapes: Sequence[Shape]) -> Shape:
+def _changed(before: Item, item: Item) -> Item:
+    """An item of both that says something else now; parts of the network say from what to what."""
+    found = replace(item, change=Change.CHANGED)
+    if isinstance(before, Arrow) or isinstance(found, Arrow) or found.look is not Look.PART:
+        return found
+    label = "\n".join(_lines(before.label.split("\n"), found.label.split("\n")))
+    return replace(found, label=label, size=text_size(f"≠ {label}", 11))
+
+
+def _lines(old: list[str], new: list[str]) -> Iterator[str]:
+    """The lines of both; those that differ in figures alone are one, which has both figures."""
+    words = [[*map(_words, lines)] for lines in (old, new)]
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
+    for kind, i, j, k, m in matcher.get_opcodes():
+        if kind == "equal":
+            yield from map(_line, old[i:j], new[k:m])
+        else:
+            yield from (f"− {line}" for line in old[i:j])
+            yield from (f"+ {line}" for line in new[k:m])
+
+
+def _words(line: str) -> tuple[str, ...]:
+    """A line without its figures."""
+    return tuple("#" if any(map(str.isdigit, word)) else word for word in line.split())
+
+
+def _line(old: str, new: str) -> str:
+    pairs = zip(old.split(), new.split(), strict=True)
+    return " ".join(b if a == b else f"{a} → {b}" for a, b in pairs)
+
+
+def _aside(arrow: Arrow) -> Arrow:
+    """A lane that was removed stands beside its place: another may lead there still."""
+    if arrow.stroke is not Stroke.LANE or arrow.change is not Change.REMOVED:
+        return arrow
+    return replace(arrow, path=shifted(arrow.path, 0, -_ASIDE))
+
+
+def _sign(arrow: Arrow, change: Change, shapes: Sequence[Shape]) -> Shape:
     """What happened to an arrow, on it and off what is drawn already."""
-    assert arrow.path is not None  # noqa: S101  # loops have places
-    assert arrow.change is not None  # noqa: S101  # the caller asks
-    a, b, c, d = (complex(*point) for point in arrow.path[:4])
+    boxes = [(s.at, s.size) for s in shapes if s.label]
 
-    def along(t: float) -> complex:
-        u = 1 - t
-        return u**3 * a + 3 * u * u * t * b + 3 * u * t * t * c + t**3 * d
-
-    def room(at: complex) -> float:
-        boxes = [(s.at, s.size) for s in shapes if s.at and s.label]
+    def room(at: Point) -> float:
         return min(
-            max(abs(at.real - x) - (w + _SIGN) / 2, abs(at.imag - y) - (h + _SIGN) / 2)
+            max(abs(at[0] - x) - (w + _SIZE) / 2, abs(at[1] - y) - (h + _SIZE) / 2)
             for (x, y), (w, h) in boxes
         )
 
-    places = [along(t) for t in _PLACES]
+    places = [along(arrow.path, t) for t in _PLACES]
     at = next((place for place in places if room(place) > 0), max(places, key=room))
-    key = f"{arrow.key}_sign"
-    return Shape(key, _SIGNS[arrow.change], Look.TEXT, (at.real, at.imag), (_SIGN, _SIGN))
-
-
-def _carried(arrow: Arrow, scene: Scene, places: Mapping[str, Point]) -> Arrow:
-    """A removed arrow whose end the other network has elsewhere: turned and stretched with it."""
-    if arrow.path is None:
-        return arrow
-    at = {shape.key: shape.at for shape in scene.shapes if shape.at}
-    tail, head = complex(*at[arrow.tail]), complex(*at[arrow.head])
-    new_tail, new_head = complex(*places[arrow.tail]), complex(*places[arrow.head])
-    stretch = (new_head - new_tail) / (head - tail)
-    points = (new_tail + (complex(*point) - tail) * stretch for point in arrow.path)
-    return replace(arrow, path=tuple((point.real, point.imag) for point in points))
+    sign, colour = SIGNS[change], CHANGES[change]
+    return Shape(f"{arrow.key}_sign", sign, Look.SIGN, at, (_SIZE, _SIZE), colour)

@@ -13,9 +13,20 @@ from html import escape
 from math import hypot
 from typing import Any
 
-from cliquegraph.draw.colours import ADDED, CHANGED, FAINT, INK, REMOVED
+from cliquegraph.draw.colours import CHANGES, FAINT, INK
 from cliquegraph.draw.needs import need
-from cliquegraph.draw.scene import HEAD, Arrow, Change, Look, Point, Scene, Shape, Stroke
+from cliquegraph.draw.scene import (
+    HEAD,
+    SIGNS,
+    Arrow,
+    Change,
+    Look,
+    Path,
+    Point,
+    Scene,
+    Shape,
+    Stroke,
+)
 
 FONT = "Helvetica,Arial,sans-serif"
 
@@ -26,7 +37,8 @@ _LOOKS: dict[Look, dict[str, str]] = {
     Look.PART: {"shape": "box", "style": "filled,rounded", "fillcolor": "#f6f8fa", "color": INK},
     Look.TEXT: {"shape": "plaintext", "style": "", "fontsize": "10", "margin": "0"},
     Look.TITLE: {"shape": "plaintext", "style": "", "fontsize": "12", "margin": "0"},
-    Look.NOTE: {"shape": "plaintext", "style": "", "fontsize": "10", "margin": "0"},
+    Look.LEGEND: {"shape": "plaintext", "style": "", "fontsize": "10", "margin": "0"},
+    Look.SIGN: {"shape": "ellipse", "style": "filled", "fontcolor": "white", "margin": "0"},
 }
 _STROKES: dict[Stroke, dict[str, str]] = {
     Stroke.FORWARD: {"style": "solid", "arrowhead": "normal", "penwidth": "1.4"},
@@ -36,13 +48,11 @@ _STROKES: dict[Stroke, dict[str, str]] = {
     Stroke.FLOW: {"style": "solid", "arrowhead": "normal", "color": INK, "penwidth": "1.2"},
     Stroke.LANE: {"style": "solid", "color": FAINT, "penwidth": "2.2"},
 }
-_SIGN = 8.0  # room for the sign of a change before a label, in points
-_SIGNED = (Look.LAYER, Look.KERNEL)
-_CHANGES = {
-    Change.ADDED: ("+ ", {"color": ADDED, "penwidth": "3"}),
-    Change.REMOVED: ("− ", {"color": REMOVED, "penwidth": "3"}),
-    Change.CHANGED: ("≠ ", {"color": CHANGED, "penwidth": "3"}),
-}
+_THICKER = 1.6  # an arrow of the loop that a comparison marks, in points
+_SLIGHTLY = 0.6  # others: their boxes say it too
+_SIGN_ROOM = 8.0  # for the sign of a change before the name of a kernel
+# Lines whose dashes say what they are: their colour and a sign say that they were removed.
+_DASHED = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)
 
 
 def to_dot(scene: Scene) -> str:
@@ -52,20 +62,24 @@ def to_dot(scene: Scene) -> str:
         UsageError: the package graphviz is not installed.
     """
     dot = need("graphviz").Digraph(scene.name)
-    dot.attr(id=f"{scene.name}_picture", outputorder="edgesfirst", bgcolor="white", pad="0.2")
+    dot.attr(id=_frame(scene), outputorder="edgesfirst", bgcolor="white", pad="0.2")
     if not scene.placed:
         dot.attr(rankdir="LR", nodesep="0.3", ranksep="0.3")
     dot.attr("node", fontname=FONT, fontsize="11", fontcolor=INK, margin="0.12,0.06")
     dot.attr("edge", fontname=FONT, arrowsize="0.7")
     for shape in scene.shapes:
-        end = r"\l" if shape.look is Look.NOTE else ""
-        dot.node(shape.key, _label(_marked(shape), end), **_shape(shape))
+        end = r"\l" if shape.look is Look.LEGEND and shape.label else ""
+        dot.node(shape.key, _label(_signed(shape), end), **_shape(shape, placed=scene.placed))
     for arrow in scene.arrows:
-        dot.edge(_port(arrow.tail), _port(arrow.head), **_arrow(arrow))
+        dot.edge(_port(arrow.tail), _port(arrow.head), **_arrow(arrow, placed=scene.placed))
     for rank in scene.ranks if not scene.placed else ():
         dot.body.append("\t{rank=same; " + " ".join(rank) + "}\n")
     text: str = dot.source
     return text
+
+
+def _frame(scene: Scene) -> str:
+    return f"{scene.name}_picture"
 
 
 def laid_out(scene: Scene) -> Scene:
@@ -104,11 +118,31 @@ def draw(scene: Scene, suffix: str) -> bytes:
     with _quiet():
         picture: bytes = graph.draw(format=suffix, prog="nop2")
     graph.close()
-    return _level(picture.decode(), scene).encode() if suffix == "svg" else picture
+    if suffix != "svg":
+        return picture
+    return _named(_level(picture.decode(), scene), scene).encode()
 
 
 _TEXT = re.compile(r' x="[-\d.]+" y="[-\d.]+"([^>]*? font-size="([\d.]+)")')
+_TITLE = re.compile(r'(<g id="([^"]*)" class="[a-z]*">\n<title>)[^<]*')
 _GROUP = re.compile(r'(<g id="([^"]*)" class="node">\n)(.*?)(\n</g>)', re.DOTALL)
+
+
+def _named(svg: str, scene: Scene) -> str:
+    """Titles, which browsers show beside the pointer, that say what an item is, not its key."""
+    labels = {shape.key: shape.label.replace("\n", ", ") for shape in scene.shapes}
+    names = {_frame(scene): scene.title.replace("\n", ", ") or scene.name}
+    items: tuple[Shape | Arrow, ...] = (*scene.shapes, *scene.arrows)
+    for item in items:
+        name = item.data.get("kernel")
+        ends = item.data.get("reads"), item.data.get("writes")
+        if isinstance(item, Arrow) and not all(ends):
+            ends = labels[item.tail], labels[item.head]
+        way = " → ".join(map(str, ends)) if all(ends) else str(item.data.get("label", ""))
+        named = ": ".join(str(part) for part in (name, way) if part)
+        names[item.key] = named or labels.get(item.key, "")
+    told = {escape(key): escape(name, quote=False) for key, name in names.items()}
+    return _TITLE.sub(lambda found: found[1] + told[found[2]], svg)
 
 
 def _level(svg: str, scene: Scene) -> str:
@@ -119,9 +153,8 @@ def _level(svg: str, scene: Scene) -> str:
     def group(found: re.Match[str]) -> str:
         begin, key, inside, end = found.groups()
         shape = places[key]
-        assert shape.at is not None  # noqa: S101  # placed
         x, middle = shape.at
-        x -= shape.size[0] / 2 if shape.look is Look.NOTE else 0
+        x -= shape.size[0] / 2 if shape.look is Look.LEGEND else 0
         lines = len(_TEXT.findall(inside))
         line = iter(range(lines))
 
@@ -139,7 +172,6 @@ def _shift(svg: str, places: Mapping[str, Shape]) -> Point:
     """How far Graphviz moved the scene, by the first frame that tells its middle."""
     for found in _GROUP.finditer(svg):
         shape = places[found[2]]
-        assert shape.at is not None  # noqa: S101  # placed
         if ellipse := re.search(r'<ellipse [^>]*?cx="([-\d.]+)" cy="([-\d.]+)"', found[3]):
             return float(ellipse[1]) - shape.at[0], float(ellipse[2]) + shape.at[1]
         if frame := re.search(r'<(?:polygon|path) [^>]*? (?:points|d)="([^"]*)"', found[3]):
@@ -156,7 +188,7 @@ def _graph(dot: str) -> Any:
     return need("pygraphviz").AGraph(string=dot)
 
 
-def _points(text: str) -> tuple[Point, ...]:
+def _points(text: str) -> Path:
     """Graphviz's ``x,y x,y ...``."""
     pairs = (pair.split(",") for pair in text.split())
     return tuple((float(x), float(y)) for x, y in pairs)
@@ -184,47 +216,54 @@ def _label(text: str, end: str = "") -> str:
     return label
 
 
-def _marked(shape: Shape) -> str:
-    return _CHANGES[shape.change][0] + shape.label if shape.change else shape.label
+def _signed(shape: Shape) -> str:
+    return f"{SIGNS[shape.change]} {shape.label}" if shape.change else shape.label
 
 
-def _shape(shape: Shape) -> dict[str, str]:
+def _shape(shape: Shape, *, placed: bool) -> dict[str, str]:
     attributes = {"id": shape.key, **_LOOKS[shape.look]}
     if shape.colour:
         attributes |= {"fillcolor": shape.colour, "color": shape.colour}
     width, height = shape.size
-    width += _SIGN if shape.change and shape.look in _SIGNED else 0
+    width += _SIGN_ROOM if shape.change and shape.look is Look.KERNEL else 0
     # Sizes are ours: Graphviz would ask the fonts of the machine, and each has others.
     attributes |= {
         "width": f"{width / 72:.4g}",
         "height": f"{height / 72:.4g}",
         "fixedsize": "true",
     }
-    if shape.at is not None:
+    if placed:
         attributes["pos"] = f"{_point(shape.at)}!"
     if shape.line:
         attributes["group"] = shape.line  # Graphviz keeps it straight
-    if shape.change:
-        attributes |= _CHANGES[shape.change][1]
+    if not shape.change:
+        return attributes
+    colour = CHANGES[shape.change]
+    if shape.look is Look.TEXT:
+        return attributes | {"fontcolor": colour}
+    attributes |= {"color": colour, "penwidth": "3"}
     if shape.change is Change.REMOVED:
-        attributes |= {"style": "filled,dashed", "fillcolor": "white", "fontcolor": REMOVED}
+        attributes |= {"style": "filled,dashed", "fillcolor": "white", "fontcolor": colour}
     return attributes
 
 
-def _arrow(arrow: Arrow) -> dict[str, str]:
+def _arrow(arrow: Arrow, *, placed: bool) -> dict[str, str]:
     attributes = {"id": arrow.key, **_STROKES[arrow.stroke]}
     if arrow.colour:
         attributes["color"] = arrow.colour
-    if arrow.weight:
-        attributes["penwidth"] = f"{float(attributes['penwidth']) + arrow.weight:.4g}"
+    thicker = arrow.weight
+    if arrow.change:
+        thicker += _THICKER if arrow.stroke in _DASHED else _SLIGHTLY
+    if thicker:
+        attributes["penwidth"] = f"{float(attributes['penwidth']) + thicker:.4g}"
     if not arrow.tip:
         attributes["arrowhead"] = "none"
-    if arrow.path is not None:
+    if placed:
         tip = f"e,{_point(_tip(arrow.path))} " if arrow.tip else ""
         attributes["pos"] = tip + " ".join(map(_point, arrow.path))
     if arrow.change:
-        attributes |= _CHANGES[arrow.change][1]
-    if arrow.change is Change.REMOVED:
+        attributes["color"] = CHANGES[arrow.change]
+    if arrow.change is Change.REMOVED and arrow.stroke not in _DASHED:
         attributes["style"] = "dashed"
     return attributes
 
@@ -235,7 +274,7 @@ def _port(key: str) -> str:
     return quoted
 
 
-def _tip(path: tuple[Point, ...]) -> Point:
+def _tip(path: Path) -> Point:
     """Where the head of an arrow ends: its path goes on as it came."""
     (x0, y0), (x1, y1) = path[-2:]
     length = hypot(x1 - x0, y1 - y0) or 1.0

@@ -6,7 +6,7 @@ from cliquegraph.analysis.cost import NetworkCost
 from cliquegraph.draw.scene import Arrow, Look, Scene, Shape, Stroke, text_size
 from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.types import Part, Section
+from cliquegraph.ir.types import MapType, Part, Section, TensorType
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
 from cliquegraph.steps.graph import StepGraph
 
@@ -21,9 +21,7 @@ def network_scene(steps: StepGraph, graph: Graph, cost: NetworkCost) -> Scene:
     """
     network = steps.network
     shapes = [_image(network)]
-    outputs = {node.origin.section: node.output.type for node in graph.nodes}
-    for section in cost.sections:
-        shapes.append(_part(network, graph, cost, section, str(outputs[section])))
+    shapes += [_part(network, graph, cost, section) for section in cost.sections]
     title = (
         f"{network.name}: {cost.total.parameters:,} parameters, {engineering(cost.total.macs)} MACs"
     )
@@ -38,30 +36,52 @@ def _image(network: NetworkSpec) -> Shape:
     return Shape("images", label, Look.INPUT, size=text_size(label, 11), line="main")
 
 
-def _part(
-    network: NetworkSpec, graph: Graph, cost: NetworkCost, section: Section, output: str
-) -> Shape:
+def _part(network: NetworkSpec, graph: Graph, cost: NetworkCost, section: Section) -> Shape:
     figures = cost.sections[section]
-    lines = [str(section), *_words(network, section)]
-    # The classifier's channels are its classes.
-    lines += [] if section.part is Part.CLASSIFIER else [_shown(output)]
-    lines += [f"{figures.parameters:,} parameters", f"{engineering(figures.macs)} MACs"]
+    output = _output(graph, section)
+    words = _words(network, section)
+    lines = [
+        str(section),
+        *words,
+        # The classifier's channels are its classes.
+        *(output if section.part is not Part.CLASSIFIER else ()),
+        f"{figures.parameters:,} parameters",
+        f"{engineering(figures.macs)} MACs",
+    ]
     data = {
         "section": str(section),
         "part": section.part.value,
-        "output": output,
+        **({"block": section.index} if section.index else {}),
+        "output": ", ".join(output),
         "parameters": figures.parameters,
         "macs": figures.macs,
-        "description": ", ".join(_words(network, section)),
+        "description": ", ".join(words),
     }
     line = "" if section.part is Part.READOUT else "main"
     label = "\n".join(lines)
-    size = text_size(label, 11)
-    return Shape(str(section), label, Look.PART, size=size, data=dict(data), line=line)
+    return Shape(
+        str(section), label, Look.PART, size=text_size(label, 11), data=dict(data), line=line
+    )
 
 
-def _shown(output: str) -> str:
-    return output.replace("x", "×") if "x" in output else f"{output} channels"
+def _output(graph: Graph, section: Section) -> list[str]:
+    """The shape of what a section gives; a block gives its feature and its transit."""
+    if section.part is not Part.BLOCK:
+        own = [node for node in graph.nodes if node.origin.section == section]
+        return [_shown(own[-1].output.type)]
+    found: dict[str, list[str]] = {}
+    for name, reader in (("feature", Part.READOUT), ("transit", Part.TRANSITION)):
+        for node in graph.nodes:
+            if node.origin.section == Section(reader, section.index):
+                found.setdefault(_shown(node.input_types[0]), []).append(name)
+                break
+    return [f"{' and '.join(names)} {shape}" for shape, names in found.items()]
+
+
+def _shown(output: TensorType) -> str:
+    if isinstance(output, MapType):
+        return f"{output.channels}×{output.height}×{output.width}"
+    return f"{output.channels} channels"
 
 
 def _words(network: NetworkSpec, section: Section) -> list[str]:
@@ -101,8 +121,8 @@ def _block_words(block: CliqueBlock | DenseBlock) -> list[str]:
 
 def _arrows(cost: NetworkCost) -> tuple[Arrow, ...]:
     """The main line from the images on, and from each block to its readout."""
-    main = [str(s) for s in cost.sections if s.part in (Part.STEM, Part.BLOCK, Part.TRANSITION)]
-    order = sorted(main, key=_along)
+    main = [s for s in cost.sections if s.part in (Part.STEM, Part.BLOCK, Part.TRANSITION)]
+    order = [str(section) for section in sorted(main, key=_along)]
     pairs = list(zip(["images", *order], order, strict=False))
     readouts = [section for section in cost.sections if section.part is Part.READOUT]
     pairs += [(str(Section(Part.BLOCK, each.index)), str(each)) for each in readouts]
@@ -110,7 +130,6 @@ def _arrows(cost: NetworkCost) -> tuple[Arrow, ...]:
     return tuple(Arrow(f"{a}_{b}", a, b, Stroke.FLOW) for a, b in pairs)
 
 
-def _along(section: str) -> tuple[int, int]:
+def _along(section: Section) -> tuple[int, bool]:
     """Stem, block 1, transition 1, block 2, ..."""
-    digits = "".join(filter(str.isdigit, section))
-    return int(digits or 0), int(section.startswith(Part.TRANSITION))
+    return section.index, section.part is Part.TRANSITION

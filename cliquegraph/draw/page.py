@@ -13,12 +13,12 @@ from typing import Any
 import jinja2
 
 from cliquegraph.analysis.cost import network_cost
+from cliquegraph.draw.data import to_json
 from cliquegraph.draw.dot import draw, laid_out
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
-from cliquegraph.draw.render import shown_steps, to_json
 from cliquegraph.draw.scene import Scene
-from cliquegraph.draw.steps import steps_scene
+from cliquegraph.draw.steps import shown_steps, steps_scene
 from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
@@ -75,12 +75,12 @@ def page(steps: StepGraph) -> bytes:
 
 def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
     shown, note = shown_steps(block)
-    loop, unrolled = loop_scene(block), steps_scene(block, shown)
+    loop, unrolled = loop_scene(block), steps_scene(block)
     spec = block.spec
     data = {
         "index": block.index,
         "line": _line(steps, Section(Part.BLOCK, block.index)),
-        "rows": [_row(step.as_row()) for step in shown],
+        "rows": [{**step.as_row(), "numeral": stage_numeral(step.stage)} for step in shown],
         "features": _features(block, graph),
         "kernels": _kernels(block, graph),
         "spatial": _spatial(block, graph),
@@ -98,10 +98,6 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
     }
 
 
-def _row(row: dict[str, object]) -> dict[str, object]:
-    return {**row, "numeral": stage_numeral(int(str(row["stage"])))}
-
-
 def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
     """The shape of each feature of a block; X0's is what its first step reads."""
     section = Section(Part.BLOCK, block.index)
@@ -114,7 +110,7 @@ def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
     ]
     size = maps[0]
     kernels = _kernel_shapes(block, graph)
-    entry = next(shape[1] for name, shape in kernels.items() if name.startswith("W0_"))
+    entry = next(shape[1] for edge, shape in kernels.items() if edge.source == 0)
     found = {"X0": f"{entry}×{size.height}×{size.width}"}
     for step in block.steps:
         found[str(step.writes)] = f"{block.spec.filters}×{size.height}×{size.width}"
@@ -126,7 +122,7 @@ def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
     shapes = _kernel_shapes(block, graph)
     found: dict[str, dict[str, object]] = {}
     for edge, stages in block.edges.items():
-        shape = shapes[str(edge)]
+        shape = shapes[edge]
         found[str(edge)] = {
             "source": edge.source,
             "target": edge.target,
@@ -153,10 +149,10 @@ def _figures(shape: Sequence[int], stages: Iterable[int]) -> dict[str, object]:
     }
 
 
-def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[str, tuple[int, ...]]:
-    """The shape of each kernel, OIHW, by its name."""
+def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[Edge, tuple[int, ...]]:
+    """The shape of each kernel W(i→j), OIHW."""
     kernels = edge_kernels(graph)[block.index]
-    return {str(Edge(block.index, *pair)): kernel_shape(kernels[pair]) for pair in kernels}
+    return {Edge(block.index, *pair): kernel_shape(kernels[pair]) for pair in kernels}
 
 
 def _line(steps: StepGraph, section: Section) -> str | None:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from cliquegraph.analysis.cost import network_cost
-from cliquegraph.draw.compare import alone, compared, explained, merged
+from cliquegraph.draw.compare import alone, compared, explained
+from cliquegraph.draw.data import to_json
 from cliquegraph.draw.dot import draw, laid_out, to_dot
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
+from cliquegraph.draw.page import page
 from cliquegraph.draw.scene import Change, Scene, stacked, titled
 from cliquegraph.draw.steps import steps_scene
 from cliquegraph.errors import UsageError
 from cliquegraph.lower import lower
-from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
+from cliquegraph.spec.schema import CliqueBlock
+from cliquegraph.steps.graph import BlockSteps, StepGraph
 
 VIEWS = ("loop", "steps", "network")
 FORMATS = ("svg", "png", "pdf", "dot", "json", "html")
 
-MAX_USES = 6000
-"""Uses of kernels that one picture of steps shows: more is neither drawn fast nor read."""
+Row = tuple[BlockSteps | None, ...]
+"""The blocks of one index, one for each network."""
 
 
 @dataclass(frozen=True)
@@ -50,42 +52,41 @@ def scene_of(steps: StepGraph, request: Request) -> Scene:
     if request.view == "network":
         return _network_scene(steps)
     name = steps.network.name
-    return _stack([_block_scene(each, request, name) for each in _blocks(steps, request)], request)
+    rows = _rows((steps,), request)
+    scenes = [_block_scene(block, request, _name(rows, name)) for (block,) in rows if block]
+    return _stack(scenes, request, name)
 
 
 def comparison(left: StepGraph, right: StepGraph, request: Request) -> Scene:
     """Return the picture of a network with its differences from another one marked.
 
     Blocks are compared one by one, each pair in one frame: a circle that has the layers of
-    both, columns for the steps of both.
+    both, columns for the steps of both. What one network lacks, a block or a stage, was added
+    or removed.
 
     Raises:
-        UsageError: as ``scene_of``, for either network.
+        UsageError: there is no such view, or neither network has such a block or stage.
     """
     _require_view(request)
     if request.view == "network":
         return explained(compared(_network_scene(left), _network_scene(right)))
-    before = {block.index: block for block in _blocks(left, request)}
-    after = {block.index: block for block in _blocks(right, request)}
-    names = left.network.name, right.network.name
+    rows = _rows((left, right), request)
+    names = [_name(rows, steps.network.name) for steps in (left, right)]
     scenes = []
-    for index in sorted(before.keys() | after.keys()):
-        if index in before and index in after:
-            pair = before[index], after[index]
-            circle = merged(*(block.order for block in pair))
-            columns = merged(
-                *([s.writes for s in shown_steps(block, request.stage)[0]] for block in pair)
-            )
-            one, two = (
-                _block_scene(block, request, name, circle, columns)
+    for before, after in rows:
+        if before and after:
+            pair = before, after
+            drawn = [
+                _block_scene(block, request, name, pair)
                 for block, name in zip(pair, names, strict=True)
-            )
-            scenes.append(compared(one, two))
-        elif index in after:
-            scenes.append(alone(_block_scene(after[index], request, names[1]), Change.ADDED))
-        else:
-            scenes.append(alone(_block_scene(before[index], request, names[0]), Change.REMOVED))
-    return explained(_stack(scenes, request))
+            ]
+            scenes.append(compared(*drawn))
+        elif after:
+            scenes.append(alone(_block_scene(after, request, names[1]), Change.ADDED))
+        elif before:
+            scenes.append(alone(_block_scene(before, request, names[0]), Change.REMOVED))
+    title = " → ".join(dict.fromkeys((left.network.name, right.network.name)))
+    return explained(_stack(scenes, request, title))
 
 
 def _require_view(request: Request) -> None:
@@ -100,19 +101,31 @@ def _network_scene(steps: StepGraph) -> Scene:
     return network_scene(steps, graph, network_cost(graph))
 
 
-def _stack(scenes: list[Scene], request: Request) -> Scene:
-    return scenes[0] if len(scenes) == 1 else stacked(scenes, request.view)
+def _stack(scenes: list[Scene], request: Request, title: str) -> Scene:
+    return scenes[0] if len(scenes) == 1 else stacked(scenes, request.view, title)
 
 
-def _blocks(steps: StepGraph, request: Request) -> tuple[BlockSteps, ...]:
-    """The blocks that are drawn."""
-    blocks = steps.blocks if request.block is None else (steps.block(request.block),)
-    stages = {step.stage for block in blocks for step in block.steps}
-    if request.stage is not None and request.stage not in stages:
-        raise UsageError(f"there is no stage {request.stage}; there are {_listed(stages)}")
-    if request.stage is not None:  # blocks may have fewer stages than others
-        blocks = tuple(b for b in blocks if any(s.stage == request.stage for s in b.steps))
-    return blocks
+def _name(rows: list[Row], name: str) -> str:
+    """What the title of a block begins with: many have the network's name above all."""
+    return f"{name}, " if len(rows) == 1 else ""
+
+
+def _rows(networks: Sequence[StepGraph], request: Request) -> list[Row]:
+    """The blocks that are drawn, by index; None where a network has no such block."""
+    longest = max(networks, key=lambda steps: len(steps.blocks))
+    chosen = longest.blocks if request.block is None else (longest.block(request.block),)
+    rows = [
+        tuple(next((b for b in steps.blocks if b.index == each.index), None) for steps in networks)
+        for each in chosen
+    ]
+    if request.stage is None:
+        return rows
+    stages = [{step.stage for block in row if block for step in block.steps} for row in rows]
+    if request.stage not in set().union(*stages):
+        there = ", ".join(map(str, sorted(set().union(*stages))))
+        raise UsageError(f"there is no stage {request.stage}; there are {there}")
+    # Blocks may have fewer stages than others.
+    return [row for row, has in zip(rows, stages, strict=True) if request.stage in has]
 
 
 def render(
@@ -135,8 +148,6 @@ def render(
             f"{kinds}, not {suffix!r}" if suffix else f"{kinds}: the file's suffix or --format says"
         )
     if suffix == "html":
-        from cliquegraph.draw.page import page
-
         if other is not None:
             raise UsageError("a comparison is no page: draw it as svg, png, pdf, dot or json")
         if request != Request():
@@ -149,67 +160,16 @@ def render(
     return to_dot(placed).encode() if suffix == "dot" else draw(placed, suffix)
 
 
-def to_json(scene: Scene) -> dict[str, object]:
-    """Return a scene as data: what there is, and what it is called, without places."""
-
-    def change(what: str | None) -> dict[str, str]:
-        return {"change": what} if what else {}
-
-    return {
-        "name": scene.name,
-        "title": scene.title,
-        "nodes": [
-            {
-                "id": shape.key,
-                "kind": shape.look.value,
-                "label": shape.label,
-                **({"colour": shape.colour} if shape.colour else {}),
-                **shape.data,
-                **change(shape.change),
-            }
-            for shape in scene.shapes
-        ],
-        "edges": [
-            {
-                "id": arrow.key,
-                "kind": arrow.stroke.value,
-                "from": arrow.tail,
-                "to": arrow.head,
-                **({"colour": arrow.colour} if arrow.colour else {}),
-                **arrow.data,
-                **change(arrow.change),
-            }
-            for arrow in scene.arrows
-        ],
-    }
-
-
 def _block_scene(
-    block: BlockSteps,
-    request: Request,
-    name: str,
-    circle: Sequence[int] | None = None,
-    columns: Sequence[Feature] | None = None,
+    block: BlockSteps, request: Request, name: str, pair: Sequence[BlockSteps] = ()
 ) -> Scene:
     spec, stage = block.spec, request.stage
     only = "" if stage is None else f", stage {stage}"
-    title = f"{name}, block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters}{only}"
-    if request.view == "loop":
-        return loop_scene(block, stage, title, circle)
-    shown, note = shown_steps(block, stage)
-    return steps_scene(block, shown, title + note, columns)
-
-
-def shown_steps(block: BlockSteps, stage: int | None = None) -> tuple[list[Step], str]:
-    """Return the steps of a stage, and no more than a picture shows.
-
-    The second value says what was left out: whoever looks at the picture must know.
-    """
-    steps = [step for step in block.steps if stage in (None, step.stage)]
-    count = sum(1 for uses in accumulate(len(step.reads) for step in steps) if uses <= MAX_USES)
-    note = f"; the first {count} of {len(steps)} steps" if count < len(steps) else ""
-    return steps[:count], note
-
-
-def _listed(stages: set[int]) -> str:
-    return ", ".join(map(str, sorted(stages)))
+    title = f"{name}block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters}{only}"
+    if spec.bottleneck:
+        kernel = spec.kernel if isinstance(spec, CliqueBlock) else 3
+        size = f"{kernel}×{kernel}"
+        each = "V1" if spec.layers == 1 else f"V1 … V{spec.layers}"
+        title += f"\nW: 1×1; after them {each}: {size}, one for each layer in all its stages"
+    draw = loop_scene if request.view == "loop" else steps_scene
+    return draw(block, stage, title, pair)

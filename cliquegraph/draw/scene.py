@@ -18,6 +18,7 @@ HEAD = 7.0
 """Length of an arrow's head: a path ends where the head begins."""
 
 Point = tuple[float, float]
+Path = tuple[Point, ...]
 Data = dict[str, object]
 
 
@@ -30,7 +31,8 @@ class Look(StrEnum):
     PART = "part"  # a section of the network
     TEXT = "text"  # words without a frame, about their middle
     TITLE = "title"  # of a part of the picture
-    NOTE = "note"  # words that begin at the left of their place
+    LEGEND = "legend"  # words of the legend, from the left of their place, and its lines' ends
+    SIGN = "sign"  # on an arrow: what a comparison says of it
 
 
 class Stroke(StrEnum):
@@ -52,6 +54,9 @@ class Change(StrEnum):
     CHANGED = "changed"
 
 
+SIGNS = {Change.ADDED: "+", Change.REMOVED: "−", Change.CHANGED: "≠"}
+
+
 @dataclass(frozen=True)
 class Shape:
     """A node of the picture.
@@ -59,7 +64,7 @@ class Shape:
     Attributes:
         key: what it is, the same in two scenes that are compared.
         label: its lines.
-        at: its middle.
+        at: its middle, where the scene is placed.
         size: width and height.
         colour: of a kernel; None for the look's own.
         data: what tools and the page are told about it.
@@ -69,7 +74,7 @@ class Shape:
     key: str
     label: str
     look: Look
-    at: Point | None = None
+    at: Point = (0.0, 0.0)
     size: Point = (44, 26)
     colour: str | None = None
     data: Data = field(default_factory=dict)
@@ -84,7 +89,7 @@ class Arrow:
     Attributes:
         key: what it is, the same in two scenes that are compared.
         tail, head: the keys of shapes.
-        path: control points of a Bézier curve, 3k + 1; None where Graphviz draws it.
+        path: control points of a Bézier curve, 3k + 1, where the scene is placed.
         colour, data: as of a shape.
         tip: whether it ends with a head.
         weight: how much thicker it is than others of its stroke, in points.
@@ -94,7 +99,7 @@ class Arrow:
     tail: str
     head: str
     stroke: Stroke
-    path: tuple[Point, ...] | None = None
+    path: Path = ()
     colour: str | None = None
     data: Data = field(default_factory=dict)
     tip: bool = True
@@ -128,12 +133,12 @@ def unit_data(block: BlockSteps) -> Data:
 
 
 def text_size(text: str, points: float) -> Point:
-    """Return the room that text takes in any sans-serif font, generously."""
+    """Return the room that text takes in any sans-serif font."""
     lines = text.split("\n")
-    return 0.62 * points * max(map(len, lines)) + points, 1.3 * points * len(lines) + 6
+    return 0.56 * points * max(map(len, lines)) + points, 1.3 * points * len(lines) + 6
 
 
-def straight(*points: Point) -> tuple[Point, ...]:
+def straight(*points: Point) -> Path:
     """Return the control points of a line through points."""
     found = [points[0]]
     for (x0, y0), (x1, y1) in pairwise(points):
@@ -142,68 +147,71 @@ def straight(*points: Point) -> tuple[Point, ...]:
     return tuple(found)
 
 
+def along(path: Path, t: float) -> Point:
+    """Return the point of a Bézier curve at t, which is 0 to k for 3k + 1 control points."""
+    piece = min(int(t), len(path) // 3 - 1)
+    t -= piece
+    u = 1 - t
+    weights = (u**3, 3 * u * u * t, 3 * u * t * t, t**3)
+    points = path[3 * piece : 3 * piece + 4]
+    x, y = (sum(w * p[axis] for w, p in zip(weights, points, strict=True)) for axis in (0, 1))
+    return x, y
+
+
+def sampled(path: Path, parts: int = 6) -> list[Point]:
+    """Return points of a Bézier curve, from its first to its last, ``parts`` to each piece."""
+    return [along(path, i / parts) for i in range(parts * (len(path) // 3) + 1)] if path else []
+
+
 def titled(scene: Scene, gap: float = 14.0) -> Scene:
-    """Return a placed scene with its title as a shape above it.
+    """Return a placed scene with its title as a shape above its middle.
 
     Graphviz would make room for a label by the fonts of the machine.
     """
     if not scene.title:
         return scene
     left, _, right, high = extent(scene)
-    width, height = size = text_size(scene.title, 13)
-    at = (max((left + right) / 2, left + width / 2), high + gap + height / 2)
+    _, height = size = text_size(scene.title, 12)
+    at = ((left + right) / 2, high + gap + height / 2)
     return replace(
         scene,
         shapes=(Shape(f"{scene.name}_title", scene.title, Look.TITLE, at, size), *scene.shapes),
     )
 
 
-def stacked(scenes: Sequence[Scene], name: str, gap: float = 40.0) -> Scene:
+def stacked(scenes: Sequence[Scene], name: str, title: str, gap: float = 40.0) -> Scene:
     """Return placed scenes as one, below each other and each under its own title."""
     shapes: list[Shape] = []
     arrows: list[Arrow] = []
     top = 0.0
     for scene in map(titled, scenes):
-        left, low, _, high = extent(scene)
-        there = _moved(scene, -left, top - high)
+        left, low, right, high = extent(scene)
+        there = _moved(scene, -(left + right) / 2, top - high)
         shapes += there.shapes
         arrows += there.arrows
         top -= high - low + gap
-    return Scene(name, "", tuple(shapes), tuple(arrows))
+    return Scene(name, title, tuple(shapes), tuple(arrows))
 
 
 def _moved(scene: Scene, dx: float, dy: float) -> Scene:
     """The same scene somewhere else."""
-
-    def shift(point: Point) -> Point:
-        return point[0] + dx, point[1] + dy
-
     return replace(
         scene,
-        shapes=tuple(replace(s, at=None if s.at is None else shift(s.at)) for s in scene.shapes),
-        arrows=tuple(
-            replace(a, path=None if a.path is None else tuple(map(shift, a.path)))
-            for a in scene.arrows
-        ),
+        shapes=tuple(replace(s, at=(s.at[0] + dx, s.at[1] + dy)) for s in scene.shapes),
+        arrows=tuple(replace(a, path=shifted(a.path, dx, dy)) for a in scene.arrows),
     )
 
 
+def shifted(path: Path, dx: float, dy: float) -> Path:
+    """Return the same curve somewhere else."""
+    return tuple((x + dx, y + dy) for x, y in path)
+
+
 def extent(scene: Scene) -> tuple[float, float, float, float]:
-    """Return the left, lower, right and upper end of what has a place: shapes and curves."""
-    boxes = [(s.at, s.size) for s in scene.shapes if s.at is not None]
+    """Return the left, lower, right and upper end of a placed scene: shapes and curves."""
+    boxes = [(s.at, s.size) for s in scene.shapes]
     corners = [(x + i * w / 2, y + i * h / 2) for (x, y), (w, h) in boxes for i in (-1, 1)]
-    corners += [point for arrow in scene.arrows for point in _sampled(arrow.path or ())]
+    # Control points lie farther out than a curve goes.
+    corners += [point for arrow in scene.arrows for point in sampled(arrow.path)]
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
-
-
-def _sampled(path: tuple[Point, ...]) -> list[Point]:
-    """Points of a Bézier curve: its control points lie farther out than it goes."""
-    found = []
-    for start in range(0, len(path) - 1, 3):
-        a, b, c, d = (complex(*point) for point in path[start : start + 4])
-        for t in (0.2, 0.35, 0.5, 0.65, 0.8):
-            u = 1 - t
-            z = u**3 * a + 3 * u * u * t * b + 3 * u * t * t * c + t**3 * d
-            found.append((z.real, z.imag))
-    return found

@@ -9,8 +9,11 @@ same colour and name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from math import sqrt
 
-from cliquegraph.draw.colours import kernel_colour
+from cliquegraph.draw.colours import kernel_colours
+from cliquegraph.draw.compare import merged
 from cliquegraph.draw.scene import (
     HEAD,
     Arrow,
@@ -26,57 +29,67 @@ from cliquegraph.draw.scene import (
 from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step
 
-_COLUMN, _LANE, _BESIDE = 66.0, 50.0, 22.0
-_FEATURE: Point = (44, 26)
+_COLUMN, _LANE, _BESIDE = 66.0, 60.0, 22.0
+_FEATURE: Point = (50, 26)
 _KERNEL: Point = (36, 18)
+_SHAFTS, _SHAFT = 26.0, 5.0  # the room of a column's arrows on one side of a feature, of each
+
+MAX_USES = 6000
+"""Uses of kernels that one picture of steps shows: more is neither drawn fast nor read."""
+
+
+def shown_steps(block: BlockSteps, stage: int | None = None) -> tuple[list[Step], str]:
+    """Return the steps of a stage, and no more than a picture shows.
+
+    The second value says what was left out: whoever looks at the picture must know.
+    """
+    steps = [step for step in block.steps if stage in (None, step.stage)]
+    count = sum(1 for uses in accumulate(len(step.reads) for step in steps) if uses <= MAX_USES)
+    note = f"; the first {count} of {len(steps)} steps" if count < len(steps) else ""
+    return steps[:count], note
 
 
 def steps_scene(
     block: BlockSteps,
-    steps: Sequence[Step] | None = None,
+    stage: int | None = None,
     title: str = "",
-    columns: Sequence[Feature] | None = None,
+    pair: Sequence[BlockSteps] = (),
 ) -> Scene:
     """Draw a block as its steps.
 
     Args:
         block: the unrolled block; its kernels have their colours in every picture of it.
-        steps: only these, and what they read; None for all.
+        stage: only its steps, and what they read; None for all.
         title: a line above.
-        columns: what is written in each column; default: what the steps write.
+        pair: the blocks of a comparison, of which this is one: their scenes have columns for the
+            steps of both.
     """
-    shown = block.steps if steps is None else steps
-    written = [step.writes for step in shown] if columns is None else columns
-    return _Steps(block, shown, written).scene(title)
+    return _Steps(block, stage, pair or (block,)).scene(title)
 
 
 class _Steps:
-    def __init__(
-        self, block: BlockSteps, steps: Sequence[Step], columns: Sequence[Feature]
-    ) -> None:
+    def __init__(self, block: BlockSteps, stage: int | None, pair: Sequence[BlockSteps]) -> None:
         self._block = block
-        self._steps = steps
-        self._colours = {edge: kernel_colour(i) for i, edge in enumerate(block.edges)}
+        self._steps, self._note = shown_steps(block, stage)
+        self._colours = kernel_colours(block.edges)
+        own = {Feature(block.index, 0, 0), *(step.writes for step in block.steps)}
         written = {step.writes for step in self._steps}
-        before = {read for step in self._steps for read in step.reads} - written
-        before |= self._replaced()
+        before = set().union(*(_before(each, stage) for each in pair)) & own - written
         # What is read or replaced and not written here stands to the left; a layer has one such
         # version.
         self._columns: dict[Feature, int] = dict.fromkeys(sorted(before), 0)
+        both = [shown_steps(each, stage)[0] for each in pair]
+        columns = merged(*([step.writes for step in steps] for steps in both))
+        # The layers that a column reads in one of the scenes or the other.
+        self._reads: dict[Feature, list[int]] = {feature: [] for feature in columns}
+        for step in (step for steps in both for step in steps):
+            found = {*self._reads[step.writes], *(edge.source for edge in step.weights)}
+            self._reads[step.writes] = sorted(found)
         places = {feature: i for i, feature in enumerate(columns, 1)}
         self._columns |= {step.writes: places[step.writes] for step in self._steps}
 
-    def _replaced(self) -> set[Feature]:
-        """The versions before the first of the steps that these steps replace."""
-        newest: dict[int, Feature] = {}
-        layers = {step.layer for step in self._steps}
-        for step in self._block.steps:
-            if step == self._steps[0]:
-                break
-            newest[step.layer] = step.writes
-        return {feature for layer, feature in newest.items() if layer in layers}
-
     def scene(self, title: str) -> Scene:
+        note = self._note if title else ""
         features = {feature: self._feature(feature) for feature in self._columns}
         shapes = list(features.values())
         arrows = list(self._versions())
@@ -91,11 +104,11 @@ class _Steps:
                 # From box to box: the lane of a feature that several steps read.
                 leaves = self._at(self._columns[newest[read.layer]], read.layer)[0] - _COLUMN / 2
                 arrows.append(_lane(ends[read], shape, leaves))
-                arrows.append(self._into(step, edge, shape))
                 ends[read] = shape
+                arrows.append(self._into(step, edge, shape))
             newest[step.layer] = step.writes
         shapes += self._words()
-        return Scene(f"steps{self._block.index}", title, tuple(shapes), tuple(arrows))
+        return Scene(f"steps{self._block.index}", title + note, tuple(shapes), tuple(arrows))
 
     def _at(self, column: int, layer: int) -> Point:
         return column * _COLUMN, -layer * _LANE
@@ -140,16 +153,19 @@ class _Steps:
         )
 
     def _into(self, step: Step, edge: Edge, use: Shape) -> Arrow:
-        assert use.at is not None  # noqa: S101  # _use gives a place
+        """From a box into what its column writes, beside the others: each has its colour."""
         x, y = self._at(self._columns[step.writes], step.layer)
-        rim = _FEATURE[1] / 2 + HEAD
-        end = (x, y + rim if use.at[1] > y else y - rim)
+        sign = 1 if edge.source < edge.target else -1
+        side = [each for each in self._reads[step.writes] if (each < edge.target) == (sign > 0)]
+        place = side.index(edge.source) - (len(side) - 1) / 2
+        aside = place * min(_SHAFT, _SHAFTS / max(1, len(side) - 1))
+        rim = _FEATURE[1] / 2 * sqrt(1 - (2 * aside / _FEATURE[0]) ** 2)
         return Arrow(
             f"{use.key}_into",
             use.key,
             self._key(step.writes),
             Stroke.FLOW,
-            straight(use.at, end),
+            straight((x + aside, use.at[1]), (x + aside, y + sign * (rim + HEAD))),
             self._colours[edge],
             use.data,
         )
@@ -190,13 +206,23 @@ class _Steps:
         return found
 
 
+def _before(block: BlockSteps, stage: int | None) -> set[Feature]:
+    """What the steps of a stage read and do not write, and what they replace."""
+    steps, _ = shown_steps(block, stage)
+    if not steps:
+        return set()
+    layers = {step.layer for step in steps}
+    newest = {s.layer: s.writes for s in block.steps[: block.steps.index(steps[0])]}
+    replaced = {feature for layer, feature in newest.items() if layer in layers}
+    read = {feature for step in steps for feature in step.reads}
+    return (read | replaced) - {step.writes for step in steps}
+
+
 def _lane(since: Shape, use: Shape, leaves: float) -> Arrow:
     """From a feature, or the last box that read it, to the next box.
 
     Where the box is above the lane, the line leaves the lane before what replaced the feature.
     """
-    assert since.at is not None  # noqa: S101  # steps have places
-    assert use.at is not None  # noqa: S101
     points = [since.at, use.at]
     if since.at[1] != use.at[1]:
         points[1:1] = [(leaves - 8, since.at[1]), (leaves, use.at[1])]

@@ -287,6 +287,14 @@ def test_nothing_fails_and_nothing_leaves_the_page(browser: Any, tmp_path: Path,
     assert asked == {file.as_uri()}
 
 
+def test_buttons_of_size_name_their_picture(opened: Any) -> None:
+    groups = opened.find_elements("css selector", ".zoom[role=group]")
+    names = [group.accessible_name for group in groups]
+    assert names == [f"Size of the {x}" for x in ("network", "loop of block 1", "steps of block 1")]
+    buttons = opened.find_elements("css selector", ".zoom button")
+    assert len({each.accessible_name for each in buttons}) == 9
+
+
 def test_a_part_of_the_network_tells_its_figures(opened: Any) -> None:
     opened.find_element("id", "classifier").click()
     told = opened.find_element("id", "part").text
@@ -351,7 +359,9 @@ def test_large_steps_begin_at_their_beginning_and_can_be_read(
 
 def test_the_whole_picture_is_shown_again(show: Callable[[NetworkSpec], Any]) -> None:
     opened = show(clique(24))
-    whole = opened.find_elements("css selector", "#section1 .unrolled [aria-label='Whole picture']")
+    whole = opened.find_elements(
+        "css selector", "#section1 .unrolled [aria-label^='Whole picture']"
+    )
     opened.execute_script("document.querySelector('#section1 .steps').scrollTo(400, 300)")
     opened.execute_script("arguments[0].click()", whole[0])
     picture, svg = box(opened, "#section1 .steps"), box(opened, "#section1 .steps svg")
@@ -492,6 +502,63 @@ def test_pointing_at_a_kernel_lights_up_its_arrows_and_no_lane(opened: Any) -> N
         assert lit_edges(opened) == {f"b1_{edge}"} | {f"{key}_into" for key in boxes}
 
 
+def test_beside_its_line_a_kernel_of_the_loop_is_hit(opened: Any) -> None:
+    """Four pixels from where most of its line is free."""
+    for edge in unroll(clique(4)).block(1).edges:
+        found = opened.execute_script(
+            "const path = document.querySelector(`[id='b1_${arguments[0]}'] > path`);"
+            "path.scrollIntoView({block: 'center'});"
+            "const map = path.getScreenCTM(), length = path.getTotalLength();"
+            "return [.1, .15, .2, .25, .3, .4, .5, .6, .7, .75, .8].flatMap(part => {"
+            " const [at, on] = [0, .5].map(more => path.getPointAtLength(length * part + more));"
+            " const size = Math.hypot(on.x - at.x, on.y - at.y);"
+            " const [p, q] = [at, on].map(each => each.matrixTransform(map));"
+            " const long = Math.hypot(q.x - p.x, q.y - p.y);"
+            " return [4, -4].map(off => {"
+            "  const [x, y] = [p.x - (q.y - p.y) / long * off, p.y + (q.x - p.x) / long * off];"
+            "  const hit = document.elementFromPoint(x, y);"
+            "  return [hit.dataset.of || (hit.closest('g.edge') || {}).id || '', x, y]; }); })",
+            str(edge),
+        )
+        hits = [hit for hit, _, _ in found].count(f"b1_{edge}")
+        assert hits > len(found) / 3, (str(edge), found)
+
+
+def test_pointing_beside_a_line_lights_up_its_kernel(opened: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    x, y = opened.execute_script(
+        "const path = document.querySelector(`[id='b1_W0_1'] > path`);"
+        "path.scrollIntoView({block: 'center'});"
+        "const at = path.getPointAtLength(path.getTotalLength() / 2)"
+        ".matrixTransform(path.getScreenCTM());"
+        "return [Math.round(at.x), Math.round(at.y) + 4]"
+    )
+    mouse = ActionChains(opened)
+    mouse.w3c_actions.pointer_action.move_to_location(x, y)
+    mouse.perform()
+    assert "b1_W0_1" in lit_edges(opened)
+    mouse.click().perform()
+    assert "Kernel W0_1" in opened.find_element("css selector", "#section1 .tell").text
+
+
+def test_lines_beneath_a_dimmed_item_do_not_strike_it_through(opened: Any) -> None:
+    point_at(opened, "b1_X2@1")
+    faint = "#section1 .steps g.node[data-kind]:not(.lit)"
+    opened.execute_script(
+        "document.querySelectorAll('g').forEach(g => g.style.transition = 'none')"
+    )
+    assert styles(opened, faint, "opacity") == ["1"]
+    frame, paper = (
+        styles(opened, css, name)[0]
+        for css, name in (
+            (f"{faint} :is(ellipse, path, polygon)", "fill"),
+            (".steps", "backgroundColor"),
+        )
+    )
+    assert frame == paper
+
+
 def test_only_boxes_and_arrows_of_the_loop_are_kernels(opened: Any) -> None:
     block = unroll(clique(4)).block(1)
     found = opened.find_elements("css selector", "#section1 [data-kernel]")
@@ -560,7 +627,7 @@ def test_shapes_are_written_with_their_sign(show: Callable[[NetworkSpec], Any]) 
         said = opened.find_element("id", "part").text
         assert not re.search(r"\dx\d", said)
     opened.find_element("id", "block1").click()
-    assert "output 13×8×8" in opened.find_element("id", "part").text
+    assert "feature 13×8×8;" in opened.find_element("id", "part").text
     found = embedded(page(clique(3, bottleneck=True)))["blocks"][0]
     shapes = [*found["features"].values(), *(k["shape"] for k in found["kernels"].values())]
     for shape in shapes:
@@ -694,3 +761,25 @@ def test_in_the_dark_pictures_are_dark(show: Callable[[NetworkSpec], Any], dark:
     )
     for line in lines:
         assert contrast(line, paper) >= 3
+
+
+@pytest.fixture
+def forced(browser: Any) -> Iterator[None]:
+    for value in ("active", ""):
+        features = [{"name": "forced-colors", "value": value}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        if value:
+            yield
+
+
+def test_under_forced_colours_the_chosen_block_can_be_read(
+    show: Callable[[NetworkSpec], Any], forced: None
+) -> None:
+    opened = show(EVERY_KEY["mixed"])
+    assert opened.execute_script("return matchMedia('(forced-colors: active)').matches")
+    chosen = "button[aria-pressed='true']"
+    adjusted, paper, ink = styles(opened, chosen, "forcedColorAdjust", "backgroundColor", "color")
+    assert adjusted == "none"
+    assert contrast(ink, paper) >= 4.5
+    (other,) = styles(opened, "button[aria-pressed='false']", "backgroundColor")
+    assert paper != other

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 from collections import defaultdict
-from itertools import combinations
-from math import hypot
+from itertools import combinations, pairwise
+from math import comb, hypot
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,12 +18,15 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
-from cliquegraph.draw.colours import kernel_colour
+from cliquegraph.draw.colours import kernel_colours
+from cliquegraph.draw.dot import laid_out
 from cliquegraph.draw.loop import MAX_KERNELS
-from cliquegraph.draw.render import MAX_USES, VIEWS, Request, comparison, render, scene_of, to_json
-from cliquegraph.draw.scene import Look, Scene, Stroke, titled
+from cliquegraph.draw.render import VIEWS, Request, comparison, render, scene_of
+from cliquegraph.draw.scene import Look, Scene, Stroke, extent, sampled, titled
+from cliquegraph.draw.scene import Path as Curve
+from cliquegraph.draw.steps import MAX_USES
 from cliquegraph.errors import UsageError
-from cliquegraph.steps.graph import StepGraph
+from cliquegraph.steps.graph import Edge, StepGraph
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +68,8 @@ def test_the_loop_has_an_arrow_for_each_kernel(spec: NetworkSpec) -> None:
 def test_kinds_of_arrows_differ_without_colour() -> None:
     graph = pygraphviz.AGraph(render(steps_of(clique(4)), Request("loop"), "dot").decode())
     looks: dict[tuple[str, str], set[str]] = defaultdict(set)
-    kinds = {each["id"]: each["kind"] for each in data(clique(4), "loop")["edges"]}
+    found = data(clique(4), "loop")
+    kinds = {each["id"]: each["kind"] for each in (*found["edges"], *found["legend"])}
     for edge in graph.edges():
         attributes = graph.get_edge(*edge).attr
         looks[attributes["style"], attributes["arrowhead"]].add(kinds[attributes["id"]])
@@ -75,7 +78,7 @@ def test_kinds_of_arrows_differ_without_colour() -> None:
 
 def test_the_legend_says_which_stage_uses_which() -> None:
     found = data(clique(5, last_stage_updates=2), "loop")
-    notes = [each["label"] for each in found["nodes"] if each["kind"] == "note"]
+    notes = [each["label"] for each in found["legend"]]
     arrows = [each for each in found["edges"] if "kernel" in each]
     assert sum(int(note.split(": ")[1].split()[0]) for note in notes) == len(arrows)
     assert any(note.startswith("from X0: 5 kernels, stage I") for note in notes)
@@ -90,19 +93,6 @@ def test_one_stage_shows_its_kernels_alone() -> None:
         assert shown == used
 
 
-def curve(path: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
-    found = []
-    for (ax, ay), (bx, by), (cx, cy), (dx, dy) in zip(*(path[i:] for i in range(4)), strict=False):
-        for k in range(41):
-            t, u = k / 40, 1 - k / 40
-            weights = (u**3, 3 * u * u * t, 3 * u * t * t, t**3)
-            x = sum(w * v for w, v in zip(weights, (ax, bx, cx, dx), strict=True))
-            y = sum(w * v for w, v in zip(weights, (ay, by, cy, dy), strict=True))
-            found.append((x, y))
-        break
-    return found
-
-
 @pytest.mark.parametrize("layers", [2, 3, 4, 5, 6, 8])
 def test_no_arrow_of_the_loop_runs_over_a_layer(layers: int) -> None:
     scene = scene_of(steps_of(clique(layers)), Request("loop"))
@@ -110,13 +100,40 @@ def test_no_arrow_of_the_loop_runs_over_a_layer(layers: int) -> None:
     for arrow in scene.arrows:
         if arrow.tail not in places:
             continue
-        assert arrow.path is not None
         for key, shape in places.items():
-            assert shape.at is not None
             if key not in (arrow.tail, arrow.head):
                 x, y = shape.at
-                nearest = min(hypot(a - x, b - y) for a, b in curve(arrow.path))
+                nearest = min(hypot(a - x, b - y) for a, b in sampled(arrow.path, 40))
                 assert nearest > shape.size[0] / 2, (arrow.key, key)
+
+
+def crosses(one: Curve, other: Curve) -> bool:
+    def side(a: complex, b: complex, c: complex) -> float:
+        return ((b - a).conjugate() * (c - a)).imag
+
+    lines = [list(pairwise(complex(*at) for at in sampled(path, 40))) for path in (one, other)]
+    return any(
+        side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
+        for a, b in lines[0]
+        for c, d in lines[1]
+    )
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4, 5, 6])
+def test_arrows_of_the_loop_cross_no_more_than_they_must(layers: int) -> None:
+    block = steps_of(clique(layers)).block(1)
+    scene = scene_of(steps_of(clique(layers)), Request("loop"))
+    paths = {arrow.key: arrow.path for arrow in scene.arrows}
+    found = [
+        (one, other)
+        for one, other in combinations(block.edges, 2)
+        if crosses(paths[f"b1_{one}"], paths[f"b1_{other}"])
+    ]
+    # Any four layers on a circle have two ways across it that cross, there and back.
+    assert len(found) == 4 * comb(layers, 4)
+    for one, other in found:
+        assert not {one.source, one.target} & {other.source, other.target}
+        assert 0 not in (one.source, other.source)
 
 
 @pytest.mark.parametrize("view", ["loop", "steps"])
@@ -129,8 +146,6 @@ def test_nothing_overlaps(view: str, layers: int) -> None:
 def overlapping(scene: Scene) -> list[tuple[str, str]]:
     found = []
     for a, b in combinations((s for s in scene.shapes if s.label), 2):
-        assert a.at is not None
-        assert b.at is not None
         apart_x = abs(a.at[0] - b.at[0]) - (a.size[0] + b.size[0]) / 2
         apart_y = abs(a.at[1] - b.at[1]) - (a.size[1] + b.size[1]) / 2
         if apart_x < 0 and apart_y < 0:
@@ -177,14 +192,41 @@ def test_each_kernel_has_one_colour_and_no_other_has_it() -> None:
     assert len({colour for each in colours.values() for colour in each}) == len(colours) == 36
 
 
+def channels(colour: str) -> list[float]:
+    """Linear, of sRGB."""
+    found = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in found]
+
+
+def luminance(colour: str) -> float:
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels(colour), strict=True))
+
+
+def lightness(colour: str) -> float:
+    y = luminance(colour)
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
 def test_colours_of_kernels_differ_and_white_is_read_on_them() -> None:
-    colours = [kernel_colour(i) for i in range(300)]
+    block = steps_of(clique(20)).block(1)
+    colours = list(kernel_colours(block.edges).values())
     assert len(set(colours[:150])) == 150
     for colour in colours:
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-        assert 1.05 / (luminance + 0.05) > 4.5  # WCAG AA
+        assert 1.05 / (luminance(colour) + 0.05) > 4.5  # WCAG AA
+        assert lightness(colour) > 29  # not read as black
+
+
+def test_kernels_beside_each_other_have_colours_far_apart() -> None:
+    def apart(one: str, other: str) -> float:
+        return sum((a - b) ** 2 for a, b in zip(channels(one), channels(other), strict=True)) ** 0.5
+
+    for layers in (4, 5, 6):
+        colours = kernel_colours(steps_of(clique(layers)).block(1).edges)
+        for edge, colour in colours.items():
+            for i, j in ((1, 0), (0, 1)):
+                other = Edge(1, edge.source + i, edge.target + j)
+                if other in colours:
+                    assert apart(colour, colours[other]) > 0.08, (str(edge), str(other))
 
 
 def test_an_update_points_at_what_it_replaces() -> None:
@@ -201,15 +243,39 @@ def test_a_lane_leads_past_no_other_version(name: str) -> None:
         at = {shape.key: shape for shape in scene.shapes}
         features = [shape for shape in scene.shapes if shape.look in (Look.LAYER, Look.INPUT)]
         for use in (shape for shape in scene.shapes if shape.look is Look.KERNEL):
-            assert use.at is not None
-            before = [f for f in features if f.at and f.at[1] == use.at[1] and f.at[0] < use.at[0]]
+            before = [f for f in features if f.at[1] == use.at[1] and f.at[0] < use.at[0]]
             if before:
-                nearest = max(before, key=lambda f: f.at[0] if f.at else 0)
+                nearest = max(before, key=lambda f: f.at[0])
                 assert nearest.label == use.data["reads"]
             else:
                 read = at[f"b{block.index}_{use.data['reads']}"]
-                assert read.at is not None
                 assert read.at[1] < use.at[1] < read.at[1] + 30
+
+
+@pytest.mark.parametrize("update", ["alternate", "simultaneous"])
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+def test_arrows_into_a_feature_lie_beside_each_other(update: str, order: str) -> None:
+    spec = clique(6, update=update, order=order, stages=3)
+    scene = scene_of(steps_of(spec), Request("steps"))
+    at = {shape.key: shape for shape in scene.shapes}
+    shafts = defaultdict(list)
+    for arrow in scene.arrows:
+        if arrow.stroke is Stroke.FLOW:
+            (x, begin), (_, end) = arrow.path[0], arrow.path[-1]
+            shafts[arrow.head, begin > end].append(x)
+            box, feature = at[arrow.tail], at[arrow.head]
+            assert abs(x - box.at[0]) < box.size[0] / 2
+            assert abs(end - begin) > box.size[1] / 2 + 4  # it is seen below its box
+            assert (begin > end) == (end > feature.at[1])
+    for places in shafts.values():
+        assert all(b - a > 4 for a, b in pairwise(sorted(places)))
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+def test_kernels_after_a_bottleneck_are_named(view: str) -> None:
+    said = "V1 … V3: 3×3, one for each layer"
+    assert said in scene_of(steps_of(clique(3, bottleneck=True)), Request(view)).title
+    assert said not in scene_of(steps_of(clique(3)), Request(view)).title
 
 
 def test_a_large_block_is_cut_and_says_so() -> None:
@@ -242,6 +308,16 @@ def test_the_network_has_its_sections_with_their_figures(name: str) -> None:
     readouts = [part for part in parts if part.startswith("readout")]
     assert {(r, "classifier") for r in readouts} <= edges
     assert len(edges) == 1 + 2 * len(readouts) + len(parts) - len(readouts) - 2
+
+
+def test_a_block_shows_its_feature_and_its_transit() -> None:
+    spec = network({"layers": 4, "filters": 12}, {"layers": 2, "filters": 3})
+    labels = {each["id"]: each["label"] for each in data(spec, "network")["nodes"]}
+    assert "\nfeature 52×8×8\ntransit 48×8×8\n" in labels["block1"]  # the stem has 4 filters
+    assert "transit" not in labels["block2"]
+    dense = [{"kind": "dense", "layers": 2, "filters": 3}] * 2
+    labels = {each["id"]: each["label"] for each in data(network(*dense), "network")["nodes"]}
+    assert "feature and transit " in labels["block1"]
 
 
 def test_attention_is_shown() -> None:
@@ -328,6 +404,145 @@ def test_what_is_added_removed_and_changed_is_marked() -> None:
     assert changes(steps, "nodes")["b1_X1@1"] == "changed"  # no more in the block feature
 
 
+def marked(one: NetworkSpec, two: NetworkSpec, view: str, **how: Any) -> dict[str, str]:
+    found = json.loads(render(steps_of(one), Request(view, **how), "json", steps_of(two)))
+    return changes(found, "nodes") | changes(found, "edges")
+
+
+def test_a_lane_is_what_it_reads_and_not_where_it_is_drawn_from() -> None:
+    for one, two, change in ((4, 5, "added"), (5, 4, "removed")):
+        marks = marked(clique(one), clique(two), "steps")
+        assert set(marks.values()) == {change}
+        assert f"b1_X{4}@2_W1_4_lane" not in marks
+        assert marks["b1_X5@1_W1_5_lane"] == change
+        assert marks["b1_word_lane5"] == change  # words as everything
+        assert marks["b1_word_step_X5@1"] == change
+
+
+def test_what_was_removed_hides_no_line_that_is_left() -> None:
+    scene = comparison(steps_of(clique(5)), steps_of(clique(4)), Request("steps"))
+    lines: dict[bool, list[tuple[float, float, float]]] = {True: [], False: []}
+    for arrow in scene.arrows:
+        (x, y), (end, last) = arrow.path[0], arrow.path[-1]
+        if arrow.stroke is Stroke.LANE and y == last:
+            lines[arrow.change is not None].append((y, x, end))
+    assert lines[True]
+    for y, x, end in lines[True]:
+        for other, begin, last in lines[False]:
+            assert abs(y - other) > 3 or max(x, begin) >= min(end, last)
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+def test_what_only_one_network_has_was_added_or_removed(view: str) -> None:
+    two = network({"layers": 3, "filters": 3})
+    three = network({"layers": 3, "filters": 3}, {"layers": 2, "filters": 3})
+    for one, other, change in ((two, three, "added"), (three, two, "removed")):
+        marks = marked(one, other, view, block=2)
+        assert set(marks.values()) == {change}
+        with pytest.raises(UsageError, match="blocks 1 to 2, not 3"):
+            comparison(steps_of(one), steps_of(other), Request(view, block=3))
+
+
+def test_a_stage_that_one_network_lacks_was_added_or_removed() -> None:
+    few, many = clique(3, stages=2, feature=1, transit=1), clique(3, stages=3, feature=1, transit=1)
+    for one, other, change in ((few, many, "added"), (many, few, "removed")):
+        marks = marked(one, other, "steps", stage=3)
+        assert set(marks.values()) == {change}
+        assert "b1_X1@2" not in marks  # both have it
+        assert marks["b1_X1@3"] == change
+        marks = marked(one, other, "loop", stage=3)
+        assert set(marks) == {f"b1_W{i}_{j}" for i in (1, 2, 3) for j in (1, 2, 3) if i != j}
+        assert set(marks.values()) == {change}
+        with pytest.raises(UsageError, match="no stage 4; there are 1, 2, 3"):
+            comparison(steps_of(one), steps_of(other), Request(stage=4))
+
+
+def test_a_removed_arrow_is_seen_as_what_it_was() -> None:
+    pair = [steps_of(clique(layers)) for layers in (5, 4)]
+    texts = [
+        render(pair[0], Request(), "dot").decode(),
+        render(pair[0], Request(), "dot", pair[1]).decode(),
+    ]
+    looks = []
+    for text in texts:
+        graph = pygraphviz.AGraph(text)
+        edges = [graph.get_edge(*edge).attr for edge in graph.edges()]
+        looks.append({a["id"]: (a["style"], a["arrowhead"]) for a in edges})
+    for edge in pair[0].block(1).edges:
+        assert looks[0][f"b1_{edge}"] == looks[1][f"b1_{edge}"]
+
+
+def test_a_sign_on_an_arrow_can_be_read() -> None:
+    graph = pygraphviz.AGraph(
+        render(steps_of(clique(5)), Request(), "dot", steps_of(clique(4))).decode()
+    )
+    signs = [graph.get_node(node).attr for node in graph.nodes() if node.endswith("_sign")]
+    assert len(signs) == 9
+    for sign in signs:
+        assert (sign["label"], sign["fontcolor"], sign["style"]) == ("−", "white", "filled")
+        assert 1.05 / (luminance(sign["fillcolor"]) + 0.05) > 4.5
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+def test_heads_end_outside_of_what_is_drawn(view: str) -> None:
+    scene = comparison(steps_of(clique(3)), steps_of(clique(4, filters=9)), Request(view))
+    graph = pygraphviz.AGraph(
+        render(steps_of(clique(3)), Request(view), "dot", steps_of(clique(4, filters=9))).decode()
+    )
+    at = {shape.key: shape.at for shape in scene.shapes}
+    for arrow in scene.arrows:
+        if arrow.head in at and arrow.stroke is not Stroke.LANE and "legend" not in arrow.key:
+            width, height = (float(graph.get_node(arrow.head).attr[k]) for k in ("width", "height"))
+            x, y = (a - b for a, b in zip(arrow.path[-1], at[arrow.head], strict=True))
+            assert hypot(x / (36 * width), y / (36 * height)) > 1.2, arrow.key
+
+
+def test_the_legend_of_a_comparison_covers_both() -> None:
+    one, two = clique(3, stages=1), clique(4, stages=3)
+    found = json.loads(render(steps_of(one), Request(), "json", steps_of(two)))
+    assert [each["label"] for each in found["legend"]] == [
+        "from X0: 3 → 4 kernels, stage I",
+        "forward: 3 → 0 kernels, stage I",
+        "forward: 0 → 6 kernels, stages I, II, III",
+        "feedback: 0 → 6 kernels, stages II, III",
+    ]
+
+
+def test_a_part_says_from_what_to_what() -> None:
+    found = json.loads(render(steps_of(clique(4)), Request("network"), "json", steps_of(clique(5))))
+    labels = {each["id"]: each["label"] for each in found["nodes"]}
+    assert "\n4 → 5 layers × " in labels["block1"]
+    assert "→" not in labels["stem"]
+    more = json.loads(
+        render(
+            steps_of(network({"layers": 4, "filters": 3})),
+            Request("network"),
+            "json",
+            steps_of(
+                network(
+                    {"layers": 4, "filters": 3, "bottleneck": True}, {"layers": 2, "filters": 3}
+                )
+            ),
+        )
+    )
+    label = next(each["label"] for each in more["nodes"] if each["id"] == "block1")
+    assert "\n− 2 stages\n+ 2 stages, bottleneck\n" in label
+    assert "\n+ transit 12×8×8\n" in label
+    assert label.splitlines()[-2].endswith(" parameters")
+    scene = comparison(steps_of(clique(4)), steps_of(clique(5)), Request("network"))
+    assert not overlapping(laid_out(scene))
+
+
+@pytest.mark.parametrize("view", ["loop", "steps"])
+def test_a_title_stands_above_the_middle(view: str) -> None:
+    wide = network({"layers": 2, "filters": 3}, name="w" * 90)
+    scene = comparison(steps_of(clique(2)), steps_of(wide), Request(view))
+    left, _, right, _ = extent(scene)
+    title = titled(scene).shapes[0]
+    assert title.look is Look.TITLE
+    assert title.at[0] == pytest.approx((left + right) / 2)
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("one", ["abc", "dense", "schedule"])
 @pytest.mark.parametrize("two", ["mixed", "one_stage"])
@@ -346,9 +561,6 @@ def test_what_was_removed_stands_between_what_is_left() -> None:
         at = {shape.key: shape.at for shape in scene.shapes}
         for arrow in scene.arrows:
             tail, head = at[arrow.tail], at[arrow.head]
-            assert arrow.path is not None
-            assert tail is not None
-            assert head is not None
             if "legend" not in arrow.key:
                 assert hypot(arrow.path[0][0] - tail[0], arrow.path[0][1] - tail[1]) < 30
                 assert hypot(arrow.path[-1][0] - head[0], arrow.path[-1][1] - head[1]) < 40
@@ -441,7 +653,7 @@ def test_heads_at_a_layer_of_the_loop_stand_apart(layers: int) -> None:
     scene = scene_of(steps_of(clique(layers)), Request("loop"))
     heads = defaultdict(list)
     for arrow in scene.arrows:
-        if "kernel" in arrow.data and arrow.path is not None:
+        if "kernel" in arrow.data:
             heads[arrow.head].append(complex(*arrow.path[-1]))
     for points in heads.values():
         assert min(abs(a - b) for a, b in combinations(points, 2)) > 3
@@ -450,8 +662,7 @@ def test_heads_at_a_layer_of_the_loop_stand_apart(layers: int) -> None:
 def test_a_title_stands_above_every_arrow() -> None:
     scene = titled(scene_of(steps_of(clique(4)), Request("loop")))
     title = next(shape for shape in scene.shapes if shape.look is Look.TITLE)
-    assert title.at is not None
-    highest = max(y for a in scene.arrows if a.path for _, y in curve(a.path))
+    highest = max(y for a in scene.arrows for _, y in sampled(a.path, 40))
     assert title.at[1] - title.size[1] / 2 > highest
 
 
@@ -487,6 +698,32 @@ def test_the_format_is_the_files(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.decode() == f"wrote {file}\n"
         assert file.read_bytes().startswith(begin)
+
+
+def test_a_format_is_named_in_any_case() -> None:
+    assert run(QUICKSTART, "--format", "SVG").stdout.startswith(b"<?xml")
+
+
+def test_help_names_the_other_spec_once() -> None:
+    assert b"[[SPEC]]" not in run("--help").stdout
+
+
+def test_tooltips_are_names_and_not_keys() -> None:
+    def told(view: str, other: StepGraph | None = None) -> dict[str, str]:
+        picture = ElementTree.fromstring(  # noqa: S314  # ours
+            render(steps_of(clique(3)), Request(view), "svg", other)
+        )
+        groups = {g.get("id") or "": g.find(f"{SVG}title") for g in picture.iter(f"{SVG}g")}
+        return {key: title.text or "" for key, title in groups.items() if title is not None}
+
+    loop, steps, parts = map(told, VIEWS)
+    assert loop["b1_W1_2"] == "W1_2: X1 → X2"
+    assert loop["b1_x2"] == "X2"
+    assert steps["b1_X2@1_W1_2"] == steps["b1_X2@1_W1_2_into"] == "W1_2: X1@1 → X2@1"
+    assert steps["b1_X1@2_version"] == "X1@1 → X1@2"
+    assert parts["stem_block1"].startswith("stem, ")
+    for titles in (loop, steps, parts, told("loop", steps_of(clique(4)))):
+        assert not any("b1_" in title or "->" in title for title in titles.values())
 
 
 def test_a_dash_prints() -> None:
@@ -547,11 +784,18 @@ def test_the_fonts_of_a_machine_make_no_difference(view: str, tmp_path: Path) ->
     assert len(pictures) == 1
 
 
-def test_to_json_names_every_item_once() -> None:
-    found = to_json(scene_of(steps_of(clique(4)), Request("steps")))
-    ids = [each["id"] for what in ("nodes", "edges") for each in found[what]]  # type: ignore[attr-defined]
+@pytest.mark.parametrize("view", VIEWS)
+def test_data_has_every_item_once_and_no_legend(view: str) -> None:
+    found = data(shipped("cliquenet_s3"), view)
+    items = [each for what in ("nodes", "edges") for each in found[what]]
+    ids = [each["id"] for each in (*items, *found["legend"])]
     assert len(ids) == len(set(ids))
-    assert io.StringIO(json.dumps(found)).read()
+    assert not any("legend" in each["id"] for each in items)
+    assert all(each["label"] for each in (*found["nodes"], *found["legend"]))
+    assert bool(found["legend"]) == (view == "loop")
+    assert found["title"].startswith("cliquenet_s3")
+    ends = {each[end] for each in found["edges"] for end in ("from", "to")}
+    assert ends <= {each["id"] for each in found["nodes"]}
 
 
 @pytest.mark.parametrize("package", ["graphviz", "pygraphviz"])
