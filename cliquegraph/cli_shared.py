@@ -105,11 +105,11 @@ def print_json(results: list[dict[str, Any]]) -> None:
     typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
 
 
-def console_of() -> Console:
+def console_of(*, stderr: bool = False) -> Console:
     """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, stderr=stderr)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     return console

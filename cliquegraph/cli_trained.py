@@ -17,7 +17,7 @@ from cliquegraph.cli_shared import (
     load_spec,
     print_json,
 )
-from cliquegraph.cli_training import Data, Engine, Seed, Subset, Validation, open_source, recipe_for
+from cliquegraph.cli_training import Data, Engine, open_source
 from cliquegraph.errors import UsageError
 
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
@@ -34,20 +34,23 @@ def evaluate(
     backend: Engine = "torch",
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation; default: the spec's.")
+        str | None, typer.Option("--recipe", help="Whose normalisation in place of the run's.")
     ] = None,
-    normalisation: Annotated[str | None, typer.Option(help="In place of the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    seed: Seed = 0,
-    validation: Validation = 0.0,
-    subset: Subset = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 100,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: the run's.")] = None,
+    validation: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share held back; default: the run's.")
+    ] = None,
+    subset: Annotated[
+        int | None, typer.Option(min=1, help="Of the training images; default: the run's.")
+    ] = None,
     level: Level = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
     """Print top-1, top-5, loss and the confusion matrix of weights on a data set.
 
-    Images are normalised as in the run beside the weights, or by the recipe.
+    Images are treated and divided into parts as in the run beside the weights.
 
     cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
     --data digits
@@ -56,22 +59,28 @@ def evaluate(
     from cliquegraph.checkpoints import read_weights
     from cliquegraph.training.job import Source
     from cliquegraph.training.run import Run
+    from cliquegraph.training.seen import seen_by
     from cliquegraph.training.train import evaluate
 
     compilation = compilation_of(spec, overrides, level)
-    chosen = recipe_for(compilation, recipe, normalisation=normalisation, batch_size=batch_size)
+    tensors = read_weights(compilation.network, weights)
     run = Run(weights.resolve().parent)
+    seen = seen_by(compilation.network, weights, recipe)
+    trained = run.source if run.exists else Source(data)
     images = open_source(
         compilation,
-        chosen,
-        Source(data, validation, subset),
-        seed,
-        run.statistics if run.exists and normalisation is None else None,
+        seen.treatment,
+        Source(
+            data,
+            trained.validation if validation is None else validation,
+            trained.subset if subset is None else subset,
+        ),
+        (run.seed if run.exists else 0) if seed is None else seed,
+        seen.statistics,
     )
     if part not in images.parts:
         raise UsageError(f"{data} has no part {part!r}; it has {', '.join(images.parts)}")
-    tensors = read_weights(compilation.network, weights)
-    batches = images.evaluation(part, chosen.batch_size)
+    batches = images.evaluation(part, batch_size)
     scores = evaluate(compilation, backend, tensors, batches)
     if as_json:
         print_json([report.scores_json(scores, images.classes)])
@@ -130,8 +139,12 @@ def curves(
     from cliquegraph.files import write_bytes
     from cliquegraph.training.run import Run
 
-    read = [Run(folder).curves for folder in runs]
-    write_bytes(output, [draw_curves(read, output.suffix.removeprefix("."))])
+    found = [Run(folder) for folder in runs]
+    begun = [run for run in found if run.exists and not run.measured]
+    for run in begun if len(begun) < len(found) else ():
+        typer.echo(f"{run.folder} holds no epoch yet: left out", err=True)
+    drawn = [run.curves for run in found if run not in begun or len(begun) == len(found)]
+    write_bytes(output, [draw_curves(drawn, output.suffix.removeprefix(".").lower())])
     typer.echo(f"wrote {output}")
 
 

@@ -23,7 +23,7 @@ from cliquegraph.errors import UsageError
 
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation
-    from cliquegraph.data import Dataset, Statistics
+    from cliquegraph.data import Dataset, Statistics, Treatment
     from cliquegraph.training.job import Job, Precision, Source
     from cliquegraph.training.recipe import Recipe
     from cliquegraph.training.study import Variant
@@ -85,7 +85,9 @@ def train_command(
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", help="Draw the learning rate to FILE.svg or .png; don't train."),
+        typer.Option(
+            "--plot", help="Draw the learning rate to FILE.svg, .png or .html; don't train."
+        ),
     ] = None,
     level: Level = None,
     seed: Seed = 0,
@@ -179,15 +181,15 @@ def train_command(
         backend,
         chosen,
         source,
-        open_source(compilation, chosen, source, seed),
-        seed,
-        _precision(precision),
-        devices,
-        nodes,
-        accumulate,
-        sync_batchnorm,
-        checkpoint_every,
-        log_every,
+        open_source(compilation, chosen.treatment, source, seed),
+        seed=seed,
+        precision=_precision(precision),
+        devices=devices,
+        nodes=nodes,
+        accumulate=accumulate,
+        sync_batchnorm=sync_batchnorm,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
     )
     folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
     interrupted = _train(job, folder, resume, overrides)
@@ -256,6 +258,7 @@ def study(
     from cliquegraph import report_scores as report
     from cliquegraph.training.display import Terminal
     from cliquegraph.training.job import Job, Source
+    from cliquegraph.training.launch import is_writer
     from cliquegraph.training.study import papers_variants
     from cliquegraph.training.study import study as run_study
 
@@ -264,7 +267,7 @@ def study(
     def job_of(chosen: Variant, seed: int) -> Job:
         compilation = compilation_of(spec, [*overrides, *chosen.overrides, "expect={}"], level)
         rule = recipe_for(compilation, recipe, epochs=epochs, batch_size=batch_size)
-        images = open_source(compilation, rule, source, seed=0)
+        images = open_source(compilation, rule.treatment, source, seed=0)
         return Job(
             compilation,
             backend,
@@ -278,8 +281,11 @@ def study(
     network = load_spec(spec, overrides)
     variants = [_variant(each) for each in variant] or papers_variants(network)
     folder = out or Path("studies") / f"{network.name}-{backend}"
-    with Terminal(console_of()) as display:
+    output = console_of(stderr=as_json)  # standard output is the JSON alone
+    with Terminal(output) as display:
         found = list(run_study(variants, range(seeds), job_of, folder, display))
+    if not is_writer():
+        return
     if not found:
         typer.echo(f"stopped; {_typed()} goes on", err=True)
         raise typer.Exit(130)
@@ -309,12 +315,12 @@ def _precision(name: str) -> Precision:
 
 def open_source(
     compilation: Compilation,
-    recipe: Recipe,
+    treatment: Treatment,
     source: Source,
     seed: int,
     statistics: Statistics | None = None,
 ) -> Dataset:
-    """Return the images of a source, as the network and the recipe want them."""
+    """Return the images of a source, as a network takes them."""
     from cliquegraph.data import open_data
 
     image = compilation.network.input
@@ -322,7 +328,7 @@ def open_source(
         source.reference,
         shape=(image.channels, image.height, image.width),
         classes=compilation.network.classifier.classes,
-        treatment=recipe.treatment,
+        treatment=treatment,
         validation=source.validation,
         subset=source.subset,
         seed=seed,

@@ -69,7 +69,7 @@ def test_a_run_holds_what_was_done(trained: Path) -> None:
 def test_evaluate_gives_what_training_gave(run: Run, trained: Path) -> None:
     last = measured(trained)[-1]
     for part in ("validation", "test"):
-        words = ("evaluate", QUICKSTART, "--data", "digits", "--validation", "0.1", "--part", part)
+        words = ("evaluate", QUICKSTART, "--data", "digits", "--part", part)
         found = json.loads(
             run(*words, "--weights", str(trained / "last.safetensors"), "--json").out
         )
@@ -90,7 +90,10 @@ def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
     lonely = digit.parent / "alone.safetensors"
     lonely.write_bytes((trained / "best.safetensors").read_bytes())
     alone = run("predict", QUICKSTART, str(digit), "--weights", str(lonely))
-    assert alone.code == 2 and "lies in no run" in alone.err
+    assert alone.code == 2 and "lie in no run" in alone.err
+    (lonely.parent / "run.json").write_text("{}")
+    foreign = run(*alone_words(digit, lonely))
+    assert foreign.code == 2 and "run.json is not as a run writes it" in foreign.err
     assert run(*alone_words(digit, lonely), "--recipe", "svhn").code == 0
 
 
@@ -143,11 +146,11 @@ def test_a_study_compares_and_goes_on(run: Run, tmp_path: Path) -> None:
     first = run(*words)
     assert first.code == 0, first.err
     again = run(*words, "--json")
-    found = json.loads(again.out[again.out.index("[\n") :])
+    found = json.loads(again.out)
     assert [each["variant"] for each in found] == ["one", "two"]
     assert all(len(each["top1"]) == 2 for each in found)
     assert found[0]["parameters"] < found[1]["parameters"]
-    assert again.out.count("done already") == 4
+    assert again.err.count("done already") == 4
     for each in found:
         assert each["mean"] == pytest.approx(np.mean(each["top1"]))
         assert each["std"] == pytest.approx(np.std(each["top1"], ddof=1))
@@ -180,6 +183,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         (["--accumulate", "3"], "say --batch-size 66"),
         (["--sync-batchnorm", "-O", "1"], "leave out -O"),
         (["--backend", "numpy"], "nothing trains models of 'numpy'; engines: flax, torch"),
+        (["--learning-rate", "0"], "a learning rate of 0 can't be trained with"),
+        (["--momentum", "1.5"], "a momentum of 1.5"),
         (["--plot", "rate.gif"], "a schedule is .svg, .png, .html, not 'gif'"),
     ],
 )
@@ -197,6 +202,48 @@ def test_a_run_is_not_overwritten_nor_taken_for_another(run: Run, trained: Path)
     assert "recipe.learning_rate was 0.1, is now 0.2" in other and "seed was 0, is now 1" in other
     assert run(*same, "--resume").code == 0
     assert (trained / "metrics.csv").read_bytes() == before
+
+
+def test_a_run_that_was_killed_at_its_start_begins_again(run: Run, tmp_path: Path) -> None:
+    for name in (".lock", ".run.json.abc", "spec.json"):
+        (tmp_path / name).write_text("")
+    words = (*TRAIN, "--subset", "64", "--epochs", "1", "--out", str(tmp_path))
+    assert run(*words).code == 0
+    (tmp_path / ".last.safetensors.abc").write_text("")
+    assert run(*words, "--resume").code == 0
+    assert not (tmp_path / ".last.safetensors.abc").exists()
+
+
+def test_other_images_are_not_gone_on_with(run: Run, tmp_path: Path) -> None:
+    for label, value in enumerate((40, 200)):
+        for number in range(12):
+            place = tmp_path / "images" / ("train" if number < 8 else "val") / f"class{label}"
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = np.full((10, 12), value + number, np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png")
+    words = ("train", QUICKSTART, "--data", f"folder:{tmp_path / 'images'}", "--epochs", "1")
+    words += ("--batch-size", "8", "--augmentation", "resized_crop_flip")
+    words += ("--set", "classifier.classes=2", "--set", "expect={}", "--out", str(tmp_path / "run"))
+    done = run(*words)
+    assert done.code == 0, done.err
+    weights = ("--weights", str(tmp_path / "run" / "last.safetensors"), "--json")
+    found = run("evaluate", QUICKSTART, *words[2:4], *words[10:14], *weights)
+    assert found.code == 0, found.err
+    # With the margin of the run's augmentation, which is not the spec's.
+    last = float(measured(tmp_path / "run")[-1]["test_loss"])
+    assert json.loads(found.out)["loss"] == pytest.approx(last, rel=1e-6)
+    (tmp_path / "images" / "train" / "class0" / "0.png").unlink()
+    refusal = refused(run, *words, "--resume")
+    assert "images.train was 16, is now 15" in refusal
+
+
+def test_a_study_is_checked_before_it_begins(run: Run, tmp_path: Path) -> None:
+    words = ("study", QUICKSTART, "--data", "digits", "--out", str(tmp_path / "study"))
+    twice = refused(run, *words, "--variant", "a:expect={}", "--variant", "a:expect={}")
+    assert "names of their own" in twice
+    done = run(*words, "--variant", "a:expect={}", "--variant", "b:blocks.*.stages=0")
+    assert done.code == 2 and "stages" in done.err
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:

@@ -200,6 +200,11 @@ class _Trainee:
 
     # ---- what the session asks ------------------------------------------------------------
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is one process only."""
+        return self._devices.ranks == 1
+
     def totals(self) -> Totals:
         """Return what was counted since the last call; a step counts over all devices."""
         counted, self._counted = jax.device_get(self._counted), []

@@ -22,8 +22,10 @@ class SynchronisedNorm(nn.BatchNorm2d):
         if not (self.training and is_initialized() and get_world_size() > 1):
             return super().forward(input)
         count = input.numel() // input.shape[1] * get_world_size()
-        mean = _sum(input.sum((0, 2, 3))) / count
-        centred = input - mean[:, None, None]
+        # As BatchNorm2d: sums of what is narrower are taken in float32.
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        mean = _sum(wide.sum((0, 2, 3))) / count
+        centred = wide - mean[:, None, None]
         var = _sum(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             for held, seen in (
@@ -33,7 +35,7 @@ class SynchronisedNorm(nn.BatchNorm2d):
                 assert held is not None and self.momentum is not None  # noqa: S101  # as generated
                 held.lerp_(seen, self.momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
 def synchronise(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,6 +55,16 @@ class TorchEngine:
         gpus, asked = torch.cuda.device_count(), job.devices or 1
         if gpus and asked > gpus:
             raise UsageError(f"--devices {asked}: this machine has {gpus}")
+        launch = launched()
+        if launch is None and job.nodes > 1 and "MASTER_ADDR" not in os.environ:
+            raise UsageError(
+                f"{job.nodes} nodes take a process on each of them: start it by torchrun or srun"
+            )
+        if launch is not None and job.devices not in (None, launch.per_node):
+            raise UsageError(
+                f"--devices {job.devices}: {launch.per_node} processes were launched on this "
+                "machine, one for each device"
+            )
         job.share(_ranks(job))
 
     def train(self, session: Session) -> None:
@@ -70,7 +81,7 @@ class TorchEngine:
             synchronise(model)
         with _quiet():
             trainer = pl.Trainer(
-                accelerator="auto",
+                accelerator="gpu" if gpus else "cpu",
                 devices=devices or "auto",
                 num_nodes=nodes,
                 strategy=_strategy(model, network.input) if many else "auto",
@@ -235,6 +246,11 @@ class _Training(pl.LightningModule):
             raise _Stopped
 
     # ---- what the session asks ------------------------------------------------------
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one rank only."""
+        return int(self.trainer.world_size) == 1
 
     def totals(self) -> Totals:
         """Return what was counted since the last call, over all ranks."""

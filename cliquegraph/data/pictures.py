@@ -70,7 +70,7 @@ def read_picture(
         raise UsageError(f"there is no image {path}")
     try:
         with module.open(path) as opened:
-            image = opened.convert(mode)
+            image = _of_bytes(opened).convert(mode)
             size = shape[1:]
             found = centre(image, size, margin) if draws is None else part(image, size, draws)
     except (
@@ -83,6 +83,16 @@ def read_picture(
     ) as error:
         raise DataError(f"{path}: no image that can be read: {error}") from error
     return channels_first(found)
+
+
+def _of_bytes(image: Image) -> Image:
+    """Grey of 16 bits in 8: Pillow itself would cut off what is above 255."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"grey of mode {image.mode}, whose white is not known")
+    if not image.mode.startswith("I;16"):
+        return image
+    narrow: Image = pillow().fromarray((np.asarray(image, np.uint16) >> 8).astype(np.uint8))
+    return narrow
 
 
 def centre(image: Image, size: tuple[int, int], margin: float) -> Image:

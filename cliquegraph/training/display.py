@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cliquegraph.training.launch import is_writer
 from cliquegraph.training.logs import Row
 from cliquegraph.training.session import Session
 
@@ -25,10 +26,10 @@ class Terminal:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not Console(stderr=True).is_terminal,
+            disable=not (Console(stderr=True).is_terminal and is_writer()),
         )
         self._task: TaskID | None = None
-        self._images = 0
+        self._steps = 0
         self._since = time.monotonic()
 
     def __enter__(self) -> Terminal:
@@ -51,7 +52,7 @@ class Terminal:
         self._task = self._bar.add_task(
             "training", total=total, completed=session.done, facts="the first step compiles"
         )
-        self._images, self._since = session.done, time.monotonic()
+        self._steps, self._since = session.done, time.monotonic()
         if session.over:
             self.say("done already")
         elif session.restored is not None:
@@ -62,9 +63,9 @@ class Terminal:
         if self._task is None:
             return
         now = time.monotonic()
-        images = (session.done - self._images) * session.job.recipe.batch_size
+        images = (session.done - self._steps) * session.job.recipe.batch_size
         speed = images / max(now - self._since, 1e-9)
-        self._images, self._since = session.done, now
+        self._steps, self._since = session.done, now
         so_far = session.so_far
         self._bar.update(
             self._task,
@@ -79,14 +80,11 @@ class Terminal:
         for part in ("train", *session.parts):
             loss, accuracy = row[f"{part}_loss"], row[f"{part}_top1"]
             shown.append(f"{part} loss {loss:.4f} top-1 {accuracy:.2%}")
-        speed = session.job.data.training(
-            session.job.recipe.batch_size, seed=session.job.seed
-        ).count / max(float(row["seconds"]), 1e-9)
-        self.say(", ".join(shown) + f", {row['seconds']:.1f} s ({speed:,.0f} images/s)")
+        self.say(", ".join(shown) + f", {row['seconds']:.1f} s")
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        if self._bar.disable:
-            self._output.print(line)
+        """Print a line, above the bar where both are on one terminal."""
+        if not self._bar.disable and self._output.is_terminal:
+            self._bar.console.print(line, markup=False, highlight=False)
         else:
-            self._bar.console.print(line)
+            self._output.print(line)

@@ -33,6 +33,10 @@ class Trainee(Protocol):
     A session calls each of these in every rank at the same step, so they may communicate.
     """
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is one rank only."""
+
     def totals(self) -> Totals:
         """Return what was counted since the last call, over all ranks."""
 

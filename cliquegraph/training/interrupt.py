@@ -19,6 +19,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self._held = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -35,7 +36,16 @@ class Interrupt:
             for number, handler in held.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing end what is written here half-way."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and not self._held:
             raise KeyboardInterrupt
         self.requested = True

@@ -81,6 +81,8 @@ class Job:
             "recipe": {**asdict(self.recipe), "milestones": list(self.recipe.milestones)},
             "data": asdict(self.source),
             "statistics": self.data.statistics.to_json(),
+            "classes": list(self.data.classes),
+            "images": {part: self.data.evaluation(part, 1).count for part in self.data.parts},
             "seed": self.seed,
             "precision": self.precision,
             "accumulate": self.accumulate,

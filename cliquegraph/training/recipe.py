@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import get_args
@@ -28,7 +29,8 @@ class Recipe:
         normalisation, augmentation: as of ``Treatment``.
 
     Raises:
-        UsageError: there is no such treatment, or milestones that don't ascend.
+        UsageError: there is no such treatment, milestones that don't ascend, a rate or decay
+            out of its range.
     """
 
     name: str
@@ -56,6 +58,17 @@ class Recipe:
                 raise UsageError(
                     f"there is no {name} {getattr(self, name)!r}; there are {', '.join(choices)}"
                 )
+        for name, low, high in (
+            ("learning_rate", 0.0, math.inf),
+            ("decay", 0.0, 1.0),
+            ("momentum", None, 1.0),
+            ("weight_decay", None, math.inf),
+        ):
+            value = getattr(self, name)
+            above = value >= 0 if low is None else value > low
+            below = value <= high if name == "decay" else value < high
+            if not (above and below):
+                raise UsageError(f"a {name.replace('_', ' ')} of {value:g} can't be trained with")
         shares = self.milestones
         if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
             raise UsageError(

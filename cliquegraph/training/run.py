@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ from cliquegraph.errors import UsageError
 from cliquegraph.files import write_files
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.training.checkpoints import Checkpoints
-from cliquegraph.training.job import Job
+from cliquegraph.training.job import Job, Source
 from cliquegraph.training.logs import read_table
 from cliquegraph.weights.storage import Array
 
@@ -57,13 +58,45 @@ class Run:
     @property
     def treatment(self) -> Treatment:
         """What was done to the images."""
-        recipe = self.facts["recipe"]
-        return Treatment(recipe["normalisation"], recipe["augmentation"])
+        with self._reading() as facts:
+            return Treatment(facts["recipe"]["normalisation"], facts["recipe"]["augmentation"])
 
     @property
     def statistics(self) -> Statistics:
         """What images were normalised with."""
-        return Statistics.from_json(self.facts["statistics"])
+        with self._reading() as facts:
+            return Statistics.from_json(facts["statistics"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, by label."""
+        with self._reading() as facts:
+            return tuple(map(str, facts["classes"]))
+
+    @property
+    def source(self) -> Source:
+        """Which images it was trained on."""
+        with self._reading() as facts:
+            return Source(**facts["data"])
+
+    @property
+    def seed(self) -> int:
+        """Of everything that was drawn."""
+        with self._reading() as facts:
+            return int(facts["seed"])
+
+    @contextmanager
+    def _reading(self) -> Iterator[dict[str, Any]]:
+        facts = self.facts
+        try:
+            yield facts
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UsageError(f"{self.folder / _FACTS} is not as a run writes it") from None
+
+    @property
+    def measured(self) -> bool:
+        """Whether an epoch is done."""
+        return bool(read_table(self.folder / EPOCHS))
 
     @property
     def curves(self) -> Curves:
@@ -103,24 +136,25 @@ class Run:
             UsageError: there is such a run and ``resume`` is not asked for; it is another
                 job's; another process trains into it; it can't be written.
         """
-        exists = self.exists
-        if exists and not resume:
+        if self.exists and not resume:
             raise UsageError(
                 f"{self.folder} holds a run: --resume goes on with it, --out names another folder"
             )
-        if exists:
-            self._require_same(job)
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        if not self.exists and self._foreign():
             raise UsageError(f"{self.folder} is not empty and holds no run: name another --out")
         self._take()
-        if exists:
-            self.checkpoints.clear_partial()
+        if self.exists:
+            try:
+                self._require_same(job)
+            except UsageError:
+                self.release()
+                raise
+            self._clear_partial()
             return
         facts = {
             **job.identity,
             "devices": job.devices,
             "nodes": job.nodes,
-            "classes": list(job.data.classes),
             "overrides": list(overrides),
             "command": list(command),
             "versions": {**_versions(), **versions},
@@ -134,6 +168,19 @@ class Run:
                 self.folder / _FACTS: json.dumps(facts, indent=2) + "\n",
             }
         )
+
+    def _foreign(self) -> bool:
+        """Whether the folder holds what no run that was killed at its start would leave."""
+        ours = (".lock", "spec.json")
+        left = self.folder.iterdir() if self.folder.is_dir() else ()
+        return any(not (each.name in ours or each.name.startswith(".")) for each in left)
+
+    def _clear_partial(self) -> None:
+        """Remove what a killed process left half-written."""
+        self.checkpoints.clear_partial()
+        for name in ("*.safetensors", "*.csv"):
+            for path in self.folder.glob(f".{name}.*"):
+                path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let others train into the folder."""

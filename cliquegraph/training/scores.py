@@ -46,6 +46,7 @@ class Scores:
 
     def __init__(self, classes: int) -> None:
         self._loss = 0.0
+        self._hits = 0
         self._top = 0
         self.confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
         """(classes, classes): images of the row's class that were taken for the column's"""
@@ -64,12 +65,14 @@ class Scores:
         # NaN is above nothing and below nothing; it must not count as a hit.
         above = np.logical_not(rows < own).sum(axis=1) - 1
         self._top += int((above < TOP).sum())
-        np.add.at(self.confusion, (truth, rows.argmax(axis=1)), 1)
+        found = rows.argmax(axis=1)
+        self._hits += int((np.isfinite(own[:, 0]) & (found == truth)).sum())
+        np.add.at(self.confusion, (truth, found), 1)
 
     @property
     def totals(self) -> Totals:
         """Loss and hits."""
-        return Totals(self._loss, int(np.trace(self.confusion)), int(self.confusion.sum()))
+        return Totals(self._loss, self._hits, int(self.confusion.sum()))
 
     @property
     def top5(self) -> float:
@@ -79,9 +82,9 @@ class Scores:
 
     def packed(self) -> NDArray[np.float64]:
         """Return everything as one vector: the vectors of several processes can be added."""
-        return np.array([self._loss, self._top, *self.confusion.flat], np.float64)
+        return np.array([self._loss, self._hits, self._top, *self.confusion.flat], np.float64)
 
     def unpack(self, vector: NDArray[np.float64]) -> None:
         """Take what ``packed`` gave, or a sum of such."""
-        self._loss, self._top = float(vector[0]), int(vector[1])
-        self.confusion = vector[2:].astype(np.int64).reshape(self.confusion.shape)
+        self._loss, self._hits, self._top = float(vector[0]), int(vector[1]), int(vector[2])
+        self.confusion = vector[3:].astype(np.int64).reshape(self.confusion.shape)

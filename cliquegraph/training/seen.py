@@ -18,21 +18,28 @@ class Seen:
 
     Attributes:
         shape: (C, H, W) of the network's images.
-        treatment, statistics: how they are normalised.
+        treatment: what is done to them.
+        statistics: what they are normalised with; None: the mean and std of a training set.
         classes: names, by label.
     """
 
     shape: tuple[int, int, int]
     treatment: Treatment
-    statistics: Statistics
+    statistics: Statistics | None
     classes: tuple[str, ...]
 
     def image(self, path: Path) -> Images:
         """Return an image file as the network's input, (1, C, H, W).
 
         Raises:
-            UsageError, DataError: as of ``load_image``.
+            UsageError: there are no statistics; or as of ``load_image``.
+            DataError: as of ``load_image``.
         """
+        if self.statistics is None:
+            raise UsageError(
+                "images are normalised by the mean and std of the training set, and the weights "
+                "lie in no run: put its run.json beside them, or say --recipe svhn or imagenet"
+            )
         return load_image(
             path, shape=self.shape, statistics=self.statistics, treatment=self.treatment
         )
@@ -44,21 +51,18 @@ def seen_by(network: NetworkSpec, weights: Path, recipe: str | None = None) -> S
     Args:
         network: the network.
         weights: the file; a run in its folder says all.
-        recipe: whose normalisation where there is no run; None: that of the spec.
+        recipe: whose normalisation and margin instead; without a run None is the spec's.
 
     Raises:
-        UsageError: there is no run, and the normalisation is by a training set's statistics.
+        UsageError: there is no recipe, or what lies beside the weights is no run.
     """
     image = network.input
     shape = (image.channels, image.height, image.width)
     run = Run(weights.resolve().parent)
-    if run.exists:
-        return Seen(shape, run.treatment, run.statistics, tuple(run.facts["classes"]))
+    numbers = tuple(map(str, range(network.classifier.classes)))
+    classes = run.classes if run.exists else numbers
+    if run.exists and recipe is None:
+        return Seen(shape, run.treatment, run.statistics, classes)
     treatment = recipe_of(network, recipe).treatment
     known = known_statistics(treatment.normalisation, image.channels)
-    if known is None:
-        raise UsageError(
-            f"{weights} lies in no run, and images are normalised by the mean and std of the "
-            "training set: put the run's run.json beside it, or say --recipe svhn or imagenet"
-        )
-    return Seen(shape, treatment, known, tuple(map(str, range(network.classifier.classes))))
+    return Seen(shape, treatment, known, classes)

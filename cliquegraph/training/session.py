@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cliquegraph.data import Batches
-from cliquegraph.errors import TrainingError
+from cliquegraph.errors import TrainingError, UsageError
 from cliquegraph.training.engine import Trainee
 from cliquegraph.training.interrupt import Interrupt
 from cliquegraph.training.job import Job
@@ -63,12 +63,10 @@ class Session:
         self.so_far = Totals()
         self.interrupted = False
         self._writer = writer
-        self._alone = True
         self._display = display
         self._interrupt = Interrupt()
         self._best: float | None = None
-        self._began = time.monotonic()
-        self._seconds = 0.0
+        self._began, self._seconds = time.monotonic(), 0.0
         self.steps_per_epoch = len(job.data.training(job.recipe.batch_size, seed=job.seed))
         self.parts = tuple(part for part in job.data.parts if part != "train")
         scored = [f"{part}_{name}" for part in self.parts for name in ("loss", "top1", "top5")]
@@ -109,7 +107,6 @@ class Session:
 
     def batches(self, rank: int = 0, ranks: int = 1) -> Batches:
         """Return the batches of training, of a rank; ``epoch(session.epoch, session.step)``."""
-        self._alone = ranks == 1
         job = self.job
         return job.data.training(job.recipe.batch_size, seed=job.seed, rank=rank, ranks=ranks)
 
@@ -132,7 +129,7 @@ class Session:
         last = self.step == self.steps_per_epoch
         logs = self.done % self.job.log_every == 0 or last
         # Ranks may be asked at different steps: they agree on one where they talk anyway.
-        stops = (logs or self._alone) and trainee.any(self._interrupt.requested)
+        stops = (logs or trainee.alone) and trainee.any(self._interrupt.requested)
         saves = not last and self.done % self.job.checkpoint_every == 0
         if logs or saves or stops:
             self._log_step(trainee.totals())
@@ -151,17 +148,26 @@ class Session:
         if better:
             self._best = accuracy
         if self._writer:
-            self._epochs.append(row)
-            self._board.add(row, self.done)
-            network = self.job.compilation.network
-            if better:
-                self.run.keep(network, "best", tensors)
-            self.run.keep(network, "last", tensors)
+            self._write_epoch(row, tensors, better)
             self._display.epoch(self, row)
         self.epoch, self.step, self.so_far = self.epoch + 1, 0, Totals()
         self._seconds, self._began = 0.0, time.monotonic()
         self._save(trainee)
         self.interrupted = trainee.any(self._interrupt.requested) and not self.over
+
+    def _write_epoch(self, row: Row, tensors: Mapping[str, Array], better: bool) -> None:
+        network = self.job.compilation.network
+        try:
+            with self._interrupt.held():
+                self._epochs.append(row)
+                self._board.add(row, self.done)
+                if better:
+                    self.run.keep(network, "best", tensors)
+                self.run.keep(network, "last", tensors)
+        except (UsageError, OSError) as error:
+            raise TrainingError(
+                f"{error}; --resume goes on from the last checkpoint in {self.run.folder}"
+            ) from None
 
     # ---- the whole -----------------------------------------------------------------------
 
@@ -174,7 +180,10 @@ class Session:
         overrides: Sequence[str] = (),
         resume: bool = False,
     ) -> Iterator[None]:
-        """Take the run's folder and stand where its newest checkpoint stood."""
+        """Take the run's folder and stand where its newest checkpoint stood.
+
+        Ranks on several machines must see one folder.
+        """
         if not self._writer:
             self._restore(resume)
             with self._interrupt.listening():
@@ -215,6 +224,8 @@ class Session:
         for fault in faults if self._writer else ():
             self._display.say(f"warning: {fault}")
         if checkpoint is None:
+            if faults and self._writer:
+                self._display.say("no checkpoint is whole: beginning anew")
             return
         facts = checkpoint.facts
         self.epoch, self.step = facts["epoch"], facts["step"]
@@ -232,13 +243,14 @@ class Session:
             "best": self._best,
             "seconds": seconds,
         }
-        self.run.checkpoints.write(self.done, facts, trainee.save, writer=self._writer)
+        with self._interrupt.held():
+            self.run.checkpoints.write(self.done, facts, trainee.save, writer=self._writer)
 
     def _log_step(self, totals: Totals) -> None:
         if not math.isfinite(totals.loss):
             raise TrainingError(
-                f"the loss is {totals.mean_loss} at step {self.done} (epoch {self.epoch}): try a "
-                "lower --learning-rate; --resume goes on from the last checkpoint"
+                f"the loss is {totals.mean_loss} at step {self.done} (epoch {self.epoch}): begin "
+                "anew with a lower --learning-rate and another --out"
             )
         if not totals.images:
             return  # a checkpoint that follows a row

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from cliquegraph.compiler import Compilation
 from cliquegraph.errors import UsageError
 from cliquegraph.spec.schema import CliqueBlock, NetworkSpec
 from cliquegraph.training.job import Job
+from cliquegraph.training.launch import is_writer
 from cliquegraph.training.run import Run
 from cliquegraph.training.session import Display
 from cliquegraph.training.train import train
@@ -100,23 +100,33 @@ def study(
         The result of each variant; nothing if somebody asked to stop.
 
     Raises:
-        UsageError: ``out`` holds runs of another study.
+        UsageError: ``out`` holds runs of another study; two variants have one name; there are
+            no images to test on.
+        SpecError: a variant is no network.
     """
+    names = [_folder(variant.name) for variant in variants]
+    if len(set(names)) < len(names):
+        raise UsageError(f"variants need names of their own: {', '.join(names)}")
     found: dict[str, list[float]] = {variant.name: [] for variant in variants}
-    networks: dict[str, Compilation] = {}
+    # All of them first: the last must not turn out to be none after hours.
+    jobs = {variant.name: job_of(variant, seeds[0]) for variant in variants}
+    for variant, job in zip(variants, jobs.values(), strict=True):
+        job.compilation.require_proved()
+        if "test" not in job.data.parts and "validation" not in job.data.parts:
+            raise UsageError(f"{variant.name}: nothing is there to test on: say --validation 0.1")
     for seed in seeds:
-        for variant in variants:
-            folder = out / f"{_folder(variant.name)}-seed{seed}"
+        for variant, name in zip(variants, names, strict=True):
+            folder = out / f"{name}-seed{seed}"
             job = job_of(variant, seed)
-            networks[variant.name] = job.compilation
-            display.say(f"{folder.name}:")
+            if is_writer():
+                display.say(f"{folder.name}:")
             session = train(job, folder, resume=True, display=display)
             if session.interrupted:
                 return
             last = Run(folder).curves.accuracy[session.parts[-1]]
             found[variant.name].append(last[-1])
     for variant in variants:
-        total = networks[variant.name].cost.total
+        total = jobs[variant.name].compilation.cost.total
         yield Result(variant, total.parameters, total.macs, tuple(found[variant.name]))
 
 

@@ -137,6 +137,7 @@ def test_killed_ten_times_it_ends_as_if_never(tmp_path: Path) -> None:
             if os.WIFSIGNALED(status):
                 killed += 1
             elif killed < 10:
+                assert status == 0
                 # It ended before it was killed: from the beginning, with less time.
                 longest = (time.monotonic() - began) / 2
                 shutil.rmtree(tmp_path / "killed")
@@ -236,12 +237,59 @@ def test_low_precision_trains(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="float16 needs a GPU"):
             train(job("torch", precision="float16"), tmp_path / "none")
+    words = [
+        "train",
+        SPEC,
+        "--data",
+        "digits",
+        "--subset",
+        "128",
+        "--epochs",
+        "1",
+        "--devices",
+        "2",
+    ]
+    words += [
+        "--batch-size",
+        "32",
+        "--precision",
+        "bfloat16",
+        "--sync-batchnorm",
+        "--log-every",
+        "1",
+    ]
+    done = run(command(*words, "--out", tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "two")[0] == pytest.approx(low[0], rel=0.02)
 
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     rates = {"epochs": 2, "batch_size": 32, "learning_rate": 1e38}
-    with pytest.raises(TrainingError, match=r"the loss is nan at step \d .*--learning-rate"):
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan at step \d .*lower --learning-rate and another --out"
+    ):
         train(job("torch", changes=rates, log_every=1), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "message"),
+    [
+        ({"nodes": 2}, {}, "start it by torchrun or srun"),
+        ({"devices": 1}, {"RANK": "0", "WORLD_SIZE": "2"}, "2 processes were launched"),
+    ],
+)
+def test_processes_that_are_not_there_are_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    environment: dict[str, str],
+    message: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message):
+        train(job("torch", **options), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_run_notes(tmp_path: Path) -> None:

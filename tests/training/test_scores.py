@@ -54,8 +54,8 @@ def test_of_no_image_there_is_no_score() -> None:
 
 def test_what_is_no_number_is_no_hit() -> None:
     scores = Scores(10)
-    scores.add(np.full((1, 10), np.nan), np.array([4]))
-    assert scores.top5 == 0.0 and np.isnan(scores.totals.mean_loss)
+    scores.add(np.full((2, 10), np.nan), np.array([4, 0]))
+    assert scores.top5 == scores.totals.accuracy == 0.0 and np.isnan(scores.totals.mean_loss)
     scores = Scores(10)
     scores.add(np.zeros((10, 10)), np.arange(10))  # all alike: none is known to be among five
     assert scores.top5 == 0.0
