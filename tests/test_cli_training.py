@@ -94,6 +94,7 @@ def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
     (lonely.parent / "run.json").write_text("{}")
     foreign = run(*alone_words(digit, lonely))
     assert foreign.code == 2 and "run.json is not as a run writes it" in foreign.err
+    (lonely.parent / "run.json").unlink()
     assert run(*alone_words(digit, lonely), "--recipe", "svhn").code == 0
 
 
