@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser images lint types generated-check generate bench clean
+.PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,26 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+install-locked:  ## create .venv anew from requirements.lock, by hashes (Python 3.11, Linux); see SECURITY.md
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+lock:  ## make requirements.lock anew from constraints.txt, with pip-tools and Python 3.11
+	$(PYTHON) -m venv $(VENV)/tools
+	$(VENV)/tools/bin/pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	$(VENV)/tools/bin/pip-compile --quiet --generate-hashes --strip-extras --extra dev --build-deps-for editable \
+	  --constraint constraints.txt --unsafe-package torch --no-emit-find-links --no-emit-index-url \
+	  -o requirements.lock pyproject.toml
+
+audit:  ## known vulnerabilities in the locked versions, by pip-audit; needs pypi.org
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+	  $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; } || \
+	  { echo "pip-audit can't be installed here; elsewhere: pip-audit --strict --disable-pip -r requirements.lock"; exit 2; }
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --progress-spinner off -r requirements.lock
 
 demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, train digits
 	$(BIN)/cliquegraph compile specs/cliquenet_s3.yaml --backend all

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import cliquegraph
-from cliquegraph import Graph, NetworkSpec
-from cliquegraph.emit.backend import Backend, Executor, find_backend
-from cliquegraph.emit.view import ModelView
+from cliquegraph import NetworkSpec
 from cliquegraph.errors import BackendError
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.verify import SGD_STEPS, Verification, relative_error
-from tests.networks import EVERY_KEY, clique, network, networks, shipped
+from tests.networks import EVERY_KEY, clique, networks, shipped
+from tests.tampered import verify_tampered
 
 FORWARD = {
     f"{what}, {mode}"
@@ -174,67 +171,6 @@ def test_it_reports_each_part_as_it_begins(keys: dict[str, Any], expected: list[
 
 # ---- it finds what is wrong ----------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Tampered:
-    """A backend whose file somebody has edited: ``old`` became ``new``, where it stands."""
-
-    inner: Backend
-    old: str
-    new: str
-    edited: list[str]
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def description(self) -> str:
-        return self.inner.description
-
-    @property
-    def reserved(self) -> frozenset[str]:
-        return self.inner.reserved
-
-    def missing(self) -> str | None:
-        return self.inner.missing()
-
-    def write(self, view: ModelView) -> str:
-        source = self.inner.write(view)
-        if self.old in source:
-            self.edited.append(view.class_name)
-        return source.replace(self.old, self.new, 1)
-
-    def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
-        return self.inner.executor(source, class_name, graph, dtype)
-
-
-def verify_tampered(
-    monkeypatch: pytest.MonkeyPatch,
-    old: str,
-    new: str,
-    *,
-    backend: str = "torch",
-    backends: tuple[str, ...] = (),
-    spec: NetworkSpec | None = None,
-    level: int = 0,
-) -> Verification:
-    def find(name: str) -> Any:
-        found = find_backend(name)
-        return Tampered(found, old, new, edited) if name == backend else found
-
-    edited: list[str] = []
-    monkeypatch.setattr(sys.modules["cliquegraph.verify"], "find_backend", find)
-    found = cliquegraph.verify(spec or TAMPERED, backends or [backend], level=level)
-    assert edited, f"no file has {old!r}"
-    return found
-
-
-TAMPERED = network(
-    {"layers": 3, "filters": 3, "stages": 3},
-    {"layers": 3, "filters": 3},
-    transition={"attention": True},
-)
 
 # What was edited in the PyTorch file, and the first value that it makes wrong.
 EDITS = {

@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 
 from cliquegraph.emit.backend import Outputs, Sgd
-from cliquegraph.emit.execute import load_source, watch
+from cliquegraph.emit.execute import load_source, require_nothing_kept, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
 from cliquegraph.weights.layout import canonical, turned
@@ -130,6 +130,9 @@ def _forward(definition: Any, state: Any, images: jax.Array) -> tuple[jax.Array,
     """Logits, block features and the state after one pass."""
     model = nnx.merge(definition, state, copy=True)
     logits = model(images)
+    parts = nnx.iter_modules(model)
+    named = [(".".join(map(str, path)), module) for path, module in parts]
+    require_nothing_kept(named, jax.Array)
     # A pass of its own, on a copy: in training, running statistics must move once.
     features = nnx.merge(definition, state, copy=True).forward_features(images)
     return logits, features, nnx.state(model)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cliquegraph.emit.backend import Outputs, Sgd
-from cliquegraph.emit.execute import load_source, watch
+from cliquegraph.emit.execute import load_source, require_nothing_kept, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Param
 from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
@@ -18,6 +18,7 @@ from cliquegraph_torch.live import LiveModel, find_tensor
 from cliquegraph_torch.naming import TorchLayout
 
 _LAYOUT = TorchLayout()
+_DECLARED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class TorchExecutor:
@@ -55,6 +56,7 @@ class TorchExecutor:
         with torch.no_grad():
             features = copy.forward_features(self._input(images))
             logits = self._model(self._input(images))
+        require_nothing_kept(self._model.named_modules(), Tensor, _DECLARED)
         return Outputs(_array(logits), tuple(_array(feature) for feature in features))
 
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:

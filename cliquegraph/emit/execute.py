@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
+
+from cliquegraph.errors import VerificationError
 
 
 def load_source(source: str, name: str) -> ModuleType:
@@ -36,3 +38,34 @@ def watch(module: ModuleType, run: Callable[[], object]) -> Iterator[tuple[Any, 
     finally:
         sys.setprofile(before)
     yield from seen
+
+
+def require_nothing_kept(
+    modules: Iterable[tuple[str, object]], array: type, own: frozenset[str] = frozenset()
+) -> None:
+    """Raise a ``VerificationError`` where a model holds arrays besides those that it declares.
+
+    What a forward pass leaves on a module stays in memory until the next one.
+
+    Args:
+        modules: the parts of the model, by name.
+        array: the framework's type of arrays.
+        own: attributes in which the framework keeps what is declared.
+    """
+    for name, module in modules:
+        for key, value in vars(module).items():
+            if key not in own and any(isinstance(leaf, array) for leaf in _leaves(value)):
+                raise VerificationError(
+                    f"{name or 'the model'} keeps {key} after a forward pass; it must hold "
+                    "parameters and running statistics alone"
+                )
+
+
+def _leaves(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple | set):
+        yield value
+        return
+    for each in value:
+        yield from _leaves(each)

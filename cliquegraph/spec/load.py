@@ -119,4 +119,10 @@ def _check_version(document: Document) -> None:
         return
     reads = f"this compiler reads version {LANGUAGE_VERSION} of the language"
     message = f"cliquegraph: {reads}, found {found(version)}"
-    raise SpecError(Diagnostic(message, document.locate(("cliquegraph",))))
+    newer = type(version) is int and version > LANGUAGE_VERSION
+    hint = (
+        "a newer cliquegraph may read it"
+        if newer
+        else f"write 'cliquegraph: {LANGUAGE_VERSION}', a number without quotes"
+    )
+    raise SpecError(Diagnostic(message, document.locate(("cliquegraph",)), hint))
