@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from cliquegraph.cli_fuzz import fuzz
 from cliquegraph.cli_shared import (
     Block,
     Inference,
@@ -48,7 +49,7 @@ app = typer.Typer(
 app.add_typer(weights)
 app.add_typer(inspect)
 app.command("train")(train_command)
-for command in (evaluate, predict, curves, study):
+for command in (evaluate, predict, curves, study, fuzz):
     app.command()(command)
 
 

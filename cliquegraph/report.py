@@ -15,6 +15,7 @@ from cliquegraph.analysis.memory import MemoryPlan, memory_plan
 from cliquegraph.checkpoints import Difference as SpecDifference
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.words import engineering, stage_numeral
+from cliquegraph.fuzz.fuzz import Fuzzing
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.steps.diff import Difference
@@ -329,6 +330,8 @@ def verification_json(found: Verification) -> Json:
         "max_error": _finite(found.max_error),
         "max_error_float32": _finite(found.max_error_float32),
         "tolerance_float32": found.tolerance_float32,
+        "parameters": found.parameters,
+        "expected_parameters": found.expected_parameters,
         "first_difference": found.first_difference,
         "skipped": found.skipped,
     }
@@ -358,6 +361,54 @@ def verification_table(found: Verification) -> Table:
             row = (f"{what}{suffix}", f"{error:.1e}", f"{tolerance:.0e}")
             made.add_row(*row, _claim(error <= tolerance, ""))
     return made
+
+
+# ---- fuzz --------------------------------------------------------------------------------
+
+
+def fuzzing_json(found: Fuzzing) -> Json:
+    """Return what random networks showed."""
+    return {
+        "seed": found.seed,
+        "start": found.start,
+        "count": found.count,
+        "backends": list(found.backends),
+        "options": [target.option for target in found.targets],
+        "ok": found.ok,
+        "failures": [
+            {
+                "index": each.index,
+                "kind": each.failure.kind,
+                "detail": each.failure.detail,
+                "file": str(each.path),
+                "command": each.failure.command(each.path),
+            }
+            for each in found.found
+        ],
+        "coverage": {f"{key}: {word}": count for (key, word), count in found.coverage.items()},
+    }
+
+
+def coverage_table(found: Fuzzing) -> Table:
+    """Return in how many specs each key had which value."""
+    made = table("what was drawn", "key", "value", "specs", right=("specs",))
+    before = None
+    for (key, word), count in found.coverage.items():
+        made.add_row("" if key == before else key, word, f"{count:,}")
+        before = key
+    return made
+
+
+def fuzzing_lines(found: Fuzzing) -> Iterable[str]:
+    """Return a line for all, and one for each failure with the command that shows it."""
+    drawn = sum(count > 0 for count in found.coverage.values())
+    yield (
+        f"{found.count:,} specs of seed {found.seed}, from {found.start}: "
+        f"{', '.join(found.backends)} at {' '.join(target.option for target in found.targets)}; "
+        f"{drawn} of {len(found.coverage)} keys and values drawn; {len(found.found)} failed"
+    )
+    for each in found.found:
+        yield f"  {each.failure.kind}: {each.failure.command(each.path)}"
 
 
 # ---- diff --------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ class Verification:
         max_error: the largest relative error of each comparison, float64.
         max_error_float32: the same for forward passes in float32.
         tolerance_float32: for those: 1e-5, or more where the network itself amplifies rounding.
+        parameters: how many each backend's model has, as its framework counts them.
+        expected_parameters: how many the network has.
         first_difference: the first value in the order of execution that differs, if any does.
         skipped: what was not compared, and why.
     """
@@ -57,14 +59,17 @@ class Verification:
     max_error: dict[str, float] = field(default_factory=dict)
     max_error_float32: dict[str, float] = field(default_factory=dict)
     tolerance_float32: float = TOLERANCE_FLOAT32
+    parameters: dict[str, int] = field(default_factory=dict)
+    expected_parameters: int = 0
     first_difference: str | None = None
     skipped: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether something was compared and every error is within its tolerance."""
+        """Whether something was compared, the counts agree and no error is beyond tolerance."""
         return (
             bool(self.max_error)
+            and all(count == self.expected_parameters for count in self.parameters.values())
             and all(error <= TOLERANCE for error in self.max_error.values())
             and all(error <= self.tolerance_float32 for error in self.max_error_float32.values())
         )
@@ -123,12 +128,15 @@ def verify(
     """
     if batch < 2:
         raise UsageError("a batch of 1 may leave one number per channel, which has no variance")
-    chosen = _choose([backends] if isinstance(backends, str) else backends)
+    chosen = choose_backends([backends] if isinstance(backends, str) else backends)
     compilation = Compilation(network, level, inference)
     # The interpreter runs what was lowered: a pass that is wrong must not judge itself.
     lowered, graph = compilation.lowered, compilation.graph
     trial = _trial(lowered, lowered if inference else graph, seed, batch)
     found = Verification(network.name, tuple(backend.name for backend in chosen))
+    found.expected_parameters = (
+        _trainable(graph) if inference else compilation.cost.total.parameters
+    )
     if any(isinstance(node.op, Dropout) for node in lowered.nodes):
         found.skipped.append("dropout is switched off: its masks are each framework's own")
     idle = _idle_statistics(graph)
@@ -155,6 +163,7 @@ def verify(
     for backend in chosen:
         report(f"{backend.name}, forward")
         executor = _executor(backend, compilation, "float64")
+        _compare_count(found, backend.name, executor)
         for training, result in expected.items():
             place = f"{backend.name}, {'training' if training else 'evaluation'}"
             _compare_forward(found, place, executor, lowered, trial, result, training, idle)
@@ -203,7 +212,13 @@ def _errors(
             yield name, difference / scale if scale else float("inf")
 
 
-def _choose(names: Sequence[str] | None) -> list[Backend]:
+def choose_backends(names: Sequence[str] | None) -> list[Backend]:
+    """Return backends by name; None: all whose framework is installed.
+
+    Raises:
+        BackendError: one that was asked for is missing, or none is there.
+        UsageError: no backend is named.
+    """
     if names is not None:
         if not names:
             raise UsageError("name at least one backend to verify")
@@ -254,6 +269,18 @@ def _idle_statistics(graph: Graph) -> set[str]:
         for pieces in param.holdings
         for piece in pieces
     }
+
+
+def _trainable(graph: Graph) -> int:
+    return sum(tensor.size for tensor in graph.tensors if tensor.field.trainable)
+
+
+def _compare_count(found: Verification, name: str, executor: Executor) -> None:
+    count = found.parameters[name] = executor.parameters()
+    if count != found.expected_parameters and found.first_difference is None:
+        found.first_difference = (
+            f"{name}: the model has {count:,} parameters, the network {found.expected_parameters:,}"
+        )
 
 
 def _compare_forward(

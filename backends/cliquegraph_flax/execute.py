@@ -64,6 +64,10 @@ class FlaxExecutor:
         }
         return from_storage(held)
 
+    def parameters(self) -> int:
+        """Count the trainable numbers of the model as its framework does."""
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._model, nnx.Param)))
+
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
         _set_mode(self._model, training)

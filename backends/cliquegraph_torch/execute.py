@@ -48,6 +48,10 @@ class TorchExecutor:
         held = {param: _array(self._find(param)) for param in self._graph.params}
         return from_storage(held)
 
+    def parameters(self) -> int:
+        """Count the trainable numbers of the model as its framework does."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
         self._model.train(training)

@@ -57,6 +57,9 @@ class Executor(Protocol):
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
 
+    def parameters(self) -> int:
+        """Count the trainable numbers of the model as its framework does."""
+
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run forwards; in training, running statistics move."""
 

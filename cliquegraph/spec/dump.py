@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from cliquegraph.spec.schema import NetworkSpec
@@ -13,16 +14,25 @@ def dumps(network: NetworkSpec, comment: str = "") -> str:
 
     Args:
         network: the network.
-        comment: a line to begin with.
+        comment: lines to begin with.
+    """
+    return dump_document(_stated(network), comment)
+
+
+def dump_document(document: Mapping[str, Any], comment: str = "") -> str:
+    """Return what a spec states as YAML, whether or not it declares a network.
+
+    Args:
+        document: plain data.
+        comment: lines to begin with.
     """
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.width = 100
     stream = io.StringIO()
-    yaml.dump(_styled(_stated(network)), stream)
-    begin = f"# {comment}\n" if comment else ""
-    return begin + stream.getvalue()
+    yaml.dump(_styled(document), stream)
+    return "".join(f"# {line}\n" for line in comment.splitlines()) + stream.getvalue()
 
 
 def _stated(network: NetworkSpec) -> dict[str, Any]:

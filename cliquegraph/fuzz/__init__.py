@@ -1,0 +1,1 @@
+"""Random networks, verified; those that fail are made small and written down."""

@@ -1,0 +1,241 @@
+"""Drawing random specs: valid, small, and between them with every key of the language.
+
+Spec i of seed S depends on (S, i) alone, so that any one can be drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cliquegraph.analysis.cost import network_cost
+from cliquegraph.errors import SpecError
+from cliquegraph.lower import lower
+from cliquegraph.spec.figure import Figure
+from cliquegraph.spec.load import loads
+from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.steps.unroll import unroll
+
+Document = dict[str, Any]
+"""A spec as a person would write it, as plain data."""
+
+# What a backend compiles in seconds; a fault of a schedule shows in networks as small.
+_MAX_STEPS = 20
+_MAX_MACS = 300_000
+
+_RATES = (0.0, 0.1, 0.5)
+_SHARES = (0.3, 0.5, 0.75, 1.0)
+
+
+def draw_spec(seed: int, index: int) -> Document:
+    """Return spec ``index`` of ``seed``.
+
+    >>> draw_spec(0, 3) == draw_spec(0, 3)
+    True
+    """
+    rng = _Random(np.random.default_rng([seed, index]))
+    while True:
+        document = _document(rng, index)
+        network = read_document(document)
+        try:
+            steps = unroll(network)
+            if sum(len(block.steps) for block in steps.blocks) > _MAX_STEPS:
+                continue
+            total = network_cost(lower(steps)).total
+        except SpecError:
+            continue  # sizes that can't be had, such as a map pooled to nothing
+        except Exception:  # noqa: BLE001  # a defect of the compiler: what is looked for
+            return document
+        if total.macs <= _MAX_MACS:
+            computed = {key: getattr(total, key) for key in ("parameters", "macs", "flops")}
+            return document | _some(rng, expect=_expect(rng, computed))
+
+
+def read_document(document: Document) -> NetworkSpec:
+    """Return the network that a spec declares; JSON is a part of the language.
+
+    Raises:
+        SpecError: it declares none.
+    """
+    return loads(json.dumps(document))
+
+
+class _Random:
+    """Choices as plain Python values."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+
+    def integer(self, low: int, high: int) -> int:
+        """One of low to high, both included."""
+        return int(self._generator.integers(low, high + 1))
+
+    def one(self, options: Sequence[Any]) -> Any:
+        """One of several."""
+        return options[self.integer(0, len(options) - 1)]
+
+    def holds(self, chance: float) -> bool:
+        """Whether something that has this chance comes to pass."""
+        return bool(self._generator.random() < chance)
+
+    def order(self, n: int) -> list[int]:
+        """A permutation of 1 to n."""
+        return [int(i) + 1 for i in self._generator.permutation(n)]
+
+
+def _some(rng: _Random, chance: float = 0.4, **keys: Any) -> Document:
+    """Each key with a chance: what is left out has its default, what is there may state it."""
+    return {key: value for key, value in keys.items() if rng.holds(chance)}
+
+
+def _document(rng: _Random, index: int) -> Document:
+    blocks = [_block(rng) for _ in range(rng.one((1, 1, 1, 2, 2, 3)))]
+    return {
+        "cliquegraph": 1,
+        "name": f"drawn_{index}",
+        **_some(rng, class_name=rng.one(("A", "Drawn", "Net2Net", "CliqueNetS3"))),
+        "input": {
+            "channels": rng.integer(1, 3),
+            "height": rng.integer(2, 9),
+            "width": rng.integer(2, 9),
+        },
+        "stem": _stem(rng),
+        **_blocks(rng, blocks),
+        # Between two blocks: with one, it may be declared and says nothing.
+        **_some(rng, 0.8 if len(blocks) > 1 else 0.1, transition=_transition(rng)),
+        **_some(rng, 0.7, readout=_readout(rng)),
+        "classifier": {"classes": rng.integer(1, 5)},
+        **_some(rng, training=_training(rng)),
+    }
+
+
+def _stem(rng: _Random) -> Document:
+    pool = {
+        "kind": rng.one(("max", "avg")),
+        "kernel": rng.integer(1, 3),
+        "stride": rng.integer(1, 2),
+    }
+    return {
+        "filters": rng.integer(1, 4),
+        **_some(
+            rng,
+            kernel=rng.one((1, 3, 5)),
+            stride=rng.integer(1, 2),
+            norm=rng.holds(0.7),
+            pool=rng.one((None, pool, pool)),
+        ),
+    }
+
+
+def _block(rng: _Random) -> Document:
+    return _clique(rng) if rng.holds(0.75) else _dense(rng)
+
+
+def _clique(rng: _Random) -> Document:
+    n = rng.integer(1, 4)
+    stages = rng.integer(1, 4) if n > 1 else rng.integer(1, 2)
+    block = {
+        "layers": n,
+        "filters": rng.integer(1, 3),
+        **_some(
+            rng,
+            kernel=rng.one((1, 3, 5)),
+            bottleneck=rng.holds(0.7),
+            dropout=rng.one(_RATES),
+            unit=rng.one(("pre_activation", "post_activation")),
+            update=rng.one(("alternate", "simultaneous")),
+            order=rng.one(("ascending", "descending", rng.order(n), rng.order(n))),
+            norm_per_stage=rng.holds(0.3),
+        ),
+        **({"stages": stages} if stages != 2 or rng.holds(0.4) else {}),
+        **_some(
+            rng,
+            last_stage_updates=rng.integer(0, n) if stages > 1 else n,
+            feature=rng.integer(1, stages),
+            transit=rng.integer(1, stages),
+        ),
+    }
+    if n == 1 and stages == 2:
+        block["last_stage_updates"] = 0
+    if rng.holds(0.3):
+        block["kind"] = "clique"
+    return block
+
+
+def _dense(rng: _Random) -> Document:
+    return {
+        "kind": "dense",
+        "layers": rng.integer(1, 3),
+        "filters": rng.integer(1, 3),
+        **_some(rng, bottleneck=rng.one((False, 1, 2)), dropout=rng.one(_RATES)),
+    }
+
+
+def _blocks(rng: _Random, blocks: list[Document]) -> Document:
+    """The blocks, and at times what they share: of all kinds, or of one that is named."""
+    if rng.holds(0.7):
+        return {"blocks": blocks}
+    kind = rng.one((None, "clique", "dense"))
+    keys = {
+        None: {"filters": rng.integer(1, 3), **_some(rng, dropout=rng.one(_RATES))},
+        "clique": {"kernel": rng.one((1, 3)), "bottleneck": rng.holds(0.5)},
+        "dense": {"bottleneck": rng.one((False, 2))},
+    }[kind]
+    if kind is None:
+        return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
+    named = [{"kind": "clique", **each} for each in blocks]
+    shared = [_without(rng, each, keys) if each["kind"] == kind else each for each in named]
+    return {"block_defaults": {"kind": kind, **keys}, "blocks": shared}
+
+
+def _without(rng: _Random, block: Document, keys: Document) -> Document:
+    return {key: value for key, value in block.items() if key not in keys or rng.holds(0.3)}
+
+
+def _transition(rng: _Random) -> Document:
+    return _some(
+        rng,
+        attention=rng.holds(0.7),
+        compression=rng.one(_SHARES),
+        pool=rng.one(("avg", "max")),
+        dropout=rng.one(_RATES),
+    )
+
+
+def _readout(rng: _Random) -> Document:
+    return _some(
+        rng,
+        blocks=rng.one(("all", "last")),
+        compression=rng.one((None, *_SHARES)),
+        dropout=rng.one(_RATES),
+    )
+
+
+def _training(rng: _Random) -> str | Document:
+    recipe: str = rng.one(("cifar", "svhn", "imagenet"))
+    if rng.holds(0.3):
+        return recipe
+    return {
+        "recipe": recipe,
+        **_some(
+            rng,
+            epochs=rng.integer(1, 300),
+            batch_size=rng.integer(2, 256),
+            learning_rate=rng.one((0.01, 0.1)),
+            momentum=rng.one((0.0, 0.9)),
+            weight_decay=rng.one((0.0, 1e-4)),
+            milestones=rng.one(([], [0.5], [0.25, 0.75])),
+            decay=rng.one((0.1, 1.0)),
+            normalisation=rng.one(("standard", "unit", "imagenet")),
+            augmentation=rng.one(("none", "pad_crop_flip", "resized_crop_flip")),
+        ),
+    }
+
+
+def _expect(rng: _Random, computed: dict[str, int]) -> Document:
+    """Figures that hold: whole ones, and as a paper prints them."""
+    printed = {key: Figure("0.01k").show(figure) for key, figure in computed.items()}
+    return _some(rng, **{key: rng.one((computed[key], printed[key])) for key in computed})

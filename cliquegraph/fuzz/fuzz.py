@@ -1,0 +1,213 @@
+"""Drawing specs, verifying each at every level, and writing down those that fail."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.errors import SpecError
+from cliquegraph.files import write_files
+from cliquegraph.fuzz.cover import Use, coverage, uses_of
+from cliquegraph.fuzz.draw import Document, draw_spec, read_document
+from cliquegraph.fuzz.shrink import shrink
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.spec.dump import dump_document
+from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.verify import TOLERANCE, Verification, choose_backends, verify
+
+Report = Callable[[str], None]
+
+_HISTORY = ("gradients", "losses", "weights after")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a network is compiled to: an -O level, or the folded one."""
+
+    level: int = DEFAULT_LEVEL
+    inference: bool = False
+
+    @property
+    def option(self) -> str:
+        """The command line's option for it."""
+        return "--inference" if self.inference else f"-O{self.level}"
+
+
+TARGETS = (*(Target(level) for level in LEVELS), Target(inference=True))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a spec fails.
+
+    Attributes:
+        kind: sharing, parameters, forward, training, float32, or the name of an exception.
+        detail: what was found.
+        target: at which level; None: before any.
+        backends: those that took part.
+        seed: of the random weights and images.
+    """
+
+    kind: str
+    detail: str
+    target: Target | None = None
+    backends: tuple[str, ...] = ()
+    seed: int = 0
+
+    def command(self, path: Path) -> str:
+        """Return what shows the failure of the spec at ``path``."""
+        file = shlex.quote(str(path))
+        if self.target is None:
+            return f"cliquegraph check {file}"
+        names = ",".join(self.backends)
+        option = self.target.option
+        return f"cliquegraph verify {file} --backends {names} {option} --seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A failure, and the smallest spec that has it."""
+
+    index: int
+    failure: Failure
+    document: Document
+    path: Path
+
+
+@dataclass(frozen=True)
+class Fuzzing:
+    """What was done and found."""
+
+    seed: int
+    start: int
+    count: int
+    backends: tuple[str, ...]
+    targets: tuple[Target, ...]
+    coverage: dict[Use, int] = field(default_factory=dict)
+    found: tuple[Found, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether no spec failed."""
+        return not self.found
+
+
+def fuzz(
+    count: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    backends: Sequence[str] | None = None,
+    targets: Sequence[Target] = TARGETS,
+    folder: Path = Path("fuzz"),
+    report: Report = lambda line: None,
+) -> Fuzzing:
+    """Draw specs ``start`` to ``start + count - 1`` of ``seed`` and verify each.
+
+    Args:
+        count: how many.
+        seed: of specs, weights and images.
+        start: the first.
+        backends: their names; default: every one whose framework is installed.
+        targets: the levels.
+        folder: where minimal specs that fail are written; made for the first of them.
+        report: called with a line before each spec, for progress.
+
+    Raises:
+        BackendError: a backend that was asked for is missing, or none is there.
+        UsageError: no backend is named, or a spec can't be written.
+    """
+    names = tuple(backend.name for backend in choose_backends(backends))
+    used, found = [], list[Found]()
+    for index in range(start, start + count):
+        document = draw_spec(seed, index)
+        used.append(uses_of(document, read_document(document)))
+        report(f"spec {index - start + 1} of {count}, {len(found)} failed")
+        failure = find_failure(document, names, targets, seed)
+        if failure is not None:
+            report(f"spec {index - start + 1} of {count} fails ({failure.kind}): making it small")
+            found.append(_small(document, index, failure, folder))
+            _write(found[-1], seed)
+    return Fuzzing(seed, start, count, names, tuple(targets), coverage(used), tuple(found))
+
+
+def find_failure(
+    document: Document, backends: Sequence[str], targets: Sequence[Target], seed: int
+) -> Failure | None:
+    """Return how a spec fails, or None where it holds or declares no network.
+
+    Raises:
+        BackendError: a backend is missing.
+    """
+    try:
+        network = read_document(document)
+        proof = Compilation(network).proof
+        Compilation(network).lowered  # noqa: B018  # sizes that can't be had are no failure
+    except SpecError:
+        return None
+    except Exception as error:  # noqa: BLE001  # whatever the compiler raises is a defect
+        return Failure(type(error).__name__, str(error))
+    if not proof.holds:
+        broken = [f"block {c.block}, {c.rule}: {c.detail}" for c in proof.failures]
+        return Failure("sharing", "; ".join(broken))
+    failures = (_failure_at(network, tuple(backends), target, seed) for target in targets)
+    return next(filter(None, failures), None)
+
+
+def _failure_at(
+    network: NetworkSpec, backends: tuple[str, ...], target: Target, seed: int
+) -> Failure | None:
+    try:
+        found = verify(network, backends, level=target.level, inference=target.inference, seed=seed)
+    except Exception as error:  # noqa: BLE001  # whatever a model raises is a defect
+        return Failure(type(error).__name__, str(error), target, backends, seed)
+    if found.ok:
+        return None
+    return Failure(_kind(found), _detail(found), target, backends, seed)
+
+
+def _kind(found: Verification) -> str:
+    wrong = [what for what, error in found.max_error.items() if not error <= TOLERANCE]
+    if any(count != found.expected_parameters for count in found.parameters.values()):
+        return "parameters"
+    if any(not what.startswith(_HISTORY) for what in wrong):
+        return "forward"
+    return "training" if wrong else "float32"
+
+
+def _detail(found: Verification) -> str:
+    errors = {**found.max_error}
+    errors |= {f"{what}, float32": error for what, error in found.max_error_float32.items()}
+    worst = ", ".join(f"{what} {error:.1e}" for what, error in errors.items() if error > TOLERANCE)
+    return "; ".join(filter(None, (found.first_difference, worst)))
+
+
+def _small(document: Document, index: int, failure: Failure, folder: Path) -> Found:
+    """Shrink a spec at the level and with the fewest backends at which it fails."""
+    targets = [failure.target or Target()]
+
+    def same(candidate: Document, backends: Sequence[str]) -> Failure | None:
+        found = find_failure(candidate, backends, targets, failure.seed)
+        return found if found is not None and found.kind == failure.kind else None
+
+    alone = (same(document, [name]) for name in failure.backends if len(failure.backends) > 1)
+    first = next(filter(None, alone), failure)
+    small = shrink(document, lambda each: same(each, first.backends) is not None)
+    path = folder / f"seed{failure.seed}_spec{index}.yaml"
+    return Found(index, same(small, first.backends) or first, small, path)
+
+
+def _write(found: Found, seed: int) -> None:
+    failure = found.failure
+    detail = " ".join(failure.detail.split())
+    comment = [
+        f"cliquegraph fuzz --count 1 --seed {seed} --start {found.index} drew it; made small, "
+        f"it fails still ({failure.kind}):",
+        detail[:500],
+        failure.command(found.path),
+    ]
+    text = dump_document(found.document, "\n".join(comment))
+    write_files({found.path: text})
