@@ -9,6 +9,7 @@ from functools import cached_property
 
 from cliquegraph.analysis.cost import NetworkCost, network_cost
 from cliquegraph.analysis.expect import Comparison, compare_expected, mismatch
+from cliquegraph.codes import Code
 from cliquegraph.emit.backend import Backend, find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.errors import Diagnostic, ExpectError, SpecError, VerificationError
@@ -122,6 +123,7 @@ class Compilation:
         if self.network.python_class in taken:
             raise SpecError(
                 Diagnostic(
+                    Code.RESERVED_NAME,
                     f"the class {self.network.python_class} would hide a name that "
                     f"{backend.name} files use",
                     self.network.locate("class_name"),
