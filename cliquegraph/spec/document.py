@@ -21,10 +21,11 @@ from cliquegraph.location import Location
 from cliquegraph.spec.schema import Path
 from cliquegraph.spec.wording import found
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 50
 MAX_VALUES = 10_000
 MAX_DIGITS = 30
+MAX_FAULTS = 50
 
 WORDS = {
     "<block end>": "the next entry in its column",
@@ -178,7 +179,10 @@ class _Reader:
         self, path: Path, mark: Any, code: Code, message: str, hint: str | None = None
     ) -> None:
         """Note the error of the value or key at ``path``, and read on."""
-        self.document.refused.append((path, self.diagnostic(mark, code, message, hint)))
+        refused = self.document.refused
+        refused.append((path, self.diagnostic(mark, code, message, hint)))
+        if len(refused) > MAX_FAULTS:  # no spec: what else it says is of no use
+            raise SpecError(fault for _, fault in refused)
 
     def refuse_what_is_no_text(self) -> None:
         """Refuse a text too long to be a spec, or with characters that YAML does not allow."""

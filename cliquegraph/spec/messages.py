@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic
 from cliquegraph.location import Location
-from cliquegraph.spec.document import Document
+from cliquegraph.spec.document import MAX_FAULTS, Document
 from cliquegraph.spec.figure import FIGURE_PATTERN
 from cliquegraph.spec.schema import (
     CLASS_PATTERN,
@@ -41,15 +41,16 @@ SECTION = "a section, keys with their values"
 
 YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
-MOST = 50
-"""Faults that are reported; a file with more of them is no spec."""
-
 
 def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
     """Return what is wrong with ``document``, but for what its reader has refused."""
     errors = (_Fault(e, document) for e in error.errors(include_url=False))
     # pydantic counts the items that are valid: a faulty one makes a list too short, too.
     faults = [f for f in errors if (f.type != "too_short" or not f.value) and not f.refused]
+    # Twice as many as are shown, for up to half of them are what another one means.
+    faults = sorted(faults, key=lambda f: _place(f.where, document.positions[()].file))[
+        : 2 * (MAX_FAULTS + 1)
+    ]
     # A misspelt key is one fault, not an unknown key and a missing one.
     meant = {(*f.path[:-1], f.nearest) for f in faults if f.type == "extra_forbidden"}
     return [f.diagnostic() for f in faults if f.type != "missing" or f.path not in meant]
@@ -57,15 +58,14 @@ def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
 
 def in_order(faults: Iterable[Diagnostic], file: str) -> list[Diagnostic]:
     """Return the first faults in the order of a file; what its overrides say comes last."""
-
-    def place(fault: Diagnostic) -> tuple[bool, int, int]:
-        where = fault.location
-        return (False, 0, 0) if where is None else (where.file != file, where.line, where.column)
-
     # The branches of a union and the blocks that share a default repeat one sentence.
-    shown = list(dict.fromkeys(sorted(faults, key=place)))
+    shown = list(dict.fromkeys(sorted(faults, key=lambda f: _place(f.location, file))))
     more = Diagnostic(Code.MORE, "there are more errors than these", Location(file))
-    return [*shown[:MOST], more] if len(shown) > MOST else shown
+    return [*shown[:MAX_FAULTS], more] if len(shown) > MAX_FAULTS else shown
+
+
+def _place(where: Location | None, file: str) -> tuple[bool, int, int]:
+    return (False, 0, 0) if where is None else (where.file != file, where.line, where.column)
 
 
 class _Fault:
@@ -129,9 +129,12 @@ class _Fault:
 
     def _limit(self) -> str | None:
         """Return what sets the maximum of a number that is above it."""
-        most = [branch.get("maximum", math.inf) for branch in _branches(self.node)]
-        numeric = isinstance(self.value, int | float) and not isinstance(self.value, bool)
-        return self.node.get("$comment") if numeric and self.value > max(most) else None
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            return None
+        for branch in _branches(self.node):
+            if self.value > branch.get("maximum", math.inf):
+                return branch.get("$comment")
+        return None
 
     def _unknown(self) -> Diagnostic:
         message = f"{self._section()}unknown key {found(self.path[-1])}"

@@ -42,7 +42,9 @@ MAX_BLOCKS = 64
 MAX_PIXELS = 16_384
 MAX_CLASSES = 10_000_000
 MAX_KERNEL = 63
-MAX_READS = 1_000_000
+MAX_READS = 300_000
+MAX_EPOCHS = 1_000_000
+MAX_BATCH = 10_000_000
 
 
 def fault(
@@ -304,9 +306,9 @@ class Training(SpecModel):
 
     recipe: Literal["cifar", "svhn", "imagenet"]
     """the recipe to start from"""
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, _upto("MAX_EPOCHS")] | None = None
     """passes over the training set"""
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, _upto("MAX_BATCH")] | None = None
     """images in a batch"""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """initial learning rate"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.spec.document import Document
+from cliquegraph.spec.document import MAX_VALUES, Document, limit
 from cliquegraph.spec.schema import MAX_BLOCKS, set_by
 from cliquegraph.spec.wording import found
 
@@ -39,6 +39,10 @@ def merge_block_defaults(document: Document) -> None:
         message = f"blocks: expected at most {MAX_BLOCKS} blocks, found {len(blocks)}"
         where = document.locate(("blocks",))
         hint = set_by("MAX_BLOCKS")
+        raise SpecError(Diagnostic(Code.OVER_LIMIT, message, where, hint))
+    if len(blocks) * len(defaults) > MAX_VALUES:
+        message = f"{KEY}: more than {MAX_VALUES:,} values when each block has them"
+        where, hint = document.locate((KEY,)), limit("MAX_VALUES")
         raise SpecError(Diagnostic(Code.OVER_LIMIT, message, where, hint))
     for index, block in enumerate(blocks):
         if not isinstance(block, dict):

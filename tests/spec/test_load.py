@@ -157,7 +157,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         tmp_path / "absent.yaml": "no such file",
         tmp_path: "expected a YAML or JSON file, this is a directory",
         pipe: "expected a YAML or JSON file, this is not a regular file",
-        large: "larger than the 1,048,576 bytes a spec may have\n"
+        large: "larger than the 262,144 bytes a spec may have\n"
         "  = help: far above what any network needs; MAX_CHARACTERS in "
         "cliquegraph.spec.document sets it",
         tmp_path / ("x" * 300): "can't be read: File name too long",
@@ -190,7 +190,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_text_is_not_longer_than_a_file() -> None:
     assert message("#" * (MAX_CHARACTERS + 1)) == (
-        "x.yaml: error[over-limit]: a spec has at most 1,048,576 characters\n"
+        "x.yaml: error[over-limit]: a spec has at most 262,144 characters\n"
         "  = help: far above what any network needs; MAX_CHARACTERS in "
         "cliquegraph.spec.document sets it"
     )
