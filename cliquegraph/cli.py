@@ -30,6 +30,7 @@ from cliquegraph.cli_shared import (
     level_of,
     load_spec,
     print_json,
+    printable,
     progress,
     report,
     shipped_specs,
@@ -140,6 +141,8 @@ def compile_command(
                     f"{compiled[target][0]} and {path} are both called "
                     f"{compilation.network.name}: {target} can hold one"
                 )
+            if not target.resolve().is_relative_to(out.resolve()):
+                raise UsageError(f"can't write {target}: a link leads out of {out}")
             origin = origin_lines(path, each.name, compilation.options, overrides)
             compiled[target] = (path, compilation.source(each, origin))
     files = {target: source for target, (_, source) in compiled.items()}
@@ -421,7 +424,7 @@ def diff(
     else:
         names = (a.network.name, b.network.name)
         if names[0] == names[1]:
-            names = (left, right)
+            names = (printable(left), printable(right))
         console = console_of()
         console.print(reports.diff_figures_table(a, b, names))
         if found:

@@ -59,9 +59,10 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
     """
     if isinstance(overrides, str):
         overrides = [overrides]
-    document = parse(text.removeprefix("\ufeff"), name)
-    refused = [fault for _, fault in document.refused]
+    refused: list[Diagnostic] = []
     try:
+        document = parse(text.removeprefix("\ufeff"), name)
+        refused = [fault for _, fault in document.refused]
         spec = _network(document, overrides)
     except SpecError as error:
         raise SpecError(in_order([*refused, *error.diagnostics], name)) from None
