@@ -30,7 +30,6 @@ from cliquegraph.cli_shared import (
     level_of,
     load_spec,
     print_json,
-    printable,
     progress,
     report,
     shipped_specs,
@@ -39,6 +38,7 @@ from cliquegraph.cli_trained import curves, evaluate, inspect, predict
 from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
 from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.location import printable
 
 app = typer.Typer(
     cls=Commands,

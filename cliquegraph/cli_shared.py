@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.location import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,14 +45,8 @@ def report(error: CliqueGraphError, *, as_json: bool = False) -> None:
         found = {"diagnostics": [each.to_json() for each in error.diagnostics]}
         typer.echo(json.dumps(found, indent=2))
     else:
-        typer.echo(printable("\n".join(map(str, error.diagnostics))), err=True)
-
-
-def printable(text: str) -> str:
-    """A name out of a file must not speak to the terminal."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+        lines = "\n".join(map(str, error.diagnostics)).split("\n")
+        typer.echo("\n".join(map(printable, lines)), err=True)
 
 
 # ---- arguments that commands share -------------------------------------------------------
