@@ -82,6 +82,7 @@ generated-check: $(READY)  ## generated/ is what specs/ compile to, whatever the
 generate: $(READY)  ## compile every spec for every backend; draw the README's pictures
 	$(BIN)/cliquegraph compile --all
 	$(BIN)/cliquegraph schema -o specs/cliquegraph.schema.json
+	$(BIN)/cliquegraph errors -o docs/errors.md
 	$(BIN)/cliquegraph render specs/cliquenet_k64_t15.yaml --view loop --block 1 -o docs/pictures/loop.svg
 	$(BIN)/cliquegraph render specs/cliquenet_k64_t15.yaml --view steps --block 1 -o docs/pictures/steps.svg
 	$(BIN)/cliquegraph render specs/cliquenet_s3.yaml --view network -o docs/pictures/network.svg

@@ -1,7 +1,7 @@
 """The command line. It knows no backend by name.
 
 Every command loads its specs, does one thing of the Python API and prints what ``report.py``
-makes of it. Errors of the user's are printed here and nowhere else.
+makes of it. ``Commands`` prints what goes wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typer
 from cliquegraph.cli_fuzz import fuzz
 from cliquegraph.cli_shared import (
     Block,
+    Commands,
     Inference,
     Json,
     Level,
@@ -31,14 +32,17 @@ from cliquegraph.cli_shared import (
     load_spec,
     print_json,
     progress,
+    report,
     shipped_specs,
 )
 from cliquegraph.cli_trained import curves, evaluate, inspect, predict
 from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
 from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.location import printable
 
 app = typer.Typer(
+    cls=Commands,
     name="cliquegraph",
     help="Compile networks of clique blocks (CliqueNet, CVPR 2018) from a short spec.",
     no_args_is_help=True,
@@ -64,25 +68,10 @@ def main() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app()
-    except CliqueGraphError as error:
-        print(_printable(_styled(error)), file=sys.stderr)
-        sys.exit(error.exit_code)
     except OSError as error:
         # What is read and written by name raises its own kind; this is standard output.
-        print(f"error: can't write the output: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _printable(text: str) -> str:
-    """A name out of a file must not speak to the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-
-
-def _styled(error: CliqueGraphError) -> str:
-    from cliquegraph.errors import SpecError
-
-    text = str(error)
-    return text if isinstance(error, SpecError) else f"error: {text}"
+        report(UsageError(f"can't write the output: {error.strerror}"))
+        sys.exit(UsageError.exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -127,6 +116,7 @@ def compile_command(
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every spec in ./specs.")] = False,
     inference: Inference = False,
+    as_json: Json = False,
     overrides: Set = [],
 ) -> None:
     """Compile specs to source files, OUT/BACKEND/NAME.py (NAME_inference.py).
@@ -152,23 +142,30 @@ def compile_command(
                     f"{compiled[target][0]} and {path} are both called "
                     f"{compilation.network.name}: {target} can hold one"
                 )
+            if not target.resolve().is_relative_to(out.resolve()):
+                raise UsageError(f"can't write {target}: a link leads out of {out}")
             origin = origin_lines(path, each.name, compilation.options, overrides)
             compiled[target] = (path, compilation.source(each, origin))
     files = {target: source for target, (_, source) in compiled.items()}
-    if not check:
-        written = write_files(files)
-        for target in files:
-            typer.echo(f"{'wrote' if target in written else 'unchanged'} {target}")
     if check:
-        changed = 0
-        for target, source in files.items():
-            found = difference(target, source)
-            typer.echo(found, nl=False)
-            changed += bool(found)
-        typer.echo(
-            f"{len(compiled) - changed} of {len(compiled)} files are what the specs compile to"
-        )
-        raise typer.Exit(1 if changed else 0)
+        differences = {target: difference(target, source) for target, source in files.items()}
+        changed = {target for target, found in differences.items() if found}
+    else:
+        changed = write_files(files)
+    if as_json:
+        rows = [
+            {"spec": path, "file": str(target), "changed": target in changed}
+            for target, (path, _) in compiled.items()
+        ]
+        typer.echo(json.dumps({"files": rows}, indent=2))
+    elif check:
+        typer.echo("".join(differences.values()), nl=False)
+        same = len(files) - len(changed)
+        typer.echo(f"{same} of {len(files)} files are what the specs compile to")
+    else:
+        for target in files:
+            typer.echo(f"{'wrote' if target in changed else 'unchanged'} {target}")
+    raise typer.Exit(1 if check and changed else 0)
 
 
 @app.command()
@@ -177,22 +174,22 @@ def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
 
     cliquegraph check specs/cliquenet_s3.yaml
     """
-    from cliquegraph import report
+    from cliquegraph import report as reports
 
-    results: list[report.Json] = []
+    results: list[reports.Json] = []
     console = console_of()
     for path in specs:
         compilation = compilation_of(path, overrides)
-        results.append(report.proof_json(compilation))
+        results.append(reports.proof_json(compilation))
         if not as_json:
-            console.print(report.proof_table(compilation))
+            console.print(reports.proof_table(compilation))
             if compilation.comparisons:
-                console.print(report.expect_table(compilation))
+                console.print(reports.expect_table(compilation))
             if not results[-1]["ok"]:
                 try:
                     compilation.require_expected()
                 except CliqueGraphError as error:
-                    typer.echo(str(error), err=True)
+                    report(error)
     if as_json:
         print_json(results)
     raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
@@ -226,33 +223,33 @@ def summary(
 
     cliquegraph summary specs/cliquenet_s3.yaml --memory --batch 32 --dtype bfloat16
     """
-    from cliquegraph import report
+    from cliquegraph import report as reports
 
     if not memory and (batch is not None or dtype is not None):
         raise UsageError("--batch and --dtype are for --memory")
     how = (batch or 1, dtype or "float32")
     compilations = [compilation_of(path, overrides, level) for path in specs]
     if as_json:
-        found = [report.summary_json(each) for each in compilations]
+        found = [reports.summary_json(each) for each in compilations]
         if memory:
             for entry, compilation in zip(found, compilations, strict=True):
-                entry["memory"] = report.memory_json(compilation, *how)
+                entry["memory"] = reports.memory_json(compilation, *how)
         print_json(found)
         return
     console = console_of()
     if memory:
         if len(compilations) == 1 or steps:
             for each in compilations:
-                console.print(report.memory_table(each, *how, steps=steps))
-        console.print(report.levels_table(compilations, *how))
+                console.print(reports.memory_table(each, *how, steps=steps))
+        console.print(reports.levels_table(compilations, *how))
         return
     if len(compilations) > 1 and not steps:
-        console.print(report.figures_table(compilations))
+        console.print(reports.figures_table(compilations))
         return
     for each in compilations:
-        console.print(report.summary_table(each))
+        console.print(reports.summary_table(each))
         if steps:
-            console.print(report.steps_cost_table(each))
+            console.print(reports.steps_cost_table(each))
 
 
 @app.command()
@@ -266,17 +263,17 @@ def steps(
 
     cliquegraph steps specs/cliquenet_k64_t15.yaml --block 1
     """
-    from cliquegraph import report
+    from cliquegraph import report as reports
     from cliquegraph.steps.unroll import unroll
 
     graph = unroll(load_spec(spec, overrides))
     blocks = graph.blocks if block is None else (graph.block(block),)
     if as_json:
-        typer.echo(json.dumps(report.steps_json(blocks), indent=2))
+        typer.echo(json.dumps(reports.steps_json(blocks), indent=2))
         return
     console = console_of()
     for each in blocks:
-        console.print(report.steps_table(each, f"{graph.network.name}, block {each.index}"))
+        console.print(reports.steps_table(each, f"{graph.network.name}, block {each.index}"))
 
 
 @app.command()
@@ -381,7 +378,7 @@ def verify(
 
     cliquegraph verify specs/quickstart.yaml --backends torch,flax
     """
-    from cliquegraph import report
+    from cliquegraph import report as reports
     from cliquegraph.verify import verify as run
 
     network = load_spec(spec, overrides)
@@ -397,10 +394,10 @@ def verify(
             report=say,
         )
     if as_json:
-        typer.echo(json.dumps(report.verification_json(found), indent=2))
+        typer.echo(json.dumps(reports.verification_json(found), indent=2))
     else:
         console = console_of()
-        console.print(report.verification_table(found))
+        console.print(reports.verification_table(found))
         for line in (*found.skipped, *([found.first_difference] if found.first_difference else [])):
             console.print(line)
     raise typer.Exit(0 if found.ok else 1)
@@ -417,22 +414,22 @@ def diff(
 
     cliquegraph diff specs/cliquenet_k36_t15_i_ii.yaml specs/cliquenet_k36_t15_ii_ii.yaml
     """
-    from cliquegraph import report
+    from cliquegraph import report as reports
     from cliquegraph.steps.diff import compare_steps
 
     a, b = (compilation_of(path, overrides) for path in (left, right))
     found = list(compare_steps(a.steps, b.steps))
-    data = report.diff_json(a, b, found)
+    data = reports.diff_json(a, b, found)
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
         names = (a.network.name, b.network.name)
         if names[0] == names[1]:
-            names = (left, right)
+            names = (printable(left), printable(right))
         console = console_of()
-        console.print(report.diff_figures_table(a, b, names))
+        console.print(reports.diff_figures_table(a, b, names))
         if found:
-            console.print(report.diff_steps_table(found, names))
+            console.print(reports.diff_steps_table(found, names))
         else:
             typer.echo("the steps are the same")
         if data["equal"]:
@@ -450,10 +447,15 @@ def schema(
 
     cliquegraph schema -o specs/cliquegraph.schema.json
     """
-    from cliquegraph.files import write_files
     from cliquegraph.spec.json_schema import json_schema
 
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    _give(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)
+
+
+def _give(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file."""
+    from cliquegraph.files import write_files
+
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -462,12 +464,27 @@ def schema(
 
 
 @app.command()
+def errors(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write a file in place of printing.")
+    ] = None,
+) -> None:
+    """List the codes of errors, as Markdown.
+
+    cliquegraph errors -o docs/errors.md
+    """
+    from cliquegraph.report_errors import errors_page
+
+    _give(errors_page(), output)
+
+
+@app.command()
 def backends(as_json: Json = False) -> None:
     """List the installed backends.
 
     cliquegraph backends
     """
-    from cliquegraph import report
+    from cliquegraph import report as reports
     from cliquegraph.emit.backend import find_backend, installed
 
     rows = []
@@ -484,7 +501,7 @@ def backends(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    made = report.table(None, "backend", "writes", "from", "framework")
+    made = reports.table(None, "backend", "writes", "from", "framework")
     for row in rows:
         made.add_row(*row.values())
     console_of().print(made)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from cliquegraph.errors import UsageError
+from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.location import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +23,32 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
 
+JSON = "cliquegraph.json"
+"""Where a command's context holds whether it prints JSON."""
+
+
+class Commands(TyperGroup):
+    """The commands; the one place in which their errors are printed."""
+
+    def invoke(self, ctx: Any) -> Any:  # typer carries its own click
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except CliqueGraphError as error:
+            report(error, as_json=ctx.meta.get(JSON, False))
+            ctx.exit(error.exit_code)
+
+
+def report(error: CliqueGraphError, *, as_json: bool = False) -> None:
+    """Print an error: for people on standard error, for an editor on standard output."""
+    if as_json:
+        found = {"diagnostics": [each.to_json() for each in error.diagnostics]}
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        lines = "\n".join(map(str, error.diagnostics)).split("\n")
+        typer.echo("\n".join(map(printable, lines)), err=True)
+
+
 # ---- arguments that commands share -------------------------------------------------------
 
 
@@ -29,6 +57,12 @@ def complete_backend(incomplete: str) -> list[str]:
     from cliquegraph.emit.backend import installed
 
     return [name for name in (*installed(), "all") if name.startswith(incomplete)]
+
+
+def _remember_json(context: typer.Context, wanted: bool) -> bool:
+    """Leave word for ``Commands``, which prints what goes wrong."""
+    context.meta[JSON] = wanted
+    return wanted
 
 
 Spec = Annotated[str, typer.Argument(help="A spec, YAML or JSON.", metavar="SPEC")]
@@ -50,7 +84,9 @@ Inference = Annotated[
     bool,
     typer.Option("--inference", help="Fold what evaluation leaves constant, in place of a level."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON, errors too.", callback=_remember_json)
+]
 Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from cliquegraph.analysis.cost import NetworkCost, network_cost
 from cliquegraph.analysis.expect import Comparison, compare_expected, mismatch
+from cliquegraph.codes import Code
 from cliquegraph.emit.backend import Backend, find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.errors import Diagnostic, ExpectError, SpecError, VerificationError
@@ -114,7 +116,7 @@ class Compilation:
         Raises:
             VerificationError: the sharing of weights can't be proved.
             ExpectError: a figure of ``expect`` does not hold.
-            SpecError: the class's name is one that the backend's files use.
+            SpecError: a name is one that the backend's files use.
         """
         self.require_proved()
         self.require_expected()
@@ -122,6 +124,7 @@ class Compilation:
         if self.network.python_class in taken:
             raise SpecError(
                 Diagnostic(
+                    Code.RESERVED_NAME,
                     f"the class {self.network.python_class} would hide a name that "
                     f"{backend.name} files use",
                     self.network.locate("class_name"),
@@ -132,7 +135,17 @@ class Compilation:
         if self.inference:
             header.append("For evaluation alone: takes folded tensors (cliquegraph.fold).")
         header += [*origin, *self._figures()]
-        return backend.write(outline(self.steps, self.graph, header, backend.reserved))
+        source = backend.write(outline(self.steps, self.graph, header, backend.reserved))
+        if self.module_name in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE):
+            raise SpecError(
+                Diagnostic(
+                    Code.RESERVED_NAME,
+                    f"the file {self.module_name}.py would hide a module that it imports",
+                    self.network.locate("name"),
+                    "give another name",
+                )
+            )
+        return source
 
     def _figures(self) -> list[str]:
         total = self.cost.total

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cliquegraph.codes import Code
 from cliquegraph.location import Location
 
 
@@ -17,6 +18,12 @@ class CliqueGraphError(Exception):
     """Base of every error that a user can cause."""
 
     exit_code: ClassVar[int] = 2
+    code: ClassVar[Code]
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What is wrong, fault by fault."""
+        return (Diagnostic(self.code, str(self)),)
 
 
 @dataclass(frozen=True)
@@ -24,26 +31,37 @@ class Diagnostic:
     """One fault in a spec: where, what, and the way out.
 
     Attributes:
+        code: its kind; it stays when the message is reworded.
         message: what is wrong and what was expected.
         location: where, or None for a spec that was built in Python.
         hint: the way out ("did you mean 'filters'?"), if there is one to offer.
     """
 
+    code: Code
     message: str
     location: Location | None = None
     hint: str | None = None
 
     def __str__(self) -> str:
-        lines = []
-        if self.location is None:
-            lines.append(f"error: {self.message}")
-        else:
-            lines.append(f"{self.location}: error: {self.message}")
-            if self.location.text:
-                lines += caret(self.location)
+        place = "" if self.location is None else f"{self.location}: "
+        lines = [f"{place}error[{self.code}]: {self.message}"]
+        if self.location is not None and self.location.text:
+            lines += caret(self.location)
         if self.hint:
             lines.append(f"  = help: {self.hint}")
         return "\n".join(lines)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as an editor reads it; what has no place is null."""
+        where = self.location
+        return {
+            "file": where.file if where else None,
+            "line": where.line or None if where else None,
+            "column": where.column or None if where else None,
+            "code": str(self.code),
+            "message": self.message,
+            "hint": self.hint,
+        }
 
 
 def caret(location: Location, width: int = 100) -> list[str]:
@@ -62,16 +80,25 @@ class SpecError(CliqueGraphError):
     def __init__(self, diagnostics: Iterable[Diagnostic] | Diagnostic) -> None:
         if isinstance(diagnostics, Diagnostic):
             diagnostics = (diagnostics,)
-        self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
-        super().__init__("\n".join(str(d) for d in self.diagnostics))
+        self._diagnostics = tuple(diagnostics)
+        super().__init__("\n".join(map(str, self._diagnostics)))
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Every fault found, in the order of the file."""
+        return self._diagnostics
 
 
 class UsageError(CliqueGraphError):
     """A command or call that asks for something which does not exist."""
 
+    code = Code.USAGE
+
 
 class BackendError(CliqueGraphError):
     """A backend that is not installed, or whose framework is missing."""
+
+    code = Code.BACKEND
 
 
 class ExpectError(SpecError):
@@ -83,18 +110,24 @@ class ExpectError(SpecError):
 class WeightsError(CliqueGraphError):
     """Weights that do not fit the network: missing, unexpected or of the wrong shape."""
 
+    code = Code.WEIGHTS
+
 
 class DataError(CliqueGraphError):
     """Images that can't be read: a file that is truncated, damaged or of another kind."""
+
+    code = Code.DATA
 
 
 class TrainingError(CliqueGraphError):
     """A training that can't go on: a loss that is no number, a disk that is full."""
 
     exit_code = 1
+    code = Code.TRAINING
 
 
 class VerificationError(CliqueGraphError):
     """An op graph or step graph that breaks its own rules: a defect in a pass or a lowering."""
 
     exit_code = 1
+    code = Code.VERIFICATION

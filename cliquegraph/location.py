@@ -11,15 +11,21 @@ class Location:
 
     Attributes:
         file: path as the user gave it, or the flag itself for an override (``--set``).
-        line: line number, from 1.
-        column: column number, from 1.
+        line: line number, from 1; 0 for the file as a whole.
+        column: column number, from 1; 0 for the file as a whole.
         text: the whole line, so that a message can show it with a caret below.
     """
 
     file: str
-    line: int
-    column: int
+    line: int = 0
+    column: int = 0
     text: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        file = printable(self.file)
+        return f"{file}:{self.line}:{self.column}" if self.line else file
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line, turn its direction or speak to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -60,7 +60,7 @@ def test_no_file_is_written_where_one_spec_of_several_is_bad(run: Run, tmp_path:
     out = tmp_path / "out"
     ran = run("compile", QUICKSTART, str(bad), "--out", str(out))
     assert ran.code == 2
-    assert "bad.yaml:10:14: error: blocks.0.layers" in ran.err
+    assert "bad.yaml:10:14: error[wrong-value]: blocks.0.layers" in ran.err
     assert not out.exists()
 
 
@@ -197,9 +197,9 @@ def test_summary_memory_tables(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--batch", "8"), "error: --batch and --dtype are for --memory"),
-        (("--dtype", "float64", "--steps"), "error: --batch and --dtype are for --memory"),
-        (("--memory", "--dtype", "int8"), "error: there is no dtype 'int8'"),
+        (("--batch", "8"), "error[usage]: --batch and --dtype are for --memory"),
+        (("--dtype", "float64", "--steps"), "error[usage]: --batch and --dtype are for --memory"),
+        (("--memory", "--dtype", "int8"), "error[usage]: there is no dtype 'int8'"),
     ],
 )
 def test_summary_refuses_what_memory_does_not_mean(
@@ -374,7 +374,7 @@ def test_verify_takes_a_level_or_the_folded_network(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("compile", "specs/none.yaml"), "specs/none.yaml: no such file"),
+        (("compile", "specs/none.yaml"), "specs/none.yaml: error[unreadable-file]: no such file"),
         (
             ("compile", QUICKSTART, "--backend", "caffe"),
             "no backend 'caffe'; installed: flax, torch",
@@ -384,7 +384,7 @@ def test_verify_takes_a_level_or_the_folded_network(run: Run) -> None:
         (("steps", QUICKSTART, "--block", "3"), "blocks 1 to 2, not 3"),
         (
             ("compile", QUICKSTART, "--set", "class_name=Tensor"),
-            "--set:1:12: error: the class Tensor",
+            "--set:1:12: error[reserved-name]: the class Tensor",
         ),
         (("verify", QUICKSTART, "--backends", "torch,caffe"), "no backend 'caffe'"),
         (("verify", QUICKSTART, "--backends", ","), "name at least one backend"),

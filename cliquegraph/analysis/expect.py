@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cliquegraph.analysis.cost import Cost
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.schema import NetworkSpec
@@ -40,6 +41,7 @@ def mismatch(network: NetworkSpec, comparison: Comparison) -> Diagnostic:
     """Return the message about a figure that does not hold, with its place in the spec."""
     rounded = comparison.expected.show(comparison.computed)
     return Diagnostic(
+        Code.EXPECT,
         f"expected {comparison.key} {comparison.expected}, "
         f"but the network has {comparison.computed:,} ({rounded})",
         network.locate("expect", comparison.key),

@@ -23,6 +23,7 @@ from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
+from cliquegraph.location import printable
 from cliquegraph.lower import lower
 from cliquegraph.steps.graph import BlockSteps, Edge, StepGraph
 
@@ -165,7 +166,7 @@ def _line(steps: StepGraph, section: Section) -> str | None:
         Part.CLASSIFIER: ("classifier",),
     }
     place = steps.network.locate(*keys[section.part])
-    return None if place is None else f"{Path(place.file).name}:{place.line}"
+    return None if place is None else f"{printable(Path(place.file).name)}:{place.line}"
 
 
 def _svg(scene: Scene, label: str) -> str:

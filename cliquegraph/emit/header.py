@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from cliquegraph.location import printable
+
 
 def origin_lines(
     path: str, backend: str, options: Sequence[str], overrides: Sequence[str]
@@ -30,5 +32,4 @@ def origin_lines(
 
 def _harmless(text: str) -> str:
     """Text that neither ends a docstring nor hides what is in it."""
-    printable = "".join(c if c.isprintable() else "?" for c in text)
-    return json.dumps(printable, ensure_ascii=False)[1:-1]
+    return json.dumps(printable(text), ensure_ascii=False)[1:-1]

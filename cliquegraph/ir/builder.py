@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.ops import Op, ShapeError
@@ -63,7 +64,7 @@ class Builder:
             return op.infer(tuple(value.type for value in inputs))
         except ShapeError as error:
             where = "" if self.origin is None else f"{self.origin.section}: "
-            raise SpecError(Diagnostic(f"{where}{error}", self.location)) from None
+            raise SpecError(Diagnostic(Code.SIZE, f"{where}{error}", self.location)) from None
 
     def _append(
         self,

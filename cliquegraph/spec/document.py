@@ -15,15 +15,17 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
 from cliquegraph.spec.schema import Path
 from cliquegraph.spec.wording import found
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 50
 MAX_VALUES = 10_000
 MAX_DIGITS = 30
+MAX_FAULTS = 50
 
 WORDS = {
     "<block end>": "the next entry in its column",
@@ -70,12 +72,14 @@ class Document:
         positions: the place of each value.
         keys: the place of each key of a section.
         written: for what was copied from elsewhere, the path at which it stands in the file.
+        refused: what is wrong with single values and keys, and the path of each.
     """
 
     data: Any
     positions: dict[Path, Location]
     keys: dict[Path, Location]
     written: dict[Path, Path] = field(default_factory=dict)
+    refused: list[tuple[Path, Diagnostic]] = field(default_factory=list)
 
     def put(self, path: Path, value: Document) -> None:
         """Write a value, with the places of its parts, into the section or list at ``path``."""
@@ -127,13 +131,15 @@ class Document:
 def parse(text: str, file: str, shown: str | None = None) -> Document:
     """Read one YAML or JSON document; an empty one is None.
 
+    A value or key that is refused does not end the reading: it is noted in the document.
+
     Args:
         text: the document.
         file: what messages call it.
         shown: the text that messages show, if it is not the document itself.
 
     Raises:
-        SpecError: what was read is not one document of plain data.
+        SpecError: nothing behind a place can be read, or more than any spec needs.
     """
     reader = _Reader(text, file, shown)
     reader.refuse_what_is_no_text()
@@ -160,20 +166,35 @@ class _Reader:
         shown = self.lines[line] if line < len(self.lines) else ""
         return Location(self.file, line + 1, column + 1, shown)
 
-    def fail(self, mark: Any, message: str, hint: str | None = None) -> NoReturn:
-        """Raise the error at a parser's mark."""
-        raise SpecError(Diagnostic(message, self.place(mark.line, mark.column), hint))
+    def diagnostic(self, mark: Any, code: Code, message: str, hint: str | None) -> Diagnostic:
+        """Return the error at a parser's mark."""
+        return Diagnostic(code, message, self.place(mark.line, mark.column), hint)
+
+    def fail(self, mark: Any, code: Code, message: str, hint: str | None = None) -> NoReturn:
+        """Raise the error behind which nothing can be read, and those before it."""
+        before = [fault for _, fault in self.document.refused]
+        raise SpecError([*before, self.diagnostic(mark, code, message, hint)])
+
+    def refuse(
+        self, path: Path, mark: Any, code: Code, message: str, hint: str | None = None
+    ) -> None:
+        """Note the error of the value or key at ``path``, and read on."""
+        refused = self.document.refused
+        refused.append((path, self.diagnostic(mark, code, message, hint)))
+        if len(refused) > MAX_FAULTS:  # no spec: what else it says is of no use
+            raise SpecError(fault for _, fault in refused)
 
     def refuse_what_is_no_text(self) -> None:
         """Refuse a text too long to be a spec, or with characters that YAML does not allow."""
         if len(self.text) > MAX_CHARACTERS:
-            message = f"{self.file}: a spec has at most {MAX_CHARACTERS:,} characters"
-            raise SpecError(Diagnostic(message, hint=limit("MAX_CHARACTERS")))
+            message = f"a spec has at most {MAX_CHARACTERS:,} characters"
+            hint = limit("MAX_CHARACTERS")
+            raise SpecError(Diagnostic(Code.OVER_LIMIT, message, Location(self.file), hint))
         if bad := _UNPRINTABLE.search(self.text):
             before = _LINE_END.split(self.text[: bad.start()])
             where = self.place(len(before) - 1, len(before[-1]))
-            code = f"U+{ord(bad[0]):04X}"
-            raise SpecError(Diagnostic(f"the character {code} can't stand in a spec", where))
+            message = f"the character U+{ord(bad[0]):04X} can't stand in a spec"
+            raise SpecError(Diagnostic(Code.NOT_TEXT, message, where))
 
     def read(self) -> Document:
         """Return the only document of the text."""
@@ -190,7 +211,8 @@ class _Reader:
         self.document.data = self.value(self.take(), ())
         self.take()
         if not isinstance(after := self.take(), yaml.StreamEndEvent):
-            self.fail(after.start_mark, "a second document begins here; a file holds one spec")
+            message = "a second document begins here; a file holds one spec"
+            self.fail(after.start_mark, Code.SECOND_DOCUMENT, message)
         return self.document
 
     def take(self) -> Any:
@@ -203,7 +225,8 @@ class _Reader:
             self.fail_syntax(error)
         except (YAMLError, ValueError, OverflowError):
             # ruamel.yaml lets pass what int() and chr() say of an escape or a version.
-            self.fail(self.last, "syntax error after this: an escape or a number is out of range")
+            message = "syntax error after this: an escape or a number is out of range"
+            self.fail(self.last, Code.SYNTAX, message)
         self.last = event.end_mark
         return event
 
@@ -226,29 +249,34 @@ class _Reader:
         message = f"syntax error{within}: {problem}"
         for term, word in WORDS.items():
             message = message.replace(term, word)
-        self.fail(mark, message, hint)
+        self.fail(mark, Code.SYNTAX, message, hint)
 
-    def refuse(self, event: Any) -> None:
+    def refuse_what_specs_lack(self, event: Any, path: Path) -> None:
         """Refuse what YAML has and specs do not."""
         if isinstance(event, self.yaml.AliasEvent) or event.anchor is not None:
             hint = "write keys that the blocks share in block_defaults"
             message = "anchors and aliases (& and *) are not part of the language"
-            self.fail(event.start_mark, message, hint)
+            self.refuse(path, event.start_mark, Code.ANCHOR, message, hint)
+            return
         if event.ctag is not None:
             message = f"the tag {found(str(event.ctag))} is not part of the language"
-            self.fail(event.start_mark, message, "remove the tag")
+            self.refuse(path, event.start_mark, Code.TAG, message, "remove the tag")
 
     def value(self, event: Any, path: Path) -> Any:
         """Return the value that ``event`` begins, and note its place."""
-        self.refuse(event)
+        self.refuse_what_specs_lack(event, path)
         mark = event.start_mark
         self.document.positions[path] = self.place(mark.line, mark.column)
         if len(self.document.positions) > MAX_VALUES:
-            self.fail(mark, f"more than {MAX_VALUES:,} values", limit("MAX_VALUES"))
+            message = f"more than {MAX_VALUES:,} values"
+            self.fail(mark, Code.OVER_LIMIT, message, limit("MAX_VALUES"))
+        if isinstance(event, self.yaml.AliasEvent):
+            return None
         if isinstance(event, self.yaml.ScalarEvent):
-            return self.scalar(event)
+            return self.scalar(event, path)
         if len(path) >= MAX_DEPTH:
-            self.fail(mark, f"nested deeper than {MAX_DEPTH} levels", limit("MAX_DEPTH"))
+            message = f"nested deeper than {MAX_DEPTH} levels"
+            self.fail(mark, Code.OVER_LIMIT, message, limit("MAX_DEPTH"))
         if isinstance(event, self.yaml.SequenceStartEvent):
             return self.sequence(path)
         return self.mapping(path)
@@ -264,12 +292,15 @@ class _Reader:
         """Return a section whose start was taken."""
         section: dict[str, Any] = {}
         while not isinstance(event := self.take(), self.yaml.MappingEndEvent):
-            key = self.key(event)
+            key = self.key(event, path)
             inside = (*path, key)
             if key in section:
                 first = self.document.keys[inside]
-                where = f"line {first.line}, column {first.column}"
-                self.fail(event.start_mark, f"the key {found(key)} is already given at {where}")
+                message = (
+                    f"the key {found(key)} is already given at line {first.line}, "
+                    f"column {first.column}"
+                )
+                self.refuse(inside, event.start_mark, Code.DUPLICATE_KEY, message)
             self.document.keys[inside] = self.place(event.start_mark.line, event.start_mark.column)
             section[key] = self.value(self.take(), inside)
             if section[key] is None:
@@ -277,17 +308,20 @@ class _Reader:
                 self.document.positions[inside] = self.document.keys[inside]
         return section
 
-    def key(self, event: Any) -> str:
+    def key(self, event: Any, section: Path) -> str:
         """Return the text of a key."""
-        self.refuse(event)
+        path = (*section, str(getattr(event, "value", "")))
+        self.refuse_what_specs_lack(event, path)
+        mark = event.start_mark
         if not isinstance(event, self.yaml.ScalarEvent):
-            self.fail(event.start_mark, "a key must be a text, found a list or a section")
-        key = self.scalar(event)
+            self.fail(mark, Code.KEY_NOT_TEXT, "a key must be a text, found a list or a section")
+        key = self.scalar(event, path)
         if not isinstance(key, str):
-            self.fail(event.start_mark, f"a key must be a text, found {found(key)}")
-        return key
+            message = f"a key must be a text, found {found(key)}"
+            self.refuse(path, mark, Code.KEY_NOT_TEXT, message)
+        return str(path[-1])
 
-    def scalar(self, event: Any) -> bool | int | float | str | None:
+    def scalar(self, event: Any, path: Path) -> bool | int | float | str | None:
         """Resolve a scalar by the core schema of YAML 1.2."""
         text: str = event.value
         if event.style is not None:
@@ -298,11 +332,14 @@ class _Reader:
             return text.lower() == "true"
         if _INTEGER.fullmatch(text):
             if len(text) > MAX_DIGITS:
-                self.fail(event.start_mark, f"a number of more than {MAX_DIGITS} digits")
+                message = f"a number of more than {MAX_DIGITS} digits"
+                self.refuse(path, event.start_mark, Code.OVER_LIMIT, message, limit("MAX_DIGITS"))
+                return 0
             return int(text, 10) if text.lstrip("+-").isdecimal() else int(text, 0)
         if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
             number = float(text.replace(".", "", 1) if _NOT_FINITE.fullmatch(text) else text)
             if not math.isfinite(number):
-                self.fail(event.start_mark, f"expected a finite number, found {text[:MAX_DIGITS]}")
+                message = f"expected a finite number, found {text[:MAX_DIGITS]}"
+                self.refuse(path, event.start_mark, Code.WRONG_VALUE, message)
             return number
         return text

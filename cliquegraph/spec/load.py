@@ -14,10 +14,11 @@ from pathlib import Path as FilePath
 
 from pydantic import ValidationError
 
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
 from cliquegraph.spec.document import MAX_CHARACTERS, Document, limit, parse
-from cliquegraph.spec.messages import diagnose
+from cliquegraph.spec.messages import diagnose, in_order
 from cliquegraph.spec.overrides import apply
 from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec
 from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
@@ -58,22 +59,36 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
     """
     if isinstance(overrides, str):
         overrides = [overrides]
-    document = parse(text.removeprefix("\ufeff"), name)
+    refused: list[Diagnostic] = []
+    try:
+        document = parse(text.removeprefix("\ufeff"), name)
+        refused = [fault for _, fault in document.refused]
+        spec = _network(document, overrides)
+    except SpecError as error:
+        raise SpecError(in_order([*refused, *error.diagnostics], name)) from None
+    if refused:
+        raise SpecError(in_order(refused, name))
+    return spec.with_positions(document.places())
+
+
+def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
+    """Return what a document declares, wherever it was written."""
     if document.data is None:
         hint = f"a spec begins with the line 'cliquegraph: {LANGUAGE_VERSION}'"
-        raise SpecError(Diagnostic("nothing is written here", Location(name, 1, 1), hint))
+        raise SpecError(
+            Diagnostic(Code.EMPTY, "nothing is written here", document.locate(()), hint)
+        )
     if not isinstance(document.data, dict):
         message = f"expected a spec, keys with their values, found {found(document.data)}"
-        raise SpecError(Diagnostic(message, document.locate(())))
+        raise SpecError(Diagnostic(Code.WRONG_VALUE, message, document.locate(())))
     apply(document, overrides)
     _check_version(document)
     expand_training(document)
     merge_block_defaults(document)
     try:
-        spec = NetworkSpec.model_validate(document.data)
+        return NetworkSpec.model_validate(document.data)
     except ValidationError as error:
         raise SpecError(diagnose(error, document)) from None
-    return spec.with_positions(document.places())
 
 
 def _read(path: FilePath, name: str) -> str:
@@ -83,23 +98,29 @@ def _read(path: FilePath, name: str) -> str:
         # Opening a pipe or a device could wait for ever.
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise SpecError(Diagnostic(f"{name}: expected a YAML or JSON file, this is {kind}"))
+            raise _unreadable(name, f"expected a YAML or JSON file, this is {kind}")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise SpecError(Diagnostic(f"{name}: no such file")) from None
+        raise _unreadable(name, "no such file") from None
     except OSError as error:
-        raise SpecError(Diagnostic(f"{name}: can't be read: {error.strerror}")) from None
+        raise _unreadable(name, f"can't be read: {error.strerror}") from None
     except ValueError:
-        raise SpecError(Diagnostic(f"{name!a}: no name of a file")) from None
+        raise _unreadable(ascii(name), "no name of a file") from None
     if len(content) > MAX_BYTES:
-        message = f"{name}: larger than the {MAX_BYTES:,} bytes a spec may have"
-        raise SpecError(Diagnostic(message, hint=limit("MAX_CHARACTERS")))
+        message = f"larger than the {MAX_BYTES:,} bytes a spec may have"
+        hint = limit("MAX_CHARACTERS")
+        raise SpecError(Diagnostic(Code.OVER_LIMIT, message, Location(name), hint))
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text: byte 0x{content[error.start]:02x} at offset {error.start}"
-        raise SpecError(Diagnostic(message, _place_of(name, content, error.start))) from None
+        where = _place_of(name, content, error.start)
+        raise SpecError(Diagnostic(Code.NOT_TEXT, message, where)) from None
+
+
+def _unreadable(name: str, message: str) -> SpecError:
+    return SpecError(Diagnostic(Code.UNREADABLE, message, Location(name)))
 
 
 def _place_of(name: str, content: bytes, offset: int) -> Location:
@@ -125,4 +146,4 @@ def _check_version(document: Document) -> None:
         if newer
         else f"write 'cliquegraph: {LANGUAGE_VERSION}', a number without quotes"
     )
-    raise SpecError(Diagnostic(message, document.locate(("cliquegraph",)), hint))
+    raise SpecError(Diagnostic(Code.VERSION, message, document.locate(("cliquegraph",)), hint))

@@ -7,15 +7,17 @@ the rule it reports.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic
 from cliquegraph.location import Location
-from cliquegraph.spec.document import Document
+from cliquegraph.spec.document import MAX_FAULTS, Document
 from cliquegraph.spec.figure import FIGURE_PATTERN
 from cliquegraph.spec.schema import (
     CLASS_PATTERN,
@@ -39,29 +41,31 @@ SECTION = "a section, keys with their values"
 
 YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
-MOST = 50
-"""Faults that are reported; a file with more of them is no spec."""
-
 
 def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
-    """Return what is wrong with ``document``, in the order of the file."""
-    file = document.positions[()].file
-
-    def place(fault: _Fault) -> tuple[bool, int, int]:
-        where = fault.where
-        return (False, 0, 0) if where is None else (where.file != file, where.line, where.column)
-
+    """Return what is wrong with ``document``, but for what its reader has refused."""
     errors = (_Fault(e, document) for e in error.errors(include_url=False))
     # pydantic counts the items that are valid: a faulty one makes a list too short, too.
-    faults = sorted((f for f in errors if f.type != "too_short" or not f.value), key=place)
-    first = faults[:MOST]
+    faults = [f for f in errors if (f.type != "too_short" or not f.value) and not f.refused]
+    # Twice as many as are shown, for up to half of them are what another one means.
+    faults = sorted(faults, key=lambda f: _place(f.where, document.positions[()].file))[
+        : 2 * (MAX_FAULTS + 1)
+    ]
     # A misspelt key is one fault, not an unknown key and a missing one.
-    meant = {(*f.path[:-1], f.nearest) for f in first if f.type == "extra_forbidden"}
-    shown = [f.diagnostic() for f in first if f.type != "missing" or f.path not in meant]
-    if len(faults) > MOST:
-        shown.append(Diagnostic("there are more errors than these"))
+    meant = {(*f.path[:-1], f.nearest) for f in faults if f.type == "extra_forbidden"}
+    return [f.diagnostic() for f in faults if f.type != "missing" or f.path not in meant]
+
+
+def in_order(faults: Iterable[Diagnostic], file: str) -> list[Diagnostic]:
+    """Return the first faults in the order of a file; what its overrides say comes last."""
     # The branches of a union and the blocks that share a default repeat one sentence.
-    return list(dict.fromkeys(shown))
+    shown = list(dict.fromkeys(sorted(faults, key=lambda f: _place(f.location, file))))
+    more = Diagnostic(Code.MORE, "there are more errors than these", Location(file))
+    return [*shown[:MAX_FAULTS], more] if len(shown) > MAX_FAULTS else shown
+
+
+def _place(where: Location | None, file: str) -> tuple[bool, int, int]:
+    return (False, 0, 0) if where is None else (where.file != file, where.line, where.column)
 
 
 class _Fault:
@@ -83,6 +87,12 @@ class _Fault:
         if self.type == "extra_forbidden":
             return self.document.keys.get(self.document.origin(self.path))
         return self.document.locate(self.path[:-1] if self.type == "missing" else self.path)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the reader has said already what is wrong at or around this."""
+        written = self.document.origin(self.path)
+        return any(written[: len(path)] == path for path, _ in self.document.refused)
 
     @property
     def value(self) -> Any:
@@ -110,9 +120,21 @@ class _Fault:
             return self._missing()
         subject = dotted(self.document.origin(self.path))
         if self.type == "spec_rule":
-            return Diagnostic(f"{subject}: {self.context['message']}", self.where)
+            message = f"{subject}: {self.context['message']}"
+            return Diagnostic(self.context["code"], message, self.where, self.context["hint"])
         message = f"{subject}: expected {_expected(self.node)}, found {found(self.value)}"
-        return Diagnostic(message, self.where, _way_out(self.node, self.value))
+        if limit := self._limit():
+            return Diagnostic(Code.OVER_LIMIT, message, self.where, limit)
+        return Diagnostic(Code.WRONG_VALUE, message, self.where, _way_out(self.node, self.value))
+
+    def _limit(self) -> str | None:
+        """Return what sets the maximum of a number that is above it."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            return None
+        for branch in _branches(self.node):
+            if self.value > branch.get("maximum", math.inf):
+                return branch.get("$comment")
+        return None
 
     def _unknown(self) -> Diagnostic:
         message = f"{self._section()}unknown key {found(self.path[-1])}"
@@ -121,7 +143,7 @@ class _Fault:
         hint = f"the keys are {listing(self.keys)}"
         if self.nearest:
             hint = f"did you mean {self.nearest!r}?"
-        return Diagnostic(message, self.where, hint)
+        return Diagnostic(Code.UNKNOWN_KEY, message, self.where, hint)
 
     def _missing(self) -> Diagnostic:
         message = (
@@ -130,7 +152,7 @@ class _Fault:
         hint = None
         if self.path == ("cliquegraph",):
             hint = f"begin the file with 'cliquegraph: {LANGUAGE_VERSION}'"
-        return Diagnostic(message, self.where, hint)
+        return Diagnostic(Code.MISSING_KEY, message, self.where, hint)
 
     def _section(self) -> str:
         """Name the section around the fault, to begin a message; nothing for the whole spec."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
 from cliquegraph.spec.document import MAX_DEPTH, Document, parse
@@ -42,7 +43,8 @@ def apply(document: Document, overrides: Sequence[str]) -> None:
 
 
 def _fault(message: str, override: str, column: int = 0, hint: str | None = None) -> SpecError:
-    return SpecError(Diagnostic(message, Location(FLAG, 1, column + 1, override), hint))
+    where = Location(FLAG, 1, column + 1, override)
+    return SpecError(Diagnostic(Code.OVERRIDE, message, where, hint))
 
 
 def _read(override: str) -> tuple[list[Part], Document]:
@@ -66,7 +68,10 @@ def _read(override: str) -> tuple[list[Part], Document]:
         hint = "write null for nothing, {} for an empty section"
         raise _fault("expected a value after the '='", override, len(path) + 1, hint)
     # Blanks in place of the path let the parser's columns be those of the override.
-    return parts, parse(" " * (len(path) + 1) + value, FLAG, shown=override)
+    read = parse(" " * (len(path) + 1) + value, FLAG, shown=override)
+    if read.refused:
+        raise SpecError(fault for _, fault in read.refused)
+    return parts, read
 
 
 def _write(
@@ -97,9 +102,10 @@ def _keys(container: Any, path: Path, part: str, where: Location) -> Sequence[st
             return (int(part),)
         reach = f"0 to {len(container) - 1}, or *" if container else "none: it is empty"
         message = f"{dotted(path)} has no element {found(part)}"
-        raise SpecError(Diagnostic(message, where, f"its elements are {reach}"))
+        hint = f"its elements are {reach}"
+        raise SpecError(Diagnostic(Code.OVERRIDE, message, where, hint))
     what = f"{dotted(path) or 'the spec'} is {found(container)}"
     reason = (
         "'*' reaches the elements of a list" if part == "*" else f"it has no {found(part)} to set"
     )
-    raise SpecError(Diagnostic(f"{what}: {reason}", where))
+    raise SpecError(Diagnostic(Code.OVERRIDE, f"{what}: {reason}", where))

@@ -8,7 +8,9 @@ pooled to nothing) belong to ``ir/ops.py`` and are checked when the network is l
 from __future__ import annotations
 
 import keyword
+import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -23,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from cliquegraph.codes import Code
 from cliquegraph.location import Location
 from cliquegraph.spec.figure import FIGURE_PATTERN, Figure
 
@@ -39,21 +42,41 @@ MAX_BLOCKS = 64
 MAX_PIXELS = 16_384
 MAX_CLASSES = 10_000_000
 MAX_KERNEL = 63
-MAX_READS = 1_000_000
+MAX_READS = 300_000
+MAX_EPOCHS = 1_000_000
+MAX_BATCH = 10_000_000
 
 
-def fault(message: str, *path: str | int) -> PydanticCustomError:
+def fault(
+    message: str, *path: str | int, code: Code = Code.WRONG_VALUE, hint: str | None = None
+) -> PydanticCustomError:
     """Return an error about the key at ``path`` below the model that raises it."""
-    return PydanticCustomError("spec_rule", "{message}", {"message": message, "path": path})
+    context = {"message": message, "path": path, "code": code, "hint": hint}
+    return PydanticCustomError("spec_rule", "{message}", context)
+
+
+_impossible = partial(fault, code=Code.SCHEDULE)
+_reserved = partial(fault, code=Code.RESERVED_NAME)
+
+
+def set_by(constant: str) -> str:
+    """Say where a maximum is set, for the network that does need more."""
+    return f"{constant} in {__name__} sets the maximum"
+
+
+def _upto(constant: str) -> Any:
+    """Return the field of a count from 1 to a constant of this module."""
+    most = globals()[constant]
+    return Field(ge=1, le=most, json_schema_extra={"$comment": set_by(constant)})
 
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 PrintedFigure = Annotated[str, Field(pattern=FIGURE_PATTERN)] | Annotated[int, Field(ge=0)]
 
-Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
-Pixels = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
-Kernel = Annotated[int, Field(ge=1, le=MAX_KERNEL)]
+Channels = Annotated[int, _upto("MAX_CHANNELS")]
+Pixels = Annotated[int, _upto("MAX_PIXELS")]
+Kernel = Annotated[int, _upto("MAX_KERNEL")]
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -123,7 +146,7 @@ class CliqueBlock(SpecModel):
 
     kind: Literal["clique"] = "clique"
     """the kind of block"""
-    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    layers: Annotated[int, _upto("MAX_LAYERS")]
     """n, the number of layers X1..Xn"""
     filters: Channels
     """k, the channels of each layer"""
@@ -135,7 +158,7 @@ class CliqueBlock(SpecModel):
     """rate, after every convolution of a unit"""
     unit: Literal["pre_activation", "post_activation"] = "pre_activation"
     """BN–ReLU–convolution, or convolution–BN–ReLU as Eq. (1) is written"""
-    stages: Annotated[int, Field(ge=1, le=MAX_STAGES)] = 2
+    stages: Annotated[int, _upto("MAX_STAGES")] = 2
     """how often the layers are visited; stage 1 initialises them from X0"""
     update: Literal["alternate", "simultaneous"] = "alternate"
     """read the newest version of every other layer, or the previous stage's"""
@@ -159,21 +182,21 @@ class CliqueBlock(SpecModel):
     def _schedule_is_possible(self) -> Self:
         n, stages = self.layers, self.stages
         if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
-            raise fault(f"must name each of the layers 1 to {n} once", "order")
+            raise _impossible(f"must name each of the layers 1 to {n} once", "order")
         updates = self.last_stage_updates
         if updates is not None and updates > n:
-            raise fault(f"must be between 0 and layers, {n}", "last_stage_updates")
+            raise _impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
         if updates is not None and updates < n and stages == 1:
-            raise fault(
+            raise _impossible(
                 f"must be {n} in a block of one stage: stage 1 initialises every layer",
                 "last_stage_updates",
             )
         for key in ("feature", "transit"):
             stage = getattr(self, key)
             if stage is not None and stage > stages:
-                raise fault(f"must be a stage of the block, 1 to {stages}", key)
+                raise _impossible(f"must be a stage of the block, 1 to {stages}", key)
         if n == 1 and stages > 1 and (stages > 2 or updates != 0):
-            raise fault(
+            raise _impossible(
                 "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
                 "layers",
             )
@@ -227,7 +250,7 @@ class DenseBlock(SpecModel):
 
     kind: Literal["dense"]
     """the kind of block"""
-    layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+    layers: Annotated[int, _upto("MAX_LAYERS")]
     """the number of layers"""
     filters: Channels
     """k, the growth rate"""
@@ -274,7 +297,7 @@ class Readout(SpecModel):
 class Classifier(SpecModel):
     """One fully connected layer."""
 
-    classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)]
+    classes: Annotated[int, _upto("MAX_CLASSES")]
     """the number of classes"""
 
 
@@ -283,9 +306,9 @@ class Training(SpecModel):
 
     recipe: Literal["cifar", "svhn", "imagenet"]
     """the recipe to start from"""
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, _upto("MAX_EPOCHS")] | None = None
     """passes over the training set"""
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, _upto("MAX_BATCH")] | None = None
     """images in a batch"""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """initial learning rate"""
@@ -376,14 +399,20 @@ class NetworkSpec(SpecModel):
     @classmethod
     def _name_can_be_imported(cls, name: str) -> str:
         if keyword.iskeyword(name):
-            raise fault(f"{name!r} is a Python keyword, so the generated file can't be imported")
+            raise _reserved(
+                f"{name!r} is a Python keyword, so the generated file can't be imported"
+            )
+        if name in sys.stdlib_module_names:
+            raise _reserved(
+                f"{name!r} is a module of Python's, which the generated file would hide"
+            )
         return name
 
     @field_validator("class_name")
     @classmethod
     def _class_can_be_named(cls, name: str | None) -> str | None:
         if name is not None and keyword.iskeyword(name):
-            raise fault(f"{name!r} is a Python keyword, so no class can have it")
+            raise _reserved(f"{name!r} is a Python keyword, so no class can have it")
         return name
 
     @model_validator(mode="after")
@@ -391,13 +420,14 @@ class NetworkSpec(SpecModel):
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
             count = "layers × layers × stages, summed over the blocks"
-            raise fault(f"{count}, must be at most {MAX_READS:,}; it is {reads:,}", "blocks")
+            message = f"{count}, must be at most {MAX_READS:,}; it is {reads:,}"
+            raise fault(message, "blocks", code=Code.OVER_LIMIT, hint=set_by("MAX_READS"))
         return self
 
     @model_validator(mode="after")
     def _default_class_can_be_named(self) -> Self:
         if keyword.iskeyword(self.python_class):
-            raise fault(f"the class would be {self.python_class}, so give a class_name", "name")
+            raise _reserved(f"the class would be {self.python_class}, so give a class_name", "name")
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.spec.document import Document
-from cliquegraph.spec.schema import MAX_BLOCKS
+from cliquegraph.spec.document import MAX_VALUES, Document, limit
+from cliquegraph.spec.schema import MAX_BLOCKS, set_by
 from cliquegraph.spec.wording import found
 
 KEY = "block_defaults"
@@ -30,13 +31,19 @@ def merge_block_defaults(document: Document) -> None:
     defaults = document.data.pop(KEY, {})
     if not isinstance(defaults, dict):
         message = f"{KEY}: expected a section, found {found(defaults)}"
-        raise SpecError(Diagnostic(message, document.locate((KEY,))))
+        raise SpecError(Diagnostic(Code.WRONG_VALUE, message, document.locate((KEY,))))
     blocks = document.data.get("blocks")
     if not isinstance(blocks, list):
         return
     if len(blocks) > MAX_BLOCKS:
         message = f"blocks: expected at most {MAX_BLOCKS} blocks, found {len(blocks)}"
-        raise SpecError(Diagnostic(message, document.locate(("blocks",))))
+        where = document.locate(("blocks",))
+        hint = set_by("MAX_BLOCKS")
+        raise SpecError(Diagnostic(Code.OVER_LIMIT, message, where, hint))
+    if len(blocks) * len(defaults) > MAX_VALUES:
+        message = f"{KEY}: more than {MAX_VALUES:,} values when each block has them"
+        where, hint = document.locate((KEY,)), limit("MAX_VALUES")
+        raise SpecError(Diagnostic(Code.OVER_LIMIT, message, where, hint))
     for index, block in enumerate(blocks):
         if not isinstance(block, dict):
             continue

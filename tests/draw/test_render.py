@@ -748,7 +748,7 @@ def test_a_dash_prints() -> None:
 def test_what_can_not_be_drawn_is_one_line(words: tuple[str, ...], said: str) -> None:
     done = run(QUICKSTART, *words)
     assert done.returncode == 2
-    assert done.stderr.decode().startswith("error: ")
+    assert done.stderr.decode().startswith("error[usage]: ")
     assert said in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
 

@@ -1,13 +1,18 @@
 """Every faulty file has its message beside it, however far it comes."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from cliquegraph.codes import Code
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import ExpectError, SpecError
+from cliquegraph.errors import CliqueGraphError, ExpectError, SpecError
 from cliquegraph.spec.load import load
 
+OF_CLASSES = {
+    each.code for each in CliqueGraphError.__subclasses__() if not issubclass(each, SpecError)
+}
 FOLDER = Path(__file__).parents[1] / "invalid"
 FILES = sorted(p for p in FOLDER.iterdir() if p.suffix in {".yaml", ".json"})
 
@@ -32,6 +37,8 @@ def test_message(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         compile_it(file.name)
     assert f"{caught.value}\n" == file.with_suffix(".txt").read_text(encoding="utf-8")
     assert type(caught.value) is LATER.get(file.name, SpecError)
+    places = [(d.location.line, d.location.column) for d in caught.value.diagnostics if d.location]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("name", LATER)
@@ -48,6 +55,16 @@ def test_each_file_has_a_message_and_each_message_a_file() -> None:
     }
 
 
+def test_each_code_of_a_spec_has_a_file() -> None:
+    shown = {
+        code
+        for file in FOLDER.glob("*.txt")
+        for code in re.findall(r"error\[([a-z-]+)\]: ", file.read_text(encoding="utf-8"))
+    }
+    elsewhere = {Code.UNREADABLE, Code.OVERRIDE, Code.MORE, *OF_CLASSES}
+    assert shown == {str(code) for code in set(Code) - elsewhere}
+
+
 def test_all_faults_of_a_file_are_reported_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER)
     with pytest.raises(SpecError) as caught:
@@ -62,6 +79,6 @@ def test_no_message_shows_what_is_inside_a_library() -> None:
         *("<block", "<scalar", "<stream", "mapping", "scalar", "node"),
     )
     for file in FOLDER.glob("*.txt"):
-        said = [line for line in file.read_text(encoding="utf-8").splitlines() if "error:" in line]
+        said = [line for line in file.read_text(encoding="utf-8").splitlines() if "error[" in line]
         for internal in internals:
             assert not any(internal in line for line in said), file.name

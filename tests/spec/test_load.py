@@ -136,14 +136,16 @@ def test_defaults_without_a_kind_reach_both_kinds() -> None:
 
 def test_a_faulty_default_is_reported_once() -> None:
     text = message(SPEC.replace("filters: 36", "filters: few").replace("    filters: 12\n", ""))
-    assert text.count("error:") == 1
-    assert text.startswith("x.yaml:5:27: error: block_defaults.filters: expected a whole number")
+    assert text.count("error[") == 1
+    assert text.startswith(
+        "x.yaml:5:27: error[wrong-value]: block_defaults.filters: expected a whole number"
+    )
 
 
 def test_many_faults_are_cut_short() -> None:
     text = message(SPEC + "".join(f"x{i}: 1\n" for i in range(200)))
-    assert text.count("error: unknown key") == 50
-    assert text.endswith("error: there are more errors than these")
+    assert text.count("error[unknown-key]: unknown key") == 50
+    assert text.endswith("x.yaml: error[more-errors]: there are more errors than these")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -155,15 +157,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         tmp_path / "absent.yaml": "no such file",
         tmp_path: "expected a YAML or JSON file, this is a directory",
         pipe: "expected a YAML or JSON file, this is not a regular file",
-        large: "larger than the 1,048,576 bytes a spec may have\n"
+        large: "larger than the 262,144 bytes a spec may have\n"
         "  = help: far above what any network needs; MAX_CHARACTERS in "
         "cliquegraph.spec.document sets it",
         tmp_path / ("x" * 300): "can't be read: File name too long",
     }
     for path, problem in expected.items():
+        code = "over-limit" if path == large else "unreadable-file"
         with pytest.raises(SpecError) as caught:
             load(path)
-        assert str(caught.value) == f"error: {path}: {problem}"
+        assert str(caught.value) == f"{path}: error[{code}]: {problem}"
 
 
 def test_names_that_are_none() -> None:
@@ -187,7 +190,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_text_is_not_longer_than_a_file() -> None:
     assert message("#" * (MAX_CHARACTERS + 1)) == (
-        "error: x.yaml: a spec has at most 1,048,576 characters\n"
+        "x.yaml: error[over-limit]: a spec has at most 262,144 characters\n"
         "  = help: far above what any network needs; MAX_CHARACTERS in "
         "cliquegraph.spec.document sets it"
     )

@@ -111,102 +111,107 @@ def test_a_replaced_section_forgets_its_places() -> None:
     [
         (
             "blocks.0.filters",
-            "--set:1:17: error: expected an '=' after the path\n"
+            "--set:1:17: error[bad-override]: expected an '=' after the path\n"
             "   1 | blocks.0.filters\n"
             "     |                 ^\n"
             "  = help: write PATH=VALUE, such as blocks.0.filters=48 or blocks.*.dropout=0",
         ),
         (
             "",
-            "--set:1:1: error: expected PATH=VALUE on one line",
+            "--set:1:1: error[bad-override]: expected PATH=VALUE on one line",
         ),
         (
             "stem.filters=1\nname=b",
-            "--set:1:1: error: expected PATH=VALUE on one line\n"
+            "--set:1:1: error[bad-override]: expected PATH=VALUE on one line\n"
             "   1 | stem.filters=1 name=b\n"
             "     | ^",
         ),
         (
             "=48",
-            "--set:1:1: error: expected a key or a number in the path\n"
+            "--set:1:1: error[bad-override]: expected a key or a number in the path\n"
             "   1 | =48\n"
             "     | ^\n"
             "  = help: write PATH=VALUE, such as blocks.0.filters=48 or blocks.*.dropout=0",
         ),
         (
             "blocks..filters=48",
-            "--set:1:8: error: expected a key or a number in the path\n"
+            "--set:1:8: error[bad-override]: expected a key or a number in the path\n"
             "   1 | blocks..filters=48\n"
             "     |        ^\n"
             "  = help: write PATH=VALUE, such as blocks.0.filters=48 or blocks.*.dropout=0",
         ),
         (
             "stem.filters=",
-            "--set:1:14: error: expected a value after the '='\n"
+            "--set:1:14: error[bad-override]: expected a value after the '='\n"
             "   1 | stem.filters=\n"
             "     |              ^\n"
             "  = help: write null for nothing, {} for an empty section",
         ),
         (
             "blocks.2.filters=48",
-            "--set:1:8: error: blocks has no element '2'\n"
+            "--set:1:8: error[bad-override]: blocks has no element '2'\n"
             "   1 | blocks.2.filters=48\n"
             "     |        ^\n"
             "  = help: its elements are 0 to 1, or *",
         ),
         (
             "blocks.-1.filters=48",
-            "--set:1:8: error: blocks has no element '-1'\n"
+            "--set:1:8: error[bad-override]: blocks has no element '-1'\n"
             "   1 | blocks.-1.filters=48\n"
             "     |        ^\n"
             "  = help: its elements are 0 to 1, or *",
         ),
         (
             "name.first=x",
-            "--set:1:6: error: name is 'example': it has no 'first' to set\n"
+            "--set:1:6: error[bad-override]: name is 'example': it has no 'first' to set\n"
             "   1 | name.first=x\n"
             "     |      ^",
         ),
         (
             "stem.*=3",
-            "--set:1:6: error: stem is a section: '*' reaches the elements of a list\n"
+            "--set:1:6: error[bad-override]: "
+            "stem is a section: '*' reaches the elements of a list\n"
             "   1 | stem.*=3\n"
             "     |      ^",
         ),
         (
             "stem.filters=[1",
-            "--set:1:14: error: syntax error while parsing a list in brackets: "
+            "--set:1:14: error[syntax]: syntax error while parsing a list in brackets: "
             "expected ',' or ']', but got the end of the text\n"
             "   1 | stem.filters=[1\n"
             "     |              ^",
         ),
         (
             "stem={filters: 1, filters: 2}",
-            "--set:1:19: error: the key 'filters' is already given at line 1, column 7\n"
+            "--set:1:19: error[duplicate-key]: "
+            "the key 'filters' is already given at line 1, column 7\n"
             "   1 | stem={filters: 1, filters: 2}\n"
             "     |                   ^",
         ),
         (
             "stem.filters=many",
-            "--set:1:14: error: stem.filters: expected a whole number of at least 1 and at most "
+            "--set:1:14: error[wrong-value]: "
+            "stem.filters: expected a whole number of at least 1 and at most "
             "65536, found 'many'\n"
             "   1 | stem.filters=many\n"
             "     |              ^",
         ),
         (
             "stem.filtres=48",
-            "--set:1:6: error: stem: unknown key 'filtres'\n"
+            "--set:1:6: error[unknown-key]: stem: unknown key 'filtres'\n"
             "   1 | stem.filtres=48\n"
             "     |      ^\n"
             "  = help: did you mean 'filters'?",
         ),
         (
             "stem.pool.kind=max",
-            "--set:1:6: error: stem.pool: missing key 'kernel': expected a whole number of at "
+            "--set:1:6: error[missing-key]: "
+            "stem.pool: missing key 'kernel': expected a whole number of at "
             "least 1 and at most 63\n"
             "   1 | stem.pool.kind=max\n"
             "     |      ^\n"
-            "--set:1:6: error: stem.pool: missing key 'stride': expected a whole number of at "
+            "--set:1:6: error[missing-key]: "
+            "stem.pool: missing key 'stride': expected a whole number of at "
             "least 1 and at most 63\n"
             "   1 | stem.pool.kind=max\n"
             "     |      ^",
@@ -218,7 +223,7 @@ def test_message(override: str, expected: str) -> None:
 
 
 def test_all_overrides_that_lead_nowhere_are_reported() -> None:
-    assert message("a", "blocks.7=1", "name=x").count("error:") == 2
+    assert message("a", "blocks.7=1", "name=x").count("error[") == 2
 
 
 def test_faults_of_the_file_come_before_those_of_overrides() -> None:

@@ -190,7 +190,7 @@ def test_heatmap_draws_two_networks_side_by_side(tmp_path: Path) -> None:
     found = run("heatmap", *pairs[:3], "-o", tmp_path / "x.svg")
     assert (found.returncode, found.stderr) == (
         2,
-        "error: name a file of weights after each spec\n",
+        "error[usage]: name a file of weights after each spec\n",
     )
 
 
@@ -232,7 +232,7 @@ def test_what_convert_can_not_do(tmp_path: Path, words: tuple[str, ...], said: s
     spec, file = written(tmp_path, clique(), "small")
     found = run("convert", spec, file, tmp_path / "t", *words)
     assert found.returncode == 2
-    assert found.stderr.startswith("error: ")
+    assert found.stderr.startswith("error[")
     assert said in found.stderr
     assert not (tmp_path / "t").exists()
 
