@@ -253,4 +253,4 @@ def test_infer_and_check_on_the_command_line(tmp_path: Path) -> None:
         "differences": [{"key": "blocks.0.layers", "checkpoint": 3, "spec": 4}],
     }
     found = run("check", spec, file, "--against", "torch")
-    assert (found.returncode, found.stderr[:6]) == (2, "error:")
+    assert (found.returncode, found.stderr[:6]) == (2, "error[")
