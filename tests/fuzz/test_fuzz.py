@@ -148,9 +148,12 @@ def test_the_command_prints_what_was_drawn(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--level", "9"], "error: there is no level -O9"),
-        (["--level", "1", "--inference"], "error: --inference stands for a level of its own"),
-        (["--backends", "fortran"], "error: there is no backend 'fortran'"),
+        (["--level", "9"], "error[usage]: there is no level -O9"),
+        (
+            ["--level", "1", "--inference"],
+            "error[usage]: --inference stands for a level of its own",
+        ),
+        (["--backends", "fortran"], "error[backend]: there is no backend 'fortran'"),
     ],
 )
 def test_the_command_refuses_what_does_not_exist(words: list[str], message: str, run: Run) -> None:
