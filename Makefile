@@ -47,8 +47,8 @@ demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, tr
 	$(BIN)/cliquegraph check specs/cliquenet_s3.yaml
 	$(BIN)/cliquegraph steps specs/cliquenet_s3.yaml --block 1
 	$(BIN)/cliquegraph verify specs/quickstart.yaml
-	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend torch --resume
-	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend flax --resume
+	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend torch --out runs/demo-torch --resume
+	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend flax --out runs/demo-flax --resume
 
 test: lint types generated-check browser images  ## lint, types, generated files, tests
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -368,4 +368,5 @@ def _plot(recipe: Recipe, path: Path) -> None:
     rates = [recipe.rate(epoch) for epoch in range(recipe.epochs)]
     title = f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch_size}"
     write_bytes(path, [draw_schedule(title, rates, path.suffix.removeprefix(".").lower())])
-    typer.echo(f"wrote {path}")
+    parts = ", ".join(f"{rate:.4g} from epoch {first}" for first, rate in recipe.schedule())
+    typer.echo(f"wrote {path}: {parts}")

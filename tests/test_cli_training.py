@@ -77,6 +77,9 @@ def test_evaluate_gives_what_training_gave(run: Run, trained: Path) -> None:
         assert found["top1"] == float(last[f"{part}_top1"])
         assert found["loss"] == pytest.approx(float(last[f"{part}_loss"]), rel=1e-5)
         assert sum(map(sum, found["confusion"])) == found["images"]
+    best = str(trained / "best.safetensors")
+    found_best = json.loads(run(*words[:-1], "validation", "--weights", best, "--json").out)
+    assert found_best["top1"] == max(float(row["validation_top1"]) for row in measured(trained))
     shown = run(*words, "--weights", str(trained / "last.safetensors"))
     assert f"top-1 {found['top1']:.2%}" in shown.out and "true class" in shown.out
     absent = run(*words[:-1], "extra", "--weights", str(trained / "last.safetensors"))
@@ -120,6 +123,7 @@ def test_curves_draw_every_part_of_every_run(run: Run, trained: Path, tmp_path: 
 def test_the_schedule_is_drawn_and_nothing_trained(run: Run, tmp_path: Path) -> None:
     done = run(*TRAIN, "--plot", str(tmp_path / "rate.html"), "--out", str(tmp_path / "run"))
     assert done.code == 0 and not (tmp_path / "run").exists()
+    assert done.out.endswith(": 0.1 from epoch 0, 0.01 from epoch 2, 0.001 from epoch 3\n")
     cells = (tmp_path / "rate.html").read_text().split("<td>")
     rates = [float(cell.split("<")[0]) for cell in cells[2::2]]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001])

@@ -40,12 +40,12 @@ class Devices:
     @property
     def replicated(self) -> NamedSharding:
         """How the state lies: whole on every device."""
-        return NamedSharding(self.mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+        return NamedSharding(self.mesh, PartitionSpec())  # type: ignore[no-untyped-call]  # JAX leaves it untyped
 
     @property
     def divided(self) -> NamedSharding:
         """How a batch lies: its rows divided among the devices."""
-        return NamedSharding(self.mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
+        return NamedSharding(self.mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]  # JAX leaves it untyped
 
     def replicate(self, tree: Any) -> Any:
         """Put arrays that each process has alike onto every device."""
@@ -78,7 +78,7 @@ class Devices:
 
 def _array(sharding: NamedSharding, own: NDArray[Any]) -> jax.Array:
     """An array of all processes, of what each has."""
-    made: jax.Array = jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]
+    made: jax.Array = jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]  # JAX leaves it untyped
         sharding, own
     )
     return made
@@ -134,7 +134,7 @@ def _meshed(count: int | None) -> Devices:
     """All devices, or the first ``count`` of each process."""
     if count is not None:
         with suppress(RuntimeError):  # JAX has started: what it has may do
-            jax.config.update("jax_num_cpu_devices", count)  # type: ignore[no-untyped-call]
+            jax.config.update("jax_num_cpu_devices", count)  # type: ignore[no-untyped-call]  # JAX leaves it untyped
     found = jax.local_devices()
     if count is not None and len(found) < count:
         raise UsageError(
