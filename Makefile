@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench clean
+.PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench fuzz mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,13 @@ bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine 
 	$(BIN)/python benchmarks/first_step.py --output
 	$(BIN)/python benchmarks/first_step.py --backend flax --output
 	$(BIN)/python benchmarks/compile_time.py --out benchmarks/results/compile_time.json
+
+fuzz: $(READY)  ## a night of random networks (10 hours of one core), into tests/fuzz/results
+	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 2 -o tests/fuzz/results/nightly_seed2.json
+
+mutants: $(READY)  ## small changes of the compiler's core that no test notices, into tests/mutants (hours)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
+	$(BIN)/python tests/mutants/run.py -o tests/mutants/results.json
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

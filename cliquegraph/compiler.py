@@ -29,6 +29,7 @@ from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing
 from cliquegraph.steps.unroll import unroll
 from cliquegraph.weights.storage import Array
+from cliquegraph.wiring import verify_wiring
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Compilation:
         """The op graph at the -O level, or folded."""
         if self.inference:
             return run_passes(self.lowered, INFERENCE)
-        return optimise(self.lowered, self.level)
+        graph = optimise(self.lowered, self.level)
+        verify_wiring(self.steps, graph)
+        return graph
 
     def folded(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Return the tensors of the folded graph, by name, from the network's.

@@ -27,6 +27,7 @@ from cliquegraph.ir.types import Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
 from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
+from cliquegraph.wiring import verify_wiring
 
 
 def lower(steps: StepGraph) -> Graph:
@@ -34,6 +35,7 @@ def lower(steps: StepGraph) -> Graph:
 
     Raises:
         SpecError: sizes that can't be had, such as a map pooled to nothing; says where.
+        VerificationError: the graph is not wired as the steps say; a defect of the compiler.
 
     >>> import cliquegraph
     >>> graph = cliquegraph.lower(cliquegraph.unroll(cliquegraph.load("specs/quickstart.yaml")))
@@ -51,6 +53,7 @@ def lower(steps: StepGraph) -> Graph:
             value = _transition(builder, network, block.index, transit)
     graph = builder.finish(_head(builder, network, features), features)
     verify_graph(graph)
+    verify_wiring(steps, graph)
     return graph
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -36,6 +37,7 @@ SGD_STEPS = 3
 _FLOOR = 1e-3
 
 Report = Callable[[str], None]
+History = Mapping[str, Mapping[str, Array]]
 
 
 @dataclass
@@ -155,8 +157,8 @@ def verify(
         expected[True] = interpret(lowered, trial.tensors, trial.images, training=True)
 
     histories = {}
+    literal, first = Compilation(network, 0), chosen[0]
     if compilation.level and not inference:
-        literal, first = Compilation(network, 0), chosen[0]
         report(f"{first.name} -O0, gradients and {SGD_STEPS} SGD steps")
         executor = _executor(first, literal, "float64")
         histories[f"{first.name} -O0"] = dict(_history(executor, trial, idle))
@@ -176,7 +178,13 @@ def verify(
         logits = single.forward(trial.images, training=False).logits
         found.note_float32("logits, evaluation", logits, expected[False].logits)
     if not inference:
-        _compare_histories(found, histories)
+        rounded = replace(trial, tensors=_rounded_otherwise(trial.tensors))
+
+        @cache
+        def rounded_otherwise() -> History:
+            return dict(_history(_executor(first, literal, "float64"), rounded, idle))
+
+        _compare_histories(found, histories, rounded_otherwise)
     return found
 
 
@@ -349,9 +357,22 @@ def _history(
     yield f"weights after {SGD_STEPS} SGD steps", after
 
 
+def _rounded_otherwise(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the next larger numbers; those that were equal still are."""
+    return {name: np.nextafter(array, np.inf) for name, array in tensors.items()}
+
+
 def _compare_histories(
-    found: Verification, histories: Mapping[str, Mapping[str, Mapping[str, Array]]]
+    found: Verification,
+    histories: Mapping[str, History],
+    rounded_otherwise: Callable[[], History],
 ) -> None:
+    """Compare gradients and steps with those of the first history.
+
+    A network whose units have died under the steps has gradients of pure rounding, grown by each
+    normalisation of what is constant. Where the first history is as far from itself, once its
+    weights are rounded otherwise, as another is from it, nothing can be said.
+    """
     names = list(histories)
     if len(names) < 2:
         found.skipped.append("gradients and SGD steps: one backend has nobody to agree with")
@@ -359,6 +380,13 @@ def _compare_histories(
     for other in names[1:]:
         for what, expected in histories[names[0]].items():
             computed = histories[other][what]
+            error = relative_error(computed, expected)
+            if error > TOLERANCE:
+                amplified = relative_error(rounded_otherwise()[what], expected)
+                if error <= _ROUNDINGS * amplified:
+                    said = f"{what}: a last digit of the weights changes them by {amplified:.0e}"
+                    found.skipped += [said] * (said not in found.skipped)
+                    continue
             found.note(what, computed, expected)
             wrong = [(name, e) for name, e in _errors(computed, expected) if e > TOLERANCE]
             if wrong and found.first_difference is None:

@@ -17,7 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("cliquegraph", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("cliquegraph")
 
-collect_ignore = ["third_backend"]  # a package of its own, with its own entry point
+collect_ignore = [
+    "third_backend",  # a package of its own, with its own entry point
+    "mutants",  # needs mutmut, which `make mutants` installs
+]
 
 
 @pytest.fixture

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
 import cliquegraph
+from cliquegraph import Graph
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.ir.graph import Node
+from cliquegraph.ir.ops import AvgPool, MaxPool
 from cliquegraph.ir.serialize import from_json, to_json
 from cliquegraph.ir.types import Param
 from cliquegraph.passes import pack
+from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, RULES, prove_sharing
 from tests.networks import clique, network
@@ -45,16 +49,36 @@ def test_the_rules_that_compile_leaves_out_follow_from_the_others() -> None:
 
 
 def test_a_pass_that_is_wrong_does_not_judge_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget_the_norms(param: Param, widths: list[int], order: list[int]) -> Param:
-        return param
+    @dataclass(frozen=True)
+    class PoolOtherwise:
+        """The wiring is as before: the interpreter must not run what the pass has made."""
 
-    spec = clique(order="descending")
+        name = "pool otherwise"
+
+        def apply(self, graph: Graph) -> Graph:
+            def other(node: Node) -> Node:
+                return replace(node, op=MaxPool(2, 2)) if isinstance(node.op, AvgPool) else node
+
+            return replace(graph, nodes=tuple(map(other, graph.nodes)))
+
+    spec = network({"layers": 2, "filters": 3}, {"layers": 2, "filters": 3})
     assert cliquegraph.verify(spec, "torch").ok
-    monkeypatch.setattr(pack, "_permuted", forget_the_norms)
+    monkeypatch.setitem(LEVELS, 1, (*LEVELS[1], PoolOtherwise()))
     found = cliquegraph.verify(spec, "torch")
     assert not found.ok
     assert found.first_difference is not None
-    assert "of block1" in found.first_difference
+    assert "is x of transition1" in found.first_difference
+
+
+def test_a_pass_that_moves_a_normalisation_ends_in_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forget_the_norms(param: Param, widths: list[int], order: list[int]) -> Param:
+        return param
+
+    monkeypatch.setattr(pack, "_permuted", forget_the_norms)
+    with pytest.raises(VerificationError, match="meets X"):
+        cliquegraph.compile(clique(order="descending"), "torch")
 
 
 def test_figures_weights_and_files_outlive_steps_that_are_not_taken() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -43,6 +43,11 @@ class FlaxExecutor:
                 optax.sgd(sgd.learning_rate, sgd.momentum, nesterov=True),
             )
             self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
+        # Programs of its own: JAX drops them with the executor, and a process that verifies
+        # thousands of networks does not run out of memory.
+        self._forward = _compiled(_forward, static_argnums=0)
+        self._loss_and_gradient = _compiled(_loss_and_gradient, static_argnums=1)
+        self._update = _compiled(self._rule.update)
         for _, module in nnx.iter_modules(self._model):
             if isinstance(module, nnx.Dropout):
                 module.rate = 0.0
@@ -73,7 +78,7 @@ class FlaxExecutor:
         _set_mode(self._model, training)
         definition, state = nnx.split(self._model)
         with jax.enable_x64(True):
-            logits, features, state = _forward(definition, state, self._input(images))
+            logits, features, state = self._forward(definition, state, self._input(images))
         nnx.update(self._model, state)
         return Outputs(_array(logits), tuple(_channels_first(feature) for feature in features))
 
@@ -94,7 +99,7 @@ class FlaxExecutor:
         loss, gradients = self._backward(images, labels)
         parameters = nnx.state(self._model, nnx.Param)
         with jax.enable_x64(True):
-            changes, self._momentum = self._rule.update(gradients, self._momentum, parameters)
+            changes, self._momentum = self._update(gradients, self._momentum, parameters)
             nnx.update(self._model, optax.apply_updates(parameters, changes))
         return loss
 
@@ -122,14 +127,18 @@ class FlaxExecutor:
         parts: Any = nnx.split(self._model, nnx.Param, ...)
         definition, parameters, rest = parts
         with jax.enable_x64(True):
-            (loss, rest), gradients = _loss_and_gradient(
+            (loss, rest), gradients = self._loss_and_gradient(
                 parameters, definition, rest, self._input(images), jnp.asarray(labels)
             )
         nnx.update(self._model, rest)
         return float(loss), gradients
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=_QUICK)
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return a function that JAX compiles quickly, and for its owner alone."""
+    return jax.jit(lambda *args: function(*args), compiler_options=_QUICK, **options)
+
+
 def _forward(definition: Any, state: Any, images: jax.Array) -> tuple[jax.Array, Any, Any]:
     """Logits, block features and the state after one pass."""
     model = nnx.merge(definition, state, copy=True)
@@ -142,7 +151,6 @@ def _forward(definition: Any, state: Any, images: jax.Array) -> tuple[jax.Array,
     return logits, features, nnx.state(model)
 
 
-@partial(jax.jit, static_argnums=1, compiler_options=_QUICK)
 @partial(jax.value_and_grad, has_aux=True)
 def _loss_and_gradient(
     parameters: Any, definition: Any, rest: Any, images: jax.Array, labels: jax.Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -156,6 +157,19 @@ class Piece:
         return self.stop - self.start
 
 
+def cut(pieces: Iterable[Piece], start: int, stop: int) -> tuple[Piece, ...]:
+    """Return the slice [start:stop] of pieces that lie side by side."""
+    found = []
+    position = 0
+    for piece in pieces:
+        first = piece.start + max(start - position, 0)
+        last = min(piece.stop, piece.start + stop - position)
+        if first < last:
+            found.append(Piece(piece.tensor, first, last))
+        position += piece.extent
+    return tuple(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Param:
     """Storage that nodes read: pieces of canonical tensors, side by side along one axis.
@@ -232,15 +246,7 @@ class ParamSlice:
     @property
     def pieces(self) -> tuple[Piece, ...]:
         """The pieces of canonical tensors that the slice reads, cut where it begins and ends."""
-        read = []
-        position = 0
-        for piece in self.param.pieces:
-            start = piece.start + max(self.start - position, 0)
-            stop = min(piece.stop, piece.start + self.stop - position)
-            if start < stop:
-                read.append(Piece(piece.tensor, start, stop))
-            position += piece.extent
-        return tuple(read)
+        return cut(self.param.pieces, self.start, self.stop)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,10 +11,11 @@ from cliquegraph import Graph
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.errors import ExpectError, VerificationError, WeightsError
-from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.names import param_name, tensor_name
 from cliquegraph.ir.types import Param, ParamSlice, Piece
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.steps.graph import BlockSteps, Edge
+from cliquegraph.wiring import verify_wiring
 from tests.museum.exhibits import exhibit, proof_says, verify_says
 from tests.networks import clique, graph_of, shipped
 from tests.tampered import verify_tampered
@@ -89,6 +90,36 @@ def test_one_slot_for_two_pairs_in_the_op_graph() -> str:
     """
     with pytest.raises(VerificationError) as caught:
         verify_graph(merged_storage(graph_of(clique(layers=LAYERS))))
+    return str(caught.value)
+
+
+def crossed_storage(graph: Graph) -> Graph:
+    """The op graph in which W(3→1) and W(2→4) are each read in the other's place."""
+    params = {param_name(param): param for param in graph.params}
+    one, other = params["block1.w3_1.weight"], params["block1.w2_4.weight"]
+    crossed = {one: other.whole(), other: one.whole()}
+    nodes = tuple(
+        replace(node, operands=tuple(crossed.get(o.param, o) for o in node.operands))
+        for node in graph
+    )
+    return replace(graph, nodes=nodes)
+
+
+@exhibit(
+    "check of the wiring",
+    "conv in block1, stage 1 layer 4: reads block1.w3_1.weight",
+)
+def test_two_slots_that_are_crossed_in_the_op_graph() -> str:
+    """The same without a slot too few: two pairs have each other's. Shapes, storage and counts of
+    parameters are right.
+
+    Seen: what an index that is merely wrong would do in such a table.
+    """
+    spec = clique(layers=LAYERS)
+    wrong = crossed_storage(graph_of(spec))
+    verify_graph(wrong)
+    with pytest.raises(VerificationError) as caught:
+        verify_wiring(cliquegraph.unroll(spec), wrong)
     return str(caught.value)
 
 
