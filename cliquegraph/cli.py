@@ -38,7 +38,7 @@ from cliquegraph.cli_shared import (
 from cliquegraph.cli_trained import curves, evaluate, inspect, predict
 from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
-from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.errors import CliqueGraphError, SpecError, UsageError
 from cliquegraph.location import printable
 
 app = typer.Typer(
@@ -177,10 +177,17 @@ def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
     from cliquegraph import report as reports
 
     results: list[reports.Json] = []
+    bad: list[SpecError] = []
     console = console_of()
     for path in specs:
-        compilation = compilation_of(path, overrides)
-        results.append(reports.proof_json(compilation))
+        try:
+            compilation = compilation_of(path, overrides)
+            results.append(reports.proof_json(compilation))
+        except SpecError as error:  # the other specs are checked all the same
+            bad.append(error)
+            if not as_json:
+                report(error)
+            continue
         if not as_json:
             console.print(reports.proof_table(compilation))
             if compilation.comparisons:
@@ -190,8 +197,12 @@ def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
                     compilation.require_expected()
                 except CliqueGraphError as error:
                     report(error)
+    if bad and as_json:
+        raise SpecError(each for error in bad for each in error.diagnostics)
     if as_json:
         print_json(results)
+    if bad:
+        raise typer.Exit(SpecError.exit_code)
     raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
 
 

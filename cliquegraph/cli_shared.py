@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
 
+_MISUSE: Any = typer.BadParameter.__base__
+"""An option or an argument that a command does not have, or lacks."""
+
 JSON = "cliquegraph.json"
 """Where a command's context holds whether it prints JSON."""
 
@@ -32,11 +35,17 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # typer carries its own click
         """Run a command."""
+        words = [*getattr(ctx, "_protected_args", ()), *ctx.args]  # parsing takes them away
         try:
             return super().invoke(ctx)
         except CliqueGraphError as error:
             report(error, as_json=ctx.meta.get(JSON, False))
             ctx.exit(error.exit_code)
+        except _MISUSE as error:  # typer shows people how the command is used
+            if "--json" not in words:
+                raise
+            report(UsageError(error.format_message()), as_json=True)
+            ctx.exit(UsageError.exit_code)
 
 
 def report(error: CliqueGraphError, *, as_json: bool = False) -> None:

@@ -313,6 +313,41 @@ def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
     assert not json.loads(failed.out)["ok"]
 
 
+BAD = ["tests/invalid/misspelt_key.yaml", "tests/invalid/unknown_version.yaml"]
+
+
+def test_check_goes_on_after_a_bad_spec(run: Run) -> None:
+    ran = run("check", BAD[0], QUICKSTART, BAD[1])
+    assert ran.code == 2
+    assert "versions read" in ran.out
+    places = [line.split(":")[0] for line in ran.err.splitlines() if "error[" in line]
+    assert places == BAD
+    ran = run("check", BAD[0], QUICKSTART, BAD[1], "--json")
+    assert ran.code == 2
+    assert [each["file"] for each in json.loads(ran.out)["diagnostics"]] == BAD
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "--json", QUICKSTART, "--nowhere"], "No such option: --nowhere"),
+        (["check", "--json"], "Missing argument 'SPEC...'"),
+        (["verify", "--json", QUICKSTART, "-O", "two"], "Invalid value for '-O'"),
+    ],
+    ids=str,
+)
+def test_misuse_is_json_too(run: Run, words: list[str], message: str) -> None:
+    ran = run(*words)
+    assert ran.code == 2
+    (said,) = json.loads(ran.out)["diagnostics"]
+    assert said["code"] == "usage"
+    assert message in said["message"]
+    people = run(*(word for word in words if word != "--json"))
+    assert people.code == 2
+    assert not people.out
+    assert "Usage:" in people.err
+
+
 def test_diff_tells_equal_from_different(run: Run) -> None:
     same = run("diff", QUICKSTART, QUICKSTART)
     assert same.code == 0
