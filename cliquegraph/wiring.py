@@ -49,6 +49,7 @@ class _Wiring:
         self._last = {_update(node): node for node in self._nodes if not _is_moments(node)}
         self._features: dict[Value, tuple[Feature, ...]] = {}  # whose channels a value has
         self._read: dict[Feature, list[_Read]] = defaultdict(list)
+        self._reading: set[Section] = set()  # what has read the feature or transit of its block
         kernels = edge_kernels(graph)
         self._kernel = {
             Edge(b, *pair): piece for b, pairs in kernels.items() for pair, piece in pairs.items()
@@ -81,6 +82,10 @@ class _Wiring:
                     f"block {block.index}: the block feature is {self._say(value)}, "
                     f"the steps say {_names(block.feature)}"
                 )
+        sections = dict.fromkeys(node.origin.section for node in self._nodes)
+        for section in sections:
+            if section.part in (Part.TRANSITION, Part.READOUT) and section not in self._reading:
+                raise VerificationError(f"{section} reads nothing of block {section.index}")
 
     def _concatenate(self, node: Node) -> None:
         parts = [self._features.get(value) for value in node.inputs]
@@ -118,7 +123,7 @@ class _Wiring:
         """Tensors over the channels of features lie where their readers have the features."""
         if isinstance(node.op, Normalize):
             writers = [self._graph.producers[value] for value in node.inputs[1:]]
-            moments = tuple(f for each in writers for f in self._features[each.inputs[0]])
+            moments = tuple(f for each in writers for f in self._features.get(each.inputs[0], ()))
             if moments != features:
                 raise _broken(
                     node, f"normalises {_names(features)} by the moments of {_names(moments)}"
@@ -162,6 +167,7 @@ class _Wiring:
         if Counter(features) != Counter(expected):
             raise _broken(node, f"reads {_names(features)}, the steps say {_names(expected)}")
         self._require_lying(node, features)
+        self._reading.add(section)
 
     def _normalisations(self) -> Iterator[tuple[tuple[Slot, Feature], tuple[int, int]]]:
         """Where each normalisation of features has each of them, in ascending order of layers."""

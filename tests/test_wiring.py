@@ -164,6 +164,19 @@ def the_feature_of_another_stage(graph: Graph) -> Graph:
     )
 
 
+def a_readout_of_something_else(graph: Graph) -> Graph:
+    """What it reads is as wide: what a bottleneck leaves, six times."""
+    norm = next(n for n in graph if str(n.origin.section) == "readout2" and n.op.fields)
+    conv = first(update(graph, 2, 1, 2), Conv)
+    wide = Node(Concat(), (conv.output,) * 6, (), (Value(norm.inputs[0].type),), norm.origin)
+    nodes = [node for node in graph.nodes for node in ((wide, node) if node is norm else (node,))]
+    return exchanged(
+        replace(graph, nodes=tuple(nodes)),
+        norm,
+        replace(norm, inputs=(wide.output, *norm.inputs[1:])),
+    )
+
+
 def a_block_feature_without_the_input(graph: Graph) -> Graph:
     made = graph.producers[graph.features[0]]
     output = Value(made.output.type)
@@ -249,6 +262,7 @@ WRONG = [
         "block 1: the block feature is {X3@3, X2@3, X1@3, X0}, "
         "the steps say {X0, X1@3, X2@3, X3@3}",
     ),
+    Case(a_readout_of_something_else, "readout2 reads nothing of block 2"),
     Case(an_update_that_nobody_asked_for, "in block2, stage 3 layer 3: there is no such update"),
     Case(
         an_intermediate_value,
