@@ -6,7 +6,8 @@ Every mutant (``mutate.py``) has a process of its own. It is forked when the tes
 collected, gets the code of the one function that is changed and runs the tests that call this
 function, quick ones first, until one fails. What is changed outside of functions takes effect on
 import: such a mutant collects the tests anew. Tests that take long, and those of Flax, don't take
-part: what survives here may still be caught by ``make test``.
+part where others call the same: what survives here may still be caught by ``make test``.
+Mutants come in random order, so that those which ``--minutes`` allows are a fair sample.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import importlib.util
 import json
 import os
 import pickle
+import random
 import resource
 import shlex
 import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -46,18 +49,27 @@ CORE = ("steps", "ir", "passes", "analysis", "weights", "lower.py", "wiring.py")
 TESTS = (
     *("steps", "ir", "passes", "analysis", "weights", "museum", "emit/test_outline.py"),
     *("test_lower.py", "test_wiring.py", "test_interpret.py", "test_official.py"),
-    *("test_compiler.py", "spec/test_shipped.py", "test_figures.py"),
+    *("test_compiler.py", "spec/test_shipped.py", "test_figures.py", "test_errors.py"),
+    *("emit/test_source.py", "emit/test_code.py", "test_cli.py"),
+)
+HEAVY = (  # imported once, and not by every process
+    *("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer"),
+    *("cliquegraph.cli", "cliquegraph.verify", "cliquegraph.checkpoints", "cliquegraph.report"),
+    *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
+    *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),
 )
 PYTEST = (
     *("-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore"),
-    *("-k", "not flax and not Flax and not command_line"),
+    "--tb=native",  # the others read sources, which takes longer than a test
+    *("-k", "not flax and not Flax"),
 )
 LONGEST = 0.4  # seconds of a test that takes part, while its lines are counted
-ENOUGH = 60.0  # seconds of tests for one mutant, counted so
+ENOUGH = 25.0  # seconds of tests for one mutant, counted so
+FEW = 3  # tests, where all that call a function take long
 PATIENCE = 120.0  # seconds, after which a change has made something endless: killed
 MEMORY = 12 << 30  # bytes: a change may ask for more than there is
 
-SURVIVED, KILLED, NOT_CALLED, ON_IMPORT = range(4)  # exit codes of a mutant's process
+SURVIVED, KILLED, NOT_CALLED, ON_IMPORT, NOT_RUN = range(5)  # exit codes of a mutant's process
 
 Place = tuple[str, str, int]  # file, qualified name and first line of a function
 Callers = dict[str, dict[int, list[str]]]  # the tests that execute a line of a file
@@ -69,22 +81,33 @@ def main() -> int:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--only", default="", help="files whose path holds this")
+    parser.add_argument("--again", type=Path, help="results; only what survived there")
+    parser.add_argument("--minutes", type=float, default=1e6, help="for each of the two halves")
     parser.add_argument("--survey", type=Path, help="file in which to keep what calls what")
     parser.add_argument("-o", "--output", type=Path, help="file for the results")
     args = parser.parse_args()
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
-    mutants = [each for file in core() if args.only in str(file) for each in mutants_of(file)]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        found = pool.map(listed, [file for file in core() if args.only in str(file)])
+        mutants = [mutant for each in found for mutant in each]
     say(f"{len(mutants)} mutants")
+    before = survivors_of(args.again) if args.again else None
+    dead = [m for m in mutants if before is not None and key_of(m) not in before]
+    mutants = [m for m in mutants if before is None or key_of(m) in before]
+    random.Random(0).shuffle(mutants)  # noqa: S311  # a sample, no secret
     inside = [mutant for mutant in mutants if mutant.function]
     quick, ended = in_child(lambda: run_inside(inside, args))
     results = dict(zip(inside, ended, strict=True))
     # The rest is for processes that have not imported the compiler: this one has not.
-    rest = [mutant for mutant in mutants if results.get(mutant, ON_IMPORT) == ON_IMPORT]
-    results |= dict(
-        zip(rest, fork_each(rest, lambda m: run_anew(m, quick), args.jobs), strict=True)
-    )
-    summary = summary_of({mutant: results[mutant] for mutant in mutants})
+    rest = [m for m in mutants if not m.function or results[m] == ON_IMPORT]
+    say(f"{len(rest)} mutants of what is executed on import")
+    anew = fork_each(rest, lambda mutant: run_anew(mutant, quick), args)
+    results |= dict(zip(rest, anew, strict=True))
+    results |= dict.fromkeys(dead, KILLED)
+    mutants += dead
+    done = {m: results[m] for m in sorted(mutants, key=str) if results[m] != NOT_RUN}
+    summary = summary_of(done, len(mutants))
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     if args.output:
         args.output.write_text(text, encoding="utf-8")
@@ -110,22 +133,21 @@ def run_inside(mutants: list[Mutant], args: argparse.Namespace) -> tuple[list[st
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
             if session.testsfailed:
                 sys.exit("the tests can't be collected")
-            for file in core():
-                importlib.import_module(module_of(file))
-            say(f"{len(session.items)} tests: how long they take, what they call")
-            took, callers = surveyed(args.survey, lambda: survey(session.items))
+            for name in (*map(module_of, core()), *HEAVY):
+                importlib.import_module(name)
+            took, callers = surveyed(args.survey, session.items)
             items = {item.nodeid: item for item in session.items}
             functions = live_functions()
 
             def one(mutant: Mutant) -> int:
-                names = few(callers_of(mutant, callers), took)
+                names = few(callers_of(mutant, callers, took.keys()), took)
                 if not names:
                     return NOT_CALLED
                 if not exchange(mutant, functions):
                     return ON_IMPORT
                 return run_items([items[name] for name in names])
 
-            answer.extend((few(took, took), fork_each(mutants, one, args.jobs)))
+            answer.extend((few(took, took), fork_each(mutants, one, args)))
             return True
 
     code = pytest.main([*PYTEST, *tests()], [Loop()])
@@ -134,14 +156,24 @@ def run_inside(mutants: list[Mutant], args: argparse.Namespace) -> tuple[list[st
     return answer[0], answer[1]
 
 
-def surveyed(path: Path | None, survey: Callable[[], Any]) -> Any:
-    """Return what an earlier run found out, or find it out."""
+def surveyed(path: Path | None, items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
+    """Return how long tests take and what they call; only what ``path`` lacks is found out."""
+    took: dict[str, float] = {}
+    callers: Callers = {}
     if path and path.exists():
-        return pickle.loads(path.read_bytes())  # noqa: S301  # our own
-    found = in_child(survey)
+        took, callers = pickle.loads(path.read_bytes())  # noqa: S301  # our own
+    new = [item for item in items if took.get(item.nodeid, LONGEST) >= LONGEST]
+    say(f"{len(new)} of {len(items)} tests: how long they take, what they call")
+    more, lines = in_child(lambda: survey(new))
+    took |= more
+    for file, contexts in lines.items():
+        for line, names in contexts.items():
+            known = callers.setdefault(file, {}).setdefault(line, [])
+            known += set(names) - set(known)
     if path:
-        path.write_bytes(pickle.dumps(found))
-    return found
+        path.write_bytes(pickle.dumps((took, callers)))
+    here = {item.nodeid for item in items}
+    return {name: seconds for name, seconds in took.items() if name in here}, callers
 
 
 def tests() -> list[str]:
@@ -186,18 +218,20 @@ def too_long(*_: object) -> None:
     raise TooLongError
 
 
-def callers_of(mutant: Mutant, callers: Callers) -> set[str]:
+def callers_of(mutant: Mutant, callers: Callers, known: Set[str]) -> set[str]:
     """The tests that call the function of a mutant."""
     _, first, last = mutant.function
     lines = callers.get(str(ROOT / mutant.file), {})
-    return {name for line in range(first, last + 1) for name in lines.get(line, ()) if name}
+    found = {name for line in range(first, last + 1) for name in lines.get(line, ())}
+    return found & known
 
 
 def few(names: Iterable[str], took: dict[str, float]) -> list[str]:
     """The quickest of some tests, as many as there is time for."""
     ordered = sorted(names, key=lambda name: (took[name], name))
     total = accumulate(took[name] for name in ordered)
-    return [n for n, end in zip(ordered, total, strict=True) if took[n] < LONGEST and end < ENOUGH]
+    quick = [n for n, end in zip(ordered, total, strict=True) if took[n] < LONGEST and end < ENOUGH]
+    return quick or ordered[:FEW]
 
 
 def run_items(items: list[pytest.Item]) -> int:
@@ -309,14 +343,20 @@ def in_child(function: Callable[[], Any]) -> Any:
     return pickle.loads(data)  # noqa: S301  # our own
 
 
-def fork_each(mutants: list[Mutant], one: Callable[[Mutant], int], jobs: int) -> list[int]:
-    """Return the exit code of a process for each mutant, ``jobs`` of them at once."""
+def fork_each(
+    mutants: list[Mutant], one: Callable[[Mutant], int], args: argparse.Namespace
+) -> list[int]:
+    """Return the exit code of a process for each mutant, some of them at once."""
+    end = time.monotonic() + 60 * args.minutes
     running: dict[int, tuple[int, float]] = {}
     ended: dict[int, int] = {}
     waiting = iter(enumerate(mutants))
     while len(ended) < len(mutants):
-        while len(running) < jobs and (following := next(waiting, None)):
+        while len(running) < args.jobs and (following := next(waiting, None)):
             number, mutant = following
+            if time.monotonic() > end:
+                ended[number] = NOT_RUN
+                continue
             pid = os.fork()
             if not pid:
                 quietly(lambda mutant=mutant: one(mutant))
@@ -327,6 +367,8 @@ def fork_each(mutants: list[Mutant], one: Callable[[Mutant], int], jobs: int) ->
                 del running[pid]
                 code = os.waitstatus_to_exitcode(status)
                 ended[number] = KILLED if code < 0 else code
+                if ended[number] in (SURVIVED, NOT_CALLED):
+                    say(f"survived: {mutants[number]}")
                 if len(ended) % 50 == 0:
                     counted = Counter(ended.values())
                     say(f"{len(ended)} of {len(mutants)}, {counted[KILLED]} killed")
@@ -353,7 +395,11 @@ def quietly(function: Callable[[], int]) -> None:
 # ---- what came out -------------------------------------------------------------------------
 
 
-def summary_of(results: dict[Mutant, int]) -> dict[str, Any]:
+def listed(file: Path) -> list[Mutant]:
+    return list(mutants_of(file))
+
+
+def summary_of(results: dict[Mutant, int], of: int) -> dict[str, Any]:
     files: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant, code in results.items():
         files[str(mutant.file)].update(mutants=1, killed=code == KILLED)
@@ -361,12 +407,22 @@ def summary_of(results: dict[Mutant, int]) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "tests/mutants/run.py", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("mutmut", "libcst", "pytest", "torch")},
+        "of": of,
         "mutants": len(results),
         "killed": killed,
         "share": round(killed / len(results), 4),
         "files": {file: dict(counts) for file, counts in sorted(files.items())},
         "survivors": list(survivors(results)),
     }
+
+
+def key_of(mutant: Mutant) -> tuple[str, str, str]:
+    return f"{mutant.file}:{mutant.line}", mutant.before, mutant.after
+
+
+def survivors_of(path: Path) -> set[tuple[str, str, str]]:
+    found = json.loads(path.read_text(encoding="utf-8"))["survivors"]
+    return {(each["at"], each["before"], each["after"]) for each in found}
 
 
 def survivors(results: dict[Mutant, int]) -> Iterator[dict[str, Any]]:

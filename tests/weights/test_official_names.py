@@ -1,0 +1,98 @@
+"""The authors' keys, and the spec that shapes under these keys imply; no framework is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+import cliquegraph
+from cliquegraph import NetworkSpec
+from cliquegraph.errors import WeightsError
+from cliquegraph.ir.names import param_name
+from cliquegraph.ir.types import Field
+from cliquegraph.weights.official import OfficialLayout, implied_document
+from cliquegraph.weights.tensors import TensorInfo
+from tests.networks import clique, graph_of, network
+from tests.official import official_keys, official_spec
+
+Infos = dict[str, TensorInfo]
+
+
+def infos(spec: NetworkSpec) -> Infos:
+    """What a checkpoint of a network holds, as the layout names it."""
+    graph = graph_of(spec)
+    layout = OfficialLayout(graph)
+    return {layout.name(param): TensorInfo("float32", param.shape) for param in graph.params}
+
+
+def test_the_names_are_the_authors() -> None:
+    graph = graph_of(official_spec())
+    layout = OfficialLayout(graph)
+    named = {param_name(param): layout.name(param) for param in graph.params}
+    assert named == official_keys(official_spec(), graph)
+    for param in graph.params:
+        assert layout.axes(param) == tuple(range(len(param.shape)))
+        if param.field is Field.MEAN:
+            counter = layout.name(param).replace("running_mean", "num_batches_tracked")
+            assert layout.counter(param) == counter
+
+
+@pytest.mark.parametrize(
+    ("spec", "lacks"),
+    [
+        (clique(bottleneck=True, stages=3), "block1.x1.s3.norm"),
+        (network({"kind": "dense", "layers": 2, "filters": 3}), "block1.x1.norm"),
+    ],
+    ids=["three stages", "dense"],
+)
+def test_another_form_has_no_names(spec: NetworkSpec, lacks: str) -> None:
+    message = (
+        f"small is not of the authors' form: their models have no {lacks}; "
+        "blocks are bottleneck cliques of two stages"
+    )
+    with pytest.raises(WeightsError, match=f"^{re.escape(message)}$"):
+        OfficialLayout(graph_of(spec))
+
+
+def declared(**changes: Any) -> NetworkSpec:
+    document = official_spec().model_dump(exclude={"expect", "class_name", "training"})
+    return NetworkSpec.model_validate({**document, **changes})
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("compression", [0.5, 0.25, None])
+def test_shapes_imply_the_spec(attention: bool, compression: float | None) -> None:
+    spec = declared(transition={"attention": attention}, readout={"compression": compression})
+    implied = implied_document(infos(spec), "file")
+    assert implied["classifier"] == {"classes": spec.classifier.classes}
+    text = json.dumps({"cliquegraph": 1, "name": "implied", **implied})
+    found = cliquegraph.loads(text, "implied.json")
+    # What the lowering makes of it says more than how it was written.
+    assert graph_of(found).digest() == graph_of(spec).digest()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fir_trans.weight": None}, "fir_trans.weight"),
+        ({"fir_trans.weight": (6, 3, 7, 5)}, "fir_trans.weight is no square kernel of odd size"),
+        ({"fir_trans.weight": (6, 3, 6, 6)}, "fir_trans.weight is no square kernel of odd size"),
+        ({"fir_trans.weight": (6, 3, 7)}, "fir_trans.weight"),
+        ({"fc.weight": (0, 4)}, "fc.weight"),
+        ({"fc.weight": None}, "fc.weight"),
+        ({"list_block.0.conv_param_bottle.0.weight": None}, "list_block.0.conv_param_bottle"),
+    ],
+    ids=str,
+)
+def test_shapes_that_imply_nothing_are_refused(change: dict[str, Any], said: str) -> None:
+    found = infos(declared())
+    for name, shape in change.items():
+        if shape is None:
+            del found[name]
+        else:
+            found[name] = TensorInfo("float32", shape)
+    with pytest.raises(WeightsError, match=re.escape(said)):
+        implied_document(found, "file")
