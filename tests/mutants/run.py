@@ -50,7 +50,7 @@ TESTS = (
     *("steps", "ir", "passes", "analysis", "weights", "museum", "emit/test_outline.py"),
     *("test_lower.py", "test_wiring.py", "test_interpret.py", "test_official.py"),
     *("test_compiler.py", "spec/test_shipped.py", "test_figures.py", "test_errors.py"),
-    *("emit/test_source.py", "emit/test_code.py", "test_cli.py"),
+    *("emit/test_digests.py", "emit/test_source.py", "emit/test_code.py", "test_cli.py"),
 )
 HEAVY = (  # imported once, and not by every process
     *("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer"),
