@@ -173,9 +173,10 @@ class StepGraph:
         """
         import networkx as nx
 
-        graph: nx.DiGraph[Feature] = nx.DiGraph(name=self.network.name)
+        graph: nx.DiGraph[Feature] = nx.DiGraph()
         for block in self.blocks:
-            graph.update(block.to_networkx())
+            graph.update(block.to_networkx())  # takes its name too
+        graph.name = self.network.name
         return graph
 
     @property

@@ -29,6 +29,8 @@ BACKENDS = ("torch", "flax")
 def digests(name: str, target: Target) -> dict[str, str]:
     compilation = Compilation(EVERY_KEY[name], target.level, target.inference)
     texts = {backend: compilation.source(find_backend(backend)) for backend in BACKENDS}
+    texts["proof"] = "\n".join(map(str, compilation.proof.claims))
+    texts["steps"] = json.dumps([step.as_row() for step in compilation.steps.steps])
     texts["op graph"] = print_graph(compilation.graph)
     texts["op graph, JSON"] = json.dumps(to_json(compilation.graph))
     return {what: hashlib.sha256(text.encode()).hexdigest() for what, text in texts.items()}
