@@ -64,7 +64,7 @@ PYTEST = (
     *("-k", "not flax and not Flax"),
 )
 LONGEST = 0.4  # seconds of a test that takes part, while its lines are counted
-ENOUGH = 25.0  # seconds of tests for one mutant, counted so
+ENOUGH = 12.0  # seconds of tests for one mutant, counted so
 FEW = 3  # tests, where all that call a function take long
 PATIENCE = 120.0  # seconds, after which a change has made something endless: killed
 MEMORY = 12 << 30  # bytes: a change may ask for more than there is
@@ -82,6 +82,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--only", default="", help="files whose path holds this")
     parser.add_argument("--again", type=Path, help="results; only what survived there")
+    parser.add_argument("--tests", nargs="+", help="run all of these, whatever calls what")
+    parser.add_argument("--half", choices=["inside", "import"], help="of functions, or the others")
     parser.add_argument("--minutes", type=float, default=1e6, help="for each of the two halves")
     parser.add_argument("--survey", type=Path, help="file in which to keep what calls what")
     parser.add_argument("-o", "--output", type=Path, help="file for the results")
@@ -96,16 +98,20 @@ def main() -> int:
     dead = [m for m in mutants if before is not None and key_of(m) not in before]
     mutants = [m for m in mutants if before is None or key_of(m) in before]
     random.Random(0).shuffle(mutants)  # noqa: S311  # a sample, no secret
+    if args.half:
+        mutants = [m for m in mutants if bool(m.function) == (args.half == "inside")]
     inside = [mutant for mutant in mutants if mutant.function]
     quick, ended = in_child(lambda: run_inside(inside, args))
     results = dict(zip(inside, ended, strict=True))
     # The rest is for processes that have not imported the compiler: this one has not.
     rest = [m for m in mutants if not m.function or results[m] == ON_IMPORT]
     say(f"{len(rest)} mutants of what is executed on import")
-    anew = fork_each(rest, lambda mutant: run_anew(mutant, quick), args)
+    anew = fork_each(rest, lambda mutant: run_anew(mutant, quick, args), args)
     results |= dict(zip(rest, anew, strict=True))
     results |= dict.fromkeys(dead, KILLED)
     mutants += dead
+    if before is not None:  # or those that are left would look better than they are
+        results = {m: SURVIVED if code == NOT_RUN else code for m, code in results.items()}
     done = {m: results[m] for m in sorted(mutants, key=str) if results[m] != NOT_RUN}
     summary = summary_of(done, len(mutants))
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
@@ -135,12 +141,14 @@ def run_inside(mutants: list[Mutant], args: argparse.Namespace) -> tuple[list[st
                 sys.exit("the tests can't be collected")
             for name in (*map(module_of, core()), *HEAVY):
                 importlib.import_module(name)
-            took, callers = surveyed(args.survey, session.items)
+            took, callers = ({}, {}) if args.tests else surveyed(args.survey, session.items)
             items = {item.nodeid: item for item in session.items}
             functions = live_functions()
 
             def one(mutant: Mutant) -> int:
-                names = few(callers_of(mutant, callers, took.keys()), took)
+                names = list(items)
+                if not args.tests:
+                    names = few(callers_of(mutant, callers, took.keys()), took)
                 if not names:
                     return NOT_CALLED
                 if not exchange(mutant, functions):
@@ -150,7 +158,7 @@ def run_inside(mutants: list[Mutant], args: argparse.Namespace) -> tuple[list[st
             answer.extend((few(took, took), fork_each(mutants, one, args)))
             return True
 
-    code = pytest.main([*PYTEST, *tests()], [Loop()])
+    code = pytest.main([*PYTEST, *tests(args)], [Loop()])
     if code or not answer:
         sys.exit(f"pytest ended with {code}")
     return answer[0], answer[1]
@@ -176,8 +184,8 @@ def surveyed(path: Path | None, items: list[pytest.Item]) -> tuple[dict[str, flo
     return {name: seconds for name, seconds in took.items() if name in here}, callers
 
 
-def tests() -> list[str]:
-    return [f"tests/{name}" for name in TESTS]
+def tests(args: argparse.Namespace) -> list[str]:
+    return args.tests or [f"tests/{name}" for name in TESTS]
 
 
 def survey(items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
@@ -284,7 +292,7 @@ def forget() -> None:
 # ---- mutants of what is executed on import -------------------------------------------------
 
 
-def run_anew(mutant: Mutant, quick: list[str]) -> int:
+def run_anew(mutant: Mutant, quick: list[str], args: argparse.Namespace) -> int:
     """Import a changed file, and run the quick tests of all."""
     path = str(ROOT / mutant.file)
 
@@ -308,7 +316,7 @@ def run_anew(mutant: Mutant, quick: list[str]) -> int:
             )
 
     sys.meta_path.insert(0, Finder)
-    return KILLED if pytest.main([*PYTEST, "-x", *tests()], [Quick()]) else SURVIVED
+    return KILLED if pytest.main([*PYTEST, "-x", *tests(args)], [Quick()]) else SURVIVED
 
 
 def module_of(file: Path) -> str:
