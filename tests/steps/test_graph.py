@@ -78,3 +78,15 @@ def test_table_order_is_the_order_of_visits() -> None:
         ("X3@1", "W3_2"),
         ("X1@1", "W1_2"),
     ]
+
+
+def test_a_dense_block_is_visited_in_ascending_order() -> None:
+    steps = cliquegraph.unroll(network({"kind": "dense", "layers": 3, "filters": 2}))
+    assert steps.blocks[0].order == (1, 2, 3)
+    assert list(steps.loop_graph(1).nodes) == [0, 1, 2, 3]
+
+
+def test_each_claim_says_its_block() -> None:
+    proof = cliquegraph.prove_sharing(cliquegraph.unroll(TWO))
+    assert {claim.block for claim in proof.claims} == {1, 2}
+    assert {claim.holds for claim in proof.claims} == {True}
