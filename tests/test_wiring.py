@@ -83,18 +83,19 @@ def two_reads_swapped(graph: Graph) -> Graph:
 
 def an_old_version(graph: Graph) -> Graph:
     concat = first(update(graph, 1, 3, 3), Concat)
-    stale = {value(graph, "x1_2"): value(graph, "x1_1")}
-    return exchanged(
-        graph, concat, replace(concat, inputs=tuple(stale.get(v, v) for v in concat.inputs))
-    )
+    return reading(graph, concat, "x1_1", "x1_2")
 
 
 def a_version_of_the_future(graph: Graph) -> Graph:
     concat = first(update(graph, 1, 2, 3), Concat)
-    fresh = {value(graph, "x2_2"): value(graph, "x2_1")}
-    return exchanged(
-        graph, concat, replace(concat, inputs=tuple(fresh.get(v, v) for v in concat.inputs))
-    )
+    return reading(graph, concat, "x2_1", "x2_2")
+
+
+def reading(graph: Graph, node: Node, other: str, own: str) -> Graph:
+    """The graph where a node reads another value in place of one of its own."""
+    swapped = {value(graph, own): value(graph, other)}
+    inputs = tuple(swapped.get(each, each) for each in node.inputs)
+    return exchanged(graph, node, replace(node, inputs=inputs))
 
 
 def a_slice_that_begins_early(graph: Graph) -> Graph:
@@ -158,10 +159,7 @@ def the_feature_of_another_stage(graph: Graph) -> Graph:
         and node.inputs[0].hint == "x1_2"
         and node.origin.layer is None
     )
-    stale = {value(graph, "x1_2"): value(graph, "x1_3")}
-    return exchanged(
-        graph, transit, replace(transit, inputs=tuple(stale.get(v, v) for v in transit.inputs))
-    )
+    return reading(graph, transit, "x1_3", "x1_2")
 
 
 def a_readout_of_something_else(graph: Graph) -> Graph:

@@ -7,7 +7,9 @@ collected, gets the code of the one function that is changed and runs the tests 
 function, quick ones first, until one fails. What is changed outside of functions takes effect on
 import: such a mutant collects the tests anew. Tests that take long, and those of Flax, don't take
 part where others call the same: what survives here may still be caught by ``make test``.
-Mutants come in random order, so that those which ``--minutes`` allows are a fair sample.
+
+How each ended is kept in ``runs/mutants``: what was broken off goes on where it was. Where the
+core has changed, its mutants are other ones; where tests have, ``--again`` asks the survivors.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import importlib.util
 import json
 import os
 import pickle
-import random
 import resource
 import shlex
 import signal
@@ -45,15 +46,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
 from tests.mutants.mutate import Mutant, mutants_of  # noqa: E402
 
-CORE = ("steps", "ir", "passes", "analysis", "weights", "lower.py", "wiring.py")
+CORE = (
+    *("cliquegraph/steps", "cliquegraph/ir", "cliquegraph/passes", "cliquegraph/analysis"),
+    *("cliquegraph/weights", "cliquegraph/lower.py", "cliquegraph/wiring.py", "cliquegraph/emit"),
+    *("backends/cliquegraph_torch/spell.py", "backends/cliquegraph_torch/naming.py"),
+    *("backends/cliquegraph_flax/spell.py", "backends/cliquegraph_flax/naming.py"),
+)
 TESTS = (
     *("steps", "ir", "passes", "analysis", "weights", "museum", "emit/test_outline.py"),
     *("test_lower.py", "test_wiring.py", "test_interpret.py", "test_official.py"),
     *("test_compiler.py", "spec/test_shipped.py", "test_figures.py", "test_errors.py"),
     *("emit/test_digests.py", "emit/test_source.py", "emit/test_code.py", "test_cli.py"),
 )
+LIBRARIES = ("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer")
 HEAVY = (  # imported once, and not by every process
-    *("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer"),
     *("cliquegraph.cli", "cliquegraph.verify", "cliquegraph.checkpoints", "cliquegraph.report"),
     *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
     *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),
@@ -63,16 +69,17 @@ PYTEST = (
     "--tb=native",  # the others read sources, which takes longer than a test
     *("-k", "not flax and not Flax"),
 )
-LONGEST = 0.4  # seconds of a test that takes part, while its lines are counted
-ENOUGH = 12.0  # seconds of tests for one mutant, counted so
+LONGEST = 2.0  # CPU seconds of a test that takes part, while its lines are counted
+ENOUGH = 20.0  # CPU seconds of tests for one mutant, counted so
 FEW = 3  # tests, where all that call a function take long
 PATIENCE = 120.0  # seconds, after which a change has made something endless: killed
 MEMORY = 12 << 30  # bytes: a change may ask for more than there is
 
-SURVIVED, KILLED, NOT_CALLED, ON_IMPORT, NOT_RUN = range(5)  # exit codes of a mutant's process
+SURVIVED, KILLED, NOT_CALLED, ON_IMPORT = range(4)  # exit codes of a mutant's process
 
 Place = tuple[str, str, int]  # file, qualified name and first line of a function
 Callers = dict[str, dict[int, list[str]]]  # the tests that execute a line of a file
+Key = tuple[str, str, str]  # where a mutant is, what stood there, what stands there now
 
 
 def main() -> int:
@@ -81,39 +88,30 @@ def main() -> int:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--only", default="", help="files whose path holds this")
-    parser.add_argument("--again", type=Path, help="results; only what survived there")
-    parser.add_argument("--tests", nargs="+", help="run all of these, whatever calls what")
-    parser.add_argument("--half", choices=["inside", "import"], help="of functions, or the others")
-    parser.add_argument("--minutes", type=float, default=1e6, help="for each of the two halves")
-    parser.add_argument("--survey", type=Path, help="file in which to keep what calls what")
+    parser.add_argument("--again", action="store_true", help="ask what has survived once more")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders in tests/")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/mutants"), help="folder to go on in"
+    )
     parser.add_argument("-o", "--output", type=Path, help="file for the results")
     args = parser.parse_args()
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(args.jobs) as pool:
-        found = pool.map(listed, [file for file in core() if args.only in str(file)])
-        mutants = [mutant for each in found for mutant in each]
-    say(f"{len(mutants)} mutants")
-    before = survivors_of(args.again) if args.again else None
-    dead = [m for m in mutants if before is not None and key_of(m) not in before]
-    mutants = [m for m in mutants if before is None or key_of(m) in before]
-    random.Random(0).shuffle(mutants)  # noqa: S311  # a sample, no secret
-    if args.half:
-        mutants = [m for m in mutants if bool(m.function) == (args.half == "inside")]
-    inside = [mutant for mutant in mutants if mutant.function]
-    quick, ended = in_child(lambda: run_inside(inside, args))
-    results = dict(zip(inside, ended, strict=True))
-    # The rest is for processes that have not imported the compiler: this one has not.
-    rest = [m for m in mutants if not m.function or results[m] == ON_IMPORT]
-    say(f"{len(rest)} mutants of what is executed on import")
-    anew = fork_each(rest, lambda mutant: run_anew(mutant, quick, args), args)
-    results |= dict(zip(rest, anew, strict=True))
-    results |= dict.fromkeys(dead, KILLED)
-    mutants += dead
-    if before is not None:  # or those that are left would look better than they are
-        results = {m: SURVIVED if code == NOT_RUN else code for m, code in results.items()}
-    done = {m: results[m] for m in sorted(mutants, key=str) if results[m] != NOT_RUN}
-    summary = summary_of(done, len(mutants))
+        mutants = [mutant for found in pool.map(listed, core()) for mutant in found]
+    journal = Journal(args.runs / "ended.jsonl")
+    asked = [
+        mutant
+        for mutant in mutants
+        if args.only in str(mutant.file)
+        and (code := journal.ended.get(key_of(mutant), ON_IMPORT)) != KILLED
+        and (args.again or code == ON_IMPORT)
+    ]
+    say(f"{len(mutants)} mutants, {len(asked)} of them now")
+    if asked:
+        run(asked, journal, args)
+    summary = summary_of({m: c for m in mutants if (c := journal.ended.get(key_of(m))) is not None})
+    summary["of"] = len(mutants)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     if args.output:
         args.output.write_text(text, encoding="utf-8")
@@ -123,54 +121,66 @@ def main() -> int:
     return 0
 
 
+def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> None:
+    inside = [mutant for mutant in mutants if mutant.function]
+    quick = in_child(lambda: run_inside(inside, journal, args))
+    journal.read()
+    # The rest is for processes that have not imported the compiler: this one has not.
+    late = {key for key, code in journal.ended.items() if code == ON_IMPORT}
+    rest = [mutant for mutant in mutants if not mutant.function or key_of(mutant) in late]
+    say(f"{len(rest)} mutants of what is executed on import")
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    fork_each(rest, lambda mutant: run_anew(mutant, quick, args), journal, args.jobs)
+
+
 def core() -> list[Path]:
-    paths = [Path("cliquegraph", name) for name in CORE]
+    paths = map(Path, CORE)
     return sorted(f for path in paths for f in ([path] if path.suffix else path.glob("*.py")))
 
 
 # ---- mutants of functions ------------------------------------------------------------------
 
 
-def run_inside(mutants: list[Mutant], args: argparse.Namespace) -> tuple[list[str], list[int]]:
-    """Return the quick tests, and how each mutant ended."""
-    answer: list[Any] = []
+def run_inside(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> list[str]:
+    """Run the mutants of functions, and return the quick tests."""
+    quick: list[str] = []
 
     class Loop:
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
             if session.testsfailed:
                 sys.exit("the tests can't be collected")
-            for name in (*map(module_of, core()), *HEAVY):
+            for name in (*map(module_of, core()), *LIBRARIES, *HEAVY):
                 importlib.import_module(name)
-            took, callers = ({}, {}) if args.tests else surveyed(args.survey, session.items)
+            took, callers = surveyed(args.runs / "survey.pickle", session.items)
             items = {item.nodeid: item for item in session.items}
             functions = live_functions()
 
             def one(mutant: Mutant) -> int:
-                names = list(items)
-                if not args.tests:
-                    names = few(callers_of(mutant, callers, took.keys()), took)
+                names = few(callers_of(mutant, callers, took.keys()), took)
                 if not names:
                     return NOT_CALLED
                 if not exchange(mutant, functions):
                     return ON_IMPORT
                 return run_items([items[name] for name in names])
 
-            answer.extend((few(took, took), fork_each(mutants, one, args)))
+            quick.extend(few(took, took))
+            fork_each(mutants, one, journal, args.jobs)
             return True
 
     code = pytest.main([*PYTEST, *tests(args)], [Loop()])
-    if code or not answer:
+    if code or not quick:
         sys.exit(f"pytest ended with {code}")
-    return answer[0], answer[1]
+    return quick
 
 
-def surveyed(path: Path | None, items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
+def surveyed(path: Path, items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
     """Return how long tests take and what they call; only what ``path`` lacks is found out."""
     took: dict[str, float] = {}
     callers: Callers = {}
-    if path and path.exists():
+    if path.exists():
         took, callers = pickle.loads(path.read_bytes())  # noqa: S301  # our own
-    new = [item for item in items if took.get(item.nodeid, LONGEST) >= LONGEST]
+    new = [item for item in items if item.nodeid not in took]
     say(f"{len(new)} of {len(items)} tests: how long they take, what they call")
     more, lines = in_child(lambda: survey(new))
     took |= more
@@ -178,14 +188,13 @@ def surveyed(path: Path | None, items: list[pytest.Item]) -> tuple[dict[str, flo
         for line, names in contexts.items():
             known = callers.setdefault(file, {}).setdefault(line, [])
             known += set(names) - set(known)
-    if path:
-        path.write_bytes(pickle.dumps((took, callers)))
+    path.write_bytes(pickle.dumps((took, callers)))
     here = {item.nodeid for item in items}
     return {name: seconds for name, seconds in took.items() if name in here}, callers
 
 
 def tests(args: argparse.Namespace) -> list[str]:
-    return args.tests or [f"tests/{name}" for name in TESTS]
+    return [f"tests/{name}" for name in args.tests]
 
 
 def survey(items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
@@ -199,23 +208,28 @@ def survey(items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
     for item in items:
         forget()
         watch.switch_context(item.nodeid)
-        begun = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, LONGEST)
+        begun = cpu_seconds()
+        signal.setitimer(signal.ITIMER_REAL, 2 * LONGEST)
         try:
             failed = run_items([item])
         except (Exception, TooLongError):  # noqa: BLE001  # the alarm came between the phases of a test
             item.session._setupstate.teardown_exact(None)
             failed = KILLED
         signal.setitimer(signal.ITIMER_REAL, 0)
-        took[item.nodeid] = time.perf_counter() - begun
-        if failed and took[item.nodeid] < LONGEST:
-            say(f"{item.nodeid} fails without any change: it takes no part")
+        took[item.nodeid] = cpu_seconds() - begun
+        if failed:
+            say(f"{item.nodeid} ends late or fails without any change: it takes no part")
             took[item.nodeid] = LONGEST
         if len(took) % 100 == 0:
             say(f"{len(took)} of {len(items)} tests")
     watch.stop()
     data = watch.get_data()
     return took, {file: data.contexts_by_lineno(file) for file in data.measured_files()}
+
+
+def cpu_seconds() -> float:
+    """Of this process and those that it has waited for."""
+    return sum(os.times()[:4])
 
 
 class TooLongError(BaseException):
@@ -321,6 +335,7 @@ def run_anew(mutant: Mutant, quick: list[str], args: argparse.Namespace) -> int:
 
 def module_of(file: Path) -> str:
     parts = file.with_suffix("").parts
+    parts = parts[1:] if parts[0] == "backends" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -351,39 +366,54 @@ def in_child(function: Callable[[], Any]) -> Any:
     return pickle.loads(data)  # noqa: S301  # our own
 
 
+class Journal:
+    """How each mutant ended, in a file that every process adds its lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ended: dict[Key, int] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.read()
+
+    def read(self) -> None:
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            *key, code = json.loads(line)
+            self.ended[tuple(key)] = code
+
+    def write(self, mutant: Mutant, code: int) -> None:
+        self.ended[key_of(mutant)] = code
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([*key_of(mutant), code], ensure_ascii=False) + "\n")
+
+
 def fork_each(
-    mutants: list[Mutant], one: Callable[[Mutant], int], args: argparse.Namespace
-) -> list[int]:
-    """Return the exit code of a process for each mutant, some of them at once."""
-    end = time.monotonic() + 60 * args.minutes
-    running: dict[int, tuple[int, float]] = {}
-    ended: dict[int, int] = {}
-    waiting = iter(enumerate(mutants))
-    while len(ended) < len(mutants):
-        while len(running) < args.jobs and (following := next(waiting, None)):
-            number, mutant = following
-            if time.monotonic() > end:
-                ended[number] = NOT_RUN
-                continue
+    mutants: list[Mutant], one: Callable[[Mutant], int], journal: Journal, jobs: int
+) -> None:
+    """Let a process judge each mutant, some of them at once."""
+    running: dict[int, tuple[Mutant, float]] = {}
+    ended: Counter[int] = Counter()
+    waiting = iter(mutants)
+    while ended.total() < len(mutants):
+        while len(running) < jobs and (mutant := next(waiting, None)):
             pid = os.fork()
             if not pid:
                 quietly(lambda mutant=mutant: one(mutant))
-            running[pid] = number, time.monotonic()
-        for pid, (number, begun) in list(running.items()):
+            running[pid] = mutant, time.monotonic()
+        for pid, (mutant, begun) in list(running.items()):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 del running[pid]
-                code = os.waitstatus_to_exitcode(status)
-                ended[number] = KILLED if code < 0 else code
-                if ended[number] in (SURVIVED, NOT_CALLED):
-                    say(f"survived: {mutants[number]}")
-                if len(ended) % 50 == 0:
-                    counted = Counter(ended.values())
-                    say(f"{len(ended)} of {len(mutants)}, {counted[KILLED]} killed")
+                code = KILLED if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                journal.write(mutant, code)
+                ended[code] += 1
+                if code in (SURVIVED, NOT_CALLED):
+                    say(f"survived: {mutant}")
+                if ended.total() % 50 == 0:
+                    say(f"{ended.total()} of {len(mutants)}, {ended[KILLED]} killed")
             elif time.monotonic() - begun > PATIENCE:
                 os.killpg(pid, signal.SIGKILL)
         time.sleep(0.005)
-    return [ended[number] for number in range(len(mutants))]
 
 
 def quietly(function: Callable[[], int]) -> None:
@@ -407,7 +437,7 @@ def listed(file: Path) -> list[Mutant]:
     return list(mutants_of(file))
 
 
-def summary_of(results: dict[Mutant, int], of: int) -> dict[str, Any]:
+def summary_of(results: dict[Mutant, int]) -> dict[str, Any]:
     files: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant, code in results.items():
         files[str(mutant.file)].update(mutants=1, killed=code == KILLED)
@@ -415,7 +445,6 @@ def summary_of(results: dict[Mutant, int], of: int) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "tests/mutants/run.py", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("mutmut", "libcst", "pytest", "torch")},
-        "of": of,
         "mutants": len(results),
         "killed": killed,
         "share": round(killed / len(results), 4),
@@ -424,13 +453,8 @@ def summary_of(results: dict[Mutant, int], of: int) -> dict[str, Any]:
     }
 
 
-def key_of(mutant: Mutant) -> tuple[str, str, str]:
+def key_of(mutant: Mutant) -> Key:
     return f"{mutant.file}:{mutant.line}", mutant.before, mutant.after
-
-
-def survivors_of(path: Path) -> set[tuple[str, str, str]]:
-    found = json.loads(path.read_text(encoding="utf-8"))["survivors"]
-    return {(each["at"], each["before"], each["after"]) for each in found}
 
 
 def survivors(results: dict[Mutant, int]) -> Iterator[dict[str, Any]]:
