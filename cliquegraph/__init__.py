@@ -22,10 +22,12 @@ from cliquegraph.checkpoints import load_weights as load_weights
 from cliquegraph.checkpoints import model_weights as model_weights
 from cliquegraph.checkpoints import read_weights as read_weights
 from cliquegraph.checkpoints import write_weights as write_weights
+from cliquegraph.codes import Code as Code
 from cliquegraph.compiler import Compilation as Compilation
 from cliquegraph.compiler import compile as compile
 from cliquegraph.compiler import fold as fold
 from cliquegraph.errors import CliqueGraphError as CliqueGraphError
+from cliquegraph.errors import Diagnostic as Diagnostic
 from cliquegraph.errors import SpecError as SpecError
 from cliquegraph.interpret import interpret as interpret
 from cliquegraph.ir.graph import Graph as Graph

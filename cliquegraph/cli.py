@@ -10,12 +10,13 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cliquegraph.cli_fuzz import fuzz
 from cliquegraph.cli_shared import (
+    Backends,
     Block,
     Commands,
     Inference,
@@ -29,16 +30,17 @@ from cliquegraph.cli_shared import (
     complete_backend,
     console_of,
     level_of,
+    listed,
     load_spec,
+    print_error,
     print_json,
     progress,
-    report,
     shipped_specs,
 )
 from cliquegraph.cli_trained import curves, evaluate, inspect, predict
 from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
-from cliquegraph.errors import CliqueGraphError, SpecError, UsageError
+from cliquegraph.errors import SpecError, UsageError
 from cliquegraph.location import printable
 
 app = typer.Typer(
@@ -70,7 +72,7 @@ def main() -> None:
         app()
     except OSError as error:
         # What is read and written by name raises its own kind; this is standard output.
-        report(UsageError(f"can't write the output: {error.strerror}"))
+        print_error(UsageError(f"can't write the output: {error.strerror}"))
         sys.exit(UsageError.exit_code)
 
 
@@ -174,36 +176,32 @@ def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
 
     cliquegraph check specs/cliquenet_s3.yaml
     """
-    from cliquegraph import report as reports
-
-    results: list[reports.Json] = []
-    bad: list[SpecError] = []
-    console = console_of()
-    for path in specs:
-        try:
-            compilation = compilation_of(path, overrides)
-            results.append(reports.proof_json(compilation))
-        except SpecError as error:  # the other specs are checked all the same
-            bad.append(error)
-            if not as_json:
-                report(error)
-            continue
-        if not as_json:
-            console.print(reports.proof_table(compilation))
-            if compilation.comparisons:
-                console.print(reports.expect_table(compilation))
-            if not results[-1]["ok"]:
-                try:
-                    compilation.require_expected()
-                except CliqueGraphError as error:
-                    report(error)
-    if bad and as_json:
-        raise SpecError(each for error in bad for each in error.diagnostics)
+    results, codes = zip(*(_checked(path, as_json, overrides) for path in specs), strict=True)
     if as_json:
-        print_json(results)
-    if bad:
-        raise typer.Exit(SpecError.exit_code)
-    raise typer.Exit(0 if all(result["ok"] for result in results) else 1)
+        print_json(list(results))
+    raise typer.Exit(max(codes))
+
+
+def _checked(path: str, as_json: bool, overrides: list[str]) -> tuple[dict[str, Any], int]:
+    """Check one spec, whatever is wrong with others; return what to print, and an exit code."""
+    from cliquegraph import report
+
+    result: report.Json = {"ok": False}
+    try:
+        compilation = compilation_of(path, overrides)
+        result = report.proof_json(compilation)
+        if not as_json:
+            console = console_of()
+            console.print(report.proof_table(compilation))
+            if compilation.comparisons:
+                console.print(report.expect_table(compilation))
+        compilation.require_expected()
+    except SpecError as error:
+        if not as_json:
+            print_error(error)
+        diagnostics = [each.to_json() for each in error.diagnostics]
+        return {"spec": path, **result, "diagnostics": diagnostics}, error.exit_code
+    return {"spec": path, **result}, 0 if result["ok"] else 1
 
 
 @app.command()
@@ -234,33 +232,33 @@ def summary(
 
     cliquegraph summary specs/cliquenet_s3.yaml --memory --batch 32 --dtype bfloat16
     """
-    from cliquegraph import report as reports
+    from cliquegraph import report
 
     if not memory and (batch is not None or dtype is not None):
         raise UsageError("--batch and --dtype are for --memory")
     how = (batch or 1, dtype or "float32")
     compilations = [compilation_of(path, overrides, level) for path in specs]
     if as_json:
-        found = [reports.summary_json(each) for each in compilations]
+        found = [report.summary_json(each) for each in compilations]
         if memory:
             for entry, compilation in zip(found, compilations, strict=True):
-                entry["memory"] = reports.memory_json(compilation, *how)
+                entry["memory"] = report.memory_json(compilation, *how)
         print_json(found)
         return
     console = console_of()
     if memory:
         if len(compilations) == 1 or steps:
             for each in compilations:
-                console.print(reports.memory_table(each, *how, steps=steps))
-        console.print(reports.levels_table(compilations, *how))
+                console.print(report.memory_table(each, *how, steps=steps))
+        console.print(report.levels_table(compilations, *how))
         return
     if len(compilations) > 1 and not steps:
-        console.print(reports.figures_table(compilations))
+        console.print(report.figures_table(compilations))
         return
     for each in compilations:
-        console.print(reports.summary_table(each))
+        console.print(report.summary_table(each))
         if steps:
-            console.print(reports.steps_cost_table(each))
+            console.print(report.steps_cost_table(each))
 
 
 @app.command()
@@ -274,17 +272,17 @@ def steps(
 
     cliquegraph steps specs/cliquenet_k64_t15.yaml --block 1
     """
-    from cliquegraph import report as reports
+    from cliquegraph import report
     from cliquegraph.steps.unroll import unroll
 
     graph = unroll(load_spec(spec, overrides))
     blocks = graph.blocks if block is None else (graph.block(block),)
     if as_json:
-        typer.echo(json.dumps(reports.steps_json(blocks), indent=2))
+        typer.echo(json.dumps(report.steps_json(blocks), indent=2))
         return
     console = console_of()
     for each in blocks:
-        console.print(reports.steps_table(each, f"{graph.network.name}, block {each.index}"))
+        console.print(report.steps_table(each, f"{graph.network.name}, block {each.index}"))
 
 
 @app.command()
@@ -372,10 +370,7 @@ def render(
 @app.command()
 def verify(
     spec: Spec,
-    backends: Annotated[
-        str | None,
-        typer.Option("--backends", help="Comma-separated; default: all that can run."),
-    ] = None,
+    backends: Backends = None,
     level: Level = None,
     batch: Annotated[
         int, typer.Option("--batch", help="Images in the batch.", min=2, max=1024)
@@ -389,11 +384,11 @@ def verify(
 
     cliquegraph verify specs/quickstart.yaml --backends torch,flax
     """
-    from cliquegraph import report as reports
+    from cliquegraph import report
     from cliquegraph.verify import verify as run
 
     network = load_spec(spec, overrides)
-    names = None if backends is None else [name for name in backends.split(",") if name]
+    names = None if backends is None else listed(backends)
     with progress() as say:
         found = run(
             network,
@@ -405,11 +400,12 @@ def verify(
             report=say,
         )
     if as_json:
-        typer.echo(json.dumps(reports.verification_json(found), indent=2))
+        typer.echo(json.dumps(report.verification_json(found), indent=2))
     else:
         console = console_of()
-        console.print(reports.verification_table(found))
-        for line in (*found.skipped, *([found.first_difference] if found.first_difference else [])):
+        console.print(report.verification_table(found))
+        difference = [found.first_difference] if found.first_difference else []
+        for line in (*found.skipped, *found.unjudged, *difference):
             console.print(line)
     raise typer.Exit(0 if found.ok else 1)
 
@@ -425,12 +421,12 @@ def diff(
 
     cliquegraph diff specs/cliquenet_k36_t15_i_ii.yaml specs/cliquenet_k36_t15_ii_ii.yaml
     """
-    from cliquegraph import report as reports
+    from cliquegraph import report
     from cliquegraph.steps.diff import compare_steps
 
     a, b = (compilation_of(path, overrides) for path in (left, right))
     found = list(compare_steps(a.steps, b.steps))
-    data = reports.diff_json(a, b, found)
+    data = report.diff_json(a, b, found)
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
@@ -438,9 +434,9 @@ def diff(
         if names[0] == names[1]:
             names = (printable(left), printable(right))
         console = console_of()
-        console.print(reports.diff_figures_table(a, b, names))
+        console.print(report.diff_figures_table(a, b, names))
         if found:
-            console.print(reports.diff_steps_table(found, names))
+            console.print(report.diff_steps_table(found, names))
         else:
             typer.echo("the steps are the same")
         if data["equal"]:
@@ -495,7 +491,7 @@ def backends(as_json: Json = False) -> None:
 
     cliquegraph backends
     """
-    from cliquegraph import report as reports
+    from cliquegraph import report
     from cliquegraph.emit.backend import find_backend, installed
 
     rows = []
@@ -512,7 +508,7 @@ def backends(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    made = reports.table(None, "backend", "writes", "from", "framework")
+    made = report.table(None, "backend", "writes", "from", "framework")
     for row in rows:
         made.add_row(*row.values())
     console_of().print(made)

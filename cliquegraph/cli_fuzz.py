@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cliquegraph.cli_shared import Inference, Json, console_of, level_of, progress
+from cliquegraph.cli_shared import Backends, Inference, Json, console_of, level_of, listed, progress
 
 
 def fuzz(
@@ -18,10 +18,7 @@ def fuzz(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for minimal specs that fail.")
     ] = Path("fuzz"),
-    backends: Annotated[
-        str | None,
-        typer.Option("--backends", help="Comma-separated; default: all that can run."),
-    ] = None,
+    backends: Backends = None,
     level: Annotated[
         int | None,
         typer.Option(
@@ -47,7 +44,7 @@ def fuzz(
         chosen = level_of(level, inference)
         passes_of(chosen)
         targets = (Target(chosen, inference),)
-    names = None if backends is None else [name for name in backends.split(",") if name]
+    names = None if backends is None else listed(backends)
     with progress() as say:
         found = run(
             count, seed, start=start, backends=names, targets=targets, folder=out, report=say

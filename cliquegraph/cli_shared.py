@@ -31,7 +31,7 @@ JSON = "cliquegraph.json"
 
 
 class Commands(TyperGroup):
-    """The commands; the one place in which their errors are printed."""
+    """The commands, whose errors end here."""
 
     def invoke(self, ctx: Any) -> Any:  # typer carries its own click
         """Run a command."""
@@ -39,16 +39,16 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CliqueGraphError as error:
-            report(error, as_json=ctx.meta.get(JSON, False))
+            print_error(error, as_json=ctx.meta.get(JSON, False))
             ctx.exit(error.exit_code)
         except _MISUSE as error:  # typer shows people how the command is used
             if "--json" not in words:
                 raise
-            report(UsageError(error.format_message()), as_json=True)
+            print_error(UsageError(error.format_message()), as_json=True)
             ctx.exit(UsageError.exit_code)
 
 
-def report(error: CliqueGraphError, *, as_json: bool = False) -> None:
+def print_error(error: CliqueGraphError, *, as_json: bool = False) -> None:
     """Print an error: for people on standard error, for an editor on standard output."""
     if as_json:
         found = {"diagnostics": [each.to_json() for each in error.diagnostics]}
@@ -96,6 +96,9 @@ Inference = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, errors too.", callback=_remember_json)
 ]
+Backends = Annotated[
+    str | None, typer.Option("--backends", help="Comma-separated; default: all that can run.")
+]
 Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
 
 
@@ -135,11 +138,16 @@ def shipped_specs() -> list[str]:
     return found
 
 
+def listed(names: str) -> list[str]:
+    """Return what an option names, comma-separated."""
+    return list(dict.fromkeys(name for name in names.split(",") if name))
+
+
 def backends_of(name: str) -> list[Backend]:
     """Return the backends that ``--backend`` names."""
     from cliquegraph.emit.backend import find_backend, installed
 
-    names = installed() if name == "all" else [each for each in name.split(",") if each]
+    names = installed() if name == "all" else listed(name)
     if not names:
         raise UsageError("name a backend, or say --backend all")
     return [find_backend(each) for each in names]

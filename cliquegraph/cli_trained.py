@@ -19,6 +19,7 @@ from cliquegraph.cli_shared import (
 )
 from cliquegraph.cli_training import Data, Engine, open_source
 from cliquegraph.errors import UsageError
+from cliquegraph.location import printable
 
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
 
@@ -180,7 +181,7 @@ def features(
     network = load_spec(spec, overrides)
     shown = seen_by(network, weights, recipe).image(image)
     maps = stage_maps(network, backend, read_weights(network, weights), shown)
-    title = f"{network.name}: {image.name}"
+    title = f"{network.name}: {printable(image.name)}"
     if output is not None:
         suffix = output.suffix.removeprefix(".").lower()
         write_bytes(output, [draw_features(title, shown[0], maps, suffix)])

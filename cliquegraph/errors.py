@@ -18,12 +18,12 @@ class CliqueGraphError(Exception):
     """Base of every error that a user can cause."""
 
     exit_code: ClassVar[int] = 2
-    code: ClassVar[Code]
+    _code: ClassVar[Code]
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What is wrong, fault by fault."""
-        return (Diagnostic(self.code, str(self)),)
+        return (Diagnostic(self._code, str(self)),)
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class SpecError(CliqueGraphError):
 class UsageError(CliqueGraphError):
     """A command or call that asks for something which does not exist."""
 
-    code = Code.USAGE
+    _code = Code.USAGE
 
 
 class BackendError(CliqueGraphError):
     """A backend that is not installed, or whose framework is missing."""
 
-    code = Code.BACKEND
+    _code = Code.BACKEND
 
 
 class ExpectError(SpecError):
@@ -110,24 +110,24 @@ class ExpectError(SpecError):
 class WeightsError(CliqueGraphError):
     """Weights that do not fit the network: missing, unexpected or of the wrong shape."""
 
-    code = Code.WEIGHTS
+    _code = Code.WEIGHTS
 
 
 class DataError(CliqueGraphError):
     """Images that can't be read: a file that is truncated, damaged or of another kind."""
 
-    code = Code.DATA
+    _code = Code.DATA
 
 
 class TrainingError(CliqueGraphError):
     """A training that can't go on: a loss that is no number, a disk that is full."""
 
     exit_code = 1
-    code = Code.TRAINING
+    _code = Code.TRAINING
 
 
 class VerificationError(CliqueGraphError):
     """An op graph or step graph that breaks its own rules: a defect in a pass or a lowering."""
 
     exit_code = 1
-    code = Code.VERIFICATION
+    _code = Code.VERIFICATION

@@ -59,7 +59,10 @@ def lower(steps: StepGraph) -> Graph:
 
 def _enter(builder: Builder, network: NetworkSpec, section: Section, *path: str | int) -> None:
     """Say where the next nodes come from: the section, and the spec's line for it."""
+    whole = network.locate()
     builder.location = network.locate(*path)
+    if builder.location == whole and section.index:  # left out: its block asks for it
+        builder.location = network.locate("blocks", section.index - 1)
     line = builder.location.line if builder.location else None
     builder.origin = Origin(section, line=line)
 

@@ -17,6 +17,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.fuzz.fuzz import Fuzzing
 from cliquegraph.ir.types import Part, Section
+from cliquegraph.location import printable
 from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps
@@ -26,10 +27,18 @@ from cliquegraph.weights.describe import Figures
 Json = dict[str, Any]
 
 
+class _Table(Table):
+    """A table in whose cells no name out of a file speaks to the terminal."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        shown = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+        super().add_row(*shown, **options)
+
+
 def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table; the columns in ``right`` hold numbers."""
-    made = Table(
-        title=Text(title) if title else None,
+    made = _Table(
+        title=Text(printable(title)) if title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -334,6 +343,7 @@ def verification_json(found: Verification) -> Json:
         "expected_parameters": found.expected_parameters,
         "first_difference": found.first_difference,
         "skipped": found.skipped,
+        "unjudged": found.unjudged,
     }
 
 
@@ -385,6 +395,10 @@ def fuzzing_json(found: Fuzzing) -> Json:
             }
             for each in found.found
         ],
+        "unjudged": [
+            {"index": index, "option": target.option, "detail": detail}
+            for index, target, detail in found.unjudged
+        ],
         "coverage": {f"{key}: {word}": count for (key, word), count in found.coverage.items()},
     }
 
@@ -407,6 +421,9 @@ def fuzzing_lines(found: Fuzzing) -> Iterable[str]:
         f"{', '.join(found.backends)} at {' '.join(target.option for target in found.targets)}; "
         f"{drawn} of {len(found.coverage)} keys and values drawn; {len(found.found)} failed"
     )
+    if found.unjudged:
+        specs = len({index for index, _, _ in found.unjudged})
+        yield f"  rounding alone moves the training of {specs} too far to be compared"
     for each in found.found:
         yield f"  {each.failure.kind}: {each.failure.command(each.path)}"
 

@@ -19,8 +19,13 @@ on standard error; places count from 1 and are null where there is none:
 "hint": "did you mean 'filters'?"}]}
 ```
 
-The faults of a file are reported together, in its order, up to 50 of them; after a `syntax` \
-error nothing more of it is read. In Python they are `SpecError.diagnostics`. \
+`check` of several specs prints a list of results; those of specs with faults have `diagnostics`. \
+A figure of `expect` that does not hold is among them.
+
+The faults of a file are reported together, in its order, up to 50 of them. Some hide others: \
+after a `syntax` error nothing more is read, an unknown version or a bad `--set` is reported \
+beside faults of the text alone, of keys that can't hold together a section names the first, and \
+sizes are computed when everything else holds. In Python they are `SpecError.diagnostics`. \
 `expect`, `training` and `verification` end a command with exit code 1, the others with 2.
 
 | code | stands for |

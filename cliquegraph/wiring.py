@@ -35,6 +35,13 @@ def verify_wiring(steps: StepGraph, graph: Graph) -> None:
     Raises:
         VerificationError: a rule is broken; names the update.
     """
+    found = {node.origin.section for node in (*graph.nodes, *graph.idle)}
+    blocks = range(1, len(steps.blocks) + 1)
+    needed = [Section(Part.STEM), *map(_block, blocks), *map(_before, blocks[1:])]
+    if missing := [section for section in needed if section not in found]:
+        raise VerificationError(f"{missing[0]} is not in the graph")
+    if strange := {section for section in found if section.index not in (0, *blocks)}:
+        raise VerificationError(f"{min(map(str, strange))}: the steps have no such block")
     _Wiring(steps, graph).check()
 
 
@@ -71,11 +78,17 @@ class _Wiring:
                 section.part in (Part.TRANSITION, Part.READOUT) and node.inputs[0] in self._features
             ):
                 self._require_read(node, section)
+            if update is not None and update not in self._step:
+                raise _broken(node, "there is no such update")
             if update is not None and node is self._last[update]:
                 self._require_step(node, self._step[update])
                 self._features[node.output] = (update,)
         if missing := self._step.keys() - self._last.keys():
             raise VerificationError(f"{_name(min(missing))} is not in the graph")
+        if len(self._graph.features) != len(self._blocks):
+            raise VerificationError(
+                f"{len(self._graph.features)} block features, the steps have {len(self._blocks)}"
+            )
         for block, value in zip(self._blocks, self._graph.features, strict=True):
             if self._features.get(value) != block.feature:
                 raise VerificationError(
@@ -96,8 +109,6 @@ class _Wiring:
 
     def _take(self, node: Node, update: Feature) -> None:
         """Follow features through a node of an update."""
-        if update not in self._step:
-            raise _broken(node, "there is no such update")
         self._require_own(node, self._step[update])
         features = self._features.get(node.inputs[0])
         if features is None:
@@ -146,12 +157,14 @@ class _Wiring:
         return [
             (feature, piece)
             for pieces in holdings
-            for feature, bounds in zip(features, pairwise(ends), strict=True)
-            for piece in cut(pieces, *bounds)
+            for feature, parts in zip(features, cut(pieces, *ends), strict=True)
+            for piece in parts
         ]
 
     def _require_step(self, node: Node, step: Step) -> None:
         found = Counter(self._read[step.writes])
+        if missing := [edge for edge in step.weights if edge not in self._kernel]:
+            raise _broken(node, f"there is no kernel {missing[0]}")
         pairs = zip(step.reads, step.weights, strict=True)
         expected = Counter((feature, self._kernel[edge]) for feature, edge in pairs)
         if found != expected:
@@ -192,7 +205,10 @@ class _Wiring:
         return self._input[feature.block].type.channels
 
     def _norm_stage(self, step: Step) -> int | None:
-        """The stage whose normalisation an update has: its own, or stage 2's from there on."""
+        """The stage whose normalisation an update has: its own, or stage 2's from there on.
+
+        Said once more here, for what the lowering asks is what is checked.
+        """
         spec = self._blocks[step.block - 1].spec
         if not isinstance(spec, CliqueBlock):
             return None

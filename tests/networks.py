@@ -49,6 +49,30 @@ def graphs_of(spec: NetworkSpec) -> dict[str, Graph]:
     return {"lowered": lowered, **levels, "folded": run_passes(lowered, INFERENCE)}
 
 
+# Its units die under three SGD steps from the weights of seed 2.
+DYING = network(
+    {"layers": 2, "filters": 1, "kernel": 5, "bottleneck": True, "stages": 4, "transit": 2},
+    {
+        "layers": 3,
+        "filters": 2,
+        "kernel": 1,
+        "bottleneck": True,
+        "order": [2, 1, 3],
+        "update": "simultaneous",
+        "stages": 4,
+        "last_stage_updates": 2,
+    },
+    input={"channels": 3, "height": 3, "width": 4},
+    stem={
+        "filters": 1,
+        "kernel": 3,
+        "norm": True,
+        "pool": {"kind": "max", "kernel": 3, "stride": 1},
+    },
+    transition={"compression": 0.5},
+    classifier={"classes": 3},
+)
+
 # Between them these networks use every key of the language and every op.
 EVERY_KEY = {
     "defaults": network({"layers": 3, "filters": 3}, {"layers": 2, "filters": 2}),

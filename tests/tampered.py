@@ -43,6 +43,10 @@ class Tampered:
     def reserved(self) -> frozenset[str]:
         return self.inner.reserved
 
+    @property
+    def modules(self) -> frozenset[str]:
+        return self.inner.modules
+
     def missing(self) -> str | None:
         return self.inner.missing()
 

@@ -311,6 +311,8 @@ def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
     failed = run("check", QUICKSTART, "--json", "--set", "expect.parameters=1")
     assert failed.code == 1
     assert not json.loads(failed.out)["ok"]
+    (said,) = json.loads(failed.out)["diagnostics"]
+    assert (said["code"], said["message"][:33]) == ("expect", "expected parameters 1, but the ne")
 
 
 BAD = ["tests/invalid/misspelt_key.yaml", "tests/invalid/unknown_version.yaml"]
@@ -324,7 +326,14 @@ def test_check_goes_on_after_a_bad_spec(run: Run) -> None:
     assert places == BAD
     ran = run("check", BAD[0], QUICKSTART, BAD[1], "--json")
     assert ran.code == 2
-    assert [each["file"] for each in json.loads(ran.out)["diagnostics"]] == BAD
+    found = json.loads(ran.out)
+    assert [(each["spec"], each["ok"]) for each in found] == [
+        (BAD[0], False),
+        (QUICKSTART, True),
+        (BAD[1], False),
+    ]
+    assert [each["diagnostics"][0]["file"] for each in found[::2]] == BAD
+    assert found[1]["sharing"]
 
 
 @pytest.mark.parametrize(

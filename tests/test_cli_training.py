@@ -98,6 +98,12 @@ def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
     (lonely.parent / "run.json").write_text("{}")
     foreign = run(*alone_words(digit, lonely))
     assert foreign.code == 2 and "run.json is not as a run writes it" in foreign.err
+    facts = json.loads((trained / "run.json").read_text())
+    for wrong, said in (([0.0], "normalise no image"), ([0.1] * 3, "statistics of ")):
+        facts["statistics"] = {"mean": [0.5] * len(wrong), "std": wrong}
+        (lonely.parent / "run.json").write_text(json.dumps(facts))
+        foreign = run(*alone_words(digit, lonely))
+        assert foreign.code == 2 and said in foreign.err
     (lonely.parent / "run.json").unlink()
     assert run(*alone_words(digit, lonely), "--recipe", "svhn").code == 0
 
@@ -143,6 +149,22 @@ def test_features_of_each_stage_are_drawn(run: Run, trained: Path, digit: Path) 
         for name in one:
             expected = one[name] if one[name] is None else pytest.approx(one[name], rel=1e-3)
             assert other[name] == expected
+
+
+def test_no_name_of_an_image_breaks_a_picture(run: Run, trained: Path, digit: Path) -> None:
+    hostile = digit.rename(digit.parent / "\x1b[2J<script>\u202e&amp;\udcff.png")
+    words = ("inspect", "features", QUICKSTART, str(hostile))
+    words += ("--weights", str(trained / "best.safetensors"))
+    for suffix in ("svg", "html"):
+        picture = digit.with_suffix(f".{suffix}")
+        ran = run(*words, "-o", str(picture))
+        text = picture.read_text(encoding="utf-8")
+        assert ran.code == 0
+        for character in "\x1b\u202e\udcff":
+            assert character not in text and character not in ran.out
+        assert "<script>\\u202e" not in text
+    ElementTree.parse(digit.with_suffix(".svg"))  # noqa: S314  # our own
+    hostile.rename(digit)
 
 
 def test_a_study_compares_and_goes_on(run: Run, tmp_path: Path) -> None:
@@ -256,6 +278,17 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> N
     (tmp_path / "thesis.tex").write_text("mine")
     assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_hidden_file_is_something_else_and_a_start_that_was_killed_is_not(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / ".git").mkdir()
+    assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
+    (tmp_path / ".git").rmdir()
+    for name in (".lock", "spec.json", "quickstart.py", ".run.json.x7c2"):
+        (tmp_path / name).write_text("left")
+    assert run(*TRAIN[:-1], "1", "--out", str(tmp_path)).code == 0
 
 
 def test_two_may_not_train_into_one_folder(run: Run, tmp_path: Path) -> None:

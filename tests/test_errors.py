@@ -29,7 +29,7 @@ def test_codes_are_words_and_none_is_twice() -> None:
 
 def test_every_class_of_errors_has_a_code_of_its_own() -> None:
     classes = [each for each in CliqueGraphError.__subclasses__() if each is not SpecError]
-    assert len({each.code for each in classes}) == len(classes) == 6
+    assert len({each._code for each in classes}) == len(classes) == 6
 
 
 @pytest.mark.parametrize(

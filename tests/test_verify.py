@@ -17,7 +17,8 @@ from cliquegraph.errors import BackendError
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.verify import SGD_STEPS, Verification, relative_error
-from tests.networks import EVERY_KEY, clique, network, networks, shipped
+from cliquegraph_torch.execute import TorchExecutor
+from tests.networks import DYING, EVERY_KEY, clique, networks, shipped
 from tests.tampered import verify_tampered
 
 FORWARD = {
@@ -141,39 +142,29 @@ def test_it_says_what_it_leaves_out() -> None:
 
 # After two SGD steps of seed 2 most of its units are dead. What is constant has no variance, and
 # every normalisation grows the rounding that is its gradient by 1/√eps. `fuzz` drew it.
-DYING = network(
-    {"layers": 2, "filters": 1, "kernel": 5, "bottleneck": True, "stages": 4, "transit": 2},
-    {
-        "layers": 3,
-        "filters": 2,
-        "kernel": 1,
-        "bottleneck": True,
-        "order": [2, 1, 3],
-        "update": "simultaneous",
-        "stages": 4,
-        "last_stage_updates": 2,
-    },
-    input={"channels": 3, "height": 3, "width": 4},
-    stem={
-        "filters": 1,
-        "kernel": 3,
-        "norm": True,
-        "pool": {"kind": "max", "kernel": 3, "stride": 1},
-    },
-    transition={"compression": 0.5},
-    classifier={"classes": 3},
-)
-
-
 def test_it_does_not_judge_rounding_that_a_dying_network_amplifies() -> None:
     found = cliquegraph.verify(DYING, ["torch"], seed=2)
     assert found.ok, found
-    (said,) = found.skipped
+    (said,) = found.unjudged
     assert re.fullmatch(
         r"weights after 3 SGD steps: a last digit of the weights changes them by \de[+-]\d+", said
     )
     assert "weights after 3 SGD steps" not in found.max_error
-    assert cliquegraph.verify(DYING, ["torch"], seed=3).skipped == []
+    assert cliquegraph.verify(DYING, ["torch"], seed=3).unjudged == []
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_no_number_is_no_rounding(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = TorchExecutor.gradients
+
+    def wrong(self: TorchExecutor, *given: Any) -> Any:
+        loss, found = gradients(self, *given)
+        return loss, {name: np.full_like(array, number) for name, array in found.items()}
+
+    monkeypatch.setattr(TorchExecutor, "gradients", wrong)
+    found = cliquegraph.verify(DYING, ["torch"], seed=3)
+    assert not found.ok
+    assert found.max_error["gradients"] == np.inf
 
 
 TRAINING = f"gradients and {SGD_STEPS} SGD steps"

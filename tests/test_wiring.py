@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ import cliquegraph
 from cliquegraph import Graph, NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.errors import VerificationError
+from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Moments, Normalize, Relu, Sigmoid
@@ -321,6 +323,32 @@ def test_an_update_that_is_lost_is_missed() -> None:
     assert lost == {1, 2, 3}
     said = wiring_says(spec, replace(graph, idle=()))
     assert said == "block 1, stage 2 layer 1 is not in the graph"
+
+
+def test_graphs_of_other_networks_are_told_apart() -> None:
+    """Blocks, layers and stages that only one of two has end in no traceback."""
+    drawn = [cliquegraph.unroll(read_document(draw_spec(9, index))) for index in range(12)]
+    graphs = [cliquegraph.lower(steps) for steps in drawn]
+    told_apart = 0
+    for (steps, _), (_, graph) in permutations(zip(drawn, graphs, strict=True), 2):
+        try:
+            verify_wiring(steps, graph)
+        except VerificationError:
+            told_apart += 1
+    assert told_apart > 120  # others differ in what is no wiring: a rate, a bottleneck
+
+
+@pytest.mark.parametrize(
+    ("spec", "other", "message"),
+    [
+        (clique(3), clique(2), "block1, stage 2 layer 1: there is no kernel W3_1"),
+        (clique(2), clique(3), "block1, stage 1 layer 3: there is no such update"),
+        (TWO, clique(), "block2 is not in the graph"),
+        (clique(), TWO, "block2: the steps have no such block"),
+    ],
+)
+def test_what_the_other_lacks_is_named(spec: NetworkSpec, other: NetworkSpec, message: str) -> None:
+    assert message in wiring_says(spec, graph_of(other))
 
 
 # ---- where it is asked -----------------------------------------------------------------------

@@ -86,6 +86,11 @@ class FlaxBackend:
         | _HELPERS.keys()
         | _DEFINED
     )
+    modules = frozenset(
+        {"absl", "chex", "cloudpickle", "etils", "filelock", "flax", "jax", "jaxlib", "ml_dtypes"}
+        | {"msgpack", "numpy", "opt_einsum", "optax", "orbax", "pygments", "rich", "scipy"}
+        | {"tensorstore", "treescope", "typing_extensions", "yaml"}
+    )
     layout = FlaxLayout()
 
     def write(self, view: ModelView) -> str:

@@ -76,6 +76,11 @@ class TorchBackend:
         | _HELPERS.keys()
         | _DEFINED
     )
+    modules = frozenset(
+        {"filelock", "fsspec", "functorch", "jinja2", "markupsafe", "mpmath", "networkx", "numpy"}
+        | {"opt_einsum", "packaging", "setuptools", "sympy", "torch", "torchgen", "tqdm"}
+        | {"triton", "typing_extensions"}
+    )
     layout = TorchLayout()
 
     def write(self, view: ModelView) -> str:

@@ -67,6 +67,11 @@ def _check_sums(path: Path) -> None:
     """PyTorch maps what a zip archive holds and leaves its checksums aside."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            packed = [each for each in archive.infolist() if each.file_size > each.compress_size]
+            if packed:  # PyTorch would unpack it in memory, whatever its size
+                raise WeightsError(
+                    f"{path} is compressed, which torch.save does not do: load it and save it again"
+                )
             if wrong := archive.testzip():
                 raise WeightsError(f"{path} is damaged: the checksum of {wrong} is wrong")
 

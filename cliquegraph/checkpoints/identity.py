@@ -53,7 +53,8 @@ def require_network(network: NetworkSpec, source: TensorSource, path: Path) -> N
         )
     )
     raise WeightsError(
-        f"{path} is for another network than {network.name} (--ignore-digest takes it):\n{why}"
+        f"{path} is for another network than {network.name}:\n{why}\n"
+        "  `weights convert --ignore-digest` takes it all the same"
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cliquegraph.errors import UsageError
 
 Images = NDArray[np.float32]
 """(N, C, H, W)"""
@@ -59,10 +62,22 @@ class Statistics:
         """Return what JSON can hold, with no loss."""
         return {"mean": list(self.mean), "std": list(self.std)}
 
+    def require_channels(self, channels: int) -> None:
+        """Raise a ``UsageError`` unless they are those of images with so many channels."""
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise UsageError(f"statistics of {len(self.mean)} channels, images of {channels}")
+
     @staticmethod
     def from_json(found: Mapping[str, Sequence[float]]) -> Statistics:
-        """Return the statistics that ``to_json`` wrote."""
-        return Statistics(tuple(map(float, found["mean"])), tuple(map(float, found["std"])))
+        """Return the statistics that ``to_json`` wrote.
+
+        Raises:
+            ValueError: a number is not finite, or no image has such a standard deviation.
+        """
+        mean, std = (tuple(map(float, found[key])) for key in ("mean", "std"))
+        if not all(map(math.isfinite, mean)) or not all(0 < each < math.inf for each in std):
+            raise ValueError(f"mean {mean} and std {std} normalise no image")
+        return Statistics(mean, std)
 
 
 class Batches(Protocol):

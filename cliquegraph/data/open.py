@@ -138,8 +138,7 @@ def open_data(
     parts = _split(name, contents, validation, subset, seed)
     if statistics is None:
         statistics = statistics_of(parts["train"], treatment.normalisation)
-    elif len(statistics.mean) != shape[0]:
-        raise UsageError(f"statistics of {len(statistics.mean)} channels, images of {shape[0]}")
+    statistics.require_channels(shape[0])
     return ImageDataset(name, contents.classes, treatment, statistics, parts)
 
 

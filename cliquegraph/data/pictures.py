@@ -38,10 +38,11 @@ def load_image(
         treatment: with which it was trained.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or the statistics are of other channels.
         DataError: it is no image, or a broken one.
     """
     pixels = read_picture(Path(path), shape, margin_of(treatment))
+    statistics.require_channels(shape[0])
     return normalised(pixels[None], statistics)
 
 
@@ -70,7 +71,7 @@ def read_picture(
         raise UsageError(f"there is no image {path}")
     try:
         with module.open(path) as opened:
-            image = _of_bytes(opened).convert(mode)
+            image = _eight_bits(opened).convert(mode)
             size = shape[1:]
             found = centre(image, size, margin) if draws is None else part(image, size, draws)
     except (
@@ -85,7 +86,7 @@ def read_picture(
     return channels_first(found)
 
 
-def _of_bytes(image: Image) -> Image:
+def _eight_bits(image: Image) -> Image:
     """Grey of 16 bits in 8: Pillow itself would cut off what is above 255."""
     if image.mode in ("I", "F"):
         raise ValueError(f"grey of mode {image.mode}, whose white is not known")

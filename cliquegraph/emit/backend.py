@@ -96,6 +96,10 @@ class Backend(Protocol):
         """Names that its files use for something else than the network's parts."""
 
     @property
+    def modules(self) -> frozenset[str]:
+        """Modules that its framework imports, and so no name for a file: it would hide them."""
+
+    @property
     def layout(self) -> Layout:
         """The names and axes of its models' weights."""
 

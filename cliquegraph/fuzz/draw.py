@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cliquegraph.analysis.cost import network_cost
+from cliquegraph.codes import Code
 from cliquegraph.errors import SpecError
 from cliquegraph.lower import lower
 from cliquegraph.spec.figure import Figure
@@ -25,6 +26,7 @@ Document = dict[str, Any]
 # What a backend compiles in seconds; a fault of a schedule shows in networks as small.
 _MAX_STEPS = 20
 _MAX_MACS = 300_000
+_MAX_TRIES = 1_000  # a compiler that refuses so many sizes has a defect
 
 _RATES = (0.0, 0.1, 0.5)
 _SHARES = (0.3, 0.5, 0.75, 1.0)
@@ -37,21 +39,23 @@ def draw_spec(seed: int, index: int) -> Document:
     True
     """
     rng = _Random(np.random.default_rng([seed, index]))
-    while True:
+    for _ in range(_MAX_TRIES):
         document = _document(rng, index)
-        network = read_document(document)
         try:
-            steps = unroll(network)
+            steps = unroll(read_document(document))
             if sum(len(block.steps) for block in steps.blocks) > _MAX_STEPS:
                 continue
             total = network_cost(lower(steps)).total
-        except SpecError:
-            continue  # sizes that can't be had, such as a map pooled to nothing
+        except SpecError as error:
+            if all(each.code is Code.SIZE for each in error.diagnostics):
+                continue  # such as a map that is pooled to nothing
+            break
         except Exception:  # noqa: BLE001  # a defect of the compiler: what is looked for
-            return document
+            break
         if total.macs <= _MAX_MACS:
             computed = {key: getattr(total, key) for key in ("parameters", "macs", "flops")}
             return document | _some(rng, expect=_expect(rng, computed))
+    return document
 
 
 def read_document(document: Document) -> NetworkSpec:
@@ -187,6 +191,8 @@ def _blocks(rng: _Random, blocks: list[Document]) -> Document:
     if kind is None:
         return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
     named = [{"kind": "clique", **each} for each in blocks]
+    if all(each["kind"] != kind for each in named):
+        return {"blocks": blocks}
     shared = [_without(rng, each, keys) if each["kind"] == kind else each for each in named]
     return {"block_defaults": {"kind": kind, **keys}, "blocks": shared}
 

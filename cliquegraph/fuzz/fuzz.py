@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cliquegraph.verify import TOLERANCE, Verification, choose_backends, verify
 
 Report = Callable[[str], None]
 
+_REFUSED = "refused"
 _HISTORY = ("gradients", "losses", "weights after")
 
 
@@ -44,7 +46,7 @@ class Failure:
     """How a spec fails.
 
     Attributes:
-        kind: sharing, parameters, forward, training, float32, or the name of an exception.
+        kind: refused, sharing, parameters, forward, training, float32, or the name of an exception.
         detail: what was found.
         target: at which level; None: before any.
         backends: those that took part.
@@ -77,9 +79,24 @@ class Found:
     path: Path
 
 
+Unjudged = tuple[int, Target, str]
+"""A spec, a level, and what of it rounding alone moves too far to be compared."""
+
+
 @dataclass(frozen=True)
 class Fuzzing:
-    """What was done and found."""
+    """What was done and found.
+
+    Attributes:
+        seed: of specs, weights and images.
+        start: the first spec.
+        count: how many.
+        backends: those that took part.
+        targets: the levels.
+        coverage: in how many specs each key had which value.
+        found: the failures.
+        unjudged: what was compared to no end.
+    """
 
     seed: int
     start: int
@@ -88,6 +105,7 @@ class Fuzzing:
     targets: tuple[Target, ...]
     coverage: dict[Use, int] = field(default_factory=dict)
     found: tuple[Found, ...] = ()
+    unjudged: tuple[Unjudged, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -121,23 +139,38 @@ def fuzz(
         UsageError: no backend is named, or a spec can't be written.
     """
     names = tuple(backend.name for backend in choose_backends(backends))
-    used, found = [], list[Found]()
+    used, found, unjudged = [], list[Found](), list[Unjudged]()
     for index in range(start, start + count):
         document = draw_spec(seed, index)
-        used.append(uses_of(document, read_document(document)))
         report(f"spec {index - start + 1} of {count}, {len(found)} failed")
-        failure = find_failure(document, names, targets, seed)
+        with suppress(Exception):  # a defect of the loader, which is found below
+            used.append(uses_of(document, read_document(document)))
+        open_ends: list[tuple[Target, str]] = []
+        failure = find_failure(document, names, targets, seed, open_ends)
+        unjudged += [(index, *each) for each in open_ends]
         if failure is not None:
             report(f"spec {index - start + 1} of {count} fails ({failure.kind}): making it small")
             found.append(_small(document, index, failure, folder))
             _write(found[-1], seed)
-    return Fuzzing(seed, start, count, names, tuple(targets), coverage(used), tuple(found))
+    seen = coverage(used)
+    return Fuzzing(seed, start, count, names, tuple(targets), seen, tuple(found), tuple(unjudged))
 
 
 def find_failure(
-    document: Document, backends: Sequence[str], targets: Sequence[Target], seed: int
+    document: Document,
+    backends: Sequence[str],
+    targets: Sequence[Target],
+    seed: int,
+    unjudged: list[tuple[Target, str]] | None = None,
 ) -> Failure | None:
-    """Return how a spec fails, or None where it holds or declares no network.
+    """Return how a spec fails, or None where it holds.
+
+    Args:
+        document: the spec; one that declares no network is refused, which is a failure of its own.
+        backends: their names.
+        targets: the levels.
+        seed: of weights and images.
+        unjudged: takes what can't be compared.
 
     Raises:
         BackendError: a backend is missing.
@@ -145,25 +178,31 @@ def find_failure(
     try:
         network = read_document(document)
         proof = Compilation(network).proof
-        Compilation(network).lowered  # noqa: B018  # sizes that can't be had are no failure
-    except SpecError:
-        return None
+        Compilation(network).lowered  # noqa: B018  # asks whether its sizes can be had
+    except SpecError as error:
+        return Failure(_REFUSED, str(error))
     except Exception as error:  # noqa: BLE001  # whatever the compiler raises is a defect
         return Failure(type(error).__name__, str(error))
     if not proof.holds:
         broken = [f"block {c.block}, {c.rule}: {c.detail}" for c in proof.failures]
         return Failure("sharing", "; ".join(broken))
-    failures = (_failure_at(network, tuple(backends), target, seed) for target in targets)
+    noted = [] if unjudged is None else unjudged
+    failures = (_failure_at(network, tuple(backends), target, seed, noted) for target in targets)
     return next(filter(None, failures), None)
 
 
 def _failure_at(
-    network: NetworkSpec, backends: tuple[str, ...], target: Target, seed: int
+    network: NetworkSpec,
+    backends: tuple[str, ...],
+    target: Target,
+    seed: int,
+    unjudged: list[tuple[Target, str]],
 ) -> Failure | None:
     try:
         found = verify(network, backends, level=target.level, inference=target.inference, seed=seed)
     except Exception as error:  # noqa: BLE001  # whatever a model raises is a defect
         return Failure(type(error).__name__, str(error), target, backends, seed)
+    unjudged += [(target, said) for said in found.unjudged]
     if found.ok:
         return None
     return Failure(_kind(found), _detail(found), target, backends, seed)
@@ -179,9 +218,13 @@ def _kind(found: Verification) -> str:
 
 
 def _detail(found: Verification) -> str:
-    errors = {**found.max_error}
-    errors |= {f"{what}, float32": error for what, error in found.max_error_float32.items()}
-    worst = ", ".join(f"{what} {error:.1e}" for what, error in errors.items() if error > TOLERANCE)
+    wrong = {what: error for what, error in found.max_error.items() if error > TOLERANCE}
+    wrong |= {
+        f"{what}, float32": error
+        for what, error in found.max_error_float32.items()
+        if error > found.tolerance_float32
+    }
+    worst = ", ".join(f"{what} {error:.1e}" for what, error in wrong.items())
     return "; ".join(filter(None, (found.first_difference, worst)))
 
 
@@ -195,9 +238,20 @@ def _small(document: Document, index: int, failure: Failure, folder: Path) -> Fo
 
     alone = (same(document, [name]) for name in failure.backends if len(failure.backends) > 1)
     first = next(filter(None, alone), failure)
-    small = shrink(document, lambda each: same(each, first.backends) is not None)
+    small = document
+    # Any text can be one that the loader refuses: a smaller one would say nothing.
+    if failure.kind != _REFUSED and _is_read(document):
+        small = shrink(document, lambda each: same(each, first.backends) is not None)
     path = folder / f"seed{failure.seed}_spec{index}.yaml"
     return Found(index, same(small, first.backends) or first, small, path)
+
+
+def _is_read(document: Document) -> bool:
+    try:
+        read_document(document)
+    except Exception:  # noqa: BLE001  # which is the failure
+        return False
+    return True
 
 
 def _write(found: Found, seed: int) -> None:

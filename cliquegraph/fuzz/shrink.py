@@ -20,7 +20,7 @@ _KEPT = ("cliquegraph", "name")
 
 
 def shrink(document: Document, fails: Callable[[Document], bool]) -> Document:
-    """Return a spec that fails and of which no single reduction does.
+    """Return a spec that fails and of which no single reduction does, or the last of 500 tried.
 
     1. What the blocks share is written into them, and what is the default left out.
     2. Sections, blocks and keys are left out.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import accumulate, pairwise
 from math import prod
 
 
@@ -157,17 +159,22 @@ class Piece:
         return self.stop - self.start
 
 
-def cut(pieces: Iterable[Piece], start: int, stop: int) -> tuple[Piece, ...]:
-    """Return the slice [start:stop] of pieces that lie side by side."""
+def cut(pieces: Sequence[Piece], *ends: int) -> list[tuple[Piece, ...]]:
+    """Return the slices [a:b], [b:c], ... of pieces that lie side by side, from ascending ends."""
+    starts = [0, *accumulate(piece.extent for piece in pieces)]
     found = []
-    position = 0
-    for piece in pieces:
-        first = piece.start + max(start - position, 0)
-        last = min(piece.stop, piece.start + stop - position)
-        if first < last:
-            found.append(Piece(piece.tensor, first, last))
-        position += piece.extent
-    return tuple(found)
+    for start, stop in pairwise(ends):
+        parts = []
+        at = bisect_right(starts, start) - 1
+        while at < len(pieces) and starts[at] < stop:
+            piece, position = pieces[at], starts[at]
+            first = piece.start + max(start - position, 0)
+            last = min(piece.stop, piece.start + stop - position)
+            if first < last:
+                parts.append(Piece(piece.tensor, first, last))
+            at += 1
+        found.append(tuple(parts))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +253,7 @@ class ParamSlice:
     @property
     def pieces(self) -> tuple[Piece, ...]:
         """The pieces of canonical tensors that the slice reads, cut where it begins and ends."""
-        return cut(self.param.pieces, self.start, self.stop)
+        return cut(self.param.pieces, self.start, self.stop)[0]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from cliquegraph.errors import WeightsError
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.names import SPATIAL_KERNEL, shared_by_stages, tensor_name
 from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, Op
@@ -42,7 +43,7 @@ def fold_tensors(graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]
         tensors: its canonical tensors.
 
     Raises:
-        WeightsError: ``tensors`` are not those of the network.
+        WeightsError: ``tensors`` are not those of the network, or a variance is negative.
     """
     folding = _Folding(_without_dropout(graph))
     storage = to_storage(graph, tensors)
@@ -131,6 +132,14 @@ class _Folding:
         """The folded tensors of one normalisation."""
         assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms holds no other
         scale, bias, mean, var = (read_operands(norm, field, storage) for field in BatchNorm.fields)
+        if (var + norm.op.eps <= 0).any():
+            (name, *_) = (
+                tensor_name(piece.tensor)
+                for operand in norm.operands
+                if operand.param.field is Field.VAR
+                for piece in operand.pieces
+            )
+            raise WeightsError(f"{name}: the running variance of a channel is negative")
         factor = scale / np.sqrt(var + norm.op.eps)
         arrays = {Field.SCALE: factor, Field.BIAS: bias - mean * factor}
         if norm in self._convs:

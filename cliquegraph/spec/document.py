@@ -60,6 +60,8 @@ _TRUE = re.compile("true|True|TRUE")
 _FALSE = re.compile("false|False|FALSE")
 _INTEGER = re.compile("[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -205,9 +207,13 @@ class _Reader:
         self.parser = YAML(typ="safe", pure=True)
         self.events = self.parser.parse(self.text)
         self.take()
-        if isinstance(self.take(), yaml.StreamEndEvent):
+        if isinstance(start := self.take(), yaml.StreamEndEvent):
             self.document.positions[()] = self.place(0, 0)
             return self.document
+        if start.version not in (None, (1, 2)):
+            major, minor = start.version
+            message = f"a spec is read as YAML 1.2, this says {major}.{minor}"
+            self.refuse(("%YAML",), start.start_mark, Code.SYNTAX, message, "leave out the line")
         self.document.data = self.value(self.take(), ())
         self.take()
         if not isinstance(after := self.take(), yaml.StreamEndEvent):
@@ -245,7 +251,7 @@ class _Reader:
             else:
                 within += f" from line {start.line + 1}, column {start.column + 1}"
         tab = self.place(mark.line, mark.column).text[mark.column :].startswith("\t")
-        hint = "indent with spaces: YAML does not allow tabs there" if tab else None
+        hint = "write spaces: YAML's tabs are not read" if tab else None
         message = f"syntax error{within}: {problem}"
         for term, word in WORDS.items():
             message = message.replace(term, word)
@@ -310,20 +316,29 @@ class _Reader:
 
     def key(self, event: Any, section: Path) -> str:
         """Return the text of a key."""
-        path = (*section, str(getattr(event, "value", "")))
+        said = getattr(event, "value", "")
+        alias = isinstance(event, self.yaml.AliasEvent)
+        name = f"*{event.anchor}" if alias else _SURROGATE.sub(_REPLACEMENT, str(said))
+        path = (*section, name)
         self.refuse_what_specs_lack(event, path)
         mark = event.start_mark
+        if alias:
+            return name
         if not isinstance(event, self.yaml.ScalarEvent):
             self.fail(mark, Code.KEY_NOT_TEXT, "a key must be a text, found a list or a section")
         key = self.scalar(event, path)
         if not isinstance(key, str):
             message = f"a key must be a text, found {found(key)}"
             self.refuse(path, mark, Code.KEY_NOT_TEXT, message)
-        return str(path[-1])
+        return name
 
     def scalar(self, event: Any, path: Path) -> bool | int | float | str | None:
         """Resolve a scalar by the core schema of YAML 1.2."""
         text: str = event.value
+        if bad := _SURROGATE.search(text):
+            message = f"the character U+{ord(bad[0]):04X} can't stand in a spec"
+            self.refuse(path, event.start_mark, Code.NOT_TEXT, message)
+            return _SURROGATE.sub(_REPLACEMENT, text)
         if event.style is not None:
             return text
         if _NULL.fullmatch(text):

@@ -21,7 +21,7 @@ from cliquegraph.spec.document import MAX_CHARACTERS, Document, limit, parse
 from cliquegraph.spec.messages import diagnose, in_order
 from cliquegraph.spec.overrides import apply
 from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec
-from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
+from cliquegraph.spec.shorthand import KEY, expand_training, merge_block_defaults, stating
 from cliquegraph.spec.wording import found
 
 MAX_BYTES = MAX_CHARACTERS
@@ -73,6 +73,9 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
 
 def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
     """Return what a document declares, wherever it was written."""
+    refused = {path for path, _ in document.refused}
+    if () in refused:  # the whole of it; what else could be said follows from that
+        raise SpecError(())
     if document.data is None:
         hint = f"a spec begins with the line 'cliquegraph: {LANGUAGE_VERSION}'"
         raise SpecError(
@@ -82,13 +85,24 @@ def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
         message = f"expected a spec, keys with their values, found {found(document.data)}"
         raise SpecError(Diagnostic(Code.WRONG_VALUE, message, document.locate(())))
     apply(document, overrides)
-    _check_version(document)
+    if ("cliquegraph",) not in refused:
+        _check_version(document)
     expand_training(document)
-    merge_block_defaults(document)
+    unread = merge_block_defaults(document)
+    faults: list[Diagnostic] = []
+    if unread:
+        stated = stating(document, unread)
+        try:
+            NetworkSpec.model_validate(stated.data)
+        except ValidationError as error:
+            faults += diagnose(error, stated, only={(KEY, key) for key in unread})
     try:
-        return NetworkSpec.model_validate(document.data)
+        network = NetworkSpec.model_validate(document.data)
     except ValidationError as error:
-        raise SpecError(diagnose(error, document)) from None
+        raise SpecError([*faults, *diagnose(error, document)]) from None
+    if faults:
+        raise SpecError(faults)
+    return network
 
 
 def _read(path: FilePath, name: str) -> str:

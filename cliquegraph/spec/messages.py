@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -42,9 +42,23 @@ SECTION = "a section, keys with their values"
 YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
-def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
-    """Return what is wrong with ``document``, but for what its reader has refused."""
-    errors = (_Fault(e, document) for e in error.errors(include_url=False))
+def diagnose(
+    error: ValidationError, document: Document, only: Container[Path] | None = None
+) -> list[Diagnostic]:
+    """Return what is wrong with ``document``, but for what its reader has refused.
+
+    Args:
+        error: what pydantic says.
+        document: what was read.
+        only: paths in the file; of nothing but the values there, each for itself.
+    """
+    errors = [_Fault(e, document) for e in error.errors(include_url=False)]
+    if only is not None:
+        errors = [
+            each
+            for each in errors
+            if document.origin(each.path) in only and each.type != "spec_rule"
+        ]
     # pydantic counts the items that are valid: a faulty one makes a list too short, too.
     faults = [f for f in errors if (f.type != "too_short" or not f.value) and not f.refused]
     # Twice as many as are shown, for up to half of them are what another one means.
@@ -129,8 +143,8 @@ class _Fault:
 
     def _limit(self) -> str | None:
         """Return what sets the maximum of a number that is above it."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            return None
+        if isinstance(self.value, bool) or not isinstance(self.value, int):
+            return None  # every such maximum is one of a count
         for branch in _branches(self.node):
             if self.value > branch.get("maximum", math.inf):
                 return branch.get("$comment")
@@ -218,7 +232,8 @@ def _expected(node: Node) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            items = "numbers" if node["items"].get("type") == "integer" else "sections"
+            counted = node["items"].get("type") in ("integer", "number")
+            items = "numbers" if counted else "sections"
             return f"a list of {items}" + _limit(node, "Items")
         case "string":
             return "a text"

@@ -36,14 +36,14 @@ Path = tuple[str | int, ...]
 
 # Far above any network that fits a machine, far below what would hang the compiler.
 MAX_CHANNELS = 65_536
-MAX_LAYERS = 512
+MAX_LAYERS = 256
 MAX_STAGES = 64
 MAX_BLOCKS = 64
 MAX_PIXELS = 16_384
 MAX_CLASSES = 10_000_000
 MAX_KERNEL = 63
-MAX_READS = 300_000
-MAX_EPOCHS = 1_000_000
+MAX_READS = 100_000
+MAX_EPOCHS = 100_000
 MAX_BATCH = 10_000_000
 
 
@@ -69,6 +69,14 @@ def _upto(constant: str) -> Any:
     most = globals()[constant]
     return Field(ge=1, le=most, json_schema_extra={"$comment": set_by(constant)})
 
+
+# What Python or pytest imports where it finds it, and our own package.
+_IMPORTED = frozenset({"cliquegraph", "conftest", "sitecustomize", "usercustomize"})
+_DEVICES = frozenset(
+    {"aux", "con", "nul", "prn", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+)
+FOLDED = "_inference"
+"""How the name of a folded network's file ends."""
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
@@ -238,7 +246,7 @@ class CliqueBlock(SpecModel):
 
 def _bottleneck_factor(value: object) -> object:
     # Equal to false and true as Python compares, but no way to write them.
-    if type(value) is int and value < 1:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
         raise fault("the factor of a dense bottleneck is at least 1; write false for none")
     if value is True:
         raise fault("give the factor of a dense bottleneck as a number; DenseNet's is 4")
@@ -402,10 +410,14 @@ class NetworkSpec(SpecModel):
             raise _reserved(
                 f"{name!r} is a Python keyword, so the generated file can't be imported"
             )
-        if name in sys.stdlib_module_names:
+        if name in sys.stdlib_module_names or name in _IMPORTED:
             raise _reserved(
                 f"{name!r} is a module of Python's, which the generated file would hide"
             )
+        if name in _DEVICES:
+            raise _reserved(f"{name!r} is a device on Windows, so no file can have it")
+        if name.endswith(FOLDED):
+            raise _reserved(f"a name that ends in {FOLDED} is that of a folded network's file")
         return name
 
     @field_validator("class_name")

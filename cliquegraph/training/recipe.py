@@ -58,17 +58,15 @@ class Recipe:
                 raise UsageError(
                     f"there is no {name} {getattr(self, name)!r}; there are {', '.join(choices)}"
                 )
-        for name, low, high in (
-            ("learning_rate", 0.0, math.inf),
-            ("decay", 0.0, 1.0),
-            ("momentum", None, 1.0),
-            ("weight_decay", None, math.inf),
+        # As in a spec (spec/schema.py), for the options of `train`.
+        for name, value, possible in (
+            ("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf),
+            ("decay", self.decay, 0 < self.decay <= 1),
+            ("momentum", self.momentum, 0 <= self.momentum < 1),
+            ("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf),
         ):
-            value = getattr(self, name)
-            above = value >= 0 if low is None else value > low
-            below = value <= high if name == "decay" else value < high
-            if not (above and below):
-                raise UsageError(f"a {name.replace('_', ' ')} of {value:g} can't be trained with")
+            if not possible:
+                raise UsageError(f"a {name} of {value:g} can't be trained with")
         shares = self.milestones
         if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
             raise UsageError(

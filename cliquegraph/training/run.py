@@ -21,6 +21,7 @@ from cliquegraph.training.job import Job, Source
 from cliquegraph.training.logs import read_table
 from cliquegraph.weights.storage import Array
 
+_LOCK = ".lock"
 _FACTS = "run.json"
 EPOCHS = "metrics.csv"
 STEPS = "steps.csv"
@@ -140,7 +141,7 @@ class Run:
             raise UsageError(
                 f"{self.folder} holds a run: --resume goes on with it, --out names another folder"
             )
-        if not self.exists and self._foreign():
+        if not self.exists and self._foreign(f"{job.compilation.module_name}.py"):
             raise UsageError(f"{self.folder} is not empty and holds no run: name another --out")
         self._take()
         if self.exists:
@@ -169,11 +170,13 @@ class Run:
             }
         )
 
-    def _foreign(self) -> bool:
+    def _foreign(self, model: str) -> bool:
         """Whether the folder holds what no run that was killed at its start would leave."""
-        ours = (".lock", "spec.json")
+        written = (_FACTS, "spec.json", model)
+        ours = (_LOCK, *written)
         left = self.folder.iterdir() if self.folder.is_dir() else ()
-        return any(not (each.name in ours or each.name.startswith(".")) for each in left)
+        begun = tuple(f".{name}." for name in written)  # half-written
+        return any(not (each.name in ours or each.name.startswith(begun)) for each in left)
 
     def _clear_partial(self) -> None:
         """Remove what a killed process left half-written."""
@@ -206,7 +209,7 @@ class Run:
         """Lock the folder; a killed process lets go of its own accord."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / ".lock").open("w")
+            self._lock = (self.folder / _LOCK).open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.release()

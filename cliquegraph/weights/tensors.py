@@ -178,6 +178,7 @@ class _Safetensors:
         }
 
     def read(self, name: str) -> Array:
+        numpy_dtype(self.infos[name].dtype)  # NumPy must know it before the library asks for it
         array: Array = self._file.get_tensor(name)
         return array
 

@@ -197,6 +197,37 @@ def test_any_image_becomes_what_the_network_takes(
         assert np.allclose(found[0] * 255, np.asarray(Image.open(path)).transpose(2, 0, 1))
 
 
+def test_grey_of_sixteen_bits_is_grey_of_eight(tmp_path: Path) -> None:
+    wide = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    Image.fromarray((wide >> 8).astype(np.uint8)).save(tmp_path / "narrow.png")
+    shape, one = (1, 16, 16), Statistics((0.0,), (1.0,))
+    found = [
+        load_image(tmp_path / f"{name}.png", shape=shape, statistics=one, treatment=Treatment())
+        for name in ("wide", "narrow")
+    ]
+    assert np.array_equal(*found)
+    assert found[0].max() == 1.0
+
+
+def test_grey_whose_white_nobody_knows_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(DataError, match="grey of mode F, whose white is not known"):
+        load_image(tmp_path / "float.tiff", shape=SHAPE, statistics=UNIT, treatment=Treatment())
+
+
+def test_statistics_of_other_channels_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "image.png")
+    with pytest.raises(UsageError, match="statistics of 3 channels, images of 1"):
+        load_image(path, shape=(1, 16, 16), statistics=UNIT, treatment=Treatment())
+
+
+@pytest.mark.parametrize("wrong", [{"std": [0.0]}, {"std": [-1.0]}, {"mean": [float("nan")]}])
+def test_statistics_that_normalise_nothing_are_refused(wrong: dict[str, list[float]]) -> None:
+    with pytest.raises(ValueError, match="normalise no image"):
+        Statistics.from_json({"mean": [0.5], "std": [1.0], **wrong})
+
+
 def test_images_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no image .*none\.png"):
         load_image(tmp_path / "none.png", shape=SHAPE, statistics=UNIT, treatment=Treatment())

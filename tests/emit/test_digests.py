@@ -1,14 +1,17 @@
 """What small networks compile to is what it was, at every level and in every backend.
 
 Not one character of `generated/` moves unnoticed either (`make generated-check`), but the shipped
-specs do not have every key of the language. Where a change is wanted,
-`python -m tests.emit.test_digests` writes the digests anew; `cliquegraph compile` shows the files.
+specs do not have every key of the language. Digests can't be read: where a change is wanted,
+`python -m tests.emit.test_digests FOLDER` before and after it writes the texts to be compared, and
+`python -m tests.emit.test_digests` the digests anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -26,13 +29,18 @@ FILE = Path(__file__).parents[1] / "golden" / "digests.json"
 BACKENDS = ("torch", "flax")
 
 
-def digests(name: str, target: Target) -> dict[str, str]:
+def texts_of(name: str, target: Target) -> dict[str, str]:
     compilation = Compilation(EVERY_KEY[name], target.level, target.inference)
     texts = {backend: compilation.source(find_backend(backend)) for backend in BACKENDS}
     texts["proof"] = "\n".join(map(str, compilation.proof.claims))
     texts["steps"] = json.dumps([step.as_row() for step in compilation.steps.steps])
     texts["op graph"] = print_graph(compilation.graph)
     texts["op graph, JSON"] = json.dumps(to_json(compilation.graph))
+    return texts
+
+
+def digests(name: str, target: Target) -> dict[str, str]:
+    texts = texts_of(name, target)
     return {what: hashlib.sha256(text.encode()).hexdigest() for what, text in texts.items()}
 
 
@@ -76,5 +84,11 @@ def test_kernels_are_found_whatever_tensors_they_lie_in(name: str) -> None:
 
 
 if __name__ == "__main__":
+    for name, target in product(EVERY_KEY, TARGETS if sys.argv[1:] else ()):
+        for what, text in texts_of(name, target).items():
+            path = Path(sys.argv[1], name, target.option.strip("-"), f"{what}.txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     new = {name: {t.option: digests(name, t) for t in TARGETS} for name in EVERY_KEY}
-    FILE.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+    if not sys.argv[1:]:
+        FILE.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")

@@ -100,6 +100,7 @@ def merge(pieces: Iterable[Summary]) -> Summary:
         "count": sum(each["count"] for each in pieces),
         "backends": pieces[0]["backends"],
         "specs by option": dict(sorted(options.items())),
+        "unjudged": [open_end for each in pieces for open_end in each["unjudged"]],
         "failures": [failure for each in pieces for failure in each["failures"]],
         "coverage": dict(sorted(coverage.items())),
     }

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 import cliquegraph
-from cliquegraph.emit.code import Code, Text
+from cliquegraph.codes import Code
+from cliquegraph.emit.code import Code as Source
+from cliquegraph.emit.code import Text
 from cliquegraph.emit.view import BankSlice
+from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.fuzz.fuzz import TARGETS, Target, fuzz
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.sharing import Claim, Proof
@@ -20,6 +23,7 @@ from cliquegraph_flax.execute import FlaxExecutor
 from cliquegraph_torch.execute import TorchExecutor
 from cliquegraph_torch.spell import TorchSpeller
 from tests.command import Run
+from tests.networks import DYING
 
 BOTH = ("torch", "flax")
 
@@ -28,7 +32,7 @@ def shift_later_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stages from 2 on read kernels that lie one channel too early."""
     spell = TorchSpeller.bank_slice
 
-    def shifted(self: TorchSpeller, view: BankSlice) -> Code:
+    def shifted(self: TorchSpeller, view: BankSlice) -> Source:
         if view.start is not None and view.stop is None:
             return Text(f"self.{view.name}[:, {view.start - 1}:-1]")
         return spell(self, view)
@@ -88,7 +92,7 @@ def test_a_defect_is_found_made_small_and_written(
 
 
 def test_what_a_model_raises_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken(self: TorchSpeller, view: BankSlice) -> Code:
+    def broken(self: TorchSpeller, view: BankSlice) -> Source:
         return Text(f"self.{view.name}_nowhere")
 
     monkeypatch.setattr(TorchSpeller, "bank_slice", broken)
@@ -117,6 +121,33 @@ def test_a_proof_that_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert each.failure.kind == "sharing"
     assert each.failure.detail == "block 1, rule: wrong"
     assert each.failure.command(each.path) == f"cliquegraph check {each.path}"
+
+
+@pytest.mark.parametrize("error", [SpecError(Diagnostic(Code.SIZE, "no")), RuntimeError("no")])
+def test_a_loader_or_lowering_that_refuses_all_is_a_failure(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> Any:
+        raise error
+
+    for module in ("draw", "fuzz"):
+        monkeypatch.setattr(sys.modules[f"cliquegraph.fuzz.{module}"], "read_document", refuse)
+    (each,) = fuzz(1, backends=["torch"], folder=tmp_path).found
+    assert each.failure.kind == ("refused" if isinstance(error, SpecError) else "RuntimeError")
+    assert each.path.is_file()
+
+
+def test_what_can_not_be_compared_is_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run
+) -> None:
+    drawn = DYING.model_dump(mode="json", exclude_none=True)
+    monkeypatch.setattr(sys.modules["cliquegraph.fuzz.fuzz"], "draw_spec", lambda *_: drawn)
+    words = ["fuzz", "--count=1", "--seed=2", "--backends=torch", "-O1", f"-o{tmp_path}"]
+    assert "rounding alone moves the training of 1 too far to be compared" in run(*words).out
+    (each,) = json.loads(run(*words, "--json").out)["unjudged"]
+    assert each["index"] == 0
+    assert each["option"] == "-O1"
+    assert each["detail"].startswith("weights after 3 SGD steps: a last digit of the weights ")
 
 
 # ---- the command ---------------------------------------------------------------------------

@@ -29,7 +29,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from itertools import accumulate
@@ -37,7 +37,6 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-import coverage
 import pytest
 from _pytest.runner import runtestprotocol
 
@@ -69,16 +68,17 @@ PYTEST = (
     "--tb=native",  # the others read sources, which takes longer than a test
     *("-k", "not flax and not Flax"),
 )
-LONGEST = 2.0  # CPU seconds of a test that takes part, while its lines are counted
-ENOUGH = 20.0  # CPU seconds of tests for one mutant, counted so
-FEW = 3  # tests, where all that call a function take long
-PATIENCE = 120.0  # seconds, after which a change has made something endless: killed
+LONGEST = 3.0  # CPU seconds of a test that takes part, while its calls are noted
+PATIENCE = 30  # CPU seconds, after which a change has made something endless
 MEMORY = 12 << 30  # bytes: a change may ask for more than there is
 
-SURVIVED, KILLED, NOT_CALLED, ON_IMPORT = range(4)  # exit codes of a mutant's process
+# Exit codes of a mutant's process. What fails but for a test is BROKEN, and no merit of the tests.
+SURVIVED, KILLED, NOT_CALLED, ON_IMPORT, ENDLESS, BROKEN = range(6)
+DEAD = (KILLED, ENDLESS)
+OUTCOMES = ("survived", "killed", "not called", "on import", "endless", "broken")
 
 Place = tuple[str, str, int]  # file, qualified name and first line of a function
-Callers = dict[str, dict[int, list[str]]]  # the tests that execute a line of a file
+Calls = dict[str, set[tuple[str, int]]]  # of each test: file and first line of what it calls
 Key = tuple[str, str, str]  # where a mutant is, what stood there, what stands there now
 
 
@@ -93,6 +93,7 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/mutants"), help="folder to go on in"
     )
+    parser.add_argument("--seconds", type=float, default=20, help="of tests for one mutant")
     parser.add_argument("-o", "--output", type=Path, help="file for the results")
     args = parser.parse_args()
     os.chdir(ROOT)
@@ -104,7 +105,7 @@ def main() -> int:
         mutant
         for mutant in mutants
         if args.only in str(mutant.file)
-        and (code := journal.ended.get(key_of(mutant), ON_IMPORT)) != KILLED
+        and (code := journal.ended.get(key_of(mutant), ON_IMPORT)) not in DEAD
         and (args.again or code == ON_IMPORT)
     ]
     say(f"{len(mutants)} mutants, {len(asked)} of them now")
@@ -136,7 +137,7 @@ def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> No
 
 def core() -> list[Path]:
     paths = map(Path, CORE)
-    return sorted(f for path in paths for f in ([path] if path.suffix else path.glob("*.py")))
+    return [f for path in paths for f in ([path] if path.suffix else sorted(path.glob("*.py")))]
 
 
 # ---- mutants of functions ------------------------------------------------------------------
@@ -152,19 +153,22 @@ def run_inside(mutants: list[Mutant], journal: Journal, args: argparse.Namespace
                 sys.exit("the tests can't be collected")
             for name in (*map(module_of, core()), *LIBRARIES, *HEAVY):
                 importlib.import_module(name)
-            took, callers = surveyed(args.runs / "survey.pickle", session.items)
+            took, calls = surveyed(args.runs / "survey.pickle", session.items)
             items = {item.nodeid: item for item in session.items}
-            functions = live_functions()
+            functions, caches = live_functions(), live_caches()
+            gc.freeze()  # what nobody changes is not copied into every process
 
             def one(mutant: Mutant) -> int:
-                names = few(callers_of(mutant, callers, took.keys()), took)
+                names = few(callers_of(mutant, calls), took, args.seconds)
                 if not names:
                     return NOT_CALLED
+                for cache in caches:
+                    cache.cache_clear()  # what it holds was computed by other code
                 if not exchange(mutant, functions):
                     return ON_IMPORT
                 return run_items([items[name] for name in names])
 
-            quick.extend(few(took, took))
+            quick.extend(few(took, took, args.seconds))
             fork_each(mutants, one, journal, args.jobs)
             return True
 
@@ -174,57 +178,58 @@ def run_inside(mutants: list[Mutant], journal: Journal, args: argparse.Namespace
     return quick
 
 
-def surveyed(path: Path, items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
-    """Return how long tests take and what they call; only what ``path`` lacks is found out."""
+def surveyed(path: Path, items: list[pytest.Item]) -> tuple[dict[str, float], Calls]:
+    """Return how long tests take that take part, and what each calls.
+
+    What ``path`` holds of them is not found out again.
+    """
     took: dict[str, float] = {}
-    callers: Callers = {}
+    calls: Calls = {}
     if path.exists():
-        took, callers = pickle.loads(path.read_bytes())  # noqa: S301  # our own
+        took, calls = pickle.loads(path.read_bytes())  # noqa: S301  # our own
     new = [item for item in items if item.nodeid not in took]
     say(f"{len(new)} of {len(items)} tests: how long they take, what they call")
-    more, lines = in_child(lambda: survey(new))
-    took |= more
-    for file, contexts in lines.items():
-        for line, names in contexts.items():
-            known = callers.setdefault(file, {}).setdefault(line, [])
-            known += set(names) - set(known)
-    path.write_bytes(pickle.dumps((took, callers)))
-    here = {item.nodeid for item in items}
-    return {name: seconds for name, seconds in took.items() if name in here}, callers
+    more = in_child(lambda: survey(new))
+    took, calls = took | more[0], calls | more[1]
+    path.write_bytes(pickle.dumps((took, calls)))
+    part = {item.nodeid for item in items if took[item.nodeid] < LONGEST}
+    return {name: took[name] for name in part}, {name: calls[name] for name in part}
 
 
 def tests(args: argparse.Namespace) -> list[str]:
     return [f"tests/{name}" for name in args.tests]
 
 
-def survey(items: list[pytest.Item]) -> tuple[dict[str, float], Callers]:
-    """Return how long each test takes, and which tests execute a line of the core."""
-    watch = coverage.Coverage(
-        data_file=None, config_file=False, include=[str(ROOT / file) for file in core()]
-    )
+def survey(items: list[pytest.Item]) -> tuple[dict[str, float], Calls]:
+    """Return how long each test takes, and what functions of the core it calls."""
+    files = {str(ROOT / file) for file in core()}
     took: dict[str, float] = {}
-    signal.signal(signal.SIGALRM, too_long)
-    watch.start()
+    calls: Calls = {}
+    caches = live_caches()
+    signal.signal(signal.SIGPROF, too_long)
     for item in items:
-        forget()
-        watch.switch_context(item.nodeid)
-        begun = cpu_seconds()
-        signal.setitimer(signal.ITIMER_REAL, 2 * LONGEST)
+        for cache in caches:
+            cache.cache_clear()
+        begun, seen = cpu_seconds(), set[CodeType]()
+        signal.setitimer(signal.ITIMER_PROF, LONGEST)
+        sys.setprofile(lambda frame, event, arg, seen=seen: seen.add(frame.f_code))
         try:
             failed = run_items([item])
         except (Exception, TooLongError):  # noqa: BLE001  # the alarm came between the phases of a test
             item.session._setupstate.teardown_exact(None)
             failed = KILLED
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.setprofile(None)
         took[item.nodeid] = cpu_seconds() - begun
         if failed:
-            say(f"{item.nodeid} ends late or fails without any change: it takes no part")
+            say(f"{item.nodeid} takes long or fails without any change: it takes no part")
             took[item.nodeid] = LONGEST
+        calls[item.nodeid] = {
+            (code.co_filename, code.co_firstlineno) for code in seen if code.co_filename in files
+        }
         if len(took) % 100 == 0:
             say(f"{len(took)} of {len(items)} tests")
-    watch.stop()
-    data = watch.get_data()
-    return took, {file: data.contexts_by_lineno(file) for file in data.measured_files()}
+    return took, calls
 
 
 def cpu_seconds() -> float:
@@ -240,20 +245,20 @@ def too_long(*_: object) -> None:
     raise TooLongError
 
 
-def callers_of(mutant: Mutant, callers: Callers, known: Set[str]) -> set[str]:
+def callers_of(mutant: Mutant, calls: Calls) -> Iterator[str]:
     """The tests that call the function of a mutant."""
-    _, first, last = mutant.function
-    lines = callers.get(str(ROOT / mutant.file), {})
-    found = {name for line in range(first, last + 1) for name in lines.get(line, ())}
-    return found & known
+    path, (_, first, last) = str(ROOT / mutant.file), mutant.function
+    for name, called in calls.items():
+        if any(file == path and first <= line <= last for file, line in called):
+            yield name
 
 
-def few(names: Iterable[str], took: dict[str, float]) -> list[str]:
+def few(names: Iterable[str], took: dict[str, float], seconds: float) -> list[str]:
     """The quickest of some tests, as many as there is time for."""
     ordered = sorted(names, key=lambda name: (took[name], name))
     total = accumulate(took[name] for name in ordered)
-    quick = [n for n, end in zip(ordered, total, strict=True) if took[n] < LONGEST and end < ENOUGH]
-    return quick or ordered[:FEW]
+    within = [name for name, end in zip(ordered, total, strict=True) if end < seconds]
+    return within or ordered[:1]
 
 
 def run_items(items: list[pytest.Item]) -> int:
@@ -281,7 +286,6 @@ def exchange(mutant: Mutant, functions: dict[Place, list[FunctionType]]) -> bool
     live = functions.get((path, name, line))
     if code is None or not live:
         return False
-    forget()
     for each in live:
         if each.__code__.co_freevars != code.co_freevars:
             return False
@@ -296,11 +300,8 @@ def code_of(code: CodeType, function: tuple[str, int]) -> CodeType | None:
     return next(filter(None, inner), None)
 
 
-def forget() -> None:
-    """Clear caches: what they hold was computed by other code."""
-    for each in gc.get_objects():
-        if isinstance(each, functools._lru_cache_wrapper):
-            each.cache_clear()
+def live_caches() -> list[Any]:
+    return [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
 
 
 # ---- mutants of what is executed on import -------------------------------------------------
@@ -330,7 +331,14 @@ def run_anew(mutant: Mutant, quick: list[str], args: argparse.Namespace) -> int:
             )
 
     sys.meta_path.insert(0, Finder)
-    return KILLED if pytest.main([*PYTEST, "-x", *tests(args)], [Quick()]) else SURVIVED
+    try:
+        for name in (*map(module_of, core()), *HEAVY):
+            importlib.import_module(name)
+    except Exception:  # noqa: BLE001  # whatever the change does
+        return KILLED
+    code = pytest.main([*PYTEST, "-x", *tests(args)], [Quick()])
+    ends = {pytest.ExitCode.OK: SURVIVED, pytest.ExitCode.TESTS_FAILED: KILLED}
+    return ends.get(code, KILLED if code == pytest.ExitCode.INTERRUPTED else BROKEN)
 
 
 def module_of(file: Path) -> str:
@@ -404,27 +412,31 @@ def fork_each(
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 del running[pid]
-                code = KILLED if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                code = os.WEXITSTATUS(status)
+                if os.WIFSIGNALED(status):
+                    endless = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+                    code = ENDLESS if endless else KILLED
                 journal.write(mutant, code)
                 ended[code] += 1
-                if code in (SURVIVED, NOT_CALLED):
-                    say(f"survived: {mutant}")
+                if code not in (KILLED, ON_IMPORT):
+                    say(f"{OUTCOMES[code]}: {mutant}")
                 if ended.total() % 50 == 0:
                     say(f"{ended.total()} of {len(mutants)}, {ended[KILLED]} killed")
-            elif time.monotonic() - begun > PATIENCE:
+            elif time.monotonic() - begun > 10 * PATIENCE:  # it waits for what never comes
                 os.killpg(pid, signal.SIGKILL)
         time.sleep(0.005)
 
 
 def quietly(function: Callable[[], int]) -> None:
     """Leave this process with what a function returns, and nothing printed."""
-    code = KILLED
+    code = BROKEN
     try:
         os.setpgid(0, 0)
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
         code = function()
     finally:
         os._exit(code)
@@ -440,15 +452,16 @@ def listed(file: Path) -> list[Mutant]:
 def summary_of(results: dict[Mutant, int]) -> dict[str, Any]:
     files: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant, code in results.items():
-        files[str(mutant.file)].update(mutants=1, killed=code == KILLED)
-    killed = sum(code == KILLED for code in results.values())
+        files[str(mutant.file)].update(mutants=1, killed=code in DEAD)
+    killed = sum(code in DEAD for code in results.values())
     return {
         "command": shlex.join(["python", "tests/mutants/run.py", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("mutmut", "libcst", "pytest", "torch")},
         "mutants": len(results),
         "killed": killed,
         "share": round(killed / len(results), 4),
-        "files": {file: dict(counts) for file, counts in sorted(files.items())},
+        "ended": {OUTCOMES[code]: count for code, count in Counter(results.values()).items()},
+        "files": {file: dict(counts) for file, counts in files.items()},
         "survivors": list(survivors(results)),
     }
 
@@ -459,10 +472,10 @@ def key_of(mutant: Mutant) -> Key:
 
 def survivors(results: dict[Mutant, int]) -> Iterator[dict[str, Any]]:
     for mutant, code in results.items():
-        if code != KILLED:
-            called = {} if code == SURVIVED else {"called": False}
+        if code not in DEAD:
+            ended = {} if code == SURVIVED else {"ended": OUTCOMES[code]}
             place = f"{mutant.file}:{mutant.line}"
-            yield {"at": place, "before": mutant.before, "after": mutant.after, **called}
+            yield {"at": place, "before": mutant.before, "after": mutant.after, **ended}
 
 
 def say(line: str) -> None:

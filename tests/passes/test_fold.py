@@ -37,6 +37,14 @@ def test_what_it_does_to_a_bottleneck() -> None:
     assert before_and_after(graph, Fold(), "stem", *steps, "transition1") == golden("fold")
 
 
+def test_a_negative_variance_is_named() -> None:
+    spec = clique()
+    tensors = sample_tensors(graph_of(spec))
+    tensors["block1.x2.s2.norm.var"][1] = -0.5
+    with pytest.raises(WeightsError, match=r"^block1\.x2\.s2\.norm\.var: the running variance"):
+        fold_tensors(unfolded(spec), tensors)
+
+
 # ---- the function --------------------------------------------------------------------------
 
 

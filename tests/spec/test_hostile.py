@@ -83,8 +83,33 @@ def test_a_class_that_files_need_is_refused_where_it_stands(name: str, backend: 
     assert (found.location.line, str(found.code)) == (3, "reserved-name")
 
 
+IMPORTED = """
+import sys
+{}
+found = {{name.partition(".")[0] for name in sys.modules}} - sys.stdlib_module_names
+print(*(name for name in found if name.islower() and name.isidentifier()))
+"""
+STATEMENTS = {
+    "torch": "import torch, torch.utils.checkpoint; torch.nn.Linear(1, 1)(torch.ones(1, 1))",
+    "flax": "import jax, optax; from flax import nnx; jax.jit(lambda x: x + 1)(1.0)",
+}
+
+
+@pytest.mark.parametrize("backend", STATEMENTS)
+def test_what_a_framework_imports_is_no_name_for_a_file(backend: str) -> None:
+    code = IMPORTED.format(STATEMENTS[backend])
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = {name for name in ran.stdout.split() if name[0] != "_"}
+    names -= {"cython_runtime"}  # made in memory: no file is looked for
+    assert names <= find_backend(backend).modules
+
+
 @pytest.mark.parametrize(
-    ("backend", "name"), [("torch", "torch"), ("flax", "flax"), ("flax", "jax")]
+    ("backend", "name"),
+    [
+        *(("torch", name) for name in ("torch", "numpy", "typing_extensions", "sympy")),
+        *(("flax", name) for name in ("flax", "jax", "jaxlib", "optax", "ml_dtypes")),
+    ],
 )
 def test_a_file_that_would_hide_the_framework_is_refused(backend: str, name: str) -> None:
     with pytest.raises(SpecError) as caught:

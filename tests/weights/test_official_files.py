@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,18 @@ class Code:
 
     def __reduce__(self) -> Any:
         return (Path.touch, (self.path,))
+
+
+def test_a_compressed_file_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "small.pth"
+    torch.save({"a": torch.zeros(100_000)}, path)
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert packed.stat().st_size < 10_000
+    with pytest.raises(WeightsError, match=r"packed\.pth is compressed, which torch\.save does"):
+        infer_spec(packed)
 
 
 @pytest.mark.parametrize("how", ["zip", "legacy", "plain pickle"])

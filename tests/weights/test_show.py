@@ -92,6 +92,25 @@ def test_show_prints_a_row_for_each_tensor(tmp_path: Path) -> None:
     assert all(row["name"] in printed for row in rows)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_show_reads_every_type_in_a_process_of_its_own(tmp_path: Path, dtype: str) -> None:
+    """NumPy knows bfloat16 only where somebody has imported it."""
+    spec, file = written(tmp_path, clique(), "small")
+    write_weights(clique(), sampled(clique(), dtype), file)
+    words = [sys.executable, "-m", "cliquegraph", "weights", "show", str(spec), str(file), "--json"]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert {row["dtype"] for row in json.loads(ran.stdout)} == {dtype}
+
+
+def test_a_name_does_not_speak_to_the_terminal(tmp_path: Path) -> None:
+    spec, file = written(tmp_path, clique(), "small")
+    hostile = file.rename(tmp_path / "\x1b[2J\u202etfas.safetensors")
+    printed = done("show", spec, hostile)
+    assert "\x1b" not in printed and "\u202e" not in printed
+    assert r"small: \x1b[2J\u202etfas.safetensors (canonical)" in printed
+
+
 def test_show_writes_no_number_that_json_has_not(tmp_path: Path) -> None:
     spec, file = written(tmp_path, clique(), "small")
     tensors = sampled(clique())

@@ -41,6 +41,7 @@ class NumpyBackend:
         | {"norm_relu", "batch_norm_relu", "concat_conv"}
     )
 
+    modules = frozenset({"numpy"})
     layout = NumpyLayout()
 
     def write(self, view: ModelView) -> str:
