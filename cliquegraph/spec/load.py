@@ -43,6 +43,8 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] | str = ()) -> N
     """
     # A name that is no Unicode could not be printed in a message.
     name = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8") or "''"
+    if not os.fspath(path):  # which is the current folder to the system
+        raise _unreadable(name, "no name of a file")
     return loads(_read(FilePath(path), name), name, overrides)
 
 

@@ -58,7 +58,8 @@ def test_a_graph_comes_back_from_its_json(name: str, target: Target) -> None:
     back = from_json(json.loads(json.dumps(to_json(graph))))
     assert back == graph
     assert print_graph(back) == print_graph(graph)
-    assert [node.origin for node in back.idle] == [node.origin for node in graph.idle]
+    for found, expected in zip((*back.nodes, *back.idle), (*graph.nodes, *graph.idle), strict=True):
+        assert found.origin == expected.origin
 
 
 @pytest.mark.parametrize("name", EVERY_KEY)

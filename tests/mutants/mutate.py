@@ -8,6 +8,7 @@ imports; and two that it lacks: a condition that is turned round, a bound of a s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _SKIPPED = (
 
 
 Function = tuple[str, int, int]
+Key = tuple[str, str, str, str, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Mutant:
     """A file with one change.
 
     ``function`` is the outermost one around the change, by its qualified name and its first and
-    last line; None where the change takes effect when the file is imported.
+    last line; None where the change takes effect when the file is imported. ``nth`` counts the
+    changes of a function that look alike.
     """
 
     file: Path
@@ -43,6 +46,13 @@ class Mutant:
     after: str
     source: str
     function: Function | None
+    nth: int
+
+    @property
+    def key(self) -> Key:
+        """What it is called, wherever in the file its function stands."""
+        name = self.function[0] if self.function else ""
+        return str(self.file), name, self.before, self.after, self.nth
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.before}  →  {self.after}"
@@ -55,6 +65,7 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
     places = wrapper.resolve(PositionProvider)
     lines = text.splitlines()
     seen = {text}
+    alike: Counter[tuple[str, str, str]] = Counter()
     module = wrapper.module
     code = module.code_for_node
     begin = "".join(map(code, module.header))
@@ -68,7 +79,10 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
                     continue
                 seen.add(source)
                 line, before, after = _difference(lines, source.splitlines())
-                yield Mutant(file, line, before, after, source, function)
+                name = function[0] if function else ""
+                nth = alike[name, before, after]
+                alike[name, before, after] += 1
+                yield Mutant(file, line, before, after, source, function, nth)
         begin += code(statement)
 
 

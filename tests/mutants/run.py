@@ -9,7 +9,8 @@ import: such a mutant collects the tests anew. Tests that take long, and those o
 part where others call the same: what survives here may still be caught by ``make test``.
 
 How each ended is kept in ``runs/mutants``: what was broken off goes on where it was. Where the
-core has changed, its mutants are other ones; where tests have, ``--again`` asks the survivors.
+a function has changed, what is changed in it is asked anew; where tests have, ``--again`` asks
+the survivors.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-from tests.mutants.mutate import Mutant, mutants_of  # noqa: E402
+from tests.mutants.mutate import Key, Mutant, mutants_of  # noqa: E402
 
 CORE = (
     *("cliquegraph/steps", "cliquegraph/ir", "cliquegraph/passes", "cliquegraph/analysis"),
@@ -79,7 +80,6 @@ OUTCOMES = ("survived", "killed", "not called", "on import", "endless", "broken"
 
 Place = tuple[str, str, int]  # file, qualified name and first line of a function
 Calls = dict[str, set[tuple[str, int]]]  # of each test: file and first line of what it calls
-Key = tuple[str, str, str]  # where a mutant is, what stood there, what stands there now
 
 
 def main() -> int:
@@ -87,7 +87,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
-    parser.add_argument("--only", default="", help="files whose path holds this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="files with one of these in the path"
+    )
     parser.add_argument("--again", action="store_true", help="ask what has survived once more")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders in tests/")
     parser.add_argument(
@@ -104,14 +106,14 @@ def main() -> int:
     asked = [
         mutant
         for mutant in mutants
-        if args.only in str(mutant.file)
-        and (code := journal.ended.get(key_of(mutant), ON_IMPORT)) not in DEAD
+        if any(part in str(mutant.file) for part in args.only)
+        and (code := journal.ended.get(mutant.key, ON_IMPORT)) not in DEAD
         and (args.again or code == ON_IMPORT)
     ]
     say(f"{len(mutants)} mutants, {len(asked)} of them now")
     if asked:
         run(asked, journal, args)
-    summary = summary_of({m: c for m in mutants if (c := journal.ended.get(key_of(m))) is not None})
+    summary = summary_of({m: c for m in mutants if (c := journal.ended.get(m.key)) is not None})
     summary["of"] = len(mutants)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     if args.output:
@@ -128,7 +130,7 @@ def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> No
     journal.read()
     # The rest is for processes that have not imported the compiler: this one has not.
     late = {key for key, code in journal.ended.items() if code == ON_IMPORT}
-    rest = [mutant for mutant in mutants if not mutant.function or key_of(mutant) in late]
+    rest = [mutant for mutant in mutants if not mutant.function or mutant.key in late]
     say(f"{len(rest)} mutants of what is executed on import")
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -390,9 +392,9 @@ class Journal:
             self.ended[tuple(key)] = code
 
     def write(self, mutant: Mutant, code: int) -> None:
-        self.ended[key_of(mutant)] = code
+        self.ended[mutant.key] = code
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([*key_of(mutant), code], ensure_ascii=False) + "\n")
+            stream.write(json.dumps([*mutant.key, code], ensure_ascii=False) + "\n")
 
 
 def fork_each(
@@ -464,10 +466,6 @@ def summary_of(results: dict[Mutant, int]) -> dict[str, Any]:
         "files": {file: dict(counts) for file, counts in files.items()},
         "survivors": list(survivors(results)),
     }
-
-
-def key_of(mutant: Mutant) -> Key:
-    return f"{mutant.file}:{mutant.line}", mutant.before, mutant.after
 
 
 def survivors(results: dict[Mutant, int]) -> Iterator[dict[str, Any]]:
