@@ -97,6 +97,9 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("backend", STATEMENTS)
 def test_what_a_framework_imports_is_no_name_for_a_file(backend: str) -> None:
+    pytest.importorskip(backend)
+    if pytest.importorskip("torch").version.cuda is not None:
+        pytest.skip("what CUDA builds import differs from machine to machine")
     code = IMPORTED.format(STATEMENTS[backend])
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = {name for name in ran.stdout.split() if name[0] != "_"}
