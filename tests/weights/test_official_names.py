@@ -74,6 +74,26 @@ def test_shapes_imply_the_spec(attention: bool, compression: float | None) -> No
     assert graph_of(found).digest() == graph_of(spec).digest()
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_shapes_imply_kernels_and_filters(kernel: int) -> None:
+    keys = {"kind": "clique", "layers": 3, "kernel": kernel, "bottleneck": True}
+    blocks = [{**keys, "filters": 4 + b} for b in (0, 1)]
+    spec = declared(blocks=blocks, stem={**declared().stem.model_dump(), "kernel": 9})
+    implied = implied_document(infos(spec), "file")
+    assert implied["stem"]["kernel"] == 9
+    stated = {} if kernel == 3 else {"kernel": kernel}
+    assert implied["blocks"] == [{"layers": 3, "filters": 4 + b, **stated} for b in (0, 1)]
+    assert implied["block_defaults"] == {"kind": "clique", "bottleneck": True}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.26, 1.0])
+def test_the_shortest_share_that_fits_is_implied(share: float) -> None:
+    implied = implied_document(infos(declared(readout={"compression": share})), "file")
+    readout = declared(readout=implied["readout"])
+    assert infos(readout) == infos(declared(readout={"compression": share}))
+    assert len(str(implied["readout"]["compression"])) <= len(str(share))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
