@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# A test that hangs is shown where it stands and ends its process; the rest goes on in another.
+HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench fuzz mutants clean
@@ -51,7 +53,7 @@ demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, tr
 	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend flax --out runs/demo-flax --resume
 
 test: lint types generated-check browser images  ## lint, types, generated files, tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal $(HUNG)
 
 browser:  ## Chromium for the page's tests, where root may install it; they are skipped without
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

@@ -91,8 +91,9 @@ class Run:
         facts = self.facts
         try:
             yield facts
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise UsageError(f"{self.folder / _FACTS} is not as a run writes it") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = f": {error}" if isinstance(error, ValueError) else ""
+            raise UsageError(f"{self.folder / _FACTS} is not as a run writes it{why}") from None
 
     @property
     def measured(self) -> bool:

@@ -124,9 +124,12 @@ def browser() -> Iterator[Any]:
         pytest.skip(HOW)
     options = selenium.ChromeOptions()
     options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in (
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-sync", "--window-size=1400,1400"),
+    ):
         options.add_argument(argument)
-    options.add_argument("--window-size=1400,1400")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
     yield driver
@@ -138,9 +141,14 @@ def show(browser: Any, tmp_path: Path) -> Callable[[NetworkSpec], Any]:
     """Open the page of a network."""
     file = tmp_path / "page.html"
 
+    from selenium.webdriver.support.wait import WebDriverWait
+
     def opened(spec: NetworkSpec) -> Any:
         file.write_text(page(spec), encoding="utf-8")
         browser.get(file.as_uri())
+        ready = "return location.href === arguments[0] && document.readyState === 'complete'"
+        # On a busy machine get() has returned before the script at the page's end had run.
+        WebDriverWait(browser, 60).until(lambda _: browser.execute_script(ready, file.as_uri()))
         return browser
 
     return opened
