@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ collect_ignore = [
     "third_backend",  # a package of its own, with its own entry point
     "mutants",  # needs mutmut, which `make mutants` installs
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector the frameworks and the tests themselves: they stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

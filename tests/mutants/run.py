@@ -126,7 +126,7 @@ def main() -> int:
 
 def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> None:
     inside = [mutant for mutant in mutants if mutant.function]
-    quick = in_child(lambda: run_inside(inside, journal, args))
+    took, calls = in_child(lambda: run_inside(inside, journal, args))
     journal.read()
     # The rest is for processes that have not imported the compiler: this one has not.
     late = {key for key, code in journal.ended.items() if code == ON_IMPORT}
@@ -134,7 +134,12 @@ def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> No
     say(f"{len(rest)} mutants of what is executed on import")
     for name in LIBRARIES:
         importlib.import_module(name)
-    fork_each(rest, lambda mutant: run_anew(mutant, quick, args), journal, args.jobs)
+
+    def one(mutant: Mutant) -> int:
+        near = list(callers_of(mutant, calls)) or list(took)
+        return run_anew(mutant, few(near, took, args.seconds), args)
+
+    fork_each(rest, one, journal, args.jobs)
 
 
 def core() -> list[Path]:
@@ -145,9 +150,11 @@ def core() -> list[Path]:
 # ---- mutants of functions ------------------------------------------------------------------
 
 
-def run_inside(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> list[str]:
-    """Run the mutants of functions, and return the quick tests."""
-    quick: list[str] = []
+def run_inside(
+    mutants: list[Mutant], journal: Journal, args: argparse.Namespace
+) -> tuple[dict[str, float], Calls]:
+    """Run the mutants of functions, and return how long tests take and what they call."""
+    found: list[tuple[dict[str, float], Calls]] = []
 
     class Loop:
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -170,14 +177,14 @@ def run_inside(mutants: list[Mutant], journal: Journal, args: argparse.Namespace
                     return ON_IMPORT
                 return run_items([items[name] for name in names])
 
-            quick.extend(few(took, took, args.seconds))
+            found.append((took, calls))
             fork_each(mutants, one, journal, args.jobs)
             return True
 
     code = pytest.main([*PYTEST, *tests(args)], [Loop()])
-    if code or not quick:
+    if code or not found:
         sys.exit(f"pytest ended with {code}")
-    return quick
+    return found[0]
 
 
 def surveyed(path: Path, items: list[pytest.Item]) -> tuple[dict[str, float], Calls]:
@@ -248,8 +255,8 @@ def too_long(*_: object) -> None:
 
 
 def callers_of(mutant: Mutant, calls: Calls) -> Iterator[str]:
-    """The tests that call the function of a mutant."""
-    path, (_, first, last) = str(ROOT / mutant.file), mutant.function
+    """The tests that call the function of a mutant; any of its file where it is in none."""
+    path, (_, first, last) = str(ROOT / mutant.file), mutant.function or ("", 0, sys.maxsize)
     for name, called in calls.items():
         if any(file == path and first <= line <= last for file, line in called):
             yield name
@@ -310,7 +317,7 @@ def live_caches() -> list[Any]:
 
 
 def run_anew(mutant: Mutant, quick: list[str], args: argparse.Namespace) -> int:
-    """Import a changed file, and run the quick tests of all."""
+    """Import a changed file, and run quick tests."""
     path = str(ROOT / mutant.file)
 
     class Loader(importlib.machinery.SourceFileLoader):
