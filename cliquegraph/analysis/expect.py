@@ -24,10 +24,6 @@ class Comparison:
         """Whether the computed figure rounds to the digits printed."""
         return self.expected.matches(self.computed)
 
-    def __str__(self) -> str:
-        verdict = "holds" if self.holds else "does not hold"
-        return f"{self.key} {self.expected} {verdict}: computed {self.computed:,}"
-
 
 def compare_expected(network: NetworkSpec, cost: Cost) -> tuple[Comparison, ...]:
     """Compare every figure that the spec declares."""

@@ -18,11 +18,12 @@ from torch.utils._pytree import tree_leaves
 import cliquegraph
 from cliquegraph import NetworkSpec, optimise
 from cliquegraph.analysis.memory import MemoryPlan, memory_plan
-from cliquegraph.analysis.precision import PRECISIONS
+from cliquegraph.analysis.precision import PRECISIONS, Precision, precision_of
 from cliquegraph.emit.execute import load_source
 from cliquegraph.errors import UsageError
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.weights.tensors import numpy_dtype
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped
 
 CASES = {
@@ -300,6 +301,13 @@ def test_sixteen_bits_halve_maps_and_nothing_else() -> None:
         )
         # The positions that a max pool keeps stay as large as they are.
         assert 2 * image(level, "float16") - image(level, "float32") == 6 * 5 * 6 * 8
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_number_is_as_large_as_numpys_and_statistics_are_never_of_16_bits(dtype: str) -> None:
+    size = numpy_dtype(dtype).itemsize
+    others = max(4, size)
+    assert precision_of(dtype) == Precision(size, others, others)
 
 
 def test_a_dtype_that_is_none_is_refused() -> None:
