@@ -34,6 +34,7 @@ from cliquegraph.cli_shared import (
     load_spec,
     print_error,
     print_json,
+    print_written,
     progress,
     shipped_specs,
 )
@@ -128,7 +129,7 @@ def compile_command(
     cliquegraph compile --all --check
     """
     from cliquegraph.emit.header import origin_lines
-    from cliquegraph.files import difference, write_files
+    from cliquegraph.files import destination, difference, write_files
 
     if everything == bool(specs):
         raise UsageError("name the specs to compile, or say --all for every spec in ./specs")
@@ -140,11 +141,13 @@ def compile_command(
         for each in backends:
             target = out / each.name / f"{compilation.module_name}.py"
             if target in compiled:
+                if compiled[target][0] == path:
+                    raise UsageError(f"{path} is named twice")
                 raise UsageError(
                     f"{compiled[target][0]} and {path} are both called "
                     f"{compilation.network.name}: {target} can hold one"
                 )
-            if not target.resolve().is_relative_to(out.resolve()):
+            if not destination(target).is_relative_to(destination(out)):
                 raise UsageError(f"can't write {target}: a link leads out of {out}")
             origin = origin_lines(path, each.name, compilation.options, overrides)
             compiled[target] = (path, compilation.source(each, origin))
@@ -166,7 +169,7 @@ def compile_command(
         typer.echo(f"{same} of {len(files)} files are what the specs compile to")
     else:
         for target in files:
-            typer.echo(f"{'wrote' if target in changed else 'unchanged'} {target}")
+            print_written(target, changed=target in changed)
     raise typer.Exit(1 if check and changed else 0)
 
 
@@ -233,9 +236,12 @@ def summary(
     cliquegraph summary specs/cliquenet_s3.yaml --memory --batch 32 --dtype bfloat16
     """
     from cliquegraph import report
+    from cliquegraph.spec.schema import MAX_BATCH, set_by
 
     if not memory and (batch is not None or dtype is not None):
         raise UsageError("--batch and --dtype are for --memory")
+    if batch is not None and batch > MAX_BATCH:
+        raise UsageError(f"a batch of {batch} is over {MAX_BATCH:,}; {set_by('MAX_BATCH')}")
     how = (batch or 1, dtype or "float32")
     compilations = [compilation_of(path, overrides, level) for path in specs]
     if as_json:
@@ -364,7 +370,7 @@ def render(
         sys.stdout.buffer.write(picture)
     else:
         write_bytes(Path(output), [picture])
-        typer.echo(f"wrote {output}")
+        print_written(output)
 
 
 @app.command()
@@ -467,7 +473,7 @@ def _give(text: str, output: Path | None) -> None:
         typer.echo(text, nl=False)
     else:
         written = write_files({output: text})
-        typer.echo(f"{'wrote' if output in written else 'unchanged'} {output}")
+        print_written(output, changed=output in written)
 
 
 @app.command()

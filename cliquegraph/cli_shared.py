@@ -153,6 +153,11 @@ def backends_of(name: str) -> list[Backend]:
     return [find_backend(each) for each in names]
 
 
+def print_written(path: Path | str, *, changed: bool = True, more: str = "") -> None:
+    """Say that a file or a folder was written, or is as it was; names can't speak."""
+    typer.echo(printable(f"{'wrote' if changed else 'unchanged'} {path}{more}"))
+
+
 def print_json(results: list[dict[str, Any]]) -> None:
     """A list for several specs, an object for one."""
     typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))

@@ -16,6 +16,7 @@ from cliquegraph.cli_shared import (
     console_of,
     load_spec,
     print_json,
+    print_written,
 )
 from cliquegraph.cli_training import Data, Engine, open_source
 from cliquegraph.errors import UsageError
@@ -59,15 +60,14 @@ def evaluate(
     from cliquegraph import report_scores as report
     from cliquegraph.checkpoints import read_weights
     from cliquegraph.training.job import Source
-    from cliquegraph.training.run import Run
-    from cliquegraph.training.seen import seen_by
+    from cliquegraph.training.seen import run_beside, seen_by
     from cliquegraph.training.train import evaluate
 
     compilation = compilation_of(spec, overrides, level)
     tensors = read_weights(compilation.network, weights)
-    run = Run(weights.resolve().parent)
+    run = run_beside(weights)
     seen = seen_by(compilation.network, weights, recipe)
-    trained = run.source if run.exists else Source(data)
+    trained = run.facts.data if run else Source(data)
     images = open_source(
         compilation,
         seen.treatment,
@@ -76,7 +76,7 @@ def evaluate(
             trained.validation if validation is None else validation,
             trained.subset if subset is None else subset,
         ),
-        (run.seed if run.exists else 0) if seed is None else seed,
+        (run.facts.seed if run else 0) if seed is None else seed,
         seen.statistics,
     )
     if part not in images.parts:
@@ -146,7 +146,7 @@ def curves(
         typer.echo(f"{run.folder} holds no epoch yet: left out", err=True)
     drawn = [run.curves for run in found if run not in begun or len(begun) == len(found)]
     write_bytes(output, [draw_curves(drawn, output.suffix.removeprefix(".").lower())])
-    typer.echo(f"wrote {output}")
+    print_written(output)
 
 
 @inspect.command()
@@ -190,4 +190,4 @@ def features(
         return
     console_of().print(report.stages_table(maps, title))
     if output is not None:
-        typer.echo(f"wrote {output}")
+        print_written(output)

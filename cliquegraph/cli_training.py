@@ -18,6 +18,7 @@ from cliquegraph.cli_shared import (
     console_of,
     load_spec,
     print_json,
+    print_written,
 )
 from cliquegraph.errors import UsageError
 
@@ -198,7 +199,7 @@ def train_command(
     if interrupted:
         typer.echo(f"stopped; {_typed()} --resume goes on", err=True)
         raise typer.Exit(130)
-    typer.echo(f"wrote {folder}: best.safetensors, last.safetensors, metrics.csv")
+    print_written(folder, more=": best.safetensors, last.safetensors, metrics.csv")
 
 
 def _train(job: Job, folder: Path, resume: bool, overrides: list[str]) -> bool:
@@ -369,4 +370,4 @@ def _plot(recipe: Recipe, path: Path) -> None:
     title = f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch_size}"
     write_bytes(path, [draw_schedule(title, rates, path.suffix.removeprefix(".").lower())])
     parts = ", ".join(f"{rate:.4g} from epoch {first}" for first, rate in recipe.schedule())
-    typer.echo(f"wrote {path}: {parts}")
+    print_written(path, more=f": {parts}")

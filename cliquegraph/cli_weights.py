@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from cliquegraph.cli_shared import Block, Inference, Json, Level, Set, Spec, console_of, load_spec
+from cliquegraph.cli_shared import (
+    Block,
+    Inference,
+    Json,
+    Level,
+    Set,
+    Spec,
+    console_of,
+    load_spec,
+    print_written,
+)
 from cliquegraph.errors import UsageError
 
 weights = typer.Typer(
@@ -93,10 +103,8 @@ def convert(
         inference=inference,
         ignore_digest=ignore_digest,
     )
-    typer.echo(
-        f"wrote {target}: {done.target}, {done.tensors} tensors, "
-        f"{engineering(done.size)}B, from {done.source}"
-    )
+    size = f"{done.tensors} tensors, {engineering(done.size)}B"
+    print_written(target, more=f": {done.target}, {size}, from {done.source}")
     if done.not_finite:
         shown = ", ".join(done.not_finite[:10])
         typer.echo(
@@ -163,7 +171,7 @@ def heatmap(
     ]
     picture = draw_heat(found, output.suffix.removeprefix(".").lower())
     write_bytes(output, [picture])
-    typer.echo(f"wrote {output}")
+    print_written(output)
 
 
 @weights.command()
@@ -211,11 +219,11 @@ def infer(
     from cliquegraph import checkpoints
     from cliquegraph.files import write_files
 
-    if output is not None and output.resolve() == file.resolve():
+    if output is not None and output.exists() and file.exists() and output.samefile(file):
         raise UsageError(f"{output} is the checkpoint itself")
     text = checkpoints.inferred_text(file, name, output)
     if output is None:
         typer.echo(text, nl=False)
     else:
         written = write_files({output: text})
-        typer.echo(f"{'wrote' if output in written else 'unchanged'} {output}")
+        print_written(output, changed=output in written)

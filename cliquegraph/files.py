@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,45 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cliquegraph.errors import UsageError
+from cliquegraph.location import printable
+
+
+def destination(path: Path) -> Path:
+    """Return where what is written to ``path`` comes to lie: a link leads to its end.
+
+    Raises:
+        UsageError: links lead to each other.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:  # what Python up to 3.12 says of it
+        raise UsageError(f"{path} leads nowhere: {os.strerror(errno.ELOOP)}") from None
+
+
+def read_text(path: Path) -> str | None:
+    """Return the text of a file, None where there is none.
+
+    Raises:
+        UsageError: it is no regular file (a pipe would be waited for), can't be read, or is no
+            UTF-8.
+    """
+    try:
+        if kind := _irregular(path):
+            raise UsageError(f"can't read {path}: {kind}")
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"can't read {path}: {error}") from None
+
+
+def _irregular(path: Path) -> str | None:
+    """Say what something is that is no file."""
+    if not path.exists() or path.is_file():
+        return None
+    return "it is a folder" if path.is_dir() else "it is no regular file"
 
 
 def write_files(files: Mapping[Path, str]) -> set[Path]:
@@ -29,7 +69,7 @@ def write_files(files: Mapping[Path, str]) -> set[Path]:
                     staged[path] = _stage(path, [text.encode()])
         for path, temporary in staged.items():
             with _refusing(path):
-                temporary.replace(path.resolve())
+                temporary.replace(destination(path))
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
@@ -46,7 +86,7 @@ def write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     temporary = _stage(path, chunks)
     try:
         with _refusing(path):
-            temporary.replace(path.resolve())
+            temporary.replace(destination(path))
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,9 +94,8 @@ def write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 def _stage(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
     """Write a new file beside ``path``, with the rights that a new file has."""
     with _refusing(path):
-        place = path.resolve()  # a link goes on leading to what is written
-        if place.exists() and not place.is_file():
-            kind = "it is a folder" if place.is_dir() else "it is no regular file"
+        place = destination(path)
+        if kind := _irregular(place):
             raise UsageError(f"can't write {path}: {kind}")
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{place.name[:100]}.", dir=place.parent)
@@ -86,15 +125,12 @@ def difference(path: Path, text: str) -> str:
     Raises:
         UsageError: the file can't be read.
     """
-    try:
-        found = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"can't read {path}: {error}") from None
+    found, name = read_text(path), printable(str(path))
     lines = difflib.unified_diff(
-        found.splitlines(keepends=True),
+        (found or "").splitlines(keepends=True),
         text.splitlines(keepends=True),
-        fromfile=str(path) if found else f"{path} (missing)",
-        tofile=f"{path} (compiled)",
+        fromfile=f"{name} (missing)" if found is None else name,
+        tofile=f"{name} (compiled)",
     )
     return "".join(lines)
 

@@ -19,8 +19,10 @@ from cliquegraph.ir.ops import (
     MaxPool,
     Relu,
     ScaleChannels,
+    ShapeError,
     Sigmoid,
     compressed,
+    least_factor,
     squeezed,
 )
 from cliquegraph.ir.types import Part, Section, Slot
@@ -159,11 +161,15 @@ def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value
     assert value is not None  # noqa: S101  # only the last block has no transit
     section, spec = Section(Part.TRANSITION, index), network.transition
     _enter(builder, network, section, "transition")
-    channels = compressed(value.type.channels, spec.compression)
+    channels = _compressed(builder, network, "transition", value, spec.compression)
     value = _norm_relu(builder, value, Slot(section, "norm"))
     value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "conv"))
     value = _dropout(builder, value, spec.dropout)
     if spec.attention:
+        if not squeezed(value.type.channels):
+            hint = "leave the attention out, or let more channels through"
+            error = ShapeError("half of 1 channel, for the attention, is none", hint)
+            raise builder.refusal(error, network.locate("transition", "attention"))
         value = _attention(builder, section, value)
     pool = MaxPool if spec.pool == "max" else AvgPool
     return builder.add(pool(2, 2), [value])
@@ -197,12 +203,24 @@ def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -
     section, spec = Section(Part.READOUT, index), network.readout
     _enter(builder, network, section, "readout")
     if spec.compression is not None:
-        channels = compressed(value.type.channels, spec.compression)
+        channels = _compressed(builder, network, "readout", value, spec.compression)
         value = _norm_relu(builder, value, Slot(section, "compress.norm"))
         value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "compress.conv"))
         value = _dropout(builder, value, spec.dropout)
     value = _norm_relu(builder, value, Slot(section, "norm"))
     return builder.add(GlobalAvgPool(), [value], hint="pooled")
+
+
+def _compressed(
+    builder: Builder, network: NetworkSpec, key: str, value: Value, factor: float
+) -> int:
+    """Return how many channels a compression leaves; a ``SpecError`` where it leaves none."""
+    channels = value.type.channels
+    if left := compressed(channels, factor):
+        return left
+    hint = f"a compression of {least_factor(channels)} leaves one"
+    error = ShapeError(f"a compression of {factor:g} leaves none of {channels} channels", hint)
+    raise builder.refusal(error, network.locate(key, "compression"))
 
 
 def _norm_relu(builder: Builder, value: Value, slot: Slot) -> Value:

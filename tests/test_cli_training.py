@@ -99,9 +99,12 @@ def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
     foreign = run(*alone_words(digit, lonely))
     assert foreign.code == 2 and "run.json is not as a run writes it" in foreign.err
     facts = json.loads((trained / "run.json").read_text())
-    for wrong, said in (([0.0], "normalise no image"), ([0.1] * 3, "statistics of ")):
-        facts["statistics"] = {"mean": [0.5] * len(wrong), "std": wrong}
-        (lonely.parent / "run.json").write_text(json.dumps(facts))
+    for changed, said in (
+        ({"statistics": {"mean": [0.5], "std": [0.0]}}, "statistics.std.0: "),
+        ({"statistics": {"mean": [0.5] * 3, "std": [0.1] * 3}}, "statistics of 3 channels"),
+        ({"classes": ["a"] * 11}, "lies in a run of 11 classes, quickstart has 10"),
+    ):
+        (lonely.parent / "run.json").write_text(json.dumps(facts | changed))
         foreign = run(*alone_words(digit, lonely))
         assert foreign.code == 2 and said in foreign.err
     (lonely.parent / "run.json").unlink()

@@ -274,11 +274,14 @@ classifier: {classes: 5}
     ("overrides", "message"),
     [
         (["input.height=1"], "transition1: a 1×8 map is smaller than a window of 2×2"),
-        (["transition.compression=0.4"], "transition1: a convolution is left with no channels"),
-        (["readout.compression=0.1"], "readout1: a convolution is left with no channels"),
+        (
+            ["transition.compression=0.4"],
+            "transition1: a compression of 0.4 leaves none of 2 channels",
+        ),
+        (["readout.compression=0.1"], "readout1: a compression of 0.1 leaves none of 6 channels"),
         (
             ["transition.attention=true", "transition.compression=0.5"],
-            "transition1: a linear layer is left with no outputs",
+            "transition1: half of 1 channel, for the attention, is none",
         ),
         (
             ["stem.pool={kind: avg, kernel: 9, stride: 1}"],

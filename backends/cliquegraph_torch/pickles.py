@@ -81,7 +81,8 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
     from torch import Tensor
 
     if not isinstance(found, Mapping) or not found:
-        kind = f"a {type(found).__name__}" if found else "nothing"
+        empty = found is None or isinstance(found, Mapping)
+        kind = "nothing" if empty else f"a {type(found).__name__}"
         raise WeightsError(f"{path} holds no state dict but {kind}")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from cliquegraph.errors import UsageError
 
@@ -53,10 +53,14 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What images are normalised with: (pixel / 255 - mean) / std, by channel."""
+    """What images are normalised with: (pixel / 255 - mean) / std, by channel.
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    Bounds are checked where statistics are read from a file.
+    """
+
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    # One pixel of all that there could be, apart from the others by 1 / 255.
+    std: tuple[Annotated[float, Field(ge=1e-9, le=1)], ...]
 
     def to_json(self) -> dict[str, list[float]]:
         """Return what JSON can hold, with no loss."""
@@ -66,18 +70,6 @@ class Statistics:
         """Raise a ``UsageError`` unless they are those of images with so many channels."""
         if len(self.mean) != channels or len(self.std) != channels:
             raise UsageError(f"statistics of {len(self.mean)} channels, images of {channels}")
-
-    @staticmethod
-    def from_json(found: Mapping[str, Sequence[float]]) -> Statistics:
-        """Return the statistics that ``to_json`` wrote.
-
-        Raises:
-            ValueError: a number is not finite, or no image has such a standard deviation.
-        """
-        mean, std = (tuple(map(float, found[key])) for key in ("mean", "std"))
-        if not all(map(math.isfinite, mean)) or not all(0 < each < math.inf for each in std):
-            raise ValueError(f"mean {mean} and std {std} normalise no image")
-        return Statistics(mean, std)
 
 
 class Batches(Protocol):

@@ -66,16 +66,18 @@ def draw_curves(runs: Sequence[Curves], suffix: str) -> bytes:
                 loss.plot(run.epochs, run.loss[part], **look)
         error.set_ylabel("top-1 error, %")
         loss.set_ylabel("cross entropy")
-        loss.set_yscale("log")
+        if any(x > 0 for run in runs for losses in run.loss.values() for x in losses):
+            loss.set_yscale("log")
         for axes in (error, loss):
             axes.set_xlabel("epoch")
             axes.grid(alpha=0.3)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = error.get_legend_handles_labels()
-        figure.legend(
+        legend = figure.legend(
             handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False
         )
-
+        for text in legend.get_texts():
+            text.set_parse_math(False)
         return figure
 
     head, *rows = _table_of(runs)

@@ -63,8 +63,13 @@ class Builder:
         try:
             return op.infer(tuple(value.type for value in inputs))
         except ShapeError as error:
-            where = "" if self.origin is None else f"{self.origin.section}: "
-            raise SpecError(Diagnostic(Code.SIZE, f"{where}{error}", self.location)) from None
+            raise self.refusal(error) from None
+
+    def refusal(self, error: ShapeError, location: Location | None = None) -> SpecError:
+        """Return the message about sizes that can't be had, at a place or the section's."""
+        where = "" if self.origin is None else f"{self.origin.section}: "
+        place = location or self.location
+        return SpecError(Diagnostic(Code.SIZE, f"{where}{error}", place, error.hint))
 
     def _append(
         self,

@@ -9,6 +9,7 @@ defined by ``interpret.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_UP, Context, Decimal
 from fractions import Fraction
 from typing import ClassVar
 
@@ -26,7 +27,15 @@ Types = tuple[TensorType, ...]
 
 
 class ShapeError(ValueError):
-    """Sizes that no network can have; the builder turns it into a message with a place."""
+    """Sizes that no network can have; the builder turns it into a message with a place.
+
+    Attributes:
+        hint: the way out, if it is known.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def compressed(channels: int, factor: float) -> int:
@@ -35,6 +44,15 @@ def compressed(channels: int, factor: float) -> int:
     The factor counts as the decimal that the spec says: 0.29 of 100 is 29.
     """
     return int(channels * Fraction(str(factor)))
+
+
+def least_factor(channels: int) -> Decimal:
+    """Return the smallest factor of three digits that leaves one of ``channels``.
+
+    >>> least_factor(6)
+    Decimal('0.167')
+    """
+    return Context(prec=3, rounding=ROUND_UP).divide(Decimal(1), Decimal(channels))
 
 
 def squeezed(channels: int) -> int:
@@ -368,6 +386,7 @@ def _windows(value: MapType, kernel: int, stride: int, padding: int, channels: i
     )
     if height < 1 or width < 1:
         raise ShapeError(
-            f"a {value.height}×{value.width} map is smaller than a window of {kernel}×{kernel}"
+            f"a {value.height}×{value.width} map is smaller than a window of {kernel}×{kernel}",
+            "take larger images, or fewer blocks, strides or pools before it",
         )
     return MapType(channels, height, width)

@@ -52,6 +52,8 @@ WORDS = {
 }
 """The terms of the parser's messages, and plain ones."""
 
+SAVE_AS = "save it as UTF-8 text"
+
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END = re.compile("\r\n|\n|\r")
 
@@ -148,6 +150,11 @@ def parse(text: str, file: str, shown: str | None = None) -> Document:
     return reader.read()
 
 
+def _joined(text: str) -> str:
+    """Return a text where what JSON writes as two halves is one character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 def limit(constant: str) -> str:
     """Say where a limit is set, for the network that does need more."""
     return f"far above what any network needs; {constant} in {__name__} sets it"
@@ -196,7 +203,8 @@ class _Reader:
             before = _LINE_END.split(self.text[: bad.start()])
             where = self.place(len(before) - 1, len(before[-1]))
             message = f"the character U+{ord(bad[0]):04X} can't stand in a spec"
-            raise SpecError(Diagnostic(Code.NOT_TEXT, message, where))
+            way_out = SAVE_AS if bad[0] == "\0" else None  # as in UTF-16
+            raise SpecError(Diagnostic(Code.NOT_TEXT, message, where, way_out))
 
     def read(self) -> Document:
         """Return the only document of the text."""
@@ -308,8 +316,9 @@ class _Reader:
                 )
                 self.refuse(inside, event.start_mark, Code.DUPLICATE_KEY, message)
             self.document.keys[inside] = self.place(event.start_mark.line, event.start_mark.column)
-            section[key] = self.value(self.take(), inside)
-            if section[key] is None:
+            event = self.take()
+            section[key] = self.value(event, inside)
+            if section[key] is None and event.start_mark.index == event.end_mark.index:
                 # The parser puts a value that is not there where the next thing begins.
                 self.document.positions[inside] = self.document.keys[inside]
         return section
@@ -318,7 +327,7 @@ class _Reader:
         """Return the text of a key."""
         said = getattr(event, "value", "")
         alias = isinstance(event, self.yaml.AliasEvent)
-        name = f"*{event.anchor}" if alias else _SURROGATE.sub(_REPLACEMENT, str(said))
+        name = f"*{event.anchor}" if alias else _SURROGATE.sub(_REPLACEMENT, _joined(str(said)))
         path = (*section, name)
         self.refuse_what_specs_lack(event, path)
         mark = event.start_mark
@@ -334,7 +343,7 @@ class _Reader:
 
     def scalar(self, event: Any, path: Path) -> bool | int | float | str | None:
         """Resolve a scalar by the core schema of YAML 1.2."""
-        text: str = event.value
+        text = _joined(event.value)
         if bad := _SURROGATE.search(text):
             message = f"the character U+{ord(bad[0]):04X} can't stand in a spec"
             self.refuse(path, event.start_mark, Code.NOT_TEXT, message)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
-from cliquegraph.spec.document import MAX_CHARACTERS, Document, limit, parse
+from cliquegraph.spec.document import MAX_CHARACTERS, SAVE_AS, Document, limit, parse
 from cliquegraph.spec.messages import diagnose, in_order
 from cliquegraph.spec.overrides import apply
 from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec
@@ -132,7 +132,7 @@ def _read(path: FilePath, name: str) -> str:
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text: byte 0x{content[error.start]:02x} at offset {error.start}"
         where = _place_of(name, content, error.start)
-        raise SpecError(Diagnostic(Code.NOT_TEXT, message, where)) from None
+        raise SpecError(Diagnostic(Code.NOT_TEXT, message, where, SAVE_AS)) from None
 
 
 def _unreadable(name: str, message: str) -> SpecError:

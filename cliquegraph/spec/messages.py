@@ -26,6 +26,7 @@ from cliquegraph.spec.schema import (
     NetworkSpec,
     Path,
 )
+from cliquegraph.spec.shorthand import KEY as DEFAULTS
 from cliquegraph.spec.wording import dotted, found, listing
 
 Node = Mapping[str, Any]
@@ -38,6 +39,8 @@ PATTERNS = {
 }
 
 SECTION = "a section, keys with their values"
+
+_ITEMS = {"integer": "whole numbers", "number": "numbers"}
 
 YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
@@ -118,7 +121,7 @@ class _Fault:
         """The keys of the section around the fault."""
         _, section = _follow(self.path[:-1], self.document)
         keys = list(_inside(section, self.document.at(self.path[:-1])).get("properties", ()))
-        return [*keys, "block_defaults"] if len(self.path) == 1 else keys
+        return [*keys, DEFAULTS] if len(self.path) == 1 else keys
 
     @property
     def nearest(self) -> str | None:
@@ -157,6 +160,9 @@ class _Fault:
         hint = f"the keys are {listing(self.keys)}"
         if self.nearest:
             hint = f"did you mean {self.nearest!r}?"
+        if self.document.origin(self.path)[0] == DEFAULTS and (kinds := _kinds_with(self.path[-1])):
+            owner = listing(kinds, "or")
+            hint = f"{DEFAULTS} with 'kind: {owner}' are for those blocks alone"
         return Diagnostic(Code.UNKNOWN_KEY, message, self.where, hint)
 
     def _missing(self) -> Diagnostic:
@@ -177,6 +183,14 @@ class _Fault:
 @cache
 def _schema() -> Node:
     return NetworkSpec.model_json_schema()
+
+
+def _kinds_with(key: str | int) -> list[str]:
+    """Return the kinds of blocks that have a key."""
+    kinds = _schema()["properties"]["blocks"]["items"]["discriminator"]["mapping"]
+    return [
+        kind for kind, ref in kinds.items() if key in _inside({"$ref": ref}, None)["properties"]
+    ]
 
 
 def _without_tag(loc: Path) -> Path:
@@ -207,8 +221,10 @@ def _inside(node: Node, value: object) -> Node:
         kind = str(value.get("kind")) if isinstance(value, dict) else None
         kinds = node["discriminator"]["mapping"]
         return _inside({"$ref": kinds[kind]}, value) if kind in kinds else {}
-    for branch in node.get("anyOf", ()):
-        if "$ref" in branch:
+    branches = [branch for branch in node.get("anyOf", ()) if branch.get("type") != "null"]
+    for branch in branches:
+        # What is no list may be meant as the other branch.
+        if "$ref" in branch or ("items" in branch and len(branches) == 1):
             return _inside(branch, value)
     return node
 
@@ -232,8 +248,7 @@ def _expected(node: Node) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            counted = node["items"].get("type") in ("integer", "number")
-            items = "numbers" if counted else "sections"
+            items = _ITEMS.get(node["items"].get("type"), "sections")
             return f"a list of {items}" + _limit(node, "Items")
         case "string":
             return "a text"

@@ -42,6 +42,7 @@ MAX_BLOCKS = 64
 MAX_PIXELS = 16_384
 MAX_CLASSES = 10_000_000
 MAX_KERNEL = 63
+MAX_BOTTLENECK = 64
 MAX_READS = 100_000
 MAX_EPOCHS = 100_000
 MAX_BATCH = 10_000_000
@@ -263,7 +264,8 @@ class DenseBlock(SpecModel):
     filters: Channels
     """k, the growth rate"""
     bottleneck: Annotated[
-        Literal[False] | Annotated[int, Field(ge=1, le=64)], BeforeValidator(_bottleneck_factor)
+        Literal[False] | Annotated[int, _upto("MAX_BOTTLENECK")],
+        BeforeValidator(_bottleneck_factor),
     ] = False
     """false, or f for a 1×1 convolution to f·k channels first (DenseNet-B: 4)"""
     dropout: Rate = 0.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Dataset
@@ -22,11 +24,13 @@ class Source:
         reference: ``NAME[:PATH]`` of a data set.
         validation: share of the training images that is held back.
         subset: how many of the training images; None takes all.
+
+    Bounds are checked where a source is read from a file.
     """
 
     reference: str
-    validation: float = 0.0
-    subset: int | None = None
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    subset: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cliquegraph.errors import TrainingError, UsageError
-from cliquegraph.files import write_files
+from cliquegraph.files import read_text, write_files
 
 Row = Mapping[str, float | int | str]
 
@@ -22,8 +22,15 @@ class Table:
         self.columns = columns
 
     def keep_below(self, key: int) -> None:
-        """Start the file, or drop the rows from ``key`` on: the run goes on from there."""
-        rows = [row for row in read_table(self.path) if int(row[self.columns[0]]) < key]
+        """Start the file, or drop the rows from ``key`` on: the run goes on from there.
+
+        Raises:
+            UsageError: it can't be read, or is not as a run writes it.
+        """
+        try:
+            rows = [row for row in read_table(self.path) if int(row[self.columns[0]]) < key]
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{self.path} is not as a run writes it: {error}") from None
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore")
         writer.writeheader()
@@ -49,18 +56,15 @@ def read_table(path: Path) -> list[dict[str, str]]:
     The last row is left out where a process was killed while it wrote it.
 
     Raises:
-        UsageError: it can't be read.
+        UsageError: it can't be read, or is no such table.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = file.readlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"can't read {path}: {error}") from None
+    lines = io.StringIO(read_text(path) or "", newline="").readlines()
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
-    rows = list(csv.DictReader(lines))
+    try:
+        rows = list(csv.DictReader(lines))
+    except csv.Error as error:
+        raise UsageError(f"{path} is not as a run writes it: {error}") from None
     return [row for row in rows if None not in row.values() and None not in row]
 
 

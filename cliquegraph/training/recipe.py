@@ -10,7 +10,7 @@ from typing import get_args
 from cliquegraph.data import Augmentation, Normalisation, Treatment
 from cliquegraph.emit.backend import Sgd
 from cliquegraph.errors import UsageError
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS, NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Recipe:
         normalisation, augmentation: as of ``Treatment``.
 
     Raises:
-        UsageError: there is no such treatment, milestones that don't ascend, a rate or decay
-            out of its range.
+        UsageError: there is no such treatment, milestones that don't ascend, a count, rate or
+            decay out of its range.
     """
 
     name: str
@@ -59,6 +59,12 @@ class Recipe:
                     f"there is no {name} {getattr(self, name)!r}; there are {', '.join(choices)}"
                 )
         # As in a spec (spec/schema.py), for the options of `train`.
+        for name, count, most in (
+            ("epochs", self.epochs, MAX_EPOCHS),
+            ("batch size", self.batch_size, MAX_BATCH),
+        ):
+            if not 1 <= count <= most:
+                raise UsageError(f"{name} must be 1 to {most:,}, not {count}")
         for name, value, possible in (
             ("learning rate", self.learning_rate, 0 < self.learning_rate < math.inf),
             ("decay", self.decay, 0 < self.decay <= 1),

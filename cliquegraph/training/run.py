@@ -5,16 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cliquegraph.checkpoints import write_weights
 from cliquegraph.data import Statistics, Treatment
 from cliquegraph.draw.curves import Curves
 from cliquegraph.errors import UsageError
-from cliquegraph.files import write_files
+from cliquegraph.files import read_text, write_files
+from cliquegraph.location import printable
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.training.checkpoints import Checkpoints
 from cliquegraph.training.job import Job, Source
@@ -25,6 +27,23 @@ _LOCK = ".lock"
 _FACTS = "run.json"
 EPOCHS = "metrics.csv"
 STEPS = "steps.csv"
+
+
+class Facts(BaseModel):
+    """What of ``run.json`` is read again; the rest is for people and for ``--resume``."""
+
+    model_config = ConfigDict(strict=True)
+
+    recipe: Treatment
+    """what was done to the images"""
+    data: Source
+    """which images it was trained on"""
+    statistics: Statistics
+    """what images were normalised with"""
+    classes: tuple[str, ...]
+    """names, by label"""
+    seed: Annotated[int, Field(ge=0)]
+    """of everything that was drawn"""
 
 
 class Run:
@@ -41,59 +60,28 @@ class Run:
         return (self.folder / _FACTS).is_file()
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What ``run.json`` holds.
+    def facts(self) -> Facts:
+        """What ``run.json`` says that is needed again.
 
         Raises:
-            UsageError: it is missing or unreadable.
+            UsageError: it is missing, unreadable, or not as a run writes it.
         """
-        path = self.folder / _FACTS
+        text = self._text()
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"{self.folder} is no run: it has no {_FACTS}") from None
-        except (OSError, ValueError) as error:
-            raise UsageError(f"can't read {path}: {error}") from None
-        return facts
+            return Facts.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise self._damaged(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
-    @property
-    def treatment(self) -> Treatment:
-        """What was done to the images."""
-        with self._reading() as facts:
-            return Treatment(facts["recipe"]["normalisation"], facts["recipe"]["augmentation"])
+    def _text(self) -> str:
+        text = read_text(self.folder / _FACTS)
+        if text is None:
+            raise UsageError(f"{self.folder} is no run: it has no {_FACTS}")
+        return text
 
-    @property
-    def statistics(self) -> Statistics:
-        """What images were normalised with."""
-        with self._reading() as facts:
-            return Statistics.from_json(facts["statistics"])
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names, by label."""
-        with self._reading() as facts:
-            return tuple(map(str, facts["classes"]))
-
-    @property
-    def source(self) -> Source:
-        """Which images it was trained on."""
-        with self._reading() as facts:
-            return Source(**facts["data"])
-
-    @property
-    def seed(self) -> int:
-        """Of everything that was drawn."""
-        with self._reading() as facts:
-            return int(facts["seed"])
-
-    @contextmanager
-    def _reading(self) -> Iterator[dict[str, Any]]:
-        facts = self.facts
-        try:
-            yield facts
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f": {error}" if isinstance(error, ValueError) else ""
-            raise UsageError(f"{self.folder / _FACTS} is not as a run writes it{why}") from None
+    def _damaged(self, why: str) -> UsageError:
+        return UsageError(f"{self.folder / _FACTS} is not as a run writes it: {why}")
 
     @property
     def measured(self) -> bool:
@@ -114,7 +102,7 @@ class Run:
         parts = [name.removesuffix("_top1") for name in rows[0] if name.endswith("_top1")]
         try:
             return Curves(
-                self.folder.name,
+                printable(self.folder.name),
                 [int(row["epoch"]) + 1 for row in rows],
                 {part: [float(row[f"{part}_loss"]) for row in rows] for part in parts},
                 {part: [float(row[f"{part}_top1"]) for row in rows] for part in parts},
@@ -197,7 +185,11 @@ class Run:
         write_weights(network, tensors, self.folder / f"{name}.safetensors")
 
     def _require_same(self, job: Job) -> None:
-        facts, asked = self.facts, json.loads(json.dumps(job.identity))
+        try:
+            facts = json.loads(self._text())
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(str(error)) from None
+        asked = json.loads(json.dumps(job.identity))
         differing = [
             f"{name} was {_of(facts, name)!r}, is now {value!r}"
             for name, value in _flat(asked)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cliquegraph.data import Images, Statistics, Treatment, known_statistics, load_image
 from cliquegraph.errors import UsageError
+from cliquegraph.files import destination
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.training.recipe import recipe_of
 from cliquegraph.training.run import Run
@@ -58,11 +59,25 @@ def seen_by(network: NetworkSpec, weights: Path, recipe: str | None = None) -> S
     """
     image = network.input
     shape = (image.channels, image.height, image.width)
-    run = Run(weights.resolve().parent)
-    numbers = tuple(map(str, range(network.classifier.classes)))
-    classes = run.classes if run.exists else numbers
-    if run.exists and recipe is None:
-        return Seen(shape, run.treatment, run.statistics, classes)
+    run = run_beside(weights)
+    count = network.classifier.classes
+    classes = run.facts.classes if run else tuple(map(str, range(count)))
+    if len(classes) != count:
+        raise UsageError(
+            f"{weights} lies in a run of {len(classes)} classes, {network.name} has {count}"
+        )
+    if run and recipe is None:
+        return Seen(shape, run.facts.recipe, run.facts.statistics, classes)
     treatment = recipe_of(network, recipe).treatment
     known = known_statistics(treatment.normalisation, image.channels)
     return Seen(shape, treatment, known, classes)
+
+
+def run_beside(weights: Path) -> Run | None:
+    """Return the run in whose folder a weights file lies.
+
+    Raises:
+        UsageError: links lead from the file to each other.
+    """
+    run = Run(destination(weights).parent)
+    return run if run.exists else None

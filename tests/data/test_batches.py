@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from cliquegraph.data import (
     PADDING,
@@ -267,7 +268,8 @@ def test_statistics_of_imagenet_and_of_a_run() -> None:
     assert data.statistics == Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with pytest.raises(UsageError, match="of 3 channels, the images have 1: normalise them as"):
         open_data("synthetic", shape=(1, 8, 8), classes=5, treatment=Treatment("imagenet"))
-    stored = Statistics.from_json(json.loads(json.dumps(opened(subset=20).statistics.to_json())))
+    written = json.dumps(opened(subset=20).statistics.to_json())
+    stored = TypeAdapter(Statistics).validate_json(written, strict=True)
     assert stored == opened(subset=20).statistics != opened().statistics
     data = opened(statistics=stored)
     assert np.array_equal(images_of(data, "test"), images_of(opened(subset=20), "test"))

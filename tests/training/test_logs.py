@@ -28,6 +28,21 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path, cut: int) -> None:
     assert [row["step"] for row in read_table(path)] == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("step,loss\n1e400,1\n", "is not as a run writes it: invalid literal"),
+        (f"step,loss\n1,{'x' * 200_000}\n", "is not as a run writes it: field larger"),
+        ("loss\n1\n", "is not as a run writes it: 'step'"),
+    ],
+    ids=["no whole number", "a large field", "another table"],
+)
+def test_a_table_of_something_else_is_said(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        Table(tmp_path / "x.csv", ("step", "loss")).keep_below(5)
+
+
 def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     assert read_table(tmp_path / "none.csv") == []
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe")

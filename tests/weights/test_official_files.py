@@ -187,10 +187,24 @@ def test_a_truncated_checkpoint_is_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"state_dict": 3}, {1: 2}])
-def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ([1, 2], "but a list"),
+        ([], "but a list"),
+        ({}, "but nothing"),
+        (None, "but nothing"),
+        (torch.zeros(3), "but a Tensor"),
+        (torch.zeros(1), "but a Tensor"),
+        ({"epoch": 3}, "'epoch' is a int"),
+        ({"state_dict": 3}, "'state_dict' is a int"),
+        ({1: 2}, "1 is a int"),
+    ],
+    ids=repr,
+)
+def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: Any, what: str) -> None:
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match="holds no state dict"):
+    with pytest.raises(WeightsError, match=f"holds no state dict.*{what}"):
         infer_spec(tmp_path / "x.pth")
 
 
