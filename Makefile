@@ -38,11 +38,13 @@ lock:  ## make requirements.lock anew from constraints.txt, with pip-tools and P
 	  --constraint constraints.txt --unsafe-package torch --no-emit-find-links --no-emit-index-url \
 	  -o requirements.lock pyproject.toml
 
-audit:  ## known vulnerabilities in the locked versions, by pip-audit; needs pypi.org
+audit:  ## known vulnerabilities in the locked versions and PyTorch's, by pip-audit; needs pypi.org
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
-	  $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; } || \
+	  $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; } || \
 	  { echo "pip-audit can't be installed here; elsewhere: pip-audit --strict --disable-pip -r requirements.lock"; exit 2; }
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --progress-spinner off -r requirements.lock
+	grep '^torch==' constraints.txt > $(VENV)/audit/torch.txt
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r $(VENV)/audit/torch.txt
 
 demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, train digits
 	$(BIN)/cliquegraph compile specs/cliquenet_s3.yaml --backend all

@@ -417,15 +417,19 @@ def fuzzing_lines(found: Fuzzing) -> Iterable[str]:
     """Return a line for all, and one for each failure with the command that shows it."""
     drawn = sum(count > 0 for count in found.coverage.values())
     yield (
-        f"{found.count:,} specs of seed {found.seed}, from {found.start}: "
+        f"{_specs(found.count)} of seed {found.seed}, from {found.start}: "
         f"{', '.join(found.backends)} at {' '.join(target.option for target in found.targets)}; "
         f"{drawn} of {len(found.coverage)} keys and values drawn; {len(found.found)} failed"
     )
     if found.unjudged:
-        specs = len({index for index, _, _ in found.unjudged})
+        specs = _specs(len({index for index, _, _ in found.unjudged}))
         yield f"  rounding alone moves the training of {specs} too far to be compared"
     for each in found.found:
         yield f"  {each.failure.kind}: {each.failure.command(each.path)}"
+
+
+def _specs(count: int) -> str:
+    return "1 spec" if count == 1 else f"{count:,} specs"
 
 
 # ---- diff --------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ def verify_wiring(steps: StepGraph, graph: Graph) -> None:
        and by the kernel of its pair (Eq. 1); its other tensors are its layer's own.
     2. What normalises a feature, or stands for its statistics, is the part of a normalisation
        of a reader's own stage at which the feature lies among that reader's features.
-    3. Block features are those of the schedule; readouts read them, transitions the transit.
+    3. Block features are those of the schedule. Each block that the readout names has one that
+       reads its feature, and no other has; each transition reads the transit before it.
 
     Raises:
         VerificationError: a rule is broken; names the update.
@@ -38,10 +39,14 @@ def verify_wiring(steps: StepGraph, graph: Graph) -> None:
     found = {node.origin.section for node in (*graph.nodes, *graph.idle)}
     blocks = range(1, len(steps.blocks) + 1)
     needed = [Section(Part.STEM), *map(_block, blocks), *map(_before, blocks[1:])]
-    if missing := [section for section in needed if section not in found]:
+    first = 1 if steps.network.readout.blocks == "all" else len(steps.blocks)
+    readouts = [Section(Part.READOUT, block) for block in blocks[first - 1 :]]
+    if missing := [section for section in (*needed, *readouts) if section not in found]:
         raise VerificationError(f"{missing[0]} is not in the graph")
     if strange := {section for section in found if section.index not in (0, *blocks)}:
         raise VerificationError(f"{min(map(str, strange))}: the steps have no such block")
+    if extra := {s for s in found if s.part is Part.READOUT} - set(readouts):
+        raise VerificationError(f"{min(map(str, extra))}: the spec reads no such block")
     _Wiring(steps, graph).check()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,14 @@ from cliquegraph import NetworkSpec
 from cliquegraph.errors import BackendError
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock
-from cliquegraph.verify import SGD_STEPS, Verification, relative_error
+from cliquegraph.verify import (
+    SGD_STEPS,
+    Trial,
+    Verification,
+    _compare_histories,
+    _float32_tolerance,
+    relative_error,
+)
 from cliquegraph_torch.execute import TorchExecutor
 from tests.networks import DYING, EVERY_KEY, clique, networks, shipped
 from tests.tampered import verify_tampered
@@ -147,7 +156,9 @@ def test_it_does_not_judge_rounding_that_a_dying_network_amplifies() -> None:
     assert found.ok, found
     (said,) = found.unjudged
     assert re.fullmatch(
-        r"weights after 3 SGD steps: a last digit of the weights changes them by \de[+-]\d+", said
+        r"weights after 3 SGD steps: a last digit of the weights changes them by \de[+-]\d+, "
+        r"so they are not compared",
+        said,
     )
     assert "weights after 3 SGD steps" not in found.max_error
     assert cliquegraph.verify(DYING, ["torch"], seed=3).unjudged == []
@@ -165,6 +176,34 @@ def test_what_is_no_number_is_no_rounding(number: float, monkeypatch: pytest.Mon
     found = cliquegraph.verify(DYING, ["torch"], seed=3)
     assert not found.ok
     assert found.max_error["gradients"] == np.inf
+
+
+@pytest.mark.parametrize(("times", "judged"), [(9.9, False), (10.1, True)])
+def test_an_error_of_more_than_ten_last_digits_is_judged(times: float, judged: bool) -> None:
+    def history(number: float) -> dict[str, dict[str, Any]]:
+        return {"gradients": {"w": np.array([1.0, number])}}
+
+    found = Verification("n", ("a", "b"))
+    compared = {"a": history(1.0), "b": history(1.0 + times * 1e-6)}
+    _compare_histories(found, compared, lambda: history(1.0 + 1e-6))
+    assert bool(found.max_error) == judged
+    assert bool(found.unjudged) != judged
+    assert (found.first_difference is not None) == judged
+
+
+@pytest.mark.parametrize(("amplified", "allowed"), [(0.0, 1e-5), (0.9e-6, 1e-5), (1e-4, 1e-3)])
+def test_float32_may_err_by_ten_times_what_rounding_its_inputs_does(
+    amplified: float, allowed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interpreted(logit: float) -> Any:
+        return SimpleNamespace(logits=np.array([logit]))
+
+    module = sys.modules["cliquegraph.verify"]
+    monkeypatch.setattr(module, "interpret", lambda *_: interpreted(1.0 + amplified))
+    trial = Trial({"w": np.ones(1)}, np.ones(1), np.ones(1, np.int64))
+    graph: Any = None
+    tolerance = _float32_tolerance(graph, trial, interpreted(1.0))
+    assert tolerance == pytest.approx(allowed)
 
 
 TRAINING = f"gradients and {SGD_STEPS} SGD steps"

@@ -22,6 +22,7 @@ from cliquegraph.ir.types import Param, ParamSlice, Piece
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lower import lower_step
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.spec.schema import Readout
 from cliquegraph.steps.graph import Step
 from cliquegraph.wiring import verify_wiring
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks
@@ -30,6 +31,7 @@ TWO = network(
     {"layers": 3, "filters": 4, "order": [2, 3, 1], "stages": 3, "transit": 2},
     {"layers": 3, "filters": 4, "bottleneck": True},
 )
+LAST_READ = TWO.model_copy(update={"readout": Readout(blocks="last")})
 
 
 def wiring_says(spec: NetworkSpec, graph: Graph) -> str:
@@ -345,6 +347,8 @@ def test_graphs_of_other_networks_are_told_apart() -> None:
         (clique(2), clique(3), "block1, stage 1 layer 3: there is no such update"),
         (TWO, clique(), "block2 is not in the graph"),
         (clique(), TWO, "block2: the steps have no such block"),
+        (TWO, LAST_READ, "readout1 is not in the graph"),
+        (LAST_READ, TWO, "readout1: the spec reads no such block"),
     ],
 )
 def test_what_the_other_lacks_is_named(spec: NetworkSpec, other: NetworkSpec, message: str) -> None:

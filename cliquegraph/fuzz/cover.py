@@ -10,31 +10,36 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
 
 Use = tuple[str, str]
 """A key with the sections around it, ``clique.update``, and a word for its value."""
-
-_SHORT = (("block_defaults", "section"), ("training", "name"))
-"""What a file may say that the loader writes out."""
-
 
 _ABSENT = "absent"
 
 
 def uses_of(document: dict[str, Any], network: NetworkSpec) -> set[Use]:
     """Return what a spec uses; what it leaves out counts as its default."""
-    short = set()
-    if "block_defaults" in document:
-        short.add(_SHORT[0])
+    stated = document.get("block_defaults", {})
+    short = {_default(key) for key in stated}
     if isinstance(document.get("training"), str):
-        short.add(_SHORT[1])
+        short.add(_NAMED)
     return set(_used(network, "")) | short
 
 
 def all_uses() -> set[Use]:
     """Return everything that a spec can use, as the schema has it."""
-    return set(_possible(NetworkSpec, "")) | set(_SHORT)
+    keys = (*CliqueBlock.model_fields, *DenseBlock.model_fields)
+    return set(_possible(NetworkSpec, "")) | {_NAMED, *map(_default, keys)}
+
+
+_NAMED = ("training", "name")
+"""A recipe that stands for a section."""
+
+
+def _default(key: str) -> Use:
+    """A key that stands in ``block_defaults``."""
+    return f"block_defaults.{key}", "stated"
 
 
 def coverage(specs: Iterable[set[Use]]) -> dict[Use, int]:

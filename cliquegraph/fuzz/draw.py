@@ -30,6 +30,7 @@ _MAX_TRIES = 1_000  # a compiler that refuses so many sizes has a defect
 
 _RATES = (0.0, 0.1, 0.5)
 _SHARES = (0.3, 0.5, 0.75, 1.0)
+_SCHEDULE = ("layers", "stages", "order", "last_stage_updates", "feature", "transit")
 
 
 def draw_spec(seed: int, index: int) -> Document:
@@ -182,23 +183,34 @@ def _blocks(rng: _Random, blocks: list[Document]) -> Document:
     """The blocks, and at times what they share: of all kinds, or of one that is named."""
     if rng.holds(0.7):
         return {"blocks": blocks}
-    kind = rng.one((None, "clique", "dense"))
-    keys = {
-        None: {"filters": rng.integer(1, 3), **_some(rng, dropout=rng.one(_RATES))},
-        "clique": {"kernel": rng.one((1, 3)), "bottleneck": rng.holds(0.5)},
-        "dense": {"bottleneck": rng.one((False, 2))},
-    }[kind]
-    if kind is None:
-        return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
     named = [{"kind": "clique", **each} for each in blocks]
-    if all(each["kind"] != kind for each in named):
+    kind = rng.one((None, "clique", "dense"))
+    alike = [each for each in named if each["kind"] == kind]
+    if kind is None:
+        keys = {"filters": rng.integer(1, 3), **_some(rng, dropout=rng.one(_RATES))}
+        return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
+    if not alike:
         return {"blocks": blocks}
-    shared = [_without(rng, each, keys) if each["kind"] == kind else each for each in named]
-    return {"block_defaults": {"kind": kind, **keys}, "blocks": shared}
+    # A schedule is shared whole: one key of it may not fit the others' layers and stages.
+    schedule = _SCHEDULE if rng.holds(0.5) else ()
+    model = rng.one(alike)
+    keys = {key: model[key] for key in model if key not in _SCHEDULE and rng.holds(0.6)}
+    keys |= {key: model[key] for key in schedule if key in model} | {"kind": kind}
+    shared = [
+        _without(rng, each, keys, schedule) if each["kind"] == kind else each for each in named
+    ]
+    return {"block_defaults": keys, "blocks": shared}
 
 
-def _without(rng: _Random, block: Document, keys: Document) -> Document:
-    return {key: value for key, value in block.items() if key not in keys or rng.holds(0.3)}
+def _without(
+    rng: _Random, block: Document, keys: Document, inherited: Sequence[str] = ()
+) -> Document:
+    """The block without what it inherits; of what else there are defaults of, it states some."""
+    return {
+        key: value
+        for key, value in block.items()
+        if key not in inherited and (key not in keys or rng.holds(0.3))
+    }
 
 
 def _transition(rng: _Random) -> Document:

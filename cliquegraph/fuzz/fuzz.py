@@ -180,12 +180,12 @@ def find_failure(
         proof = Compilation(network).proof
         Compilation(network).lowered  # noqa: B018  # asks whether its sizes can be had
     except SpecError as error:
-        return Failure(_REFUSED, str(error))
+        return Failure(_REFUSED, str(error), seed=seed)
     except Exception as error:  # noqa: BLE001  # whatever the compiler raises is a defect
-        return Failure(type(error).__name__, str(error))
+        return Failure(type(error).__name__, str(error), seed=seed)
     if not proof.holds:
         broken = [f"block {c.block}, {c.rule}: {c.detail}" for c in proof.failures]
-        return Failure("sharing", "; ".join(broken))
+        return Failure("sharing", "; ".join(broken), seed=seed)
     noted = [] if unjudged is None else unjudged
     failures = (_failure_at(network, tuple(backends), target, seed, noted) for target in targets)
     return next(filter(None, failures), None)

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cliquegraph.fuzz.draw import Document, read_document
+from cliquegraph.spec.schema import CliqueBlock
+from cliquegraph.spec.shorthand import DEFAULT_KIND as KIND
 
 Path = tuple[str | int, ...]
 
 _MAX_TRIES = 500
 _KEPT = ("cliquegraph", "name")
+STAGES: int = CliqueBlock.model_fields["stages"].default
 
 
 def shrink(document: Document, fails: Callable[[Document], bool]) -> Document:
@@ -70,6 +73,8 @@ def _size(value: Any) -> tuple[int, float]:
     """How many values there are, and how large their numbers; true is more than false."""
     if isinstance(value, dict | list):
         parts = list(value.values() if isinstance(value, dict) else value)
+        if _is_clique(value) and "stages" not in value:
+            parts.append(STAGES)  # so that one stage is less
         sizes = [_size(part) for part in parts]
         return 1 + sum(count for count, _ in sizes), sum(number for _, number in sizes)
     return 1, float(value) if isinstance(value, int | float) else 0.0
@@ -149,9 +154,16 @@ def _fewer_layers(block: Document) -> Iterator[Document]:
 
 def _fewer_stages(block: Document) -> Iterator[Document]:
     """The block with one stage less; keys that name stages name those that are left."""
-    stages = block.get("stages", 1) - 1
-    if stages < 1:
+    stages = block.get("stages", STAGES) - 1
+    if stages < 1 or not _is_clique(block):
         return
     keys = [key for key in ("feature", "transit") if key in block]
-    named: Document = {key: min(block[key], stages) for key in keys}
-    yield {**block, **named, "stages": stages}
+    made: Document = {**block, "stages": stages}
+    made |= {key: min(block[key], stages) for key in keys}
+    if stages == 1:
+        made.pop("last_stage_updates", None)  # which visits every layer
+    yield made
+
+
+def _is_clique(value: Any) -> bool:
+    return isinstance(value, dict) and "layers" in value and value.get("kind", KIND) == KIND

@@ -117,7 +117,8 @@ def test_a_model_with_other_parameters_is_a_failure(
 def test_a_proof_that_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = Proof((Claim(1, "rule", False, "wrong"),))
     monkeypatch.setattr(sys.modules["cliquegraph.compiler"], "prove_sharing", lambda *_: broken)
-    (each,) = fuzz(1, backends=["torch"], folder=tmp_path).found
+    (each,) = fuzz(1, seed=3, backends=["torch"], folder=tmp_path).found
+    assert each.path.name == "seed3_spec0.yaml"
     assert each.failure.kind == "sharing"
     assert each.failure.detail == "block 1, rule: wrong"
     assert each.failure.command(each.path) == f"cliquegraph check {each.path}"
@@ -132,7 +133,8 @@ def test_a_loader_or_lowering_that_refuses_all_is_a_failure(
 
     for module in ("draw", "fuzz"):
         monkeypatch.setattr(sys.modules[f"cliquegraph.fuzz.{module}"], "read_document", refuse)
-    (each,) = fuzz(1, backends=["torch"], folder=tmp_path).found
+    (each,) = fuzz(1, seed=3, backends=["torch"], folder=tmp_path).found
+    assert each.path.name == "seed3_spec0.yaml"
     assert each.failure.kind == ("refused" if isinstance(error, SpecError) else "RuntimeError")
     assert each.path.is_file()
 
@@ -143,7 +145,7 @@ def test_what_can_not_be_compared_is_counted(
     drawn = DYING.model_dump(mode="json", exclude_none=True)
     monkeypatch.setattr(sys.modules["cliquegraph.fuzz.fuzz"], "draw_spec", lambda *_: drawn)
     words = ["fuzz", "--count=1", "--seed=2", "--backends=torch", "-O1", f"-o{tmp_path}"]
-    assert "rounding alone moves the training of 1 too far to be compared" in run(*words).out
+    assert "rounding alone moves the training of 1 spec too far to be compared" in run(*words).out
     (each,) = json.loads(run(*words, "--json").out)["unjudged"]
     assert each["index"] == 0
     assert each["option"] == "-O1"
@@ -173,7 +175,7 @@ def test_the_command_prints_what_was_drawn(run: Run, tmp_path: Path) -> None:
     ran = run("fuzz", "--count", "1", "--backends", "torch", "--level", "0", "-o", str(tmp_path))
     assert ran.code == 0
     assert "clique.update" in ran.out
-    assert "1 specs of seed 0, from 0: torch at -O0; " in ran.out
+    assert "\n1 spec of seed 0, from 0: torch at -O0; " in ran.out
 
 
 @pytest.mark.parametrize(

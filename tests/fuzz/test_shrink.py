@@ -47,7 +47,7 @@ def two_blocks_with_a_max_pool(network: NetworkSpec) -> bool:
         ),
         (
             two_blocks_with_a_max_pool,
-            [{"layers": 2, "filters": 1}, {"layers": 2, "filters": 1}],  # one layer: stages, too
+            [{"layers": 1, "filters": 1, "stages": 1}] * 2,
             {"transition": {"pool": "max"}},
         ),
     ],
@@ -84,6 +84,14 @@ def test_layers_that_an_order_names_are_left_out_with_it() -> None:
     assert small["layers"] == 2
     assert sorted(small["order"]) == [1, 2]
     assert "feature" not in small
+
+
+def test_a_number_is_lowered_by_one_where_half_is_too_small() -> None:
+    def fails(document: Document) -> bool:
+        return declares(document) and document["stem"]["filters"] >= 3
+
+    first = {**draw_spec(0, 0), "stem": {"filters": 4}}
+    assert shrink(first, fails)["stem"]["filters"] == 3
 
 
 def test_it_asks_about_no_spec_twice_and_ends() -> None:

@@ -281,10 +281,23 @@ def test_a_counter_that_is_none_is_refused(tmp_path: Path, counter: Any) -> None
 def test_damaged_metadata_are_refused(tmp_path: Path) -> None:
     first = canonical_file(tmp_path / "c", clique())
     deep = "[" * 100_000
-    for text in ("}{", "[1]", '{"a": "b"}', '{"a": null}', '{"a": Infinity}', deep, '{"a": 1e99}'):
+    not_counts = ("b", None, float("inf"), 1e99, True, 2.0, -1, 2**63)
+    counters = (json.dumps({"a": each}) for each in not_counts)
+    for text in ("}{", "[1]", deep, *counters):
         wrong = with_tensors(first, tmp_path / "w", {}, **{COUNTERS: text})
         with pytest.raises(WeightsError, match=r"metadata .* are damaged"):
             convert_weights(clique(), wrong, tmp_path / "x", to="torch")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2**63 - 1])
+def test_what_an_integer_of_64_bits_holds_is_a_count(tmp_path: Path, count: int) -> None:
+    spec = clique()
+    first = canonical_file(tmp_path / "c", spec)
+    name, slot = next(iter(formats(spec, "torch", 0)[0].counters.items()))
+    counted = with_tensors(first, tmp_path / "w", {}, **{COUNTERS: json.dumps({slot: count})})
+    convert_weights(spec, counted, tmp_path / "t", to="torch", level=0)
+    with open_tensors(tmp_path / "t") as source:
+        assert source.read(name).item() == count
 
 
 # ---- files -------------------------------------------------------------------------------

@@ -94,6 +94,23 @@ def test_the_shortest_share_that_fits_is_implied(share: float) -> None:
     assert len(str(implied["readout"]["compression"])) <= len(str(share))
 
 
+def test_a_share_of_one_digit_is_found_before_a_closer_one_of_two() -> None:
+    found = infos(declared(readout={"compression": 0.3}))
+    for name in found:
+        if re.fullmatch(r"list_compress\.\d\.conv\.weight", name):
+            found[name] = TensorInfo("float32", (2, 7, 1, 1))
+    assert implied_document(found, "file")["readout"] == {"compression": 0.3}  # and 0.29, too
+
+
+def test_blocks_that_do_not_count_from_0_are_refused() -> None:
+    found = {
+        name.replace("list_block.1.", "list_block.2."): info
+        for name, info in infos(declared()).items()
+    }
+    with pytest.raises(WeightsError, match=r"its keys list_block\.N\. do not count from 0"):
+        implied_document(found, "file")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

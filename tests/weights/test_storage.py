@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, optimise, sample_tensors
 from cliquegraph.errors import WeightsError
-from cliquegraph.ir.names import param_name
+from cliquegraph.ir.names import param_name, tensor_name
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.weights.storage import from_storage, to_storage
 from tests.networks import EVERY_KEY, clique, graph_of, networks
@@ -49,6 +49,20 @@ def test_long_lists_of_faults_are_cut() -> None:
     graph = graph_of(clique(layers=4))
     with pytest.raises(WeightsError, match=r"  \d+ missing:\n(    \S+\n){10}    and \d+ more"):
         to_storage(graph, {})
+
+
+def test_statistics_that_are_stored_once_may_be_no_number_alike() -> None:
+    graph = optimise(graph_of(clique()))
+    param = next(param for param in graph.params if param.mirrors)
+    tensors = sample_tensors(graph)
+    (piece,) = param.pieces
+    for pieces in (param.pieces, *param.mirrors):
+        for each in pieces:
+            tensors[tensor_name(each.tensor)][each.start : each.stop] = np.nan
+    assert np.isnan(to_storage(graph, tensors)[param]).all()
+    tensors[tensor_name(piece.tensor)][piece.start] = 0.0
+    with pytest.raises(WeightsError, match="are the running statistics of one feature"):
+        to_storage(graph, tensors)
 
 
 def test_a_sample_depends_on_the_seed_and_not_on_the_level() -> None:
