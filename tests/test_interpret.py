@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from cliquegraph import NetworkSpec, interpret, sample_tensors
 from cliquegraph.errors import UsageError, WeightsError
-from cliquegraph.interpret import evaluate
+from cliquegraph.interpret import _Frame, evaluate
 from cliquegraph.ir import ops
+from cliquegraph.ir.types import Field
 from cliquegraph.spec.schema import CliqueBlock
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights.storage import Array, to_storage
 from tests.networks import EVERY_KEY, clique, graph_of, network
 
 
@@ -292,3 +294,17 @@ def test_one_number_per_channel_has_no_variance() -> None:
     interpret(graph_of(one_pixel), tensors, images)
     with pytest.raises(UsageError, match="block1, stage 1 layer 1: one number per channel"):
         interpret(graph_of(one_pixel), tensors, images, training=True)
+
+
+def test_a_part_of_a_running_statistic_moves_alone() -> None:
+    graph = graph_of(clique())
+    node = next(node for node in graph.nodes if isinstance(node.op, ops.BatchNorm))
+    mean = next(operand for operand in node.operands if operand.param.field is Field.MEAN)
+    assert mean.param.extent > 2
+    frame = _Frame(to_storage(graph, sample_tensors(graph)), training=True, mask=None)
+    before = frame.storage[mean.param].copy()
+    part = replace(node, operands=(replace(mean, start=1, stop=2),))
+    frame.observe(part, Field.MEAN, np.array([5.0]), 0.25)
+    expected = before.copy()
+    expected[1] = 0.75 * before[1] + 0.25 * 5.0
+    assert np.allclose(frame.storage[mean.param], expected)
