@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from enum import Enum
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -32,6 +33,8 @@ def members(value: type) -> Iterator[str]:
     """Fields in their order, then what else a class has that is public."""
     if issubclass(value, BaseModel):
         yield from value.model_fields  # their types are the JSON Schema's
+    elif issubclass(value, Enum):
+        yield from (f"{member.name} = {member}" for member in value)
     elif is_dataclass(value):
         yield from (f"{name}: {field.type}" for name, field in value.__dataclass_fields__.items())
     for name, member in sorted(vars(value).items()):
