@@ -41,7 +41,7 @@ from cliquegraph.cli_shared import (
 from cliquegraph.cli_trained import curves, evaluate, inspect, predict
 from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
-from cliquegraph.errors import SpecError, UsageError
+from cliquegraph.errors import CliqueGraphError, UsageError
 from cliquegraph.location import printable
 
 app = typer.Typer(
@@ -199,7 +199,7 @@ def _checked(path: str, as_json: bool, overrides: list[str]) -> tuple[dict[str, 
             if compilation.comparisons:
                 console.print(report.expect_table(compilation))
         compilation.require_expected()
-    except SpecError as error:
+    except CliqueGraphError as error:
         if not as_json:
             print_error(error)
         diagnostics = [each.to_json() for each in error.diagnostics]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph import cli, cli_shared
-from cliquegraph.errors import UsageError
+from cliquegraph import StepGraph, cli, cli_shared, compiler, prove_sharing
+from cliquegraph.errors import UsageError, VerificationError
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.steps.sharing import Proof
 from tests.command import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,10 +74,13 @@ def test_an_expectation_that_fails_stops_the_compiler(run: Run, tmp_path: Path) 
 
 
 def test_two_specs_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
-    ran = run("compile", QUICKSTART, QUICKSTART, "--out", str(tmp_path))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text((SPECS / "quickstart.yaml").read_text())
+    out = tmp_path / "out"
+    ran = run("compile", QUICKSTART, str(copy), "--out", str(out))
     assert ran.code == 2
     assert "both called quickstart" in ran.err
-    assert not list(tmp_path.iterdir())
+    assert not out.exists()
 
 
 def test_a_failed_write_keeps_the_old_file(run: Run, tmp_path: Path, monkeypatch) -> None:
@@ -334,6 +338,26 @@ def test_check_goes_on_after_a_bad_spec(run: Run) -> None:
     ]
     assert [each["diagnostics"][0]["file"] for each in found[::2]] == BAD
     assert found[1]["sharing"]
+
+
+def test_check_goes_on_after_a_defect(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(steps: StepGraph) -> Proof:
+        if steps.network.name == "quickstart":
+            raise VerificationError("a value is read before it is written")
+        return prove_sharing(steps)
+
+    monkeypatch.setattr(compiler, "prove_sharing", broken)
+    other = "specs/cliquenet_k36_t12.yaml"
+    ran = run("check", QUICKSTART, other)
+    assert ran.code == 1
+    assert "versions read" in ran.out
+    assert ran.err == "error[verification]: a value is read before it is written\n"
+    ran = run("check", QUICKSTART, other, "--json")
+    assert (ran.code, ran.err) == (1, "")
+    first, second = json.loads(ran.out)
+    assert (first["spec"], first["ok"]) == (QUICKSTART, False)
+    assert [each["code"] for each in first["diagnostics"]] == ["verification"]
+    assert (second["spec"], second["ok"]) == (other, True)
 
 
 @pytest.mark.parametrize(
