@@ -24,8 +24,9 @@ A figure of `expect` that does not hold is among them.
 
 The faults of a file are reported together, in its order, up to 50 of them. Some hide others: \
 after a `syntax` error nothing more is read, an unknown version or a bad `--set` is reported \
-beside faults of the text alone, of keys that can't hold together a section names the first, and \
-sizes are computed when everything else holds. In Python they are `SpecError.diagnostics`. \
+beside faults of the text alone. A rule that joins keys of a block is checked where each value of \
+the block is right by itself, a rule of the whole spec where every section is, and sizes are \
+computed when everything else holds. In Python they are `SpecError.diagnostics`. \
 `expect`, `training` and `verification` end a command with exit code 1, the others with 2.
 
 | code | stands for |

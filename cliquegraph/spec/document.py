@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
-from cliquegraph.spec.schema import Path
-from cliquegraph.spec.wording import found
+from cliquegraph.spec.schema import Path, set_by
+from cliquegraph.spec.wording import dotted, found
 
 MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 50
@@ -132,7 +132,7 @@ class Document:
         return self.positions | copies
 
 
-def parse(text: str, file: str, shown: str | None = None) -> Document:
+def parse(text: str, file: str, shown: str | None = None, under: Path = ()) -> Document:
     """Read one YAML or JSON document; an empty one is None.
 
     A value or key that is refused does not end the reading: it is noted in the document.
@@ -141,11 +141,12 @@ def parse(text: str, file: str, shown: str | None = None) -> Document:
         text: the document.
         file: what messages call it.
         shown: the text that messages show, if it is not the document itself.
+        under: the path in a spec at which the document will stand.
 
     Raises:
         SpecError: nothing behind a place can be read, or more than any spec needs.
     """
-    reader = _Reader(text, file, shown)
+    reader = _Reader(text, file, shown, under)
     reader.refuse_what_is_no_text()
     return reader.read()
 
@@ -155,17 +156,13 @@ def _joined(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
-def limit(constant: str) -> str:
-    """Say where a limit is set, for the network that does need more."""
-    return f"far above what any network needs; {constant} in {__name__} sets it"
-
-
 class _Reader:
     """One pass over the events of a document."""
 
-    def __init__(self, text: str, file: str, shown: str | None) -> None:
+    def __init__(self, text: str, file: str, shown: str | None, under: Path) -> None:
         self.text = text
         self.file = file
+        self.under = under
         self.lines = _LINE_END.split(text if shown is None else shown)
         self.document = Document(None, {}, {})
         self.last: Any = None
@@ -193,11 +190,16 @@ class _Reader:
         if len(refused) > MAX_FAULTS:  # no spec: what else it says is of no use
             raise SpecError(fault for _, fault in refused)
 
+    def about(self, path: Path, message: str) -> str:
+        """Begin a message with the key that it is about, as those of the schema begin."""
+        whole = (*self.under, *path)
+        return f"{dotted(whole)}: {message}" if whole else message
+
     def refuse_what_is_no_text(self) -> None:
         """Refuse a text too long to be a spec, or with characters that YAML does not allow."""
         if len(self.text) > MAX_CHARACTERS:
             message = f"a spec has at most {MAX_CHARACTERS:,} characters"
-            hint = limit("MAX_CHARACTERS")
+            hint = set_by("MAX_CHARACTERS", __name__)
             raise SpecError(Diagnostic(Code.OVER_LIMIT, message, Location(self.file), hint))
         if bad := _UNPRINTABLE.search(self.text):
             before = _LINE_END.split(self.text[: bad.start()])
@@ -219,15 +221,22 @@ class _Reader:
             self.document.positions[()] = self.place(0, 0)
             return self.document
         if start.version not in (None, (1, 2)):
-            major, minor = start.version
-            message = f"a spec is read as YAML 1.2, this says {major}.{minor}"
-            self.refuse(("%YAML",), start.start_mark, Code.SYNTAX, message, "leave out the line")
+            self.refuse_version(start)
         self.document.data = self.value(self.take(), ())
         self.take()
         if not isinstance(after := self.take(), yaml.StreamEndEvent):
             message = "a second document begins here; a file holds one spec"
             self.fail(after.start_mark, Code.SECOND_DOCUMENT, message)
         return self.document
+
+    def refuse_version(self, start: Any) -> None:
+        """Refuse another version of YAML where its line is; the event's own mark is behind it."""
+        numbered = enumerate(self.lines)
+        line = next((n for n, text in numbered if text.startswith("%YAML")), start.start_mark.line)
+        major, minor = start.version
+        message = f"a spec is read as YAML 1.2, this says {major}.{minor}"
+        said = Diagnostic(Code.SYNTAX, message, self.place(line, 0), "leave out the line")
+        self.document.refused.append((("%YAML",), said))
 
     def take(self) -> Any:
         """Return the parser's next event."""
@@ -273,7 +282,10 @@ class _Reader:
             self.refuse(path, event.start_mark, Code.ANCHOR, message, hint)
             return
         if event.ctag is not None:
-            message = f"the tag {found(str(event.ctag))} is not part of the language"
+            handle, suffix = event.ctag.handle or "", event.ctag.suffix
+            verbatim = not handle and suffix != "!"
+            written = f"!<{suffix}>" if verbatim else f"{handle}{suffix}"
+            message = f"the tag {found(written)} is not part of the language"
             self.refuse(path, event.start_mark, Code.TAG, message, "remove the tag")
 
     def value(self, event: Any, path: Path) -> Any:
@@ -283,14 +295,14 @@ class _Reader:
         self.document.positions[path] = self.place(mark.line, mark.column)
         if len(self.document.positions) > MAX_VALUES:
             message = f"more than {MAX_VALUES:,} values"
-            self.fail(mark, Code.OVER_LIMIT, message, limit("MAX_VALUES"))
+            self.fail(mark, Code.OVER_LIMIT, message, set_by("MAX_VALUES", __name__))
         if isinstance(event, self.yaml.AliasEvent):
             return None
         if isinstance(event, self.yaml.ScalarEvent):
             return self.scalar(event, path)
         if len(path) >= MAX_DEPTH:
             message = f"nested deeper than {MAX_DEPTH} levels"
-            self.fail(mark, Code.OVER_LIMIT, message, limit("MAX_DEPTH"))
+            self.fail(mark, Code.OVER_LIMIT, message, set_by("MAX_DEPTH", __name__))
         if isinstance(event, self.yaml.SequenceStartEvent):
             return self.sequence(path)
         return self.mapping(path)
@@ -356,14 +368,15 @@ class _Reader:
             return text.lower() == "true"
         if _INTEGER.fullmatch(text):
             if len(text) > MAX_DIGITS:
-                message = f"a number of more than {MAX_DIGITS} digits"
-                self.refuse(path, event.start_mark, Code.OVER_LIMIT, message, limit("MAX_DIGITS"))
+                message = self.about(path, f"expected a number of at most {MAX_DIGITS} digits")
+                hint = set_by("MAX_DIGITS", __name__)
+                self.refuse(path, event.start_mark, Code.OVER_LIMIT, message, hint)
                 return 0
             return int(text, 10) if text.lstrip("+-").isdecimal() else int(text, 0)
         if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
             number = float(text.replace(".", "", 1) if _NOT_FINITE.fullmatch(text) else text)
             if not math.isfinite(number):
                 message = f"expected a finite number, found {text[:MAX_DIGITS]}"
-                self.refuse(path, event.start_mark, Code.WRONG_VALUE, message)
+                self.refuse(path, event.start_mark, Code.WRONG_VALUE, self.about(path, message))
             return number
         return text

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from cliquegraph.codes import Code
 from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.location import Location
-from cliquegraph.spec.document import MAX_CHARACTERS, SAVE_AS, Document, limit, parse
-from cliquegraph.spec.messages import diagnose, in_order
+from cliquegraph.spec.document import MAX_CHARACTERS, SAVE_AS, Document, parse
+from cliquegraph.spec.messages import diagnose, diagnose_defaults, in_order
 from cliquegraph.spec.overrides import apply
-from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec
-from cliquegraph.spec.shorthand import KEY, expand_training, merge_block_defaults, stating
+from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec, set_by
+from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
 from cliquegraph.spec.wording import found
 
 MAX_BYTES = MAX_CHARACTERS
@@ -90,14 +90,7 @@ def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
     if ("cliquegraph",) not in refused:
         _check_version(document)
     expand_training(document)
-    unread = merge_block_defaults(document)
-    faults: list[Diagnostic] = []
-    if unread:
-        stated = stating(document, unread)
-        try:
-            NetworkSpec.model_validate(stated.data)
-        except ValidationError as error:
-            faults += diagnose(error, stated, only={(KEY, key) for key in unread})
+    faults = _faults_of_defaults(merge_block_defaults(document))
     try:
         network = NetworkSpec.model_validate(document.data)
     except ValidationError as error:
@@ -105,6 +98,22 @@ def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
     if faults:
         raise SpecError(faults)
     return network
+
+
+def _faults_of_defaults(stated: Sequence[Document]) -> list[Diagnostic]:
+    """Return what is wrong with defaults, whatever kind of block takes them over.
+
+    Args:
+        stated: per kind, a document of one block that says what they say.
+    """
+    refusals: list[tuple[ValidationError, Document]] = []
+    for document in stated:
+        try:
+            NetworkSpec.model_validate(document.data)
+        except ValidationError as error:
+            refusals.append((error, document))
+    # A key of one kind alone may be a fault in a block of another.
+    return diagnose_defaults(refusals) if len(refusals) == len(stated) else []
 
 
 def _read(path: FilePath, name: str) -> str:
@@ -125,7 +134,7 @@ def _read(path: FilePath, name: str) -> str:
         raise _unreadable(ascii(name), "no name of a file") from None
     if len(content) > MAX_BYTES:
         message = f"larger than the {MAX_BYTES:,} bytes a spec may have"
-        hint = limit("MAX_CHARACTERS")
+        hint = set_by("MAX_CHARACTERS", Document.__module__)
         raise SpecError(Diagnostic(Code.OVER_LIMIT, message, Location(name), hint))
     try:
         return content.decode("utf-8")

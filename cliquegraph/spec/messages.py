@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -45,27 +45,47 @@ _ITEMS = {"integer": "whole numbers", "number": "numbers"}
 YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
-def diagnose(
-    error: ValidationError, document: Document, only: Container[Path] | None = None
-) -> list[Diagnostic]:
+def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
     """Return what is wrong with ``document``, but for what its reader has refused.
 
     Args:
         error: what pydantic says.
         document: what was read.
-        only: paths in the file; of nothing but the values there, each for itself.
     """
-    errors = [_Fault(e, document) for e in error.errors(include_url=False)]
-    if only is not None:
-        errors = [
-            each
-            for each in errors
-            if document.origin(each.path) in only and each.type != "spec_rule"
-        ]
+    return _said(_faults(error, document))
+
+
+def diagnose_defaults(refusals: Sequence[tuple[ValidationError, Document]]) -> list[Diagnostic]:
+    """Return what is wrong with the ``block_defaults`` that each of several documents refuses.
+
+    Args:
+        refusals: what pydantic says of the documents, and they.
+    """
+    faults = [[f for f in _faults(*each) if f.is_of_a_default] for each in refusals]
+    refused = [{f.origin for f in each} for each in faults]
+    return _said(f for each in faults for f in each if all(f.origin in other for other in refused))
+
+
+def _faults(error: ValidationError, document: Document) -> list[_Fault]:
+    errors = [
+        _Fault(part, document)
+        for whole in error.errors(include_url=False)
+        for part in _apart(whole)
+    ]
     # pydantic counts the items that are valid: a faulty one makes a list too short, too.
-    faults = [f for f in errors if (f.type != "too_short" or not f.value) and not f.refused]
+    return [f for f in errors if (f.type != "too_short" or not f.value) and not f.refused]
+
+
+def _apart(error: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Take apart what a validator says of several keys."""
+    if error["type"] != "spec_rules":
+        return [error]
+    return [{**error, "type": "spec_rule", "ctx": rule} for rule in error["ctx"]["rules"]]
+
+
+def _said(faults: Iterable[_Fault]) -> list[Diagnostic]:
     # Twice as many as are shown, for up to half of them are what another one means.
-    faults = sorted(faults, key=lambda f: _place(f.where, document.positions[()].file))[
+    faults = sorted(faults, key=lambda f: _place(f.where, f.document.positions[()].file))[
         : 2 * (MAX_FAULTS + 1)
     ]
     # A misspelt key is one fault, not an unknown key and a missing one.
@@ -92,24 +112,35 @@ class _Fault:
         self.type: str = error["type"]
         self.context: Mapping[str, Any] = error.get("ctx", {})
         self.document = document
-        rule: Path = self.context["path"] if self.type == "spec_rule" else ()
-        self.path, self.node = _follow((*_without_tag(error["loc"]), *rule), document)
+        # Where a rule of a whole section points; a rule of one value stands there itself.
+        self.below: Path = self.context["path"] if self.type == "spec_rule" else ()
+        self.path, self.node = _follow((*_without_tag(error["loc"]), *self.below), document)
         if self.type.startswith("union_tag"):
             self.path = (*self.path, "kind")
             self.node = {"enum": list(self.node["discriminator"]["mapping"])}
 
     @property
+    def origin(self) -> Path:
+        """The path at which it was written."""
+        return self.document.origin(self.path)
+
+    @property
     def where(self) -> Location | None:
         """The place of the fault: of an unknown key itself, else of the nearest value."""
         if self.type == "extra_forbidden":
-            return self.document.keys.get(self.document.origin(self.path))
+            return self.document.keys.get(self.origin)
         return self.document.locate(self.path[:-1] if self.type == "missing" else self.path)
 
     @property
     def refused(self) -> bool:
         """Whether the reader has said already what is wrong at or around this."""
-        written = self.document.origin(self.path)
+        written = self.origin
         return any(written[: len(path)] == path for path, _ in self.document.refused)
+
+    @property
+    def is_of_a_default(self) -> bool:
+        """Whether a default is at fault by itself, not by what else a block says."""
+        return self.origin[:1] == (DEFAULTS,) and not self.below
 
     @property
     def value(self) -> Any:
@@ -135,16 +166,16 @@ class _Fault:
             return self._unknown()
         if self.type == "missing":
             return self._missing()
-        subject = dotted(self.document.origin(self.path))
+        subject = dotted(self.origin)
         if self.type == "spec_rule":
             message = f"{subject}: {self.context['message']}"
             return Diagnostic(self.context["code"], message, self.where, self.context["hint"])
         message = f"{subject}: expected {_expected(self.node)}, found {found(self.value)}"
-        if limit := self._limit():
-            return Diagnostic(Code.OVER_LIMIT, message, self.where, limit)
+        if maximum := self._exceeded():
+            return Diagnostic(Code.OVER_LIMIT, message, self.where, maximum)
         return Diagnostic(Code.WRONG_VALUE, message, self.where, _way_out(self.node, self.value))
 
-    def _limit(self) -> str | None:
+    def _exceeded(self) -> str | None:
         """Return what sets the maximum of a number that is above it."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             return None  # every such maximum is one of a count
@@ -160,7 +191,7 @@ class _Fault:
         hint = f"the keys are {listing(self.keys)}"
         if self.nearest:
             hint = f"did you mean {self.nearest!r}?"
-        if self.document.origin(self.path)[0] == DEFAULTS and (kinds := _kinds_with(self.path[-1])):
+        if self.origin[0] == DEFAULTS and (kinds := _kinds_with(self.path[-1])):
             owner = listing(kinds, "or")
             hint = f"{DEFAULTS} with 'kind: {owner}' are for those blocks alone"
         return Diagnostic(Code.UNKNOWN_KEY, message, self.where, hint)
@@ -176,7 +207,7 @@ class _Fault:
 
     def _section(self) -> str:
         """Name the section around the fault, to begin a message; nothing for the whole spec."""
-        section = self.document.origin(self.path)[:-1]
+        section = self.origin[:-1]
         return f"{dotted(section)}: " if section else ""
 
 
@@ -239,7 +270,7 @@ def _expected(node: Node) -> str:
     if "const" in node:
         return found(node["const"])
     if "pattern" in node:
-        return PATTERNS[node["pattern"]] + _limit(node, "Length")
+        return PATTERNS[node["pattern"]] + _size(node, "Length")
     match node.get("type"):
         case "integer":
             return "a whole number" + _bounds(node)
@@ -249,7 +280,7 @@ def _expected(node: Node) -> str:
             return "true or false"
         case "array":
             items = _ITEMS.get(node["items"].get("type"), "sections")
-            return f"a list of {items}" + _limit(node, "Items")
+            return f"a list of {items}" + _size(node, "Items")
         case "string":
             return "a text"
     return SECTION
@@ -262,9 +293,9 @@ def _bounds(node: Node) -> str:
     return " and".join(stated)
 
 
-def _limit(node: Node, size: str) -> str:
+def _size(node: Node, of: str) -> str:
     words = {"min": "at least", "max": "at most"}
-    bounds = [f"{word} {node[end + size]}" for end, word in words.items() if end + size in node]
+    bounds = [f"{word} {node[end + of]}" for end, word in words.items() if end + of in node]
     return f", {listing(bounds)} of them" if bounds else ""
 
 

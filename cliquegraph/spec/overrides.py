@@ -68,7 +68,8 @@ def _read(override: str) -> tuple[list[Part], Document]:
         hint = "write null for nothing, {} for an empty section"
         raise _fault("expected a value after the '='", override, len(path) + 1, hint)
     # Blanks in place of the path let the parser's columns be those of the override.
-    read = parse(" " * (len(path) + 1) + value, FLAG, shown=override)
+    under = tuple(part for part, _ in parts)
+    read = parse(" " * (len(path) + 1) + value, FLAG, shown=override, under=under)
     if read.refused:
         raise SpecError(fault for _, fault in read.refused)
     return parts, read

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
@@ -56,13 +56,20 @@ def fault(
     return PydanticCustomError("spec_rule", "{message}", context)
 
 
+def together(faults: Iterable[PydanticCustomError]) -> PydanticCustomError:
+    """Return one error that holds several, for a validator can raise no more than one."""
+    rules = [each.context or {} for each in faults]
+    message = "; ".join(f"{'.'.join(map(str, rule['path']))}: {rule['message']}" for rule in rules)
+    return PydanticCustomError("spec_rules", "{message}", {"message": message, "rules": rules})
+
+
 _impossible = partial(fault, code=Code.SCHEDULE)
 _reserved = partial(fault, code=Code.RESERVED_NAME)
 
 
-def set_by(constant: str) -> str:
+def set_by(constant: str, module: str = __name__) -> str:
     """Say where a maximum is set, for the network that does need more."""
-    return f"{constant} in {__name__} sets the maximum"
+    return f"{constant} in {module} sets the maximum"
 
 
 def _upto(constant: str) -> Any:
@@ -189,27 +196,31 @@ class CliqueBlock(SpecModel):
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> Self:
+        if faults := list(self._faults_of_the_schedule()):
+            raise together(faults)
+        return self
+
+    def _faults_of_the_schedule(self) -> Iterator[PydanticCustomError]:
         n, stages = self.layers, self.stages
         if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
-            raise _impossible(f"must name each of the layers 1 to {n} once", "order")
+            yield _impossible(f"must name each of the layers 1 to {n} once", "order")
         updates = self.last_stage_updates
         if updates is not None and updates > n:
-            raise _impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
+            yield _impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
         if updates is not None and updates < n and stages == 1:
-            raise _impossible(
+            yield _impossible(
                 f"must be {n} in a block of one stage: stage 1 initialises every layer",
                 "last_stage_updates",
             )
         for key in ("feature", "transit"):
             stage = getattr(self, key)
             if stage is not None and stage > stages:
-                raise _impossible(f"must be a stage of the block, 1 to {stages}", key)
+                yield _impossible(f"must be a stage of the block, 1 to {stages}", key)
         if n == 1 and stages > 1 and (stages > 2 or updates != 0):
-            raise _impossible(
+            yield _impossible(
                 "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
                 "layers",
             )
-        return self
 
     @property
     def reads(self) -> int:
@@ -385,7 +396,9 @@ class NetworkSpec(SpecModel):
     """the images"""
     stem: Stem
     """from the image to X0 of the first block"""
-    blocks: Annotated[tuple[Block, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
+    blocks: Annotated[
+        tuple[Block, ...], Field(min_length=1, json_schema_extra={"maxItems": MAX_BLOCKS})
+    ]
     """the blocks, first to last"""
     transition: Transition = Transition()
     """between every two blocks"""
@@ -403,6 +416,9 @@ class NetworkSpec(SpecModel):
     @field_validator("blocks", mode="before")
     @classmethod
     def _blocks_are_a_tuple(cls, blocks: object) -> object:
+        if isinstance(blocks, list | tuple) and len(blocks) > MAX_BLOCKS:
+            message = f"expected at most {MAX_BLOCKS} blocks, found {len(blocks)}"
+            raise fault(message, code=Code.OVER_LIMIT, hint=set_by("MAX_BLOCKS"))
         return tuple(blocks) if isinstance(blocks, list) else blocks
 
     @field_validator("name")
@@ -430,19 +446,19 @@ class NetworkSpec(SpecModel):
         return name
 
     @model_validator(mode="after")
-    def _updates_can_be_unrolled(self) -> Self:
+    def _whole_is_possible(self) -> Self:
+        if faults := list(self._faults_of_the_whole()):
+            raise together(faults)
+        return self
+
+    def _faults_of_the_whole(self) -> Iterator[PydanticCustomError]:
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
             count = "layers × layers × stages, summed over the blocks"
             message = f"{count}, must be at most {MAX_READS:,}; it is {reads:,}"
-            raise fault(message, "blocks", code=Code.OVER_LIMIT, hint=set_by("MAX_READS"))
-        return self
-
-    @model_validator(mode="after")
-    def _default_class_can_be_named(self) -> Self:
+            yield fault(message, "blocks", code=Code.OVER_LIMIT, hint=set_by("MAX_READS"))
         if keyword.iskeyword(self.python_class):
-            raise _reserved(f"the class would be {self.python_class}, so give a class_name", "name")
-        return self
+            yield _reserved(f"the class would be {self.python_class}, so give a class_name", "name")
 
     def __eq__(self, other: object) -> bool:
         # Where a network was written down is no part of what it is.

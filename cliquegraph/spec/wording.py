@@ -16,7 +16,7 @@ def dotted(path: Path) -> str:
     >>> dotted(("blocks", 0, "filters"))
     'blocks.0.filters'
     """
-    return ".".join(str(part) for part in path)
+    return ".".join(_cut(ascii(str(part))[1:-1]) for part in path)
 
 
 def found(value: object) -> str:
@@ -36,7 +36,10 @@ def found(value: object) -> str:
             return f"a list of {len(value)}"
         shown = f"[{', '.join(found(item) for item in value)}]"
         return shown if len(shown) <= LONGEST else f"a list of {len(value)}"
-    shown = ascii(value)
+    return _cut(ascii(value))
+
+
+def _cut(shown: str) -> str:
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
 
 

@@ -92,6 +92,10 @@ TEXTS: dict[str, tuple[Callable[[], str], str]] = {
     "hexadecimal": (with_value("64", "0x" + "f" * 200_000), "MAX_DIGITS in cliquegraph"),
     "exponent": (with_value("64", "1e" + "9" * 200_000), "expected a finite number"),
     "nan": (with_value("64", ".nan"), "expected a finite number, found .nan"),
+    "nan_of_a_long_key": (
+        lambda: "? " + "a" * 250_000 + "\n: .nan\n",
+        f"{'a' * 40}…: expected a finite number, found .nan",
+    ),
     "infinite": (with_value("64", "-.inf"), "expected a finite number, found -.inf"),
     "long_text": (with_value("example", "a" * 250_000), "at most 100 of them"),
     "long_key": (lambda: "? " + "a" * 250_000 + "\n: 1\n", "error[unknown-key]"),

@@ -129,6 +129,13 @@ def test_defaults_can_make_every_block_dense() -> None:
     assert all(isinstance(block, DenseBlock) for block in loads(text).blocks)
 
 
+def test_a_default_that_one_kind_takes_is_no_fault_where_each_block_states_its_own() -> None:
+    text = SPEC.replace("block_defaults: {", "block_defaults: {bottleneck: 4, ")
+    text = text.replace("  - {layers: 4}", "  - {kind: dense, layers: 4, bottleneck: 2}")
+    text = text.replace("    order:", "    bottleneck: true\n    order:")
+    assert [block.bottleneck for block in loads(text).blocks] == [2, True]
+
+
 def test_defaults_without_a_kind_reach_both_kinds() -> None:
     text = SPEC.replace("  - {layers: 4}", "  - {kind: dense, layers: 4}")
     assert [block.filters for block in loads(text).blocks] == [36, 12]
@@ -158,8 +165,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         tmp_path: "expected a YAML or JSON file, this is a directory",
         pipe: "expected a YAML or JSON file, this is not a regular file",
         large: "larger than the 262,144 bytes a spec may have\n"
-        "  = help: far above what any network needs; MAX_CHARACTERS in "
-        "cliquegraph.spec.document sets it",
+        "  = help: MAX_CHARACTERS in cliquegraph.spec.document sets the maximum",
         tmp_path / ("x" * 300): "can't be read: File name too long",
     }
     for path, problem in expected.items():
@@ -191,8 +197,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_text_is_not_longer_than_a_file() -> None:
     assert message("#" * (MAX_CHARACTERS + 1)) == (
         "x.yaml: error[over-limit]: a spec has at most 262,144 characters\n"
-        "  = help: far above what any network needs; MAX_CHARACTERS in "
-        "cliquegraph.spec.document sets it"
+        "  = help: MAX_CHARACTERS in cliquegraph.spec.document sets the maximum"
     )
 
 

@@ -52,6 +52,12 @@ def test_a_section_that_is_not_there() -> None:
     assert (pool.kind, pool.kernel, pool.stride) == ("max", 3, 2)
 
 
+def test_a_value_that_can_not_be_read_is_of_its_key() -> None:
+    said = message("stem={filters: .inf}", "blocks.*.dropout=.nan")
+    assert "stem.filters: expected a finite number, found .inf" in said
+    assert "blocks.*.dropout: expected a finite number, found .nan" in said
+
+
 def test_a_section_that_is_null() -> None:
     text = SPEC.replace("filters: 64", "filters: 64, pool: null")
     pool = ["stem.pool.kind=avg", "stem.pool.kernel=2", "stem.pool.stride=2"]

@@ -3,11 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cliquegraph.errors import SpecError
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import CliqueBlock, Expect, NetworkSpec
+from cliquegraph.spec.schema import MAX_BLOCKS, CliqueBlock, Expect, NetworkSpec
 
 SPEC = """\
 cliquegraph: 1
@@ -123,6 +124,15 @@ def test_limits_are_inside(block: str) -> None:
 def test_what_is_beyond_a_limit_is_refused(block: str) -> None:
     with pytest.raises(SpecError):
         loads(SPEC.replace("{layers: 4, filters: 36}", block))
+
+
+def test_blocks_built_in_python_have_the_limit_of_those_in_a_file() -> None:
+    data = loads(SPEC).model_dump()
+    data["blocks"] *= MAX_BLOCKS
+    assert len(NetworkSpec.model_validate(data).blocks) == MAX_BLOCKS
+    data["blocks"] += data["blocks"][:1]
+    with pytest.raises(ValidationError, match="expected at most 64 blocks, found 65"):
+        NetworkSpec.model_validate(data)
 
 
 def test_networks_can_be_kept_in_a_set() -> None:
