@@ -104,8 +104,8 @@ bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine 
 fuzz: $(READY)  ## a night of random networks (10 hours of one core), into tests/fuzz/results
 	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 2 -o tests/fuzz/results/nightly_seed2.json
 
-mutants: $(READY)  ## small changes of the compiler's core that no test notices, into tests/mutants (hours)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
+mutants: $(READY)  ## small changes of core and templates that no test notices, into tests/mutants (hours)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1
 	$(BIN)/python tests/mutants/run.py -o tests/mutants/results.json
 
 clean:  ## remove .venv and caches

@@ -1,21 +1,26 @@
-"""The mutants of a file: one small change each, by the operators of mutmut.
+"""The mutants of a file: one small change each, by the operators of mutmut and a few more.
 
 mutmut itself leaves out functions with a decorator (properties, the units and schedules that are
 registered by kind) and whatever stands outside of functions: a quarter of these folders. So its
 operators are applied here to every node of a file but annotations, docstrings, decorators and
-imports; and two that it lacks: a condition that is turned round, a bound of a slice that is lost.
+imports; and those that it lacks:
+
+1. a condition that is turned round;
+2. a bound of a slice that is lost, or moved by one;
+3. an index that is moved by one;
+4. an attribute that is taken for its neighbour: the stage for the layer.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators
+
+from tests.mutants.mutant import Function, Mutant, digest, numbered
 
 _SKIPPED = (
     cst.Annotation,
@@ -26,46 +31,39 @@ _SKIPPED = (
     cst.Assert,  # says what can't be otherwise
 )
 
+# Indices that are whole numbers. What else is an index is a key: moved by one it is an error of
+# types, which any test that comes by would notice.
+_INDICES = frozenset(
+    {"at", "axis", "block", "i", "index", "k", "layer", "position"}
+    | {"source", "stage", "feature_stage", "target", "transit_stage"}
+)
 
-Function = tuple[str, int, int]
-Key = tuple[str, str, str, str, int]
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A file with one change.
-
-    ``function`` is the outermost one around the change, by its qualified name and its first and
-    last line; None where the change takes effect when the file is imported. ``nth`` counts the
-    changes of a function that look alike.
-    """
-
-    file: Path
-    line: int
-    before: str
-    after: str
-    source: str
-    function: Function | None
-    nth: int
-
-    @property
-    def key(self) -> Key:
-        """What it is called, wherever in the file its function stands."""
-        name = self.function[0] if self.function else ""
-        return str(self.file), name, self.before, self.after, self.nth
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.before}  →  {self.after}"
+# Both of a pair are on every class of the core that has one, and mean things of the same type:
+# else a swap would be an error that any test that comes by would notice.
+_PAIRS = (
+    *(("stage", "layer"), ("source", "target"), ("start", "stop"), ("height", "width")),
+    *(("inputs", "outputs"), ("feature", "transit"), ("feature_stage", "transit_stage")),
+)
+_NEIGHBOURS = dict(_PAIRS) | {second: first for first, second in _PAIRS}
+# By the name of the owner, where that is not so.
+_NEIGHBOURS_OF: dict[tuple[str, str], str | None] = {
+    ("slot", "source"): "layer",  # of a weight, its target
+    ("graph", "outputs"): "features",
+    ("view", "inputs"): None,
+}
 
 
 def mutants_of(file: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a file, in the order of its lines."""
+    """Return every mutant of a file, in the order of its lines."""
+    return numbered(_mutants_of(file))
+
+
+def _mutants_of(file: Path) -> Iterator[Mutant]:
     text = file.read_text(encoding="utf-8")
     wrapper = MetadataWrapper(cst.parse_module(text))
     places = wrapper.resolve(PositionProvider)
     lines = text.splitlines()
     seen = {text}
-    alike: Counter[tuple[str, str, str]] = Counter()
     module = wrapper.module
     code = module.code_for_node
     begin = "".join(map(code, module.header))
@@ -73,16 +71,14 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
         # One statement is written anew for each of its mutants: the file would take twice as long.
         end = text[len(begin) + len(code(statement)) :]
         for node, function in _nodes(statement, places):
+            within = digest(_text(lines, function) if function else code(statement))
             for changed in _changes(node):
                 source = begin + code(statement.deep_replace(node, changed)) + end
                 if source in seen:
                     continue
                 seen.add(source)
                 line, before, after = _difference(lines, source.splitlines())
-                name = function[0] if function else ""
-                nth = alike[name, before, after]
-                alike[name, before, after] += 1
-                yield Mutant(file, line, before, after, source, function, nth)
+                yield Mutant(file, line, before, after, source, function, within)
         begin += code(statement)
 
 
@@ -120,8 +116,36 @@ def _changes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         yield node.with_changes(test=_not(node.test))
     if isinstance(node, cst.Slice):
         for bound in ("lower", "upper"):
-            if getattr(node, bound) is not None:
+            if (value := getattr(node, bound)) is not None:
                 yield node.with_changes(**{bound: None})
+                for moved in _moved(value):
+                    yield node.with_changes(**{bound: moved})
+    if isinstance(node, cst.Index) and _name(node.value) in _INDICES:
+        for moved in _moved(node.value):
+            yield node.with_changes(value=moved)
+    if isinstance(node, cst.Attribute):
+        name = node.attr.value
+        other = _NEIGHBOURS_OF.get((_name(node.value), name), _NEIGHBOURS.get(name))
+        if other:
+            yield node.with_changes(attr=cst.Name(other))
+
+
+def _moved(value: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
+    """A number, one more and one less; mutmut itself changes literals and what is added to."""
+    if isinstance(value, cst.Name | cst.Attribute | cst.Call | cst.Subscript):
+        for sign in (cst.Add(), cst.Subtract()):
+            yield cst.BinaryOperation(value, sign, cst.Integer("1"))
+
+
+def _name(value: cst.BaseExpression) -> str:
+    """The last part of a dotted name."""
+    value = value.attr if isinstance(value, cst.Attribute) else value
+    return value.value if isinstance(value, cst.Name) else ""
+
+
+def _text(lines: list[str], function: Function) -> str:
+    _, first, last = function
+    return "\n".join(lines[first - 1 : last])
 
 
 def _not(test: cst.BaseExpression) -> cst.UnaryOperation:

@@ -1,4 +1,4 @@
-"""Which small changes of the compiler's core no test notices.
+"""Which small changes of the compiler's core, and of the templates, no test notices.
 
     python tests/mutants/run.py -o tests/mutants/results.json
 
@@ -8,78 +8,63 @@ function, quick ones first, until one fails. What is changed outside of function
 import: such a mutant collects the tests anew. Tests that take long, and those of Flax, don't take
 part where others call the same: what survives here may still be caught by ``make test``.
 
-How each ended is kept in ``runs/mutants``: what was broken off goes on where it was. Where the
-a function has changed, what is changed in it is asked anew; where tests have, ``--again`` asks
-the survivors.
+How each ended is kept in ``runs/mutants``: what was broken off goes on where it was. Where a
+function has changed, what is changed in it is asked anew; where what it calls or a test has,
+``--again`` asks the survivors, and another folder (``--runs``) all.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import gc
 import importlib
 import importlib.machinery
 import importlib.util
 import json
 import os
-import pickle
-import resource
 import shlex
-import signal
+import subprocess
 import sys
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
-from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-from tests.mutants.mutate import Key, Mutant, mutants_of  # noqa: E402
-
-CORE = (
-    *("cliquegraph/steps", "cliquegraph/ir", "cliquegraph/passes", "cliquegraph/analysis"),
-    *("cliquegraph/weights", "cliquegraph/lower.py", "cliquegraph/wiring.py", "cliquegraph/emit"),
-    *("backends/cliquegraph_torch/spell.py", "backends/cliquegraph_torch/naming.py"),
-    *("backends/cliquegraph_flax/spell.py", "backends/cliquegraph_flax/naming.py"),
+from tests.mutants import templates  # noqa: E402
+from tests.mutants.mutant import Mutant  # noqa: E402
+from tests.mutants.mutate import mutants_of  # noqa: E402
+from tests.mutants.processes import (  # noqa: E402
+    BROKEN,
+    DEAD,
+    KILLED,
+    NOT_CALLED,
+    ON_IMPORT,
+    OUTCOMES,
+    SURVIVED,
+    Journal,
+    fork_each,
+    in_child,
+    say,
 )
-TESTS = (
-    *("steps", "ir", "passes", "analysis", "weights", "museum", "emit/test_outline.py"),
-    *("test_lower.py", "test_wiring.py", "test_interpret.py", "test_official.py"),
-    *("test_compiler.py", "spec/test_shipped.py", "test_figures.py", "test_errors.py"),
-    *("emit/test_digests.py", "emit/test_source.py", "emit/test_code.py", "test_cli.py"),
+from tests.mutants.scope import HEAVY, LIBRARIES, PYTEST, TESTS, core, module_of  # noqa: E402
+from tests.mutants.survey import (  # noqa: E402
+    Calls,
+    callers_of,
+    few,
+    live_caches,
+    run_items,
+    surveyed,
 )
-LIBRARIES = ("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer")
-HEAVY = (  # imported once, and not by every process
-    *("cliquegraph.cli", "cliquegraph.verify", "cliquegraph.checkpoints", "cliquegraph.report"),
-    *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
-    *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),
-)
-PYTEST = (
-    *("-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore"),
-    "--tb=native",  # the others read sources, which takes longer than a test
-    *("-k", "not flax and not Flax"),
-)
-LONGEST = 3.0  # CPU seconds of a test that takes part, while its calls are noted
-PATIENCE = 30  # CPU seconds, after which a change has made something endless
-MEMORY = 12 << 30  # bytes: a change may ask for more than there is
-
-# Exit codes of a mutant's process. What fails but for a test is BROKEN, and no merit of the tests.
-SURVIVED, KILLED, NOT_CALLED, ON_IMPORT, ENDLESS, BROKEN = range(6)
-DEAD = (KILLED, ENDLESS)
-OUTCOMES = ("survived", "killed", "not called", "on import", "endless", "broken")
 
 Place = tuple[str, str, int]  # file, qualified name and first line of a function
-Calls = dict[str, set[tuple[str, int]]]  # of each test: file and first line of what it calls
 
 
 def main() -> int:
@@ -100,21 +85,23 @@ def main() -> int:
     args = parser.parse_args()
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
+    commit = checkout()
     with ProcessPoolExecutor(args.jobs) as pool:
         mutants = [mutant for found in pool.map(listed, core()) for mutant in found]
+    of_templates = list(templates.mutants())
     journal = Journal(args.runs / "ended.jsonl")
-    asked = [
-        mutant
-        for mutant in mutants
-        if any(part in str(mutant.file) for part in args.only)
-        and (code := journal.ended.get(mutant.key, ON_IMPORT)) not in DEAD
-        and (args.again or code == ON_IMPORT)
-    ]
-    say(f"{len(mutants)} mutants, {len(asked)} of them now")
-    if asked:
+    if asked := list(to_ask(mutants, journal, args)):
         run(asked, journal, args)
-    summary = summary_of({m: c for m in mutants if (c := journal.ended.get(m.key)) is not None})
-    summary["of"] = len(mutants)
+    if asked := list(to_ask(of_templates, journal, args)):
+        templates.run(asked, journal, args.jobs)
+    summary = {
+        "command": shlex.join(["python", "tests/mutants/run.py", *sys.argv[1:]]),
+        **commit,
+        "versions": {name: version(name) for name in ("mutmut", "libcst", "pytest", "torch")},
+        **summary_of(known(mutants, journal)),
+        "of": len(mutants),
+        "templates": counted(known(of_templates, journal)),
+    }
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     if args.output:
         args.output.write_text(text, encoding="utf-8")
@@ -124,7 +111,17 @@ def main() -> int:
     return 0
 
 
+def to_ask(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> Iterator[Mutant]:
+    """Those of the files asked for that nothing is known of; with ``--again``, what survived."""
+    for mutant in mutants:
+        code = journal.ended.get(mutant.key, ON_IMPORT)
+        again = args.again and code not in DEAD
+        if (code == ON_IMPORT or again) and any(part in str(mutant.file) for part in args.only):
+            yield mutant
+
+
 def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> None:
+    say(f"{len(mutants)} mutants")
     inside = [mutant for mutant in mutants if mutant.function]
     took, calls = in_child(lambda: run_inside(inside, journal, args))
     journal.read()
@@ -142,11 +139,6 @@ def run(mutants: list[Mutant], journal: Journal, args: argparse.Namespace) -> No
     fork_each(rest, one, journal, args.jobs)
 
 
-def core() -> list[Path]:
-    paths = map(Path, CORE)
-    return [f for path in paths for f in ([path] if path.suffix else sorted(path.glob("*.py")))]
-
-
 # ---- mutants of functions ------------------------------------------------------------------
 
 
@@ -162,7 +154,7 @@ def run_inside(
                 sys.exit("the tests can't be collected")
             for name in (*map(module_of, core()), *LIBRARIES, *HEAVY):
                 importlib.import_module(name)
-            took, calls = surveyed(args.runs / "survey.pickle", session.items)
+            took, calls = surveyed(args.runs, session.items)
             items = {item.nodeid: item for item in session.items}
             functions, caches = live_functions(), live_caches()
             gc.freeze()  # what nobody changes is not copied into every process
@@ -187,96 +179,8 @@ def run_inside(
     return found[0]
 
 
-def surveyed(path: Path, items: list[pytest.Item]) -> tuple[dict[str, float], Calls]:
-    """Return how long tests take that take part, and what each calls.
-
-    What ``path`` holds of them is not found out again.
-    """
-    took: dict[str, float] = {}
-    calls: Calls = {}
-    if path.exists():
-        took, calls = pickle.loads(path.read_bytes())  # noqa: S301  # our own
-    new = [item for item in items if item.nodeid not in took]
-    say(f"{len(new)} of {len(items)} tests: how long they take, what they call")
-    more = in_child(lambda: survey(new))
-    took, calls = took | more[0], calls | more[1]
-    path.write_bytes(pickle.dumps((took, calls)))
-    part = {item.nodeid for item in items if took[item.nodeid] < LONGEST}
-    return {name: took[name] for name in part}, {name: calls[name] for name in part}
-
-
 def tests(args: argparse.Namespace) -> list[str]:
     return [f"tests/{name}" for name in args.tests]
-
-
-def survey(items: list[pytest.Item]) -> tuple[dict[str, float], Calls]:
-    """Return how long each test takes, and what functions of the core it calls."""
-    files = {str(ROOT / file) for file in core()}
-    took: dict[str, float] = {}
-    calls: Calls = {}
-    caches = live_caches()
-    signal.signal(signal.SIGPROF, too_long)
-    for item in items:
-        for cache in caches:
-            cache.cache_clear()
-        begun, seen = cpu_seconds(), set[CodeType]()
-        signal.setitimer(signal.ITIMER_PROF, LONGEST)
-        sys.setprofile(lambda frame, event, arg, seen=seen: seen.add(frame.f_code))
-        try:
-            failed = run_items([item])
-        except (Exception, TooLongError):  # noqa: BLE001  # the alarm came between the phases of a test
-            item.session._setupstate.teardown_exact(None)
-            failed = KILLED
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.setprofile(None)
-        took[item.nodeid] = cpu_seconds() - begun
-        if failed:
-            say(f"{item.nodeid} takes long or fails without any change: it takes no part")
-            took[item.nodeid] = LONGEST
-        calls[item.nodeid] = {
-            (code.co_filename, code.co_firstlineno) for code in seen if code.co_filename in files
-        }
-        if len(took) % 100 == 0:
-            say(f"{len(took)} of {len(items)} tests")
-    return took, calls
-
-
-def cpu_seconds() -> float:
-    """Of this process and those that it has waited for."""
-    return sum(os.times()[:4])
-
-
-class TooLongError(BaseException):
-    """Ends a test that takes no part; no ``except Exception`` stops it."""
-
-
-def too_long(*_: object) -> None:
-    raise TooLongError
-
-
-def callers_of(mutant: Mutant, calls: Calls) -> Iterator[str]:
-    """The tests that call the function of a mutant; any of its file where it is in none."""
-    path, (_, first, last) = str(ROOT / mutant.file), mutant.function or ("", 0, sys.maxsize)
-    for name, called in calls.items():
-        if any(file == path and first <= line <= last for file, line in called):
-            yield name
-
-
-def few(names: Iterable[str], took: dict[str, float], seconds: float) -> list[str]:
-    """The quickest of some tests, as many as there is time for."""
-    ordered = sorted(names, key=lambda name: (took[name], name))
-    total = accumulate(took[name] for name in ordered)
-    within = [name for name, end in zip(ordered, total, strict=True) if end < seconds]
-    return within or ordered[:1]
-
-
-def run_items(items: list[pytest.Item]) -> int:
-    """Run tests until one fails."""
-    for item, following in zip(items, [*items[1:], None], strict=True):
-        reports = runtestprotocol(item, log=False, nextitem=following)
-        if any(report.failed for report in reports):
-            return KILLED
-    return SURVIVED
 
 
 def live_functions() -> dict[Place, list[FunctionType]]:
@@ -307,10 +211,6 @@ def code_of(code: CodeType, function: tuple[str, int]) -> CodeType | None:
         return code
     inner = (code_of(each, function) for each in code.co_consts if isinstance(each, CodeType))
     return next(filter(None, inner), None)
-
-
-def live_caches() -> list[Any]:
-    return [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
 
 
 # ---- mutants of what is executed on import -------------------------------------------------
@@ -350,127 +250,47 @@ def run_anew(mutant: Mutant, quick: list[str], args: argparse.Namespace) -> int:
     return ends.get(code, KILLED if code == pytest.ExitCode.INTERRUPTED else BROKEN)
 
 
-def module_of(file: Path) -> str:
-    parts = file.with_suffix("").parts
-    parts = parts[1:] if parts[0] == "backends" else parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-# ---- processes -----------------------------------------------------------------------------
-
-
-def in_child(function: Callable[[], Any]) -> Any:
-    """Return what a function returns in a process of its own, which leaves this one as it is."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(reader)
-        with os.fdopen(writer, "wb") as stream:
-            try:
-                stream.write(pickle.dumps(function()))
-            except BaseException as error:
-                print(f"{type(error).__name__}: {error}", file=sys.stderr)
-                raise
-            finally:
-                stream.flush()
-                os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        data = stream.read()
-    os.waitpid(pid, 0)
-    if not data:
-        sys.exit("ended early")
-    return pickle.loads(data)  # noqa: S301  # our own
-
-
-class Journal:
-    """How each mutant ended, in a file that every process adds its lines to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.ended: dict[Key, int] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        self.read()
-
-    def read(self) -> None:
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            *key, code = json.loads(line)
-            self.ended[tuple(key)] = code
-
-    def write(self, mutant: Mutant, code: int) -> None:
-        self.ended[mutant.key] = code
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([*mutant.key, code], ensure_ascii=False) + "\n")
-
-
-def fork_each(
-    mutants: list[Mutant], one: Callable[[Mutant], int], journal: Journal, jobs: int
-) -> None:
-    """Let a process judge each mutant, some of them at once."""
-    running: dict[int, tuple[Mutant, float]] = {}
-    ended: Counter[int] = Counter()
-    waiting = iter(mutants)
-    while ended.total() < len(mutants):
-        while len(running) < jobs and (mutant := next(waiting, None)):
-            pid = os.fork()
-            if not pid:
-                quietly(lambda mutant=mutant: one(mutant))
-            running[pid] = mutant, time.monotonic()
-        for pid, (mutant, begun) in list(running.items()):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                del running[pid]
-                code = os.WEXITSTATUS(status)
-                if os.WIFSIGNALED(status):
-                    endless = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
-                    code = ENDLESS if endless else KILLED
-                journal.write(mutant, code)
-                ended[code] += 1
-                if code not in (KILLED, ON_IMPORT):
-                    say(f"{OUTCOMES[code]}: {mutant}")
-                if ended.total() % 50 == 0:
-                    say(f"{ended.total()} of {len(mutants)}, {ended[KILLED]} killed")
-            elif time.monotonic() - begun > 10 * PATIENCE:  # it waits for what never comes
-                os.killpg(pid, signal.SIGKILL)
-        time.sleep(0.005)
-
-
-def quietly(function: Callable[[], int]) -> None:
-    """Leave this process with what a function returns, and nothing printed."""
-    code = BROKEN
-    try:
-        os.setpgid(0, 0)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nothing, stream)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
-        code = function()
-    finally:
-        os._exit(code)
-
-
 # ---- what came out -------------------------------------------------------------------------
+
+
+def checkout() -> dict[str, Any]:
+    """The commit, and whether files differ from it; new results do not count."""
+    status = ("status", "--porcelain", "--", ".", ":!tests/mutants/results.json")
+    return {"commit": git("rev-parse", "--short", "HEAD"), "dirty": bool(git(*status))}
+
+
+def git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def listed(file: Path) -> list[Mutant]:
     return list(mutants_of(file))
 
 
+def known(mutants: Iterable[Mutant], journal: Journal) -> dict[Mutant, int]:
+    return {m: code for m in mutants if (code := journal.ended.get(m.key)) is not None}
+
+
 def summary_of(results: dict[Mutant, int]) -> dict[str, Any]:
     files: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant, code in results.items():
         files[str(mutant.file)].update(mutants=1, killed=code in DEAD)
-    killed = sum(code in DEAD for code in results.values())
+    counts = counted(results)
     return {
-        "command": shlex.join(["python", "tests/mutants/run.py", *sys.argv[1:]]),
-        "versions": {name: version(name) for name in ("mutmut", "libcst", "pytest", "torch")},
-        "mutants": len(results),
-        "killed": killed,
-        "share": round(killed / len(results), 4),
+        "mutants": counts["mutants"],
+        "killed": counts["killed"],
+        "share": round(counts["killed"] / max(counts["mutants"], 1), 4),
         "ended": {OUTCOMES[code]: count for code, count in Counter(results.values()).items()},
-        "files": {file: dict(counts) for file, counts in files.items()},
+        "files": {file: dict(each) for file, each in files.items()},
+        "survivors": counts["survivors"],
+    }
+
+
+def counted(results: dict[Mutant, int]) -> dict[str, Any]:
+    return {
+        "mutants": len(results),
+        "killed": sum(code in DEAD for code in results.values()),
         "survivors": list(survivors(results)),
     }
 
@@ -481,10 +301,6 @@ def survivors(results: dict[Mutant, int]) -> Iterator[dict[str, Any]]:
             ended = {} if code == SURVIVED else {"ended": OUTCOMES[code]}
             place = f"{mutant.file}:{mutant.line}"
             yield {"at": place, "before": mutant.before, "after": mutant.after, **ended}
-
-
-def say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
