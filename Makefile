@@ -102,7 +102,7 @@ bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine 
 	$(BIN)/python benchmarks/compile_time.py --out benchmarks/results/compile_time.json
 
 fuzz: $(READY)  ## a night of random networks (10 hours of one core), into tests/fuzz/results
-	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 2 -o tests/fuzz/results/nightly_seed2.json
+	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 3 -o tests/fuzz/results/nightly_seed3.json
 
 mutants: $(READY)  ## small changes of core and templates that no test notices, into tests/mutants (hours)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1

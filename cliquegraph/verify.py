@@ -182,11 +182,12 @@ def verify(
         logits = single.forward(trial.images, training=False).logits
         found.note_float32("logits, evaluation", logits, expected[False].logits)
     if not inference:
-        rounded = replace(trial, tensors=_rounded_otherwise(trial.tensors))
 
         @cache
-        def rounded_otherwise() -> History:
-            return dict(_history(_executor(first, literal, "float64"), rounded, idle))
+        def rounded_otherwise() -> tuple[History, ...]:
+            executor = _executor(first, literal, "float64")
+            trials = (replace(trial, tensors=each) for each in _rounded_otherwise(trial.tensors))
+            return tuple(dict(_history(executor, each, idle)) for each in trials)
 
         _compare_histories(found, histories, rounded_otherwise)
     return found
@@ -362,15 +363,19 @@ def _history(
     yield f"weights after {SGD_STEPS} SGD steps", after
 
 
-def _rounded_otherwise(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the next larger numbers; those that were equal still are."""
-    return {name: np.nextafter(array, np.inf) for name, array in tensors.items()}
+def _rounded_otherwise(tensors: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Yield the next larger and the next smaller numbers; those that were equal still are.
+
+    One way alone may cancel where the other does not.
+    """
+    for end in (np.inf, -np.inf):
+        yield {name: np.nextafter(array, end) for name, array in tensors.items()}
 
 
 def _compare_histories(
     found: Verification,
     histories: Mapping[str, History],
-    rounded_otherwise: Callable[[], History],
+    rounded_otherwise: Callable[[], Sequence[History]],
 ) -> None:
     """Compare gradients and steps with those of the first history.
 
@@ -387,7 +392,7 @@ def _compare_histories(
             computed = histories[other][what]
             error = relative_error(computed, expected)
             if TOLERANCE < error < math.inf:  # what is no number is no rounding either
-                amplified = relative_error(rounded_otherwise()[what], expected)
+                amplified = max(relative_error(h[what], expected) for h in rounded_otherwise())
                 if error <= _LAST_DIGITS * amplified < math.inf:
                     said = (
                         f"{what}: a last digit of the weights changes them by {amplified:.0e}, "

@@ -27,7 +27,7 @@ from cliquegraph.verify import (
     relative_error,
 )
 from cliquegraph_torch.execute import TorchExecutor
-from tests.networks import DYING, EVERY_KEY, clique, networks, shipped
+from tests.networks import DYING, EVERY_KEY, clique, network, networks, shipped
 from tests.tampered import verify_tampered
 
 FORWARD = {
@@ -164,6 +164,23 @@ def test_it_does_not_judge_rounding_that_a_dying_network_amplifies() -> None:
     assert cliquegraph.verify(DYING, ["torch"], seed=3).unjudged == []
 
 
+# Every way of rounding but that to the next larger weights moves its gradients as -O1 does.
+def test_it_asks_both_ways_what_rounding_does() -> None:
+    post = {"layers": 4, "filters": 2, "kernel": 1, "unit": "post_activation"}
+    spec = network(
+        {"kind": "dense", "layers": 2, "filters": 1},
+        {"layers": 1, "filters": 1, "kernel": 5, "stages": 1},
+        {**post, "order": "descending", "last_stage_updates": 3, "feature": 1},
+        input={"channels": 1, "height": 6, "width": 9},
+        stem={"filters": 2, "norm": True},
+        transition={"pool": "max"},
+        readout={"blocks": "last"},
+    )
+    found = cliquegraph.verify(spec, ["torch"], level=1, seed=3)
+    assert found.ok, found
+    assert [said.partition(":")[0] for said in found.unjudged] == ["gradients"]
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_what_is_no_number_is_no_rounding(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = TorchExecutor.gradients
@@ -185,7 +202,7 @@ def test_an_error_of_more_than_ten_last_digits_is_judged(times: float, judged: b
 
     found = Verification("n", ("a", "b"))
     compared = {"a": history(1.0), "b": history(1.0 + times * 1e-6)}
-    _compare_histories(found, compared, lambda: history(1.0 + 1e-6))
+    _compare_histories(found, compared, lambda: (history(1.0), history(1.0 + 1e-6)))
     assert bool(found.max_error) == judged
     assert bool(found.unjudged) != judged
     assert (found.first_difference is not None) == judged
