@@ -208,13 +208,25 @@ def test_every_part_of_a_tensor_is_held(graph: Graph) -> None:
     )
 
 
-def test_operands_lie_side_by_side(graph: Graph) -> None:
-    node = next(n for n in graph if isinstance(n.op, ops.Conv) and len(n.operands) == 2)
-    wide = graph_of(clique(kernel=5))
-    other = next(n for n in wide if isinstance(n.op, ops.Conv) and len(n.operands) == 2)
-    mixed = replace(node, operands=(node.operands[0], other.operands[1]))
+@pytest.mark.parametrize(
+    ("other", "shape"),
+    [
+        (clique(kernel=5), (3, 3, 5, 5)),
+        # As many channels go in, another number comes out.
+        (clique(filters=4), (4, 4, 3, 3)),
+    ],
+    ids=["another kernel", "other channels"],
+)
+def test_operands_lie_side_by_side(
+    graph: Graph, other: NetworkSpec, shape: tuple[int, ...]
+) -> None:
+    def joined(graph: Graph) -> Node:
+        return next(n for n in graph if isinstance(n.op, ops.Conv) and len(n.operands) == 2)
+
+    node, foreign = joined(graph), joined(graph_of(other))
+    mixed = replace(node, operands=(node.operands[0], foreign.operands[1]))
     assert broken(swapped(graph, node, mixed)) == (
-        "conv in block1, stage 1 layer 2: can't join block1.w1_2.weight of shape (3, 3, 5, 5)"
+        f"conv in block1, stage 1 layer 2: can't join block1.w1_2.weight of shape {shape}"
     )
 
 
