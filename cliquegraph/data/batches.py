@@ -59,7 +59,7 @@ class Statistics:
     """
 
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-    # One pixel of all that there could be, apart from the others by 1 / 255.
+    # Smaller than any that images of 8 bits have, unless a channel is constant (then it is 1).
     std: tuple[Annotated[float, Field(ge=1e-9, le=1)], ...]
 
     def to_json(self) -> dict[str, list[float]]:
