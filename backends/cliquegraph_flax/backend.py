@@ -55,6 +55,8 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
 }
 """The templates of helpers, and the members, operations and units that need each."""
 
+_LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For that, compile at -O0."
+
 _DEFINED = frozenset(
     {"BatchNorm", "BiasedConv", "ChannelAffine", "Feature", "Moments", "Norm", "Statistics"}
 )
@@ -98,7 +100,8 @@ class FlaxBackend:
         needed = view.things | view.ops | view.functions
         used = [name for name, users in _HELPERS.items() if users & needed]
         templates = environment("cliquegraph_flax")
-        return write_file(view, FlaxSpeller(), templates, used, _IMPORTS)
+        limits = _LIMITS if {"moments", *_UNITS, "concat_conv"} & set(used) else ""
+        return write_file(view, FlaxSpeller(), templates, used, _IMPORTS, limits=limits)
 
     def missing(self) -> str | None:
         """Return how to install JAX and Flax, or None where they are installed."""

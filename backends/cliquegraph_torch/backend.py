@@ -49,6 +49,15 @@ _DEFINED = frozenset(
     | {"fused", "plain"}
 )
 
+_ABOVE_0 = frozenset({"moments", "norm_relu", "concat_conv"})
+"""The helpers that stand in the place of PyTorch's own modules and their gradients."""
+
+_LIMITS = (
+    "Compiled above -O0, for less memory: it can be differentiated once, and not by torch.func, "
+    "traced by torch.jit or torch.fx, nor frozen, averaged (update_bn) or synchronized "
+    "(SyncBatchNorm) by tools that look for nn.BatchNorm2d. For these, compile at -O0."
+)
+
 _IMPORTS: tuple[Imports, ...] = (
     {
         "from collections.abc import {}": ("Callable",),
@@ -89,7 +98,8 @@ class TorchBackend:
         helpers = [name for name, users in _HELPERS.items() if users & needed]
         templates = environment("cliquegraph_torch")
         methods = {"compile_steps": {"alike": alike_steps(view)}} if view.alike else {}
-        return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS, methods)
+        limits = _LIMITS if _ABOVE_0 & set(helpers) else ""
+        return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS, methods, limits)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

@@ -27,6 +27,7 @@ def write_file(
     helpers: Sequence[str],
     imports: Sequence[Imports],
     methods: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    limits: str = "",
 ) -> str:
     """Return the source of a network.
 
@@ -38,6 +39,7 @@ def write_file(
         imports: groups of import lines and the names that each is for. Names that do not occur
             in this network are left out, and lines that are left without any.
         methods: templates of further methods of the network's class, and what each substitutes.
+        limits: what this network can't be used for, for the end of the file's docstring.
     """
 
     def render(template: str, **values: object) -> str:
@@ -59,7 +61,7 @@ def write_file(
     file = render(
         "model",
         doc=paragraph(f'"""{view.doc}'),
-        header="\n".join(view.header),
+        header="\n".join([*view.header, *(["", paragraph(limits)] if limits else [])]),
         imports="\n\n".join(group for group in used if group),
         class_name=view.class_name,
         definitions=definitions,

@@ -23,83 +23,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import cliquegraph
-from cliquegraph import NetworkSpec, optimise, sample_tensors
+from cliquegraph import NetworkSpec, sample_tensors
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
-from cliquegraph.emit.execute import load_source
 from cliquegraph.ir import ops
 from cliquegraph.ir.types import Field, Param, Part
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.verify import relative_error
-from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph.weights.storage import Array
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
-from tests.function import images_for, statistics_in_use
-from tests.networks import EVERY_KEY, clique, graph_of, network, networks
+from tests.levels import Model, Outcome, assert_same
+from tests.networks import EVERY_KEY, clique, network, networks
 
 ABOVE_0 = [level for level in LEVELS if level]
-TOLERANCE = 1e-10
-
-Outcome = dict[str, dict[str, Array]]
-"""What one forward and backward pass gives, by canonical name."""
-
-
-class Model:
-    """A generated model in float64 with sampled weights; dropout is off."""
-
-    def __init__(self, spec: NetworkSpec, level: int) -> None:
-        compilation = Compilation(spec, level)
-        self.graph = compilation.graph
-        source = compilation.source(find_backend("torch"))
-        self.module: Any = getattr(load_source(source, "generated"), spec.python_class)().double()
-        for module in self.module.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        shared = optimise(graph_of(spec), max(LEVELS))
-        self.moving = statistics_in_use(shared)  # not those of steps that nothing needs
-        with torch.no_grad():
-            for param, held in to_storage(self.graph, sample_tensors(shared)).items():
-                find_tensor(self.module, TorchLayout().name(param)).copy_(torch.from_numpy(held))
-
-    def images(self) -> Tensor:
-        return torch.from_numpy(images_for(self.graph))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The loss of a batch."""
-        logits: Tensor = self.module(x)
-        return nn.functional.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1])
-
-    def outcome(self, x: Tensor) -> Outcome:
-        """What a forward and a backward pass give."""
-        self.module.zero_grad()
-        loss = self.forward(x)
-        loss.backward()
-        found = {"loss": {"": loss.detach().numpy()}, "gradients": self.gradients()}
-        if x.grad is not None:
-            found["gradients"]["images"] = x.grad.numpy()
-        return {**found, "statistics": self.statistics()}
-
-    def gradients(self) -> dict[str, Array]:
-        """Those that there are."""
-        held = {
-            param: find_tensor(self.module, TorchLayout().name(param)).grad
-            for param in self.graph.params
-        }
-        return from_storage({p: grad.numpy() for p, grad in held.items() if grad is not None})
-
-    def statistics(self) -> dict[str, Array]:
-        statistics = [param for param in self.graph.params if not param.field.trainable]
-        held = {
-            param: find_tensor(self.module, TorchLayout().name(param)).numpy()
-            for param in statistics
-        }
-        return {name: a * self.moving[name] for name, a in from_storage(held).items()}
-
-
-def assert_same(found: Outcome, expected: Outcome) -> None:
-    for what, arrays in expected.items():
-        assert relative_error(found[what], arrays) < TOLERANCE, what
-
 
 # ---- in every way that a model is used, as at -O0 ------------------------------------------
 
@@ -359,6 +296,29 @@ def test_a_cumulative_average_is_refused_where_it_would_be_none() -> None:
     with pytest.raises(ValueError, match=r"cumulative average, needs a model compiled with -O0"):
         model.module(model.images())
     model.module.eval()(model.images())
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+@pytest.mark.parametrize("name", ["shared_norm", "abc", "post_activation"])
+def test_norms_count_their_batches_as_the_literal_ones_do(name: str, level: int) -> None:
+    counts = []
+    for each in (0, level):
+        model = Model(EVERY_KEY[name], each)
+        for _ in range(2):
+            model.module(model.images())
+        model.module.eval()(model.images())
+        norms = dict(model.module.named_modules())
+        counts.append(
+            {
+                name: int(norm.num_batches_tracked)
+                for name, norm in norms.items()
+                if isinstance(norm, nn.BatchNorm2d)
+            }
+        )
+    literal, found = counts
+    assert found
+    assert min(found.values()) > 0
+    assert found.items() <= literal.items()
 
 
 def test_at_o0_update_bn_averages_over_the_batches_it_is_given() -> None:

@@ -1,0 +1,231 @@
+"""Every level on CPU tensors that behave as CUDA's: trained and evaluated as at -O0."""
+
+from __future__ import annotations
+
+import ast
+import re
+from contextlib import nullcontext
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor
+
+import cliquegraph
+from cliquegraph import NetworkSpec
+from cliquegraph.compiler import Compilation
+from cliquegraph.emit.backend import find_backend
+from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.verify import relative_error
+from tests.cuda.contracts import CONTRACTS
+from tests.cuda.kernels import CudaError, CudaKernels
+from tests.levels import TOLERANCE, Model, Outcome, assert_same
+from tests.networks import EVERY_KEY, SPECS, clique, graph_of, networks
+
+PAGE = Path(__file__).parents[2] / "docs" / "cuda.md"
+FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def small_shipped() -> dict[str, NetworkSpec]:
+    """Every shipped spec at few filters on small images; one of each that are then the same."""
+    found: dict[str, NetworkSpec] = {}
+    for path in sorted(SPECS.glob("*.yaml")):
+        spec = cliquegraph.load(path)
+        side = min(spec.input.height, 64)  # of maps of one pixel, the variance is all rounding
+        small = ["expect={}", "blocks.*.filters=3", "stem.filters=4", "classifier.classes=5"]
+        small += [f"input.height={side}", f"input.width={side}"]
+        small += [f"blocks.{i}.layers=4" for i, b in enumerate(spec.blocks) if b.layers > 4]
+        spec = cliquegraph.load(path, small)
+        found.setdefault(graph_of(spec).digest(), spec)
+    return {spec.name: spec for spec in found.values()}
+
+
+NETWORKS = {**EVERY_KEY, **small_shipped()}
+
+
+def outcome(model: Model, training: bool, layout: str) -> tuple[Outcome, set[str]]:
+    """What a forward and a backward pass give under the CUDA kernels, and the operators run."""
+    model.module.train(training).to(memory_format=FORMATS[layout])
+    x, kernels = model.images().to(memory_format=FORMATS[layout]), CudaKernels()
+    with kernels:
+        logits = model.module(x)
+    return results(model, logits, kernels), kernels.called
+
+
+def results(model: Model, logits: Tensor, backward: Any) -> Outcome:
+    """Logits, gradients and statistics; the backward pass runs within a context."""
+    # Not of a loss: what that calls is no business of the generated file.
+    slopes = torch.linspace(-1, 1, logits.numel()).view_as(logits).to(logits.dtype)
+    with backward:
+        logits.backward(slopes)
+    return {
+        "logits": {"": logits.detach().numpy()},
+        "gradients": model.gradients(),
+        "statistics": model.statistics(),
+    }
+
+
+def expected(spec: NetworkSpec) -> dict[bool, Outcome]:
+    """The same of -O0 on PyTorch's CPU kernels, evaluated and in training."""
+    found = {}
+    for training in (False, True):
+        model = Model(spec, 0)
+        model.module.train(training)
+        found[training] = results(model, model.module(model.images()), nullcontext())
+    return found
+
+
+def assert_trained_and_evaluated_alike(spec: NetworkSpec, level: int, right: Any) -> None:
+    literal = Model(spec, level)
+    for training, layout in product((False, True), FORMATS):
+        found, _ = outcome(deepcopy(literal), training, layout)
+        assert_same(found, right[training])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_level_is_trained_and_evaluated_as_o0_is(name: str) -> None:
+    spec = NETWORKS[name]
+    right = expected(spec)
+    for level in LEVELS:
+        assert_trained_and_evaluated_alike(spec, level, right)
+    folded = Model(spec, 0, inference=True)
+    for layout in FORMATS:
+        found, _ = outcome(deepcopy(folded), False, layout)
+        assert relative_error(found["logits"], right[False]["logits"]) < TOLERANCE
+
+
+@given(networks())
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
+def test_so_is_every_level_of_random_networks(spec: NetworkSpec) -> None:
+    right = expected(spec)
+    for level in LEVELS:
+        assert_trained_and_evaluated_alike(spec, level, right)
+
+
+# ---- half types ----------------------------------------------------------------------------
+
+
+def half(model: Model, dtype: torch.dtype, how: str, training: bool, layout: str) -> Tensor:
+    """Logits of a model in a half type; gradients are finite and of their parameters' types."""
+    stored = dtype if how == "whole" else torch.float32
+    module = deepcopy(model.module).to(stored).train(training).to(memory_format=FORMATS[layout])
+    x = model.images().to(stored).to(memory_format=FORMATS[layout])
+    kernels = CudaKernels()
+    with kernels, torch.autocast("cpu", dtype, enabled=how == "autocast"):
+        logits: Tensor = module(x)
+    slopes = torch.ones_like(logits)
+    with kernels:
+        logits.backward(slopes)
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.dtype == parameter.dtype
+            assert parameter.grad.isfinite().all()
+    return logits.detach().double()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["abc", "post_activation", "shared_norm", "dense"])
+def test_half_types_are_as_precise_as_at_o0(name: str, dtype: torch.dtype, training: bool) -> None:
+    models = [Model(EVERY_KEY[name], level) for level in LEVELS]
+    if not training:
+        models.append(Model(EVERY_KEY[name], 0, inference=True))
+    for how, layout in product(("autocast", "whole"), FORMATS):
+        exact = half(models[0], torch.float64, "whole", training, layout)
+        errors = [
+            float((half(model, dtype, how, training, layout) - exact).norm() / exact.norm())
+            for model in models
+        ]
+        assert max(errors) < 3 * errors[0] + 8 * torch.finfo(dtype).eps
+
+
+# ---- that the emulation shows what it is for -----------------------------------------------
+
+
+def test_statistics_saved_in_one_tensor_would_be_seen() -> None:
+    x, ones = torch.rand(2, 3, 4, 4) + 1, torch.ones(3)
+    one = torch.empty(0)
+    aten = torch.ops.aten.native_batch_norm.out
+    given = (x, ones, ones, ones * 2, ones * 3, False, 0.0, 1e-5)
+    right = torch.nn.functional.batch_norm(x, ones * 2, ones * 3, ones, ones)
+    with CudaKernels():
+        apart = aten(*given, out=x.clone(), save_mean=torch.empty(0), save_invstd=torch.empty(0))
+        shared = aten(*given, out=x.clone(), save_mean=one, save_invstd=one)
+    assert torch.allclose(apart[0], right)
+    assert not torch.allclose(shared[0], right)
+
+
+def test_a_backward_pass_without_saved_statistics_would_be_seen() -> None:
+    x, ones = torch.rand(2, 3, 4, 4), torch.ones(3)
+    with CudaKernels(), pytest.raises(CudaError, match="save_mean should always be defined"):
+        torch.ops.aten.native_batch_norm_backward(
+            x, x, ones, ones, ones, None, None, False, 1e-5, [False, True, True]
+        )
+
+
+def test_parameters_of_two_types_would_be_seen() -> None:
+    x, ones = torch.rand(2, 3, 4, 4).half(), torch.ones(3)
+    with CudaKernels(), pytest.raises(CudaError, match="one scalar type"):
+        torch.ops.aten.native_batch_norm_backward(
+            *(x, x, ones.half(), ones, ones, None, None, False, 1e-5, [True, True, True])
+        )
+
+
+def test_an_operator_without_a_contract_is_an_error() -> None:
+    x = torch.rand(3)
+    with CudaKernels(), pytest.raises(LookupError, match=r"CUDA contract of aten\.cumsum"):
+        x.cumsum(0)
+
+
+# ---- the list ------------------------------------------------------------------------------
+
+
+def called_directly(source: str) -> set[str]:
+    """The operators that a file calls as ``torch.ops.aten.NAME`` or ``aten.NAME``."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            chain = re.fullmatch(r"(?:torch\.ops\.)?aten\.(\w+)(\.\w+)?", ast.unparse(node))
+            if chain:
+                found.add(chain[1])
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_shipped_specs_call_directly_is_listed(path: Path) -> None:
+    spec = cliquegraph.load(path)
+    ways: list[dict[str, Any]] = [*({"level": level} for level in LEVELS), {"inference": True}]
+    listed = {name.split(".")[0] for name, contract in CONTRACTS.items() if contract.direct}
+    for way in ways:
+        source = Compilation(spec, **way).source(find_backend("torch"))
+        assert called_directly(source) <= listed
+        assert way.get("level") or not called_directly(source)  # -O0 calls none, nor folded
+
+
+def test_what_is_listed_as_called_directly_is() -> None:
+    spec, ran = clique(bottleneck=True), set()
+    source = "".join(
+        Compilation(each, 2).source(find_backend("torch"))
+        for each in (spec, EVERY_KEY["post_activation"], EVERY_KEY["shared_norm"])
+    )
+    named = called_directly(source) | {"batch_norm_update_stats", "cat", "addcmul"}
+    assert all(f"torch.{name}(" in source for name in ("batch_norm_update_stats", "addcmul"))
+    assert {name.split(".")[0] for name, each in CONTRACTS.items() if each.direct} == named
+    for name in EVERY_KEY:
+        for level in LEVELS:
+            ran |= outcome(Model(EVERY_KEY[name], level), True, "nchw")[1]
+    assert {name for name, contract in CONTRACTS.items() if contract.direct} <= ran
+
+
+def test_the_page_is_the_list() -> None:
+    caller = {True: "the file", False: "PyTorch"}
+    rows = [
+        f"| `{name}` | {caller[each.direct]} | {each.demands} | {each.source} |"
+        for name, each in CONTRACTS.items()
+    ]
+    found = re.findall(r"^\| .* \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found[1:] == rows, "\n".join(rows)
