@@ -133,6 +133,7 @@ class _Loader:
 
     def __init__(self, batches: Batches, epoch: int = 0, start: int = 0, parts: int = 1) -> None:
         self._batches, self._epoch, self._start, self._parts = batches, epoch, start, parts
+        self._pinned = torch.cuda.is_available()  # pageable memory is copied synchronously
 
     def __len__(self) -> int:
         return (len(self._batches) - self._start) * self._parts
@@ -142,16 +143,19 @@ class _Loader:
 
     def _items(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self._batches.epoch(self._epoch, self._start):
-            parts = zip(
-                torch.from_numpy(batch.images).chunk(self._parts),
-                torch.from_numpy(batch.labels).chunk(self._parts),
-                strict=True,
-            )
-            yield from parts
+            images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+            if self._pinned:
+                images, labels = images.pin_memory(), labels.pin_memory()
+            yield from zip(images.chunk(self._parts), labels.chunk(self._parts), strict=True)
 
 
 class _Training(pl.LightningModule):
-    """A session's steps, as Lightning calls them."""
+    """A session's steps, as Lightning calls them.
+
+    Between two rows of ``steps.csv`` nothing here waits for the device: what is counted stays on
+    it, and nothing is copied there but images and labels. Of many ranks Lightning asks before
+    each step whether one received a SIGTERM, and waits.
+    """
 
     def __init__(self, model: nn.Module, session: Session) -> None:
         super().__init__()
@@ -160,6 +164,7 @@ class _Training(pl.LightningModule):
         self._parts = session.job.accumulate
         self._scores: dict[str, Scores] = {}
         self._counted: Tensor | None = None
+        self._images = 0
 
     # ---- what Lightning asks --------------------------------------------------------
 
@@ -213,7 +218,7 @@ class _Training(pl.LightningModule):
         loss = cross_entropy(logits, labels)
         hits = (logits.detach().argmax(1) == labels).sum()
         counted = torch.stack([loss.detach().double() * len(labels), hits.double()])
-        counted = torch.cat([counted, counted.new_tensor([len(labels)])])
+        self._images += len(labels)  # on the host: a copy from there would wait for the device
         self._counted = counted if self._counted is None else self._counted + counted
         return loss
 
@@ -256,8 +261,9 @@ class _Training(pl.LightningModule):
         """Return what was counted since the last call, over all ranks."""
         if self._counted is None:
             return Totals()
-        loss, hits, images = self._summed(self._counted).tolist()
-        self._counted = None
+        images = self._counted.new_tensor([self._images])
+        loss, hits, images = self._summed(torch.cat([self._counted, images])).tolist()
+        self._counted, self._images = None, 0
         return Totals(loss, int(hits), int(images))
 
     def any(self, flag: bool) -> bool:
