@@ -18,6 +18,7 @@ from benchmarks.harness import DTYPES
 from cliquegraph import NetworkSpec
 from cliquegraph.emit.execute import load_source
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+from cliquegraph_flax.programs import KEEP_BARRIERS
 
 DEVICE = jax.default_backend()
 ON_CPU = DEVICE == "cpu"
@@ -86,11 +87,6 @@ class Program(NamedTuple):
             for name, field in MEMORY.items()
             if hasattr(analysis, field)
         }
-
-
-# XLA's CPU compiler takes the barriers of jax.checkpoint away before it looks for common
-# subexpressions, and so keeps what was to be redone (docs/optimiser.md).
-KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 def compilers(level: int) -> dict[str, dict[str, Any] | None]:

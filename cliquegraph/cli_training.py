@@ -11,7 +11,6 @@ import typer
 
 from cliquegraph.cli_shared import (
     Json,
-    Level,
     Set,
     Spec,
     compilation_of,
@@ -62,6 +61,34 @@ Validation = Annotated[
 Subset = Annotated[
     int | None, typer.Option("--subset", min=1, help="Train on so many of the images.")
 ]
+TrainingLevel = Annotated[
+    int | None,
+    typer.Option(
+        "-O",
+        metavar="LEVEL",
+        help="Optimisation level; default: the resumed run's, else the device's fastest by the "
+        "figures in docs/optimiser.md.",
+        min=0,
+    ),
+]
+ChannelsLast = Annotated[
+    bool | None,
+    typer.Option(
+        "--channels-last/--no-channels-last",
+        rich_help_panel="Devices",
+        help="Hold maps channels-last in memory (PyTorch); default: as the resumed run does, "
+        "else channels-last.",
+    ),
+]
+CudnnBenchmark = Annotated[
+    bool | None,
+    typer.Option(
+        "--cudnn-benchmark/--no-cudnn-benchmark",
+        rich_help_panel="Devices",
+        help="Let cuDNN time its algorithms in the first step and take the fastest (PyTorch); "
+        "default on a GPU: as the resumed run does, else yes.",
+    ),
+]
 _RECIPE = "Recipe (a change of the spec's)"
 _DEVICES = "Devices"
 
@@ -90,7 +117,7 @@ def train_command(
             "--plot", help="Draw the learning rate to FILE.svg, .png or .html; don't train."
         ),
     ] = None,
-    level: Level = None,
+    level: TrainingLevel = None,
     seed: Seed = 0,
     validation: Validation = 0.0,
     subset: Subset = None,
@@ -144,6 +171,8 @@ def train_command(
             help="Normalise by the statistics of all devices' images.",
         ),
     ] = False,
+    channels_last: ChannelsLast = None,
+    cudnn_benchmark: CudnnBenchmark = None,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints in an epoch.")
     ] = 1000,
@@ -159,7 +188,7 @@ def train_command(
     from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer
 
-    compilation = compilation_of(spec, overrides, _level(level, backend, sync_batchnorm))
+    compilation = compilation_of(spec, overrides, level)
     chosen = recipe_for(
         compilation,
         recipe,
@@ -191,6 +220,9 @@ def train_command(
         sync_batchnorm=sync_batchnorm,
         checkpoint_every=checkpoint_every,
         log_every=log_every,
+        any_level=level is None,
+        channels_last=channels_last,
+        cudnn_benchmark=cudnn_benchmark,
     )
     folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
     interrupted = _train(job, folder, resume, overrides)
@@ -246,7 +278,9 @@ def study(
     precision: Annotated[str, typer.Option(help="As of train.")] = "float32",
     validation: Validation = 0.0,
     subset: Subset = None,
-    level: Level = None,
+    level: TrainingLevel = None,
+    channels_last: ChannelsLast = None,
+    cudnn_benchmark: CudnnBenchmark = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
@@ -277,6 +311,9 @@ def study(
             images,
             seed=seed,
             precision=_precision(precision),
+            any_level=level is None,
+            channels_last=channels_last,
+            cudnn_benchmark=cudnn_benchmark,
         )
 
     network = load_spec(spec, overrides)
@@ -342,15 +379,6 @@ def recipe_for(compilation: Compilation, name: str | None, **changes: Any) -> Re
     from cliquegraph.training.recipe import recipe_of
 
     return recipe_of(compilation.network, name, **changes)
-
-
-def _level(level: int | None, backend: str, sync_batchnorm: bool) -> int | None:
-    """PyTorch's synchronised normalisation takes the place of whole BatchNorm2d modules."""
-    if sync_batchnorm and backend == "torch":
-        if level:
-            raise UsageError("--sync-batchnorm trains a model of -O0 in PyTorch: leave out -O")
-        return 0
-    return level
 
 
 def _shares(text: str | None) -> tuple[float, ...] | None:

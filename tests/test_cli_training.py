@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from cliquegraph.training.train import train
+from cliquegraph_torch.choice import CPU_LEVEL
 from tests.command import Ran, Run
-from tests.trainings import SPEC, command, job, measured
+from tests.trainings import SPEC, Stopping, command, distance, job, measured
 from tests.trainings import run as run_apart
 
 pytest.importorskip("pytorch_lightning")
@@ -36,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_apart(command(*TRAIN, "--validation", "0.1", "--out", out))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(f"wrote {out}")
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
     return out
 
 
@@ -176,12 +178,14 @@ def test_a_study_compares_and_goes_on(run: Run, tmp_path: Path) -> None:
     words += ("--variant", "one:blocks.*.stages=1", "--variant", "two:blocks.*.stages=2")
     first = run(*words)
     assert first.code == 0, first.err
+    assert first.out.count("-O chooses another") == 1  # alike in all four runs
     again = run(*words, "--json")
     found = json.loads(again.out)
     assert [each["variant"] for each in found] == ["one", "two"]
     assert all(len(each["top1"]) == 2 for each in found)
     assert found[0]["parameters"] < found[1]["parameters"]
     assert again.err.count("done already") == 4
+    assert again.err.count("as the run began") == 1
     for each in found:
         assert each["mean"] == pytest.approx(np.mean(each["top1"]))
         assert each["std"] == pytest.approx(np.std(each["top1"], ddof=1))
@@ -233,6 +237,44 @@ def test_a_run_is_not_overwritten_nor_taken_for_another(run: Run, trained: Path)
     assert "recipe.learning_rate was 0.1, is now 0.2" in other and "seed was 0, is now 1" in other
     assert run(*same, "--resume").code == 0
     assert (trained / "metrics.csv").read_bytes() == before
+
+
+def test_a_level_is_chosen_and_said(run: Run, trained: Path, tmp_path: Path) -> None:
+    from cliquegraph.training.engine import find_engine
+
+    assert json.loads((trained / "run.json").read_text())["level"] == CPU_LEVEL
+    choice = find_engine("torch").choose(job("torch", any_level=True))
+    line = f"-O{CPU_LEVEL}, channels_last {choice.why}; -O chooses another"
+    words = (*TRAIN, "--subset", "64")
+    assert run(*words, "--out", str(tmp_path / "free")).out.splitlines()[0] == line
+    asked = run(*words, "-O", "2", "--no-channels-last", "--out", str(tmp_path / "asked"))
+    assert asked.out.startswith("epoch 0")
+    facts = json.loads((tmp_path / "asked" / "run.json").read_text())
+    assert (facts["level"], facts["channels_last"]) == (2, False)
+
+
+def test_a_run_of_the_old_default_goes_on_without_a_level(run: Run, tmp_path: Path) -> None:
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    begun = job("torch", level=1, channels_last=False)  # what was trained where nobody said it
+    train(begun, whole)
+    assert train(begun, again, display=Stopping(1)).interrupted
+    facts = json.loads((again / "run.json").read_text())
+    del facts["channels_last"], facts["cudnn_benchmark"]
+    (again / "run.json").write_text(json.dumps(facts))
+    words = ("train", QUICKSTART, "--data", "digits", "--subset", "128", "--epochs", "2")
+    words += ("--batch-size", "32", "--set", "expect={}", "--out", str(again), "--resume")
+    assert "level was 1, is now 0" in refused(run, *words, "-O", "0")
+    assert "channels_last was False, is now True" in refused(run, *words, "--channels-last")
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "-O1, as the run began" in done.out.splitlines()
+    assert distance(whole, again) == 0.0
+
+
+def test_flax_has_one_memory_format(run: Run, folder: Path) -> None:
+    words = (*TRAIN, "--backend", "flax", "--out", str(folder))
+    assert "channels-last already" in refused(run, *words, "--no-channels-last")
+    assert "leave out --[no-]cudnn-benchmark" in refused(run, *words, "--cudnn-benchmark")
 
 
 def test_a_run_that_was_killed_at_its_start_begins_again(run: Run, tmp_path: Path) -> None:
@@ -323,7 +365,9 @@ def test_a_full_disk_is_said_and_leaves_what_was_whole(
     )
     assert re.match(r"error\[\w+\]: can't write ", done.stderr)
     assert "No space left on device" in done.stderr and len(done.stderr.splitlines()) == 1
-    *kept, code = [line for line in done.stdout.splitlines() if not line.startswith("epoch")]
+    *kept, code = [
+        line for line in done.stdout.splitlines() if not line.startswith(("epoch", "-O"))
+    ]
     assert kept == ["step-00000004"] and code in ("1", "2")
 
 

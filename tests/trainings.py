@@ -39,7 +39,9 @@ def job(
 ) -> Job:
     compilation = Compilation(load(SPEC, [*overrides, "expect={}"]), level)
     recipe = recipe_of(compilation.network, **changes)
-    images = open_data(data, shape=(1, 8, 8), classes=10, treatment=recipe.treatment, subset=subset)
+    image = compilation.network.input
+    shape = image.channels, image.height, image.width
+    images = open_data(data, shape=shape, classes=10, treatment=recipe.treatment, subset=subset)
     return Job(compilation, backend, recipe, Source(data, 0.0, subset), images, **options)
 
 

@@ -38,6 +38,11 @@ class Devices:
         return self.mesh.size // self.ranks
 
     @property
+    def platform(self) -> str:
+        """What they are: ``cpu``, ``gpu``, ``tpu``."""
+        return str(self.mesh.devices.flat[0].platform)
+
+    @property
     def replicated(self) -> NamedSharding:
         """How the state lies: whole on every device."""
         return NamedSharding(self.mesh, PartitionSpec())  # type: ignore[no-untyped-call]  # JAX leaves it untyped

@@ -11,6 +11,10 @@ from flax import nnx
 
 from cliquegraph.training.recipe import Recipe
 
+KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""XLA's options for -O2 on a CPU: else it removes the barriers of jax.checkpoint before it looks
+for common subexpressions, and so saves what was to be recomputed (docs/optimiser.md)."""
+
 
 def rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
     """Return Nesterov's SGD with weight decay on every parameter."""

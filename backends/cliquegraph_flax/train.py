@@ -23,14 +23,14 @@ from cliquegraph.data import Batch, Images, prefetched
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.errors import UsageError
-from cliquegraph.training.engine import Classify
+from cliquegraph.training.engine import Choice, Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights.storage import Array
 from cliquegraph_flax.devices import Devices, open_devices
 from cliquegraph_flax.live import blank
-from cliquegraph_flax.programs import gradient, logits, rule, update
+from cliquegraph_flax.programs import KEEP_BARRIERS, gradient, logits, rule, update
 
 _WEIGHTS: dict[Precision, str] = {
     "float64": "float64",
@@ -51,10 +51,27 @@ class FlaxEngine:
         """JAX's, and those of the libraries on top of it."""
         return {name: version(name) for name in _LIBRARIES}
 
+    def choose(self, job: Job) -> Choice:
+        """Return what the figures of docs/optimiser.md say of the devices."""
+        if not job.any_level:
+            return Choice(job.compilation.level, "")
+        if open_devices(job).platform == "cpu":
+            why = "on this processor: 0.85 of -O0's step in 0.3 of its memory (docs/optimiser.md)"
+            return Choice(2, why)
+        return Choice(0, "on this device: no level has been measured there (docs/optimiser.md)")
+
     def check(self, job: Job) -> None:
         """Take devices, all of which a batch must be divided among."""
         if job.precision == "float16":
             raise UsageError("Flax trains in no float16: say --precision bfloat16")
+        if job.channels_last is not None:
+            raise UsageError(
+                "Flax's maps are channels-last already: leave out --[no-]channels-last"
+            )
+        if job.cudnn_benchmark is not None:
+            raise UsageError(
+                "XLA chooses cuDNN's algorithms itself: leave out --[no-]cudnn-benchmark"
+            )
         job.share(open_devices(job).mesh.size)
 
     def train(self, session: Session) -> None:
@@ -136,8 +153,11 @@ class _Trainee:
         # Compiled once: what differs from step to step, the rate too, is an argument.
         compiled = partial(jax.jit, out_shardings=devices.replicated)
         self._update = compiled(partial(update, job.recipe), donate_argnums=(0, 1, 2))
+        keeps = job.compilation.level == 2 and devices.platform == "cpu"
         self._gradient = compiled(
-            partial(gradient, definition, streams, job.accumulate), donate_argnums=(1, 2)
+            partial(gradient, definition, streams, job.accumulate),
+            donate_argnums=(1, 2),
+            compiler_options=KEEP_BARRIERS if keeps else None,
         )
         self._logits = jax.jit(partial(logits, evaluated, streams), out_shardings=devices.divided)
 

@@ -24,12 +24,13 @@ from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.errors import UsageError
 from cliquegraph.spec.schema import Input
-from cliquegraph.training.engine import Classify
+from cliquegraph.training.engine import Choice, Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import launched
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights.storage import Array
+from cliquegraph_torch.choice import choose
 from cliquegraph_torch.synchronised import synchronise
 
 _PRECISIONS: dict[Precision, Any] = {
@@ -48,6 +49,10 @@ class TorchEngine:
         """PyTorch's and Lightning's."""
         return {"torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")}
 
+    def choose(self, job: Job) -> Choice:
+        """Return what the figures of docs/optimiser.md say of this device."""
+        return choose(job)
+
     def check(self, job: Job) -> None:
         """Find what Lightning would not refuse, or not before other processes run."""
         if job.precision == "float16" and not torch.cuda.is_available():
@@ -55,6 +60,8 @@ class TorchEngine:
         gpus, asked = torch.cuda.device_count(), job.devices or 1
         if gpus and asked > gpus:
             raise UsageError(f"--devices {asked}: this machine has {gpus}")
+        if job.sync_batchnorm and job.compilation.level:
+            raise UsageError("--sync-batchnorm trains a model of -O0 in PyTorch: leave out -O")
         launch = launched()
         if launch is None and job.nodes > 1 and "MASTER_ADDR" not in os.environ:
             raise UsageError(
@@ -70,8 +77,9 @@ class TorchEngine:
     def train(self, session: Session) -> None:
         """Train until the session is over."""
         job = session.job
+        memory_format = _memory_format(bool(job.channels_last))
         network = job.compilation.network
-        model = _model(session.source, session.class_name, job.precision)
+        model = _model(session.source, session.class_name, job.precision, memory_format)
         load_weights(model, network, session.initial())
         devices, nodes = _places(job)
         gpus = torch.cuda.is_available()
@@ -79,7 +87,7 @@ class TorchEngine:
         synced = job.sync_batchnorm and many
         if synced and not gpus:
             synchronise(model)
-        with _quiet():
+        with _quiet(), _cudnn_benchmark(job.cudnn_benchmark):
             trainer = pl.Trainer(
                 accelerator="gpu" if gpus else "cpu",
                 devices=devices or "auto",
@@ -98,7 +106,7 @@ class TorchEngine:
                 use_distributed_sampler=False,
             )
             try:
-                trainer.fit(_Training(model, session))
+                trainer.fit(_Training(model, session, memory_format))
             except _Stopped:
                 return
 
@@ -107,16 +115,20 @@ class TorchEngine:
     ) -> Classify:
         """Return a network that classifies images."""
         source = compilation.source(find_backend("torch"))
-        model = _model(source, compilation.network.python_class, precision)
+        gpus = torch.cuda.is_available()
+        memory_format = _memory_format(gpus)
+        model = _model(source, compilation.network.python_class, precision, memory_format)
         load_weights(model, compilation.network, tensors)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if gpus else "cpu")
         low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
         model.to(device).eval()
 
         def classify(images: Images) -> Array:
-            held = torch.from_numpy(images).to(device, _dtype(precision))
-            with torch.inference_mode(), torch.autocast(device.type, low, low is not None):
-                return _array(model(held))
+            batch = torch.from_numpy(images).to(device, _dtype(precision))
+            batch = batch.to(memory_format=memory_format)
+            mixed = torch.autocast(device.type, low, low is not None)
+            with torch.inference_mode(), mixed, _cudnn_benchmark(gpus or None):
+                return _array(model(batch))
 
         return classify
 
@@ -133,6 +145,7 @@ class _Loader:
 
     def __init__(self, batches: Batches, epoch: int = 0, start: int = 0, parts: int = 1) -> None:
         self._batches, self._epoch, self._start, self._parts = batches, epoch, start, parts
+        self._pinned = torch.cuda.is_available()  # pageable memory is copied synchronously
 
     def __len__(self) -> int:
         return (len(self._batches) - self._start) * self._parts
@@ -142,24 +155,31 @@ class _Loader:
 
     def _items(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self._batches.epoch(self._epoch, self._start):
-            parts = zip(
-                torch.from_numpy(batch.images).chunk(self._parts),
-                torch.from_numpy(batch.labels).chunk(self._parts),
-                strict=True,
-            )
-            yield from parts
+            images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+            if self._pinned:
+                images, labels = images.pin_memory(), labels.pin_memory()
+            yield from zip(images.chunk(self._parts), labels.chunk(self._parts), strict=True)
 
 
 class _Training(pl.LightningModule):
-    """A session's steps, as Lightning calls them."""
+    """A session's steps, as Lightning calls them.
 
-    def __init__(self, model: nn.Module, session: Session) -> None:
+    Between two rows of ``steps.csv`` nothing here waits for the device: what is counted stays on
+    it, and nothing is copied there but images and labels. Of many ranks Lightning asks before
+    each step whether one received a SIGTERM, and waits.
+    """
+
+    def __init__(
+        self, model: nn.Module, session: Session, memory_format: torch.memory_format
+    ) -> None:
         super().__init__()
         self.model = model
+        self._memory_format = memory_format
         self._session = session
         self._parts = session.job.accumulate
         self._scores: dict[str, Scores] = {}
         self._counted: Tensor | None = None
+        self._images = 0
 
     # ---- what Lightning asks --------------------------------------------------------
 
@@ -209,11 +229,11 @@ class _Training(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the mean cross entropy."""
         images, labels = batch
-        logits = self.model(images)
+        logits = self._logits(images)
         loss = cross_entropy(logits, labels)
         hits = (logits.detach().argmax(1) == labels).sum()
         counted = torch.stack([loss.detach().double() * len(labels), hits.double()])
-        counted = torch.cat([counted, counted.new_tensor([len(labels)])])
+        self._images += len(labels)  # on the host: a copy from there would wait for the device
         self._counted = counted if self._counted is None else self._counted + counted
         return loss
 
@@ -234,7 +254,7 @@ class _Training(pl.LightningModule):
         """Count a batch."""
         part = self._session.parts[dataloader_idx]
         scores = self._scores.setdefault(part, Scores(len(self._session.job.data.classes)))
-        scores.add(_array(self.model(batch[0])), batch[1].cpu().numpy())
+        scores.add(_array(self._logits(batch[0])), batch[1].cpu().numpy())
 
     def on_train_epoch_end(self) -> None:
         """Tell the session, which comes after the evaluation."""
@@ -256,8 +276,9 @@ class _Training(pl.LightningModule):
         """Return what was counted since the last call, over all ranks."""
         if self._counted is None:
             return Totals()
-        loss, hits, images = self._summed(self._counted).tolist()
-        self._counted = None
+        images = self._counted.new_tensor([self._images])
+        loss, hits, images = self._summed(torch.cat([self._counted, images])).tolist()
+        self._counted, self._images = None, 0
         return Totals(loss, int(hits), int(images))
 
     def any(self, flag: bool) -> bool:
@@ -273,6 +294,10 @@ class _Training(pl.LightningModule):
         """Return the canonical tensors."""
         return model_weights(self.model, self._session.job.compilation.network)
 
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.to(memory_format=self._memory_format))
+        return logits
+
     def _summed(self, vector: Tensor) -> Tensor:
         """The sum over all ranks, in float64 on the processor."""
         held = vector.to(self.device)
@@ -284,15 +309,34 @@ _STATE = "state.ckpt"
 """Lightning's checkpoint, in a checkpoint's folder."""
 
 
-def _model(source: str, class_name: str, precision: Precision) -> nn.Module:
+def _model(
+    source: str, class_name: str, precision: Precision, memory_format: torch.memory_format
+) -> nn.Module:
     module = load_source(source, f"cliquegraph_trained_{class_name}")
     model: nn.Module = getattr(module, class_name)()
+    model.to(memory_format=memory_format)  # type: ignore[call-overload]  # not in its stubs
     return model.to(_dtype(precision))  # first of all: weights are set in the model's type
 
 
 def _dtype(precision: Precision) -> torch.dtype:
     """What weights are kept in."""
     return torch.float64 if precision == "float64" else torch.float32
+
+
+def _memory_format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+@contextmanager
+def _cudnn_benchmark(wanted: bool | None) -> Iterator[None]:
+    """Whether cuDNN times its algorithms, a setting of the whole process; None leaves it."""
+    before = torch.backends.cudnn.benchmark
+    if wanted is not None:
+        torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _places(job: Job) -> tuple[int | None, int]:

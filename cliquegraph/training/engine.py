@@ -7,6 +7,7 @@ backend whose models it trains.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,25 @@ GROUP = "cliquegraph.engines"
 
 Classify = Callable[[Images], Array]
 """images (batch, C, H, W), float32, to logits (batch, classes)"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How an engine trains a network where nobody says it, by the figures of the device.
+
+    Attributes:
+        level: the -O level.
+        why: the figures, to follow the level in a line.
+        channels_last: the memory format of maps; None where the framework has one alone.
+        cudnn_benchmark: whether cuDNN times its algorithms; None where there is no cuDNN.
+        binding: no other level can train this, whatever the figures.
+    """
+
+    level: int
+    why: str
+    channels_last: bool | None = None
+    cudnn_benchmark: bool | None = None
+    binding: bool = False
 
 
 class Trainee(Protocol):
@@ -57,11 +77,15 @@ class Engine(Protocol):
     def versions(self) -> Mapping[str, str]:
         """Of the libraries that a run's numbers depend on, by name."""
 
+    def choose(self, job: Job) -> Choice:
+        """Return how to train a job on the devices that are there, where it leaves that open."""
+
     def check(self, job: Job) -> None:
         """Take devices, before anything is written; every rank calls it.
 
         Raises:
-            UsageError: devices or a precision that can't be had, or a batch that can't be divided.
+            UsageError: devices or a precision that can't be had, options that the framework has
+                not, or a batch that can't be divided.
         """
 
     def train(self, session: Session) -> None:

@@ -51,6 +51,11 @@ class Job:
         sync_batchnorm: normalise by the statistics of the whole batch over all devices.
         checkpoint_every: steps between checkpoints within an epoch.
         log_every: steps between rows of ``steps.csv``.
+        any_level: nobody asked for the compilation's -O level: take that of the resumed run, or
+            the engine's choice.
+        channels_last: hold maps channels-last in memory; None: as the resumed run does, or the
+            engine's choice.
+        cudnn_benchmark: let cuDNN time its algorithms and take the fastest; None: likewise.
     """
 
     compilation: Compilation
@@ -66,6 +71,9 @@ class Job:
     sync_batchnorm: bool = False
     checkpoint_every: int = 1000
     log_every: int = 10
+    any_level: bool = False
+    channels_last: bool | None = None
+    cudnn_benchmark: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("nodes", "accumulate", "checkpoint_every", "log_every"):
@@ -91,6 +99,8 @@ class Job:
             "precision": self.precision,
             "accumulate": self.accumulate,
             "sync_batchnorm": self.sync_batchnorm,
+            # Last digits depend on it. An engine of one memory format alone leaves it open.
+            **({} if self.channels_last is None else {"channels_last": self.channels_last}),
         }
 
     def share(self, ranks: int) -> int:

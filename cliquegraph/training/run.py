@@ -44,6 +44,12 @@ class Facts(BaseModel):
     """names, by label"""
     seed: Annotated[int, Field(ge=0)]
     """of everything that was drawn"""
+    level: Annotated[int, Field(ge=0)] | None = None
+    """the -O level of the model"""
+    channels_last: bool = False
+    """how maps lay in memory; runs from before there was a choice were NCHW"""
+    cudnn_benchmark: bool | None = None
+    """whether cuDNN timed its algorithms"""
 
 
 class Run:
@@ -145,6 +151,7 @@ class Run:
             **job.identity,
             "devices": job.devices,
             "nodes": job.nodes,
+            "cudnn_benchmark": job.cudnn_benchmark,
             "overrides": list(overrides),
             "command": list(command),
             "versions": {**_versions(), **versions},
@@ -189,6 +196,8 @@ class Run:
             facts = json.loads(self._text())
         except (ValueError, RecursionError) as error:
             raise self._damaged(str(error)) from None
+        if isinstance(facts, dict):
+            facts = {"channels_last": Facts.model_fields["channels_last"].default, **facts}
         asked = json.loads(json.dumps(job.identity))
         differing = [
             f"{name} was {_of(facts, name)!r}, is now {value!r}"

@@ -9,10 +9,12 @@ from statistics import mean, stdev
 
 from cliquegraph.errors import UsageError
 from cliquegraph.spec.schema import CliqueBlock, NetworkSpec
+from cliquegraph.training.engine import find_engine
 from cliquegraph.training.job import Job
 from cliquegraph.training.launch import is_writer
 from cliquegraph.training.run import Run
 from cliquegraph.training.session import Display
+from cliquegraph.training.settle import settle
 from cliquegraph.training.train import train
 
 
@@ -114,10 +116,15 @@ def study(
         job.compilation.require_proved()
         if "test" not in job.data.parts and "validation" not in job.data.parts:
             raise UsageError(f"{variant.name}: nothing is there to test on: say --validation 0.1")
+    said: str | None = None
     for seed in seeds:
         for variant, name in zip(variants, names, strict=True):
             folder = out / f"{name}-seed{seed}"
-            job = job_of(variant, seed)
+            asked = job_of(variant, seed)
+            job, line = settle(asked, find_engine(asked.backend), Run(folder))
+            if line and line != said and is_writer():  # once for all runs that are alike
+                display.say(line)
+                said = line
             if is_writer():
                 display.say(f"{folder.name}:")
             session = train(job, folder, resume=True, display=display)

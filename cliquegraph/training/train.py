@@ -15,6 +15,7 @@ from cliquegraph.training.logs import Row
 from cliquegraph.training.run import Run
 from cliquegraph.training.scores import Scores
 from cliquegraph.training.session import Display, Session
+from cliquegraph.training.settle import settle
 from cliquegraph.weights.storage import Array
 
 
@@ -46,7 +47,7 @@ def train(
     """Train a network; return the session as it ended.
 
     Args:
-        job: what is trained, on what, and how.
+        job: what is trained, on what, and how; ``settle`` chooses what it leaves open.
         out: the run's folder.
         resume: go on with the run that is there.
         display: shows how it goes.
@@ -59,13 +60,16 @@ def train(
         ExpectError, VerificationError: as of ``Compilation.source``.
         TrainingError: the loss is no number, or a file can't be written.
     """
-    engine = find_engine(job.backend)
+    engine, run, shown = find_engine(job.backend), Run(out), display or Silent()
+    job, line = settle(job, engine, run if resume else None)
     engine.check(job)
     source = job.compilation.source(find_backend(job.backend))
-    session = Session(job, source, Run(out), display or Silent(), writer=is_writer())
+    session = Session(job, source, run, shown, writer=is_writer())
     opened = session.open(engine.versions, command=command, overrides=overrides, resume=resume)
     with opened:
         if not session.over:
+            if line and is_writer():
+                shown.say(line)
             engine.train(session)
     return session
 

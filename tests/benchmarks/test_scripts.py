@@ -9,11 +9,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks import convolutions, evaluation, first_step, harness, input_pipeline, training
+from benchmarks import (
+    convolutions,
+    evaluation,
+    first_step,
+    harness,
+    input_pipeline,
+    memory_format,
+    training,
+)
 from cliquegraph.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
 QUICK = ["--networks=quickstart", "--batch=2", "--rounds=2"]
+SCRIPTS = [training, evaluation, convolutions, first_step, input_pipeline, memory_format]
 
 
 def results(
@@ -42,6 +51,18 @@ def test_torch(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert len(row["samples"]) == 2
         assert row["ratio_to"] == "literal"
     assert variants["literal"]["ratio"]["median"] == 1.0
+
+
+def test_memory_formats_are_compared_at_every_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = results(memory_format, tmp_path, monkeypatch, *QUICK)
+    variants = found["variants"]
+    assert variants.keys() == {f"O{n} {layout}" for n in LEVELS for layout in harness.FORMATS}
+    assert {row["ratio_to"] for row in variants.values()} == {"O0 nchw"}
+    assert variants["O0 nchw"]["ratio"]["median"] == 1.0
+    stored = {name: row["stored_bytes_per_image"] for name, row in variants.items()}
+    assert stored["O2 channels_last"] < stored["O0 channels_last"]
 
 
 def test_training_counts_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +118,7 @@ def test_a_level_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch)
         training.main()
 
 
-@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step, input_pipeline])
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("argument", ["--rounds=0", "--batch=0", "--batch=-2", "--threads=x"])
 def test_numbers_begin_at_1(
     script: ModuleType,
@@ -123,7 +144,7 @@ def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[
     assert "error: there is no specs/no_network.yaml" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step, input_pipeline])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

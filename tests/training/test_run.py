@@ -35,6 +35,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert facts.data == Source("digits", 0.1, None)
     assert facts.statistics == Statistics((0.0, 0.5), (1.0, 0.25))
     assert (facts.classes, facts.seed) == (("cat", "dog"), 3)
+    # Runs from before these could be chosen do not name them.
+    assert (facts.level, facts.channels_last, facts.cudnn_benchmark) == (None, False, None)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,10 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         ({"recipe": {**WRITTEN["recipe"], "normalisation": None}}, r"recipe\.normalisation"),
         ({"recipe": {**WRITTEN["recipe"], "augmentation": "x"}}, r"recipe\.augmentation"),
         ({"recipe": 5}, "recipe"),
+        ({"level": "1"}, "level"),
+        ({"level": -1}, "level"),
+        ({"channels_last": 1}, "channels_last"),
+        ({"cudnn_benchmark": "yes"}, "cudnn_benchmark"),
     ],
     ids=str,
 )

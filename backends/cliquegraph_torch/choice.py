@@ -1,0 +1,42 @@
+"""Which -O level and memory format train fastest in PyTorch (docs/optimiser.md)."""
+
+from __future__ import annotations
+
+import torch
+
+from cliquegraph.training.engine import Choice
+from cliquegraph.training.job import Job
+
+STEPS = {
+    (0, True): "0.79 to 0.89",
+    (1, False): "0.88 to 0.96",
+    (1, True): "0.76 to 0.83",
+    (2, False): "0.78 to 0.96",
+    (2, True): "0.73 to 0.84",
+}
+"""A training step on a CPU by level and channels_last, of -O0's in NCHW, over three networks:
+benchmarks/results/memory_format_torch_cpu.json."""
+
+CPU_LEVEL = 1
+"""The fastest there, in either memory format."""
+
+_SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
+_CUDA = (
+    "on CUDA: -O1 is predicted to take 1.1 to 1.2 of its step, -O2 1.4 to 1.5; nothing has been "
+    "measured there (docs/optimiser.md)"
+)
+_CUDA_FORMAT = "on CUDA: what cuDNN's kernels for tensor cores read (docs/optimiser.md)"
+
+
+def choose(job: Job) -> Choice:
+    """Return how to train a job where it leaves that open."""
+    cuda = torch.cuda.is_available()
+    timed = True if cuda else None  # on a CPU there is no cuDNN
+    if job.sync_batchnorm:
+        return Choice(0, _SYNC, True, timed, binding=True)
+    if cuda:
+        return Choice(0, _CUDA if job.any_level else _CUDA_FORMAT, True, timed)
+    level = CPU_LEVEL if job.any_level else job.compilation.level
+    step = STEPS.get((level, job.channels_last is not False), "unmeasured")
+    why = f"on this processor: {step} of -O0's step in NCHW (docs/optimiser.md)"
+    return Choice(level, why, True, timed)
