@@ -87,7 +87,14 @@ Set = Annotated[
 ]
 Level = Annotated[
     int | None,
-    typer.Option("-O", metavar="LEVEL", help="Optimisation level; default: the compiler's.", min=0),
+    typer.Option(
+        "-O",
+        metavar="LEVEL",
+        help="Optimization level. 0, the default, is literal, on the framework's own modules; 1 "
+        "and 2 save memory in training; freezing, SWA, SyncBatchNorm and tracing want 0 "
+        "(docs/optimiser.md).",
+        min=0,
+    ),
 ]
 Inference = Annotated[
     bool,

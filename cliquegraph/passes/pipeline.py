@@ -40,7 +40,7 @@ BEFORE_FOLD: tuple[Pass, ...] = (Pack(), PoolFirst(), DropDeadSteps())
 INFERENCE: tuple[Pass, ...] = (*BEFORE_FOLD, Fold())
 """The passes for a network that is trained no more; it takes folded tensors."""
 
-DEFAULT_LEVEL = 1
+DEFAULT_LEVEL = 0
 
 
 def passes_of(level: int) -> tuple[Pass, ...]:

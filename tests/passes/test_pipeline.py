@@ -89,7 +89,7 @@ def test_the_passes_of_each_level_by_name() -> None:
     shared = ["pack", "pool first", "share moments", "drop dead steps"]
     assert names == {0: ["pack"], 1: shared, 2: [*shared, "recompute"]}
     assert [each.name for each in INFERENCE] == ["pack", "pool first", "drop dead steps", "fold"]
-    assert DEFAULT_LEVEL == 1
+    assert DEFAULT_LEVEL == 0
 
 
 @pytest.mark.parametrize("passes", [*LEVELS.values(), INFERENCE], ids=["0", "1", "2", "inference"])
