@@ -124,15 +124,15 @@ def run(main: Callable[[], None]) -> None:
 # ---- networks ------------------------------------------------------------------------------
 
 
-def load_network(name: str) -> NetworkSpec:
-    """Load a shipped spec without dropout.
+def load_network(name: str, *overrides: str) -> NetworkSpec:
+    """Load a shipped spec without dropout, with other values where ``overrides`` set them.
 
     Masks are random and the literal model has none; ImageNet's networks have no dropout anyway.
     """
     path = ROOT / "specs" / f"{name}.yaml"
     if not path.is_file():
         raise UsageError(f"there is no {path.relative_to(ROOT)}")
-    return cliquegraph.load(path, [f"{key}.dropout=0" for key in _DROPOUT])
+    return cliquegraph.load(path, [*(f"{key}.dropout=0" for key in _DROPOUT), *overrides])
 
 
 _DROPOUT = ("blocks.*", "transition", "readout")

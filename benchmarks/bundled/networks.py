@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 LEVELS = ("O0", "O1", "O2")
 FOLDED = "folded"
 LITERAL = "literal"
+TINY = "tiny"
+"""The network of dry runs, where a compiler takes long."""
 MANIFEST = "networks.json"
 
 Array = NDArray[np.float64]
@@ -114,7 +116,7 @@ def _start(part: tuple[int, int, Array]) -> int:
     return part[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BundledNetwork:
     """One network of a bundle; its input and classifier are named as in the compiler's spec."""
 
@@ -130,9 +132,8 @@ class BundledNetwork:
         if largest is None:
             return self
         channels, height, width = self.input
-        image = BundledImage(channels, min(height, largest), min(width, largest))
-        return BundledNetwork(
-            self.name, self.python_class, image, self.classifier, self.literal, self.folder
+        return replace(
+            self, input=BundledImage(channels, min(height, largest), min(width, largest))
         )
 
     def model_class(self, framework: str, variant: str) -> Any:
@@ -186,17 +187,17 @@ class Bundle:
         manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         return manifest
 
-    def network(self, name: str) -> BundledNetwork:
-        """Return a network by its name."""
-        data = self.manifest["networks"][name]
-        return BundledNetwork(
-            name,
-            data["class"],
-            BundledImage(*data["input"]),
-            BundledClassifier(data["classes"]),
-            data["literal"],
-            self.folder / "networks" / name,
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.manifest["networks"])
+    @cached_property
+    def networks(self) -> dict[str, BundledNetwork]:
+        """Its networks by name."""
+        return {
+            name: BundledNetwork(
+                name,
+                data["class"],
+                BundledImage(*data["input"]),
+                BundledClassifier(data["classes"]),
+                data["literal"],
+                self.folder / "networks" / name,
+            )
+            for name, data in self.manifest["networks"].items()
+        }

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import convolutions, evaluation, first_step, harness, input_pipeline, training
+from benchmarks import (
+    convolutions,
+    evaluation,
+    first_step,
+    gpu,
+    harness,
+    input_pipeline,
+    training,
+)
 from cliquegraph.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
@@ -123,7 +131,9 @@ def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[
     assert "error: there is no specs/no_network.yaml" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("script", [training, evaluation, convolutions, first_step, input_pipeline])
+@pytest.mark.parametrize(
+    "script", [training, evaluation, convolutions, first_step, input_pipeline, gpu]
+)
 def test_help(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
