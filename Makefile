@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench fuzz mutants clean
+.PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench gpu fuzz mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine 
 	$(BIN)/python benchmarks/first_step.py --output
 	$(BIN)/python benchmarks/first_step.py --backend flax --output
 	$(BIN)/python benchmarks/compile_time.py --out benchmarks/results/compile_time.json
+
+gpu: $(READY)  ## every -O level checked, then timed, on a CUDA device (9 minutes), into benchmarks/results
+	$(BIN)/python benchmarks/gpu.py --output
 
 fuzz: $(READY)  ## a night of random networks (10 hours of one core), into tests/fuzz/results
 	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 3 -o tests/fuzz/results/nightly_seed3.json

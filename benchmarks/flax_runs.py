@@ -1,48 +1,33 @@
-"""What the benchmarks run in JAX: the generated Flax models, their jitted steps, XLA's memory."""
+"""What the benchmarks run in JAX: the generated Flax models, and in which types."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
 from flax import nnx
 
 import cliquegraph
+from benchmarks.bundled.flax_steps import DEVICE as DEVICE
+from benchmarks.bundled.flax_steps import ON_CPU as ON_CPU
+from benchmarks.bundled.flax_steps import TYPES as TYPES
+from benchmarks.bundled.flax_steps import Program as Program
+from benchmarks.bundled.flax_steps import batch as batch
+from benchmarks.bundled.flax_steps import compilers as compilers
+from benchmarks.bundled.flax_steps import evaluation_program as evaluation_program
+from benchmarks.bundled.flax_steps import precision as precision
+from benchmarks.bundled.flax_steps import training_program as training_program
 from benchmarks.harness import DTYPES
 from cliquegraph import NetworkSpec
 from cliquegraph.emit.execute import load_source
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 from cliquegraph_flax.programs import KEEP_BARRIERS
 
-DEVICE = jax.default_backend()
-ON_CPU = DEVICE == "cpu"
-TYPES = {"fp32": jnp.float32, "tf32": jnp.float32, "bf16": jnp.bfloat16}
-PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default"}
-
-MEMORY = {
-    "temporary_bytes": "temp_size_in_bytes",
-    "argument_bytes": "argument_size_in_bytes",
-    "output_bytes": "output_size_in_bytes",
-    "alias_bytes": "alias_size_in_bytes",
-    "xla_peak_bytes": "peak_memory_in_bytes",
-}
-"""What XLA's memory analysis says, where this version of it does."""
-
 
 def dtypes(arguments: argparse.Namespace) -> Sequence[str]:
     """Return the types that were asked for; by default all, or float32 on a CPU."""
     return arguments.dtypes or (DTYPES[:1] if ON_CPU else DTYPES)
-
-
-def precision(dtype: str) -> AbstractContextManager[object]:
-    """In which JAX traces matrix products; by default it would take TF32 on some devices."""
-    return jax.default_matmul_precision(PRECISIONS[dtype])
 
 
 def generated_model(
@@ -52,6 +37,7 @@ def generated_model(
     source = cliquegraph.compile(network, "flax", level=level, **options)
     module = load_source(source, f"generated_{network.name}_o{level}")
     return getattr(module, network.python_class)(rngs=nnx.Rngs(0), dtype=TYPES[dtype])
+<<<<<<< HEAD
 
 
 def batch(network: NetworkSpec, count: int) -> tuple[jax.Array, jax.Array]:
@@ -151,3 +137,5 @@ def evaluation_program(model: Any, images: jax.Array) -> Program:
         return nnx.merge(definition, state, copy=True)(images)
 
     return program(forward, state, images)
+=======
+>>>>>>> gpu

@@ -1,30 +1,25 @@
-"""What the benchmarks share: arguments, the machine, paired timing, tables and result files.
-
-A machine's speed drifts by more than the differences that are to be seen. So everything that is
-compared runs in turn within one process, a round at a time, and what counts is the ratio of two
-times of the same round. That does not help against a neighbour that takes a core: threads that
-wait for each other then lose a time slice in every operation, and small networks run a hundred
-times slower; results say how much else was running at the start.
-"""
+"""What the benchmarks share: arguments, networks, tables and result files."""
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import os
-import platform
 import re
 import shlex
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cliquegraph
+from benchmarks.bundled.machine import machine
+from benchmarks.bundled.rounds import Json as Json
+from benchmarks.bundled.rounds import interleave as interleave
+from benchmarks.bundled.rounds import rated as rated
+from benchmarks.bundled.rounds import significant as significant
+from benchmarks.bundled.rounds import spread as spread
+from benchmarks.bundled.rounds import summarise as summarise
 from cliquegraph import NetworkSpec
 from cliquegraph.errors import CliqueGraphError, UsageError
 from cliquegraph.files import write_files
@@ -35,10 +30,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 NETWORKS = ["cliquenet_s0", "cliquenet_s3", "cliquenet_k36_t12", "cliquenet_k64_t15"]
 DTYPES = ("fp32", "tf32", "bf16")
 FORMATS = ("nchw", "channels_last")
-PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "optax")
-
-Samples = dict[str, list[float]]
-Json = dict[str, Any]
 
 
 # ---- arguments -----------------------------------------------------------------------------
@@ -133,15 +124,15 @@ def run(main: Callable[[], None]) -> None:
 # ---- networks ------------------------------------------------------------------------------
 
 
-def load_network(name: str) -> NetworkSpec:
-    """Load a shipped spec without dropout.
+def load_network(name: str, *overrides: str) -> NetworkSpec:
+    """Load a shipped spec without dropout, with other values where ``overrides`` set them.
 
     Masks are random and the literal model has none; ImageNet's networks have no dropout anyway.
     """
     path = ROOT / "specs" / f"{name}.yaml"
     if not path.is_file():
         raise UsageError(f"there is no {path.relative_to(ROOT)}")
-    return cliquegraph.load(path, [f"{key}.dropout=0" for key in _DROPOUT])
+    return cliquegraph.load(path, [*(f"{key}.dropout=0" for key in _DROPOUT), *overrides])
 
 
 _DROPOUT = ("blocks.*", "transition", "readout")
@@ -154,71 +145,6 @@ def default_batch(network: NetworkSpec, accelerator: bool) -> int:
     if accelerator:
         return 64 if large else 256
     return _CPU_BATCH.get(network.name, 4 if large else 32)
-
-
-# ---- timing --------------------------------------------------------------------------------
-
-
-def interleave(runs: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> Samples:
-    """Call every run once in each round, starting with another one each time.
-
-    Args:
-        runs: by name; each returns the seconds that it took, as it measured them.
-        rounds: how many times.
-        warm_up: rounds before them that do not count.
-    """
-    names = list(runs)
-    samples: Samples = {name: [] for name in names}
-    for index in range(-warm_up, rounds):
-        first = index % len(names)
-        for name in names[first:] + names[:first]:
-            gc.collect()  # here, so that it is in nobody's time
-            seconds = runs[name]()
-            if index >= 0:
-                samples[name].append(seconds)
-    return samples
-
-
-def summarise(samples: Samples, baseline: str) -> dict[str, Json]:
-    """Return, for each name, its times and the ratios of its times to the baseline's."""
-    return {
-        name: {
-            "seconds": spread(seconds),
-            "ratio_to": baseline,
-            "ratio": spread([a / b for a, b in zip(seconds, samples[baseline], strict=True)]),
-            "samples": [significant(each) for each in seconds],
-        }
-        for name, seconds in samples.items()
-    }
-
-
-def rated(
-    summary: Mapping[str, Json], count: int, found: Mapping[str, Json] | None = None
-) -> dict[str, Json]:
-    """Put the images a second of a batch of ``count``, and what else was found, before times."""
-    return {
-        name: {
-            "images_per_second": significant(count / row["seconds"]["median"]),
-            **(found[name] if found else {}),
-            **row,
-        }
-        for name, row in summary.items()
-    }
-
-
-def spread(numbers: Sequence[float]) -> Json:
-    """Median and quartiles."""
-    quartiles = statistics.quantiles(numbers, method="inclusive") if len(numbers) > 1 else numbers
-    return {
-        "median": significant(statistics.median(numbers)),
-        "lower_quartile": significant(quartiles[0]),
-        "upper_quartile": significant(quartiles[-1]),
-    }
-
-
-def significant(number: float, digits: int = 5) -> float:
-    """Round to the digits that mean something; files stay readable."""
-    return float(f"{number:.{digits}g}")
 
 
 # ---- tables --------------------------------------------------------------------------------
@@ -313,38 +239,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def machine() -> Json:
-    """What the times depend on; threads and devices of the frameworks that are loaded."""
-    found: Json = {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-    }
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    if torch := sys.modules.get("torch"):
-        found["torch_threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            found["cuda_device"] = torch.cuda.get_device_name()
-            found["cuda"] = torch.version.cuda
-            found["cudnn"] = torch.backends.cudnn.version()
-    if jax := sys.modules.get("jax"):
-        found["jax_device"] = jax.devices()[0].device_kind
-    return found
-
-
-def _cpu() -> str:
-    """The model of the processor."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return model[1] if model else platform.processor()

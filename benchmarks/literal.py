@@ -8,11 +8,16 @@ ReLU and one convolution. It is what a careful person would write who has no com
 It covers pre-activation clique blocks of two stages, updated alternately in ascending order, with
 or without bottleneck, attention, compression and the ImageNet stem; dropout it does not have.
 ``tests/benchmarks/test_literal.py`` proves that it computes what the compiler's networks compute.
+
+It needs PyTorch alone, so that it runs where the compiler can't; ``literal_spec`` describes a
+network of the compiler's to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +25,50 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cliquegraph import NetworkSpec
-from cliquegraph.errors import UsageError, WeightsError
-from cliquegraph.ir.ops import compressed, squeezed
-from cliquegraph.spec.schema import CliqueBlock
-
 Named = Iterator[tuple[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class LiteralStem:
+    """A convolution; ``pool`` is the kernel and stride of a max pool."""
+
+    filters: int
+    kernel: int
+    stride: int
+    norm: bool
+    pool: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class LiteralBlock:
+    """A clique block; ``compressed``: the channels that its readout reduces its feature to."""
+
+    layers: int
+    filters: int
+    kernel: int
+    bottleneck: bool
+    compressed: int | None
+
+
+@dataclass(frozen=True)
+class LiteralSpec:
+    """What the model must know of a network: plain data, which JSON can hold.
+
+    ``attention``: the channels between the two linear layers of each transition; empty without.
+    """
+
+    channels: int
+    stem: LiteralStem
+    blocks: tuple[LiteralBlock, ...]
+    attention: tuple[int, ...]
+    classes: int
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> LiteralSpec:
+        """Return what ``dataclasses.asdict`` made plain."""
+        stem, blocks = LiteralStem(**data["stem"]), data["blocks"]
+        rest = {"stem": stem, "blocks": tuple(LiteralBlock(**block) for block in blocks)}
+        return cls(**{**data, **rest})
 
 
 def he_kernel(filters: int, channels: int, size: int) -> nn.Parameter:
@@ -60,14 +103,14 @@ def side_by_side(parts: list[Tensor]) -> Tensor:
 class Stem(nn.Module):
     """Convolution, with BN and ReLU, and a max pool, where the spec has them."""
 
-    def __init__(self, network: NetworkSpec) -> None:
+    def __init__(self, spec: LiteralStem, channels: int) -> None:
         super().__init__()
-        stem = network.stem
-        self.conv = he_conv(network.input.channels, stem.filters, stem.kernel, stem.stride)
-        self.norm = nn.BatchNorm2d(stem.filters) if stem.norm else None
-        self.pool = stem.pool and nn.MaxPool2d(
-            stem.pool.kernel, stem.pool.stride, (stem.pool.kernel - 1) // 2
-        )
+        self.conv = he_conv(channels, spec.filters, spec.kernel, spec.stride)
+        self.norm = nn.BatchNorm2d(spec.filters) if spec.norm else None
+        self.pool = None
+        if spec.pool is not None:
+            kernel, stride = spec.pool
+            self.pool = nn.MaxPool2d(kernel, stride, (kernel - 1) // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
@@ -86,7 +129,7 @@ class Stem(nn.Module):
 class Clique(nn.Module):
     """One clique block: n layers of k filters over X0, initialised, then updated once more."""
 
-    def __init__(self, spec: CliqueBlock, channels: int) -> None:
+    def __init__(self, spec: LiteralBlock, channels: int) -> None:
         super().__init__()
         n, k = spec.layers, spec.filters
         self.layers = range(1, n + 1)
@@ -144,14 +187,14 @@ class Clique(nn.Module):
 class Transition(nn.Module):
     """BN, ReLU, 1×1 convolution, attention where the spec has it, 2×2 average pool."""
 
-    def __init__(self, channels: int, attention: bool) -> None:
+    def __init__(self, channels: int, attention: int | None) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
         self.conv = he_conv(channels, channels, 1)
-        self.attention = attention
-        if attention:
-            self.fc1 = xavier_linear(channels, squeezed(channels))
-            self.fc2 = xavier_linear(squeezed(channels), channels)
+        self.attention = attention is not None
+        if attention is not None:
+            self.fc1 = xavier_linear(channels, attention)
+            self.fc2 = xavier_linear(attention, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(norm_relu(self.norm, x))
@@ -196,26 +239,25 @@ class Readout(nn.Module):
 
 
 class LiteralCliqueNet(nn.Module):
-    """The whole network, of any spec that ``uncovered`` has nothing against."""
+    """The whole network."""
 
-    def __init__(self, network: NetworkSpec) -> None:
+    def __init__(self, spec: LiteralSpec) -> None:
         super().__init__()
-        self.stem = Stem(network)
+        self.stem = Stem(spec.stem, spec.channels)
         self.blocks = nn.ModuleList()
         self.transitions = nn.ModuleList()
         self.readouts = nn.ModuleList()
-        channels, factor = network.stem.filters, network.readout.compression
-        for spec in network.blocks:
-            if self.blocks:
-                self.transitions.append(Transition(channels, network.transition.attention))
-            self.blocks.append(Clique(spec, channels))
-            transit = spec.layers * spec.filters
-            feature = channels + transit
-            filters = None if factor is None else compressed(feature, factor)
-            self.readouts.append(Readout(feature, filters))
+        channels = spec.stem.filters
+        for index, block in enumerate(spec.blocks):
+            if index:
+                attention = spec.attention[index - 1] if spec.attention else None
+                self.transitions.append(Transition(channels, attention))
+            self.blocks.append(Clique(block, channels))
+            transit = block.layers * block.filters
+            self.readouts.append(Readout(channels + transit, block.compressed))
             channels = transit
         pooled = sum(readout.channels for readout in self.readouts)
-        self.classifier = xavier_linear(pooled, network.classifier.classes)
+        self.classifier = xavier_linear(pooled, spec.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -244,65 +286,19 @@ def norm_tensors(name: str, norm: nn.BatchNorm2d) -> Named:
     yield f"{name}.var", norm.running_var
 
 
-def literal_model(network: NetworkSpec) -> LiteralCliqueNet:
-    """Return the network as a person would have written it.
-
-    Raises:
-        UsageError: the spec asks for something that the model does not have; says what.
-    """
-    lacking = list(uncovered(network))
-    if lacking:
-        listed = "; ".join(lacking)
-        raise UsageError(f"the literal model does not cover {network.name}: {listed}")
-    return LiteralCliqueNet(network)
-
-
 def load_canonical(model: LiteralCliqueNet, tensors: Mapping[str, NDArray[np.floating]]) -> None:
     """Set every parameter and running statistic from canonical tensors.
 
     Raises:
-        WeightsError: ``tensors`` are not those of the network.
+        ValueError: ``tensors`` are not those of the network.
     """
     held = dict(model.canonical())
     if held.keys() != tensors.keys():
         odd = ", ".join(sorted(held.keys() ^ tensors.keys()))
-        raise WeightsError(f"missing from the weights, or unknown to the literal model: {odd}")
+        raise ValueError(f"missing from the weights, or unknown to the literal model: {odd}")
     with torch.no_grad():
         for name, tensor in held.items():
             if tensor.shape != tensors[name].shape:
                 shapes = f"{tensors[name].shape}, must be {tuple(tensor.shape)}"
-                raise WeightsError(f"{name} is {shapes}")
+                raise ValueError(f"{name} is {shapes}")
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name])))
-
-
-def uncovered(network: NetworkSpec) -> Iterator[str]:
-    """Yield what a spec asks for that the literal model does not have."""
-    covered: list[tuple[str, object, object]] = []
-    for index, block in enumerate(network.blocks):
-        name = f"blocks.{index}"
-        if not isinstance(block, CliqueBlock):
-            yield f"{name} is a {block.kind} block, only cliques are covered"
-            continue
-        ascending = tuple(range(1, block.layers + 1))
-        covered += [
-            (f"{name}.dropout", block.dropout, 0.0),
-            (f"{name}.unit", block.unit, "pre_activation"),
-            (f"{name}.stages", block.stages, 2),
-            (f"{name}.update", block.update, "alternate"),
-            (f"{name}.order", block.visiting_order, ascending),
-            (f"{name}.last_stage_updates", block.updates_in(block.stages), block.layers),
-            (f"{name}.feature", block.feature_stage, block.stages),
-            (f"{name}.transit", block.transit_stage, block.stages),
-        ]
-    if network.stem.pool is not None:
-        covered.append(("stem.pool.kind", network.stem.pool.kind, "max"))
-    covered += [
-        ("transition.compression", network.transition.compression, 1.0),
-        ("transition.pool", network.transition.pool, "avg"),
-        ("transition.dropout", network.transition.dropout, 0.0),
-        ("readout.blocks", network.readout.blocks, "all"),
-        ("readout.dropout", network.readout.dropout, 0.0),
-    ]
-    for key, found, only in covered:
-        if found != only:
-            yield f"{key} is {found}, only {only} is covered"

@@ -61,7 +61,7 @@ def torch_training(arguments: argparse.Namespace) -> None:
                     stored = step.stored_bytes()
                     found[variant]["stored_bytes_per_image"] = round(stored / count)
                 if runs.CUDA:
-                    found[variant]["kernels"] = step.kernels()
+                    found[variant]["kernels"] = step.kernels().count
             samples = interleave(
                 {variant: lambda s=step: s.seconds(repeats) for variant, step in steps.items()},
                 arguments.rounds,

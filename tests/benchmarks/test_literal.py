@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.literal import literal_model, load_canonical
+from benchmarks.literal import LiteralCliqueNet, LiteralSpec, load_canonical
+from benchmarks.literal_spec import literal_model, literal_spec
 from cliquegraph import NetworkSpec, interpret, sample_tensors
-from cliquegraph.errors import UsageError, WeightsError
+from cliquegraph.errors import UsageError
 from cliquegraph.weights.storage import Array
 from tests.networks import clique, graph_of, network, shipped
 
@@ -68,6 +71,17 @@ def test_its_tensors_are_the_canonical_ones(name: str) -> None:
     assert {parameter.data_ptr() for parameter in model.parameters()} <= owned
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_its_description_survives_json(name: str) -> None:
+    spec = literal_spec(NETWORKS[name])
+    plain = json.loads(json.dumps(dataclasses.asdict(spec)))
+    shapes = [
+        {key: tensor.shape for key, tensor in LiteralCliqueNet(each).canonical()}
+        for each in (spec, LiteralSpec.of(plain))
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_it_has_one_parameter_for_each_ordered_pair() -> None:
     model = literal_model(clique(layers=4))
     assert len(model.blocks[0].kernels) == 4 * 3 + 4
@@ -102,7 +116,7 @@ def test_what_it_does_not_cover_is_refused(spec: NetworkSpec, message: str) -> N
 def test_weights_of_another_network_are_refused() -> None:
     model = literal_model(clique(layers=3))
     tensors: dict[str, Any] = sample_tensors(graph_of(clique(layers=3)))
-    with pytest.raises(WeightsError, match=r"block1\.w1_4\.weight"):
+    with pytest.raises(ValueError, match=r"block1\.w1_4\.weight"):
         load_canonical(model, sample_tensors(graph_of(clique(layers=4))))
-    with pytest.raises(WeightsError, match=r"classifier\.bias is \(1,\), must be \(5,\)"):
+    with pytest.raises(ValueError, match=r"classifier\.bias is \(1,\), must be \(5,\)"):
         load_canonical(model, {**tensors, "classifier.bias": np.zeros(1)})

@@ -13,6 +13,7 @@ from benchmarks import (
     convolutions,
     evaluation,
     first_step,
+    gpu,
     harness,
     input_pipeline,
     memory_format,
@@ -144,7 +145,7 @@ def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[
     assert "error: there is no specs/no_network.yaml" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, gpu])
 def test_help(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,259 @@
+"""How fast the variants of a network train in PyTorch, and what they allocate and launch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bundled.networks import LEVELS, LITERAL, TINY, BundledNetwork
+from benchmarks.bundled.rounds import Json, interleave, rated, significant, summarise
+from benchmarks.bundled.session import Session, Units, failure
+from benchmarks.bundled.torch_steps import (
+    CUDA,
+    Configuration,
+    TrainingStep,
+    synchronise,
+    timed,
+    with_peak,
+)
+from benchmarks.literal import LiteralCliqueNet, LiteralSpec
+
+NETWORKS = ("cliquenet_s3", "cliquenet_k36_t12")
+DENSE = "densenet_k12_t96_bc"
+PUBLISHED = ("densenet121", "resnet50")
+USUAL = Configuration("bf16", "channels_last")
+MOST_REPEATS = 20
+
+Builders = Mapping[str, Callable[[], nn.Module]]
+
+
+def speed(session: Session) -> Units:
+    """Return the training steps of each network and batch."""
+    return {
+        f"{name}, batch {count}": partial(train, session, name, count)
+        for count in session.sizes.batches
+        for name in NETWORKS
+    }
+
+
+def references(session: Session) -> Units:
+    """Return what is there for comparison: a dense network, and two published ones."""
+    count = session.sizes.batches[0]
+    return {
+        f"{DENSE}, batch {count}": partial(train, session, DENSE, count),
+        f"{', '.join(PUBLISHED)}, batch {count}": partial(train_published, session, count),
+    }
+
+
+def graphs(session: Session) -> Units:
+    """Return the captures of a network that launches decide."""
+    count, name = session.sizes.batches[0], NETWORKS[1]
+    return {
+        f"{name} {variant}, batch {count}": partial(capture, session, name, variant, count)
+        for variant in (LITERAL, *LEVELS[:2])
+    }
+
+
+def compiled(session: Session) -> Units:
+    """Return models that torch.compile compiles whole; a dry run traces a small one alone."""
+    count = session.sizes.batches[0]
+    names = (TINY,) if session.dry else (NETWORKS[1], NETWORKS[0])
+    variants = ("O1",) if session.dry else ("O1", LITERAL, "O2")
+    return {
+        f"{name} {variant}, batch {count}": partial(compile_whole, session, name, variant, count)
+        for name in names
+        for variant in variants
+    }
+
+
+# ---- the units -----------------------------------------------------------------------------
+
+
+def train(session: Session, name: str, count: int) -> None:
+    """Time the literal model, where there is one, and every level, eager."""
+    network = network_of(session, name)
+    variants = (*((LITERAL,) if network.literal else ()), *LEVELS)
+    builders = {variant: partial(build, network, variant) for variant in variants}
+    time_training(session, builders, network, count)
+
+
+def train_published(session: Session, count: int) -> None:
+    """Time other people's networks on the same images, where a package has them."""
+    package = next((each for each in ("timm", "torchvision") if find_spec(each)), None)
+    if package is None:
+        session.line(skipped="neither timm nor torchvision is installed")
+        return
+    builders = {name: partial(published, package, name) for name in PUBLISHED}
+    time_training(session, builders, network_of(session, NETWORKS[0]), count)
+
+
+def capture(session: Session, name: str, variant: str, count: int) -> None:
+    """Time an eager step and the same as a CUDA graph; without CUDA the eager one alone."""
+    network = network_of(session, name)
+    step = TrainingStep(build(network, variant), *USUAL.batch(network, count), USUAL)
+    runs: dict[str, Callable[[int], float]] = {"eager": step.seconds}
+    facts: Json = {"captured": CUDA}
+    if CUDA:
+        graph, facts["gradients_differ"] = captured(step)
+        runs["graph"] = partial(seconds_of_replay, graph)
+    else:
+        step()
+    repeats = repeats_of(session, step)
+    calls = {how: partial(run, repeats) for how, run in runs.items()}
+    summary = summarise(interleave(calls, session.sizes.rounds), baseline="eager")
+    session.line(network=name, variant=variant, **facts, runs=rated(summary, count))
+
+
+def compile_whole(session: Session, name: str, variant: str, count: int) -> None:
+    """Time a compiled model beside the literal one, eager."""
+    network = network_of(session, name)
+    # A dry run shows that the model can be traced; generating code would take minutes.
+    how = Configuration("bf16", "channels_last", "whole", "eager" if session.dry else "inductor")
+    torch.compiler.reset()
+    literal = partial(build, network, LITERAL)
+    builders = {f"{LITERAL}, eager": literal, variant: partial(build, network, variant)}
+    time_training(session, builders, network, count, {variant: how})
+
+
+# ---- how they are measured -----------------------------------------------------------------
+
+
+def time_training(
+    session: Session,
+    builders: Builders,
+    network: BundledNetwork,
+    count: int,
+    how: Mapping[str, Configuration] | None = None,
+) -> None:
+    """Write what each model allocates and launches, then their times, paired; the first is 1.
+
+    Args:
+        session: where lines go.
+        builders: what builds each model.
+        network: whose images and classes to draw.
+        count: images in a batch.
+        how: for the models that run otherwise than eager, in bfloat16 and channels_last.
+    """
+    images, labels = USUAL.batch(network, count)
+    steps: dict[str, TrainingStep] = {}
+    facts: dict[str, Json] = {}
+    longest = 0.0
+    for variant, builder in builders.items():
+        if not session.allows(longest):
+            session.line(variant=variant, batch=count, skipped="no time left")
+            continue
+        configuration = how.get(variant, USUAL) if how else USUAL
+        start = time.perf_counter()
+        try:
+            step, peak = with_peak(partial(first_step, builder, images, labels, configuration))
+            launched, longest_kernels = launches_of(step)
+        except Exception as error:  # noqa: BLE001  # what failed is a result too
+            session.line(variant=variant, batch=count, **failure(error))
+            continue
+        seconds = time.perf_counter() - start
+        longest = max(longest, seconds)
+        steps[variant] = step
+        facts[variant] = {"peak_bytes": peak, **launched}
+        session.line(
+            variant=variant,
+            batch=count,
+            **facts[variant],
+            **longest_kernels,
+            prepared_seconds=significant(seconds, 3),
+        )
+    if not steps:
+        return
+    repeats = max(repeats_of(session, step) for step in steps.values())
+    calls = {variant: partial(step.seconds, repeats) for variant, step in steps.items()}
+    summary = summarise(interleave(calls, session.sizes.rounds), baseline=next(iter(steps)))
+    session.line(network=network.name, batch=count, variants=rated(summary, count, facts))
+
+
+def repeats_of(session: Session, step: TrainingStep) -> int:
+    """Return how many steps in a row make one time that is long enough."""
+    if not session.sizes.seconds:
+        return 1
+    return min(MOST_REPEATS, math.ceil(session.sizes.seconds / step.seconds()))
+
+
+def launches_of(step: TrainingStep) -> tuple[Json, Json]:
+    """Return what a step launches, and which kernels take most; without CUDA run it alone."""
+    if not CUDA:
+        step()
+        return {}, {}
+    kernels = step.kernels()
+    busy = significant(kernels.busy_seconds)
+    return {"kernels": kernels.count, "busy_seconds": busy}, {"longest": kernels.longest}
+
+
+def first_step(
+    builder: Callable[[], nn.Module], images: Tensor, labels: Tensor, how: Configuration
+) -> TrainingStep:
+    """Build a model and what trains it."""
+    return TrainingStep(builder(), images, labels, how)
+
+
+def captured(step: TrainingStep) -> tuple[torch.cuda.CUDAGraph, float]:
+    """Capture a step; return the graph, and how far its gradients are from the eager step's."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):  # what is chosen or allocated once must be before the capture
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    expected = gradients_of(step)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    graph.replay()
+    synchronise()
+    found = gradients_of(step)
+    error = ((found - expected).norm() / expected.norm()).item()
+    return graph, significant(error, 3)
+
+
+def gradients_of(step: TrainingStep) -> Tensor:
+    """Return a copy of all gradients, as one vector."""
+    gradients = [p.grad.flatten() for p in step.model.parameters() if p.grad is not None]
+    return torch.cat(gradients).double()
+
+
+def seconds_of_replay(graph: torch.cuda.CUDAGraph, repeats: int) -> float:
+    """Return what a replay takes, the mean of several in a row."""
+    return timed(graph.replay, repeats)
+
+
+def network_of(session: Session, name: str) -> BundledNetwork:
+    """Return a network with images of the size that is timed."""
+    torch.backends.cudnn.benchmark = True  # the usual setting where sizes stay the same
+    return session.bundle.networks[name].shrunk(session.sizes.largest_image)
+
+
+def build(network: BundledNetwork, variant: str) -> nn.Module:
+    """Build a variant with the weights that it starts from."""
+    torch.manual_seed(0)
+    if variant == LITERAL:
+        assert network.literal is not None  # noqa: S101  # callers ask first
+        return LiteralCliqueNet(LiteralSpec.of(network.literal))
+    model: nn.Module = network.model_class("torch", variant)()
+    return model
+
+
+def published(package: str, name: str) -> nn.Module:
+    """Build a network of timm or torchvision, as it is there."""
+    torch.manual_seed(0)
+    if package == "timm":
+        import timm
+
+        model: nn.Module = timm.create_model(name)
+    else:
+        import torchvision
+
+        model = torchvision.models.get_model(name)
+    return model

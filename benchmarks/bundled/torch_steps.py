@@ -1,0 +1,220 @@
+"""Training steps in PyTorch: how a model runs, its time, its memory, its kernels."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.bundled.networks import Network
+
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+LONGEST = 8
+"""How many kernels a profile names."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How PyTorch is to run a model.
+
+    ``compiled``: ``whole`` compiles the model, ``steps`` what the model offers itself with
+    ``compile_steps`` (one that does not is compiled whole). ``compiler``: the backend of
+    ``torch.compile``.
+    """
+
+    dtype: str = "fp32"
+    format: str = "nchw"
+    compiled: str = "no"
+    compiler: str = "inductor"
+
+    def described(self) -> dict[str, str]:
+        """What results say of it."""
+        return {"dtype": self.dtype, "format": self.format, "compiled": self.compiled}
+
+    def __str__(self) -> str:
+        how = {"no": "eager", "whole": "compiled", "steps": "steps compiled"}[self.compiled]
+        return f"{self.dtype}, {self.format}, {how}"
+
+    def autocast(self) -> torch.autocast:
+        """Cast to bfloat16 where that is asked."""
+        return torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.dtype == "bf16")
+
+    def set_precision(self) -> None:
+        """Allow TF32 or forbid it, in the whole process."""
+        torch.set_float32_matmul_precision("high" if self.dtype == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.dtype == "tf32"
+
+    def prepare(self, model: nn.Module) -> Any:
+        """Move a model to the device in the memory format and compile it."""
+        self.set_precision()
+        model.to(DEVICE, memory_format=LAYOUTS[self.format])
+        if self.compiled == "steps" and hasattr(model, "compile_steps"):
+            model.compile_steps(backend=self.compiler)
+            return model
+        return model if self.compiled == "no" else torch.compile(model, backend=self.compiler)
+
+    def batch(self, network: Network, count: int) -> tuple[Tensor, Tensor]:
+        """Draw images and labels."""
+        generator = torch.Generator().manual_seed(0)
+        image = network.input
+        shape = (count, image.channels, image.height, image.width)
+        images = torch.randn(shape, generator=generator)
+        labels = torch.randint(network.classifier.classes, (count,), generator=generator)
+        return images.to(DEVICE, memory_format=LAYOUTS[self.format]), labels.to(DEVICE)
+
+
+def synchronise() -> None:
+    """Wait until the device has done what it was given."""
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def timed(call: Callable[[], object], repeats: int = 1) -> float:
+    """Return the seconds that a call takes on the device, the mean of ``repeats`` in a row."""
+    synchronise()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    synchronise()
+    return (time.perf_counter() - start) / repeats
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What a step launches on a CUDA device.
+
+    Attributes:
+        count: its kernels; copies and fills do not count.
+        busy_seconds: how long the device is at work, copies and fills included; two kernels at
+            the same time count once.
+        longest: the kernels that take most, with their seconds in all, by name.
+    """
+
+    count: int
+    busy_seconds: float
+    longest: dict[str, float]
+
+    @classmethod
+    def of(cls, events: Iterable[Any]) -> Kernels:
+        """Sum up the events of a profile."""
+        launched = [
+            event
+            for event in events
+            if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+        ]
+        spans = sorted((each.time_range.start, each.time_range.end) for each in launched)
+        busy, until = 0.0, float("-inf")
+        for start, end in spans:
+            busy += max(0.0, end - max(start, until))
+            until = max(until, end)
+        total: Counter[str] = Counter()
+        for each in launched:
+            total[each.name] += each.time_range.elapsed_us()
+        kernels = [each for each in launched if not each.name.startswith(("Memcpy", "Memset"))]
+        longest = {name[:80]: round(us * 1e-6, 7) for name, us in total.most_common(LONGEST)}
+        return cls(len(kernels), busy * 1e-6, longest)
+
+
+@dataclass
+class TrainingStep:
+    """Forward, cross entropy, backward, and on request a step of SGD, of one model."""
+
+    model: Any
+    images: Tensor
+    labels: Tensor
+    configuration: Configuration = field(default_factory=Configuration)
+    sgd: bool = False
+
+    def __post_init__(self) -> None:
+        self.model.train()
+        self.model = self.configuration.prepare(self.model)
+        # A rate at which the weights, and with them the time, stay what they are.
+        self._optimiser = torch.optim.SGD(
+            self.model.parameters(), 1e-6, 0.9, weight_decay=1e-4, nesterov=True
+        )
+
+    def loss(self) -> Tensor:
+        with self.configuration.autocast():
+            return F.cross_entropy(self.model(self.images), self.labels)
+
+    def __call__(self) -> None:
+        self._optimiser.zero_grad(set_to_none=True)
+        self.loss().backward()
+        if self.sgd:
+            self._optimiser.step()
+
+    def forget(self) -> None:
+        """Let the gradients go, so that they burden no other variant."""
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def seconds(self, repeats: int = 1) -> float:
+        """Return what one step takes."""
+        found = timed(self, repeats)
+        self.forget()
+        return found
+
+    def stored_bytes(self) -> int:
+        """Return the bytes that autograd holds between forward and backward.
+
+        Each storage counts once; the model's own, parameters and running statistics, do not.
+        """
+        own = {
+            tensor.untyped_storage().data_ptr()
+            for tensor in (*self.model.parameters(), *self.model.buffers())
+        }
+        held: dict[int, Tensor] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor.detach()  # the tensor itself would keep the node that keeps it
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = self.loss()
+        stored = sum(t.untyped_storage().nbytes() for key, t in held.items() if key not in own)
+        held.clear()
+        loss.backward()
+        self.forget()
+        return stored
+
+    def kernels(self) -> Kernels:
+        """Return what one step launches on a CUDA device."""
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+            self()
+            synchronise()
+        self.forget()
+        return Kernels.of(profiler.events())
+
+
+def with_peak(make: Callable[[], TrainingStep]) -> tuple[TrainingStep, int | None]:
+    """Build a step, warm it up, and return it with the peak of one more on a CUDA device.
+
+    The peak is what the step would reach alone in the process: its model, gradients, optimiser
+    and images, without other models on the device.
+    """
+    if not CUDA:
+        return make(), None
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()  # else only the first variant would pay for them
+    before = torch.cuda.memory_allocated()
+    step = make()
+    for _ in range(2):  # compile, choose algorithms, create the optimiser's state
+        step()
+    step.forget()
+    synchronise()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    synchronise()
+    peak = torch.cuda.max_memory_allocated() - before + step.images.untyped_storage().nbytes()
+    step.forget()
+    return step, peak

@@ -1,0 +1,88 @@
+"""Describes a network of the compiler's to the hand-written model of ``literal.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.literal import LiteralBlock, LiteralCliqueNet, LiteralSpec, LiteralStem
+from cliquegraph import NetworkSpec
+from cliquegraph.errors import UsageError
+from cliquegraph.ir.ops import compressed, squeezed
+from cliquegraph.spec.schema import CliqueBlock
+
+
+def literal_model(network: NetworkSpec) -> LiteralCliqueNet:
+    """Return the network as a person would have written it.
+
+    Raises:
+        UsageError: the spec asks for something that the model does not have; says what.
+    """
+    return LiteralCliqueNet(literal_spec(network))
+
+
+def literal_spec(network: NetworkSpec) -> LiteralSpec:
+    """Return what the model must know of a network.
+
+    Raises:
+        UsageError: the spec asks for something that the model does not have; says what.
+    """
+    lacking = list(uncovered(network))
+    if lacking:
+        listed = "; ".join(lacking)
+        raise UsageError(f"the literal model does not cover {network.name}: {listed}")
+    stem, pool, factor = network.stem, network.stem.pool, network.readout.compression
+    channels, blocks, entries = stem.filters, [], []
+    for block in network.blocks:
+        assert isinstance(block, CliqueBlock)  # noqa: S101  # `uncovered` lists any other
+        n, k = block.layers, block.filters
+        filters = None if factor is None else compressed(channels + n * k, factor)
+        blocks.append(LiteralBlock(n, k, block.kernel, block.bottleneck, filters))
+        entries.append(channels)
+        channels = n * k
+    attention = map(squeezed, entries[1:]) if network.transition.attention else ()
+    return LiteralSpec(
+        network.input.channels,
+        LiteralStem(
+            stem.filters,
+            stem.kernel,
+            stem.stride,
+            stem.norm,
+            None if pool is None else (pool.kernel, pool.stride),
+        ),
+        tuple(blocks),
+        tuple(attention),
+        network.classifier.classes,
+    )
+
+
+def uncovered(network: NetworkSpec) -> Iterator[str]:
+    """Yield what a spec asks for that the literal model does not have."""
+    covered: list[tuple[str, object, object]] = []
+    for index, block in enumerate(network.blocks):
+        name = f"blocks.{index}"
+        if not isinstance(block, CliqueBlock):
+            yield f"{name} is a {block.kind} block, only cliques are covered"
+            continue
+        ascending = tuple(range(1, block.layers + 1))
+        covered += [
+            (f"{name}.dropout", block.dropout, 0.0),
+            (f"{name}.unit", block.unit, "pre_activation"),
+            (f"{name}.stages", block.stages, 2),
+            (f"{name}.update", block.update, "alternate"),
+            (f"{name}.order", block.visiting_order, ascending),
+            (f"{name}.last_stage_updates", block.updates_in(block.stages), block.layers),
+            (f"{name}.feature", block.feature_stage, block.stages),
+            (f"{name}.transit", block.transit_stage, block.stages),
+        ]
+    if network.stem.pool is not None:
+        covered.append(("stem.pool.kind", network.stem.pool.kind, "max"))
+    covered += [
+        ("transition.compression", network.transition.compression, 1.0),
+        ("transition.pool", network.transition.pool, "avg"),
+        ("transition.dropout", network.transition.dropout, 0.0),
+        ("readout.blocks", network.readout.blocks, "all"),
+        ("readout.dropout", network.readout.dropout, 0.0),
+    ]
+    for key, found, only in covered:
+        if found != only:
+            yield f"{key} is {found}, only {only} is covered"
