@@ -26,7 +26,7 @@ from typing import Any
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 from cliquegraph.files import write_files
 from cliquegraph.passes.pipeline import LEVELS, passes_of
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import UsageError, WeightsError
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.ops import compressed, squeezed
 from cliquegraph.spec.schema import CliqueBlock
 

@@ -22,25 +22,25 @@ from cliquegraph.checkpoints import load_weights as load_weights
 from cliquegraph.checkpoints import model_weights as model_weights
 from cliquegraph.checkpoints import read_weights as read_weights
 from cliquegraph.checkpoints import write_weights as write_weights
-from cliquegraph.codes import Code as Code
 from cliquegraph.compiler import Compilation as Compilation
 from cliquegraph.compiler import compile as compile
 from cliquegraph.compiler import fold as fold
-from cliquegraph.errors import CliqueGraphError as CliqueGraphError
-from cliquegraph.errors import Diagnostic as Diagnostic
-from cliquegraph.errors import SpecError as SpecError
-from cliquegraph.interpret import interpret as interpret
+from cliquegraph.diagnostics.codes import Code as Code
+from cliquegraph.diagnostics.errors import CliqueGraphError as CliqueGraphError
+from cliquegraph.diagnostics.errors import Diagnostic as Diagnostic
+from cliquegraph.diagnostics.errors import SpecError as SpecError
 from cliquegraph.ir.graph import Graph as Graph
 from cliquegraph.ir.printer import print_graph as print_graph
-from cliquegraph.lower import lower as lower
+from cliquegraph.lowering.lower import lower as lower
 from cliquegraph.passes.pipeline import optimise as optimise
+from cliquegraph.proof.verify import verify as verify
+from cliquegraph.semantics.interpret import interpret as interpret
 from cliquegraph.spec.load import load as load
 from cliquegraph.spec.load import loads as loads
 from cliquegraph.spec.schema import NetworkSpec as NetworkSpec
 from cliquegraph.steps.graph import StepGraph as StepGraph
 from cliquegraph.steps.sharing import prove_sharing as prove_sharing
 from cliquegraph.steps.unroll import unroll as unroll
-from cliquegraph.verify import verify as verify
 from cliquegraph.weights.sample import sample_tensors as sample_tensors
 
 __version__ = "0.1.0"

@@ -41,8 +41,8 @@ from cliquegraph.cli_shared import (
 from cliquegraph.cli_trained import curves, evaluate, inspect, predict
 from cliquegraph.cli_training import study, train_command
 from cliquegraph.cli_weights import weights
-from cliquegraph.errors import CliqueGraphError, UsageError
-from cliquegraph.location import printable
+from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
+from cliquegraph.diagnostics.location import printable
 
 app = typer.Typer(
     cls=Commands,
@@ -391,7 +391,7 @@ def verify(
     cliquegraph verify specs/quickstart.yaml --backends torch,flax
     """
     from cliquegraph import report
-    from cliquegraph.verify import verify as run
+    from cliquegraph.proof.verify import verify as run
 
     network = load_spec(spec, overrides)
     names = None if backends is None else listed(backends)
@@ -486,7 +486,7 @@ def errors(
 
     cliquegraph errors -o docs/errors.md
     """
-    from cliquegraph.report_errors import errors_page
+    from cliquegraph.diagnostics.page import errors_page
 
     _give(errors_page(), output)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cliquegraph.errors import CliqueGraphError, UsageError
-from cliquegraph.location import printable
+from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
+from cliquegraph.diagnostics.location import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,8 +19,8 @@ from cliquegraph.cli_shared import (
     print_written,
 )
 from cliquegraph.cli_training import Data, Engine, open_source
-from cliquegraph.errors import UsageError
-from cliquegraph.location import printable
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.diagnostics.location import printable
 
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
 

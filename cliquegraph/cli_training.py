@@ -20,7 +20,7 @@ from cliquegraph.cli_shared import (
     print_json,
     print_written,
 )
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation

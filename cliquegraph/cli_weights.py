@@ -19,7 +19,7 @@ from cliquegraph.cli_shared import (
     load_spec,
     print_written,
 )
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 weights = typer.Typer(
     name="weights",

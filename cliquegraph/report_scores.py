@@ -9,11 +9,11 @@ import numpy as np
 from rich.table import Table
 
 from cliquegraph.emit.words import engineering
+from cliquegraph.ir.storage import Array
 from cliquegraph.report import table
 from cliquegraph.stages import StageMap
 from cliquegraph.training.scores import TOP, Scores
 from cliquegraph.training.study import Result
-from cliquegraph.weights.storage import Array
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cliquegraph import StepGraph, cli, cli_shared, compiler, prove_sharing
-from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.sharing import Proof
 from tests.command import Run

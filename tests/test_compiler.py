@@ -9,8 +9,8 @@ import pytest
 import cliquegraph
 from cliquegraph import Graph
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.emit.backend import find_backend
-from cliquegraph.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Node
 from cliquegraph.ir.ops import AvgPool, MaxPool
 from cliquegraph.ir.serialize import from_json, to_json

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import CliqueGraphError, SpecError
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import CliqueGraphError, SpecError
 from tests.command import Run
 
 ROOT = Path(__file__).resolve().parent.parent

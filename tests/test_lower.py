@@ -8,7 +8,7 @@ import pytest
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import MapType, Section

@@ -56,7 +56,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.weights.storage import to_storage
+from cliquegraph.ir.storage import to_storage
 
 def compilations(spec):
     yield from (Compilation(spec, level) for level in LEVELS)

@@ -15,10 +15,9 @@ from pydantic import BaseModel
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import BackendError
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
-from cliquegraph.verify import (
+from cliquegraph.proof.verify import (
     SGD_STEPS,
     Trial,
     Verification,
@@ -26,6 +25,7 @@ from cliquegraph.verify import (
     _float32_tolerance,
     relative_error,
 )
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph_torch.execute import TorchExecutor
 from tests.networks import DYING, EVERY_KEY, clique, network, networks, shipped
 from tests.tampered import verify_tampered
@@ -215,7 +215,7 @@ def test_float32_may_err_by_ten_times_what_rounding_its_inputs_does(
     def interpreted(logit: float) -> Any:
         return SimpleNamespace(logits=np.array([logit]))
 
-    module = sys.modules["cliquegraph.verify"]
+    module = sys.modules["cliquegraph.proof.verify"]
     monkeypatch.setattr(module, "interpret", lambda *_: interpreted(1.0 + amplified))
     trial = Trial({"w": np.ones(1)}, np.ones(1), np.ones(1, np.int64))
     graph: Any = None

@@ -13,18 +13,18 @@ from hypothesis import given
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Moments, Normalize, Relu, Sigmoid
 from cliquegraph.ir.types import Param, ParamSlice, Piece
 from cliquegraph.ir.verify import verify_graph
-from cliquegraph.lower import lower_step
+from cliquegraph.lowering.lower import lower_step
+from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.spec.schema import Readout
 from cliquegraph.steps.graph import Step
-from cliquegraph.wiring import verify_wiring
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks
 
 TWO = network(
@@ -367,7 +367,7 @@ def test_a_lowering_that_is_wrong_ends_in_an_error(monkeypatch: pytest.MonkeyPat
     def reversed_reads(spec: object, step: Step, reads: list[Value], builder: Builder) -> Value:
         return lower_step(spec, step, reads[::-1], builder)
 
-    monkeypatch.setattr(sys.modules["cliquegraph.lower"], "lower_step", reversed_reads)
+    monkeypatch.setattr(sys.modules["cliquegraph.lowering.lower"], "lower_step", reversed_reads)
     with pytest.raises(VerificationError, match=r"stage 1 layer 2: meets X1@1 with"):
         graph_of(clique(filters=4))
 

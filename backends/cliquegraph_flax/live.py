@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
 from cliquegraph.weights.tensors import TensorInfo
 
 

@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import (
@@ -19,7 +20,6 @@ from cliquegraph.emit.view import (
     Statistics,
     Thing,
 )
-from cliquegraph.errors import BackendError
 from cliquegraph_torch.naming import TorchLayout
 from cliquegraph_torch.spell import TorchSpeller, alike_steps
 

@@ -20,16 +20,16 @@ from torch.nn.functional import cross_entropy
 from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches, Images, prefetched
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import UsageError
+from cliquegraph.ir.storage import Array
 from cliquegraph.spec.schema import Input
 from cliquegraph.training.engine import Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import launched
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
-from cliquegraph.weights.storage import Array
 from cliquegraph_torch.synchronised import synchronise
 
 _PRECISIONS: dict[Precision, Any] = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.backend import find_backend, installed
-from cliquegraph.errors import BackendError
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import CanonicalLayout, Format

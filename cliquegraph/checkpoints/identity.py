@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cliquegraph.checkpoints.formats import OFFICIAL, formats
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import SpecError, UsageError, WeightsError
+from cliquegraph.diagnostics.errors import SpecError, UsageError, WeightsError
 from cliquegraph.spec.load import loads
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.official import implied_document

@@ -14,11 +14,11 @@ from cliquegraph.checkpoints.formats import CANONICAL, INFERENCE, OFFICIAL, form
 from cliquegraph.checkpoints.identity import DIGEST, SPEC
 from cliquegraph.checkpoints.read import FORMAT, OPTION, open_weights
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, passes_of
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import Format
-from cliquegraph.weights.storage import Array, check_tensors
 from cliquegraph.weights.tensors import NewTensor, native_arrays, numpy_dtype, write_tensors
 from cliquegraph.weights.transfer import Held, Weights, counter_metadata, new_tensors, one_type
 

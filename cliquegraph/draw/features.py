@@ -9,7 +9,7 @@ import numpy as np
 
 from cliquegraph.data import Images
 from cliquegraph.draw.plot import plot
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,11 +13,11 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, e
 from pathlib import Path
 from typing import Protocol
 
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.view import ModelView
-from cliquegraph.errors import BackendError
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.storage import Array, Labels
 from cliquegraph.weights.layout import Layout
-from cliquegraph.weights.storage import Array, Labels
 from cliquegraph.weights.tensors import TensorSource
 
 GROUP = "cliquegraph.backends"

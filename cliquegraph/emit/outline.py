@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit import words
 from cliquegraph.emit.body import apply, results_of, straight_body
 from cliquegraph.emit.members import (
@@ -42,7 +43,6 @@ from cliquegraph.emit.view import (
     Variable,
 )
 from cliquegraph.emit.widths import shared_widths
-from cliquegraph.errors import VerificationError
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.ops import Concat, Moments, Normalize
 from cliquegraph.ir.types import MomentsType, Part, Section

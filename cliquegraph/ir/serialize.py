@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.ir.types import (

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.names import EDGE_KERNEL
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv

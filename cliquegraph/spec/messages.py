@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic
+from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_FAULTS, Document
 from cliquegraph.spec.figure import FIGURE_PATTERN
 from cliquegraph.spec.schema import (

@@ -25,8 +25,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from cliquegraph.codes import Code
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.figure import FIGURE_PATTERN, Figure
 
 LANGUAGE_VERSION = 1

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.backend import entry_points_of
-from cliquegraph.errors import BackendError
+from cliquegraph.ir.storage import Array
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Totals
-from cliquegraph.weights.storage import Array
 
 if TYPE_CHECKING:
     from cliquegraph.training.session import Session

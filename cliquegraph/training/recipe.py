@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import get_args
 
 from cliquegraph.data import Augmentation, Normalisation, Treatment
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.backend import Sgd
-from cliquegraph.errors import UsageError
 from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS, NetworkSpec
 
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from cliquegraph.data import Batches
-from cliquegraph.errors import TrainingError, UsageError
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
+from cliquegraph.ir.storage import Array
 from cliquegraph.training.engine import Trainee
 from cliquegraph.training.interrupt import Interrupt
 from cliquegraph.training.job import Job
@@ -20,7 +21,6 @@ from cliquegraph.training.logs import Board, Row, Table
 from cliquegraph.training.run import EPOCHS, STEPS, Run
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.weights.initial import initial_tensors
-from cliquegraph.weights.storage import Array
 
 
 class Display(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.spec.schema import CliqueBlock, NetworkSpec
 from cliquegraph.training.job import Job
 from cliquegraph.training.launch import is_writer

@@ -8,6 +8,7 @@ from pathlib import Path
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches
 from cliquegraph.emit.backend import find_backend
+from cliquegraph.ir.storage import Array
 from cliquegraph.training.engine import find_engine
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import is_writer
@@ -15,7 +16,6 @@ from cliquegraph.training.logs import Row
 from cliquegraph.training.run import Run
 from cliquegraph.training.scores import Scores
 from cliquegraph.training.session import Display, Session
-from cliquegraph.weights.storage import Array
 
 
 class Silent:

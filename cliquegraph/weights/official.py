@@ -13,7 +13,7 @@ from functools import cached_property
 from math import ceil
 from typing import Any
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
 from cliquegraph.ir.ops import compressed

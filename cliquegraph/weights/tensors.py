@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.files import write_bytes
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
 
 _CODES = {
     "F64": "float64",

@@ -9,11 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array, Holdings, stored
 from cliquegraph.ir.types import Param
 from cliquegraph.weights.layout import Format, canonical, turned
-from cliquegraph.weights.storage import Array, Holdings, stored
 from cliquegraph.weights.tensors import NewTensor, TensorInfo, TensorSource
 
 COUNTERS = "cliquegraph.num_batches_tracked"

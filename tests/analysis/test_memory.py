@@ -19,8 +19,8 @@ import cliquegraph
 from cliquegraph import NetworkSpec, optimise
 from cliquegraph.analysis.memory import MemoryPlan, memory_plan
 from cliquegraph.analysis.precision import PRECISIONS, Precision, precision_of
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import UsageError
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.weights.tensors import numpy_dtype

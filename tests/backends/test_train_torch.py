@@ -21,8 +21,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cliquegraph.checkpoints import load_weights, model_weights
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import TrainingError, UsageError
 from cliquegraph.training.run import Run
 from cliquegraph.training.train import train
 from cliquegraph.weights.initial import initial_tensors

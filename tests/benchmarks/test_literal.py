@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.literal import literal_model, load_canonical
 from cliquegraph import NetworkSpec, interpret, sample_tensors
-from cliquegraph.errors import UsageError, WeightsError
-from cliquegraph.weights.storage import Array
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
+from cliquegraph.ir.storage import Array
 from tests.networks import clique, graph_of, network, shipped
 
 NETWORKS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import convolutions, evaluation, first_step, harness, input_pipeline, training
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
 QUICK = ["--networks=quickstart", "--batch=2", "--rounds=2"]

@@ -15,9 +15,9 @@ import pytest
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import BackendError, ExpectError, SpecError
 from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.outline import outline
-from cliquegraph.errors import BackendError, ExpectError, SpecError
 from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, shipped
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.fuzz.draw import Document, draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
 from cliquegraph.spec.schema import CliqueBlock, NetworkSpec

@@ -15,10 +15,10 @@ from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import Expression, Local, Own, Unit
-from cliquegraph.interpret import evaluate
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.semantics.interpret import evaluate
 from tests.networks import EVERY_KEY, graphs_of
 
 # Where an op must be handled by name; a default would be a guess.

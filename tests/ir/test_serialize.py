@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
 from cliquegraph.ir.serialize import FORMAT, from_json, to_json
 from cliquegraph.ir.verify import verify_graph

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, optimise
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.names import tensor_name

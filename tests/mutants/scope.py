@@ -7,7 +7,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORE = (
     *("cliquegraph/steps", "cliquegraph/ir", "cliquegraph/passes", "cliquegraph/analysis"),
-    *("cliquegraph/weights", "cliquegraph/lower.py", "cliquegraph/wiring.py", "cliquegraph/emit"),
+    *(
+        "cliquegraph/weights",
+        "cliquegraph/lowering/lower.py",
+        "cliquegraph/lowering/wiring.py",
+        "cliquegraph/emit",
+    ),
     *("backends/cliquegraph_torch/spell.py", "backends/cliquegraph_torch/naming.py"),
     *("backends/cliquegraph_flax/spell.py", "backends/cliquegraph_flax/naming.py"),
 )
@@ -19,7 +24,12 @@ TESTS = (
 )
 LIBRARIES = ("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer")
 HEAVY = (  # imported once, and not by every process
-    *("cliquegraph.cli", "cliquegraph.verify", "cliquegraph.checkpoints", "cliquegraph.report"),
+    *(
+        "cliquegraph.cli",
+        "cliquegraph.proof.verify",
+        "cliquegraph.checkpoints",
+        "cliquegraph.report",
+    ),
     *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
     *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.load import loads
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
 

@@ -11,7 +11,7 @@ import torch
 
 import cliquegraph
 from cliquegraph import NetworkSpec, lower, optimise, sample_tensors, unroll
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
 from cliquegraph.weights.tensors import numpy_dtype, open_tensors
 from tests.official import official_arrays
 

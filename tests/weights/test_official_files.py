@@ -25,7 +25,7 @@ from cliquegraph.checkpoints import (
     inferred_text,
     read_weights,
 )
-from cliquegraph.errors import UsageError, WeightsError
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import clique
 from tests.official import official_arrays, official_keys, official_spec, taken

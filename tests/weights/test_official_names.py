@@ -10,7 +10,7 @@ import pytest
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.names import param_name
 from cliquegraph.ir.types import Field
 from cliquegraph.weights.official import OfficialLayout, implied_document

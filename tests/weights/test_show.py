@@ -15,8 +15,8 @@ import pytest
 from cliquegraph import NetworkSpec
 from cliquegraph.checkpoints import open_weights, write_weights
 from cliquegraph.checkpoints.heat import network_heat
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.draw.heat import draw_heat
-from cliquegraph.errors import UsageError, WeightsError
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.weights.describe import describe
 from tests.networks import clique, graph_of, network, shipped

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, optimise, sample_tensors
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.names import param_name, tensor_name
+from cliquegraph.ir.storage import from_storage, to_storage
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.weights.storage import from_storage, to_storage
 from tests.networks import EVERY_KEY, clique, graph_of, networks
 
 

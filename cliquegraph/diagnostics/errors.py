@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cliquegraph.codes import Code
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.location import Location
 
 
 class CliqueGraphError(Exception):

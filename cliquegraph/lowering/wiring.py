@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.edges import INPUTS, edge_kernels
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.names import tensor_name

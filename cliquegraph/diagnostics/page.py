@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cliquegraph.codes import Code
+from cliquegraph.diagnostics.codes import Code
 
 _HEAD = """\
 # Errors

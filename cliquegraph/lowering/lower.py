@@ -27,9 +27,9 @@ from cliquegraph.ir.ops import (
 )
 from cliquegraph.ir.types import Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
+from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
 from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
-from cliquegraph.wiring import verify_wiring
 
 
 def lower(steps: StepGraph) -> Graph:

@@ -12,11 +12,11 @@ from functools import singledispatch
 
 import numpy as np
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Field, MapType, Param
-from cliquegraph.weights.storage import Array, from_storage, read_operands, to_storage
 
 Mask = Callable[[Node, Array], Array]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph, Node
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import Field, Param, Piece
