@@ -498,7 +498,7 @@ def backends(as_json: Json = False) -> None:
     cliquegraph backends
     """
     from cliquegraph import report
-    from cliquegraph.emit.backend import find_backend, installed
+    from cliquegraph.plugins.backends import find_backend, installed
 
     rows = []
     for name, point in installed().items():

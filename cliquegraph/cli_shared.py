@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cliquegraph.compiler import Compilation
-    from cliquegraph.emit.backend import Backend
+    from cliquegraph.plugins.backends import Backend
     from cliquegraph.spec.schema import NetworkSpec
 
 PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
@@ -63,7 +63,7 @@ def print_error(error: CliqueGraphError, *, as_json: bool = False) -> None:
 
 def complete_backend(incomplete: str) -> list[str]:
     """Complete a backend's name for the shell."""
-    from cliquegraph.emit.backend import installed
+    from cliquegraph.plugins.backends import installed
 
     return [name for name in (*installed(), "all") if name.startswith(incomplete)]
 
@@ -145,7 +145,7 @@ def listed(names: str) -> list[str]:
 
 def backends_of(name: str) -> list[Backend]:
     """Return the backends that ``--backend`` names."""
-    from cliquegraph.emit.backend import find_backend, installed
+    from cliquegraph.plugins.backends import find_backend, installed
 
     names = installed() if name == "all" else listed(name)
     if not names:

@@ -112,7 +112,7 @@ def predict(
     """
     from cliquegraph import report_scores as report
     from cliquegraph.checkpoints import read_weights
-    from cliquegraph.training.engine import find_engine
+    from cliquegraph.plugins.engines import find_engine
     from cliquegraph.training.seen import seen_by
 
     compilation = compilation_of(spec, overrides, level)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 def _complete_engine(incomplete: str) -> list[str]:
-    from cliquegraph.emit.backend import entry_points_of
-    from cliquegraph.training.engine import GROUP
+    from cliquegraph.plugins.backends import entry_points_of
+    from cliquegraph.plugins.engines import GROUP
 
     return [point.name for point in entry_points_of(GROUP) if point.name.startswith(incomplete)]
 

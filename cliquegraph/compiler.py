@@ -11,7 +11,6 @@ from cliquegraph.analysis.cost import NetworkCost, network_cost
 from cliquegraph.analysis.expect import Comparison, compare_expected, mismatch
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, ExpectError, SpecError, VerificationError
-from cliquegraph.emit.backend import Backend, find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array
@@ -25,6 +24,7 @@ from cliquegraph.passes.pipeline import (
     optimise,
     run_passes,
 )
+from cliquegraph.plugins.backends import Backend, find_backend
 from cliquegraph.spec.schema import FOLDED, NetworkSpec
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing

@@ -9,9 +9,9 @@ import numpy as np
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.storage import Array, check_tensors
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.spec.schema import DenseBlock, NetworkSpec
 from cliquegraph.steps.graph import BlockSteps, Step
 

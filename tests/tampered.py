@@ -10,8 +10,8 @@ import pytest
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec
-from cliquegraph.emit.backend import Backend, Executor, find_backend
 from cliquegraph.emit.view import ModelView
+from cliquegraph.plugins.backends import Backend, Executor, find_backend
 from cliquegraph.proof.verify import Verification
 from tests.networks import network
 

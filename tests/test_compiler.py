@@ -10,13 +10,13 @@ import cliquegraph
 from cliquegraph import Graph
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.ir.graph import Node
 from cliquegraph.ir.ops import AvgPool, MaxPool
 from cliquegraph.ir.serialize import from_json, to_json
 from cliquegraph.ir.types import Param
 from cliquegraph.passes import pack
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, RULES, prove_sharing
 from tests.networks import clique, network

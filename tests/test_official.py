@@ -11,10 +11,10 @@ import pytest
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import Executor, find_backend
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.storage import Array
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.plugins.backends import Executor, find_backend
 from tests.official import group, official_arrays, official_keys, official_spec, taken
 
 TOLERANCE = 1e-9

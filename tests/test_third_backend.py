@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph.emit.backend import installed
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import installed
 from tests.networks import EVERY_KEY
 
 FOLDER = Path(__file__).parent / "third_backend"
@@ -39,7 +39,7 @@ def test_it_is_not_installed_for_everybody() -> None:
 
 
 def test_it_is_found_beside_ours_by_its_entry_point() -> None:
-    found = run("-c", "from cliquegraph.emit.backend import installed; print(*installed())")
+    found = run("-c", "from cliquegraph.plugins.backends import installed; print(*installed())")
     assert found.split() == ["flax", "numpy", "torch"]
 
 
@@ -53,7 +53,7 @@ import sys
 import numpy as np
 import cliquegraph
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.ir.storage import to_storage

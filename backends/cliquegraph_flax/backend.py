@@ -27,8 +27,8 @@ from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_flax.spell import FlaxSpeller
 
 if TYPE_CHECKING:
-    from cliquegraph.emit.backend import Executor, LiveTensors
     from cliquegraph.ir.graph import Graph
+    from cliquegraph.plugins.backends import Executor, LiveTensors
 
 
 _UNITS = ("norm_relu", "batch_norm_relu")

@@ -21,10 +21,10 @@ from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batch, Images, prefetched
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.storage import Array
-from cliquegraph.training.engine import Classify
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.plugins.engines import Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session

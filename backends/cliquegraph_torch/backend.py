@@ -24,8 +24,8 @@ from cliquegraph_torch.naming import TorchLayout
 from cliquegraph_torch.spell import TorchSpeller, alike_steps
 
 if TYPE_CHECKING:
-    from cliquegraph.emit.backend import Executor, LiveTensors
     from cliquegraph.ir.graph import Graph
+    from cliquegraph.plugins.backends import Executor, LiveTensors
 
 _UNITS = ("norm_relu", "batch_norm_relu")
 

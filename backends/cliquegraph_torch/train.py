@@ -21,11 +21,11 @@ from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches, Images, prefetched
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.plugins.engines import Classify
 from cliquegraph.spec.schema import Input
-from cliquegraph.training.engine import Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import launched
 from cliquegraph.training.scores import Scores, Totals

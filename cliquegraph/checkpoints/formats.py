@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError
-from cliquegraph.emit.backend import find_backend, installed
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import CanonicalLayout, Format
 from cliquegraph.weights.official import OfficialLayout

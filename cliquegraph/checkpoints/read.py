@@ -13,8 +13,8 @@ import numpy as np
 from cliquegraph.checkpoints.formats import CANONICAL, INFERENCE, OFFICIAL, format_names, formats
 from cliquegraph.checkpoints.identity import require_implied, require_network
 from cliquegraph.diagnostics.errors import WeightsError
-from cliquegraph.emit.backend import entry_points_of, installed
 from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.backends import entry_points_of, installed
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import Format
 from cliquegraph.weights.tensors import TensorSource, open_tensors

@@ -17,13 +17,13 @@ import numpy as np
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError, UsageError
-from cliquegraph.emit.backend import Backend, Executor, find_backend, installed
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.ops import Dropout
 from cliquegraph.ir.storage import Array, Labels
 from cliquegraph.ir.types import MapType, Part
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+from cliquegraph.plugins.backends import Backend, Executor, find_backend, installed
 from cliquegraph.semantics.interpret import Result, interpret
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors

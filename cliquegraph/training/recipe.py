@@ -9,7 +9,7 @@ from typing import get_args
 
 from cliquegraph.data import Augmentation, Normalisation, Treatment
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.emit.backend import Sgd
+from cliquegraph.plugins.backends import Sgd
 from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS, NetworkSpec
 
 

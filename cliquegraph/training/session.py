@@ -14,7 +14,7 @@ import numpy as np
 from cliquegraph.data import Batches
 from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.ir.storage import Array
-from cliquegraph.training.engine import Trainee
+from cliquegraph.plugins.engines import Trainee
 from cliquegraph.training.interrupt import Interrupt
 from cliquegraph.training.job import Job
 from cliquegraph.training.logs import Board, Row, Table

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.ir.storage import Array
-from cliquegraph.training.engine import find_engine
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import is_writer
 from cliquegraph.training.logs import Row

@@ -97,7 +97,7 @@ def test_a_run_is_the_papers_sgd_written_by_hand(tmp_path: Path, accumulate: int
 KILLED = """
 import os, sys
 from pathlib import Path
-from cliquegraph.training.engine import find_engine
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.train import train
 from tests.trainings import long_job
 

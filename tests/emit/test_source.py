@@ -16,9 +16,9 @@ import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError, ExpectError, SpecError
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, shipped
 
 BACKENDS = ["torch", "flax"]

@@ -11,13 +11,13 @@ import cliquegraph_torch.spell
 from cliquegraph.analysis import eager
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit import members, words
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import Expression, Local, Own, Unit
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.semantics.interpret import evaluate
 from tests.networks import EVERY_KEY, graphs_of
 

@@ -13,8 +13,8 @@ import pytest
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import SpecError
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.header import origin_lines
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.spec.load import load, loads
 from tests.command import Run
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
 from cliquegraph.diagnostics.errors import BackendError
-from cliquegraph.emit.backend import entry_points_of
 from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.backends import entry_points_of
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Totals
 
