@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph import StepGraph, cli, cli_shared, compiler, prove_sharing
+from cliquegraph import StepGraph, cli, compiler, prove_sharing
+from cliquegraph.cli.options import complete_backend
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.sharing import Proof
@@ -477,8 +478,8 @@ def test_every_command_has_help_with_an_example(run: Run) -> None:
 
 
 def test_completion_offers_backends() -> None:
-    assert cli_shared.complete_backend("t") == ["torch"]
-    assert cli_shared.complete_backend("") == ["flax", "torch", "all"]
+    assert complete_backend("t") == ["torch"]
+    assert complete_backend("") == ["flax", "torch", "all"]
 
 
 def cliquegraph(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -28,7 +28,7 @@ HEAVY = (  # imported once, and not by every process
         "cliquegraph.cli",
         "cliquegraph.proof.verify",
         "cliquegraph.checkpoints",
-        "cliquegraph.report",
+        "cliquegraph.cli.tables.summary",
     ),
     *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
     *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),

@@ -1,6 +1,6 @@
 """The command line. It knows no backend by name.
 
-Every command loads its specs, does one thing of the Python API and prints what ``report.py``
+Every command loads its specs, does one thing of the Python API and prints what ``tables``
 makes of it. ``Commands`` prints what goes wrong.
 """
 
@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cliquegraph.cli_fuzz import fuzz
-from cliquegraph.cli_shared import (
+from cliquegraph.cli.fuzz import fuzz
+from cliquegraph.cli.options import (
     Backends,
     Block,
     Commands,
@@ -38,9 +38,9 @@ from cliquegraph.cli_shared import (
     progress,
     shipped_specs,
 )
-from cliquegraph.cli_trained import curves, evaluate, inspect, predict
-from cliquegraph.cli_training import study, train_command
-from cliquegraph.cli_weights import weights
+from cliquegraph.cli.trained import curves, evaluate, inspect, predict
+from cliquegraph.cli.training import study, train_command
+from cliquegraph.cli.weights import weights
 from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 from cliquegraph.diagnostics.location import printable
 
@@ -187,7 +187,7 @@ def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
 
 def _checked(path: str, as_json: bool, overrides: list[str]) -> tuple[dict[str, Any], int]:
     """Check one spec, whatever is wrong with others; return what to print, and an exit code."""
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
 
     result: report.Json = {"ok": False}
     try:
@@ -235,7 +235,7 @@ def summary(
 
     cliquegraph summary specs/cliquenet_s3.yaml --memory --batch 32 --dtype bfloat16
     """
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.spec.schema import MAX_BATCH, set_by
 
     if not memory and (batch is not None or dtype is not None):
@@ -278,7 +278,7 @@ def steps(
 
     cliquegraph steps specs/cliquenet_k64_t15.yaml --block 1
     """
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.steps.unroll import unroll
 
     graph = unroll(load_spec(spec, overrides))
@@ -390,7 +390,7 @@ def verify(
 
     cliquegraph verify specs/quickstart.yaml --backends torch,flax
     """
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.proof.verify import verify as run
 
     network = load_spec(spec, overrides)
@@ -427,7 +427,7 @@ def diff(
 
     cliquegraph diff specs/cliquenet_k36_t15_i_ii.yaml specs/cliquenet_k36_t15_ii_ii.yaml
     """
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.steps.diff import compare_steps
 
     a, b = (compilation_of(path, overrides) for path in (left, right))
@@ -497,7 +497,7 @@ def backends(as_json: Json = False) -> None:
 
     cliquegraph backends
     """
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.plugins.backends import find_backend, installed
 
     rows = []

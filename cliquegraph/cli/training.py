@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cliquegraph.cli_shared import (
+from cliquegraph.cli.options import (
     Json,
     Level,
     Set,
@@ -256,7 +256,7 @@ def study(
 
     cliquegraph study specs/fashion.yaml --data fashion-mnist --subset 5000 --epochs 8
     """
-    from cliquegraph import report_scores as report
+    from cliquegraph.cli.tables import scores as report
     from cliquegraph.training.display import Terminal
     from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from cliquegraph.cli.tables.summary import table
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.storage import Array
-from cliquegraph.report import table
 from cliquegraph.stages import StageMap
 from cliquegraph.training.scores import TOP, Scores
 from cliquegraph.training.study import Result

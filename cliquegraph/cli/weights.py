@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cliquegraph.cli_shared import (
+from cliquegraph.cli.options import (
     Block,
     Inference,
     Json,
@@ -125,7 +125,8 @@ def show(
 
     cliquegraph weights show specs/cliquenet_s3.yaml s3.safetensors
     """
-    from cliquegraph import checkpoints, report
+    from cliquegraph import checkpoints
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.weights.describe import describe
 
     network = load_spec(spec, overrides)
@@ -188,7 +189,8 @@ def check(
 
     cliquegraph weights check specs/cliquenet_s3.yaml s3.pth.tar --against official
     """
-    from cliquegraph import checkpoints, report
+    from cliquegraph import checkpoints
+    from cliquegraph.cli.tables import summary as report
 
     if against != checkpoints.OFFICIAL:
         raise UsageError(f"--against {against}: only shapes of official checkpoints imply a spec")

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from cliquegraph.cli_shared import Backends, Inference, Json, console_of, level_of, listed, progress
+from cliquegraph.cli.options import (
+    Backends,
+    Inference,
+    Json,
+    console_of,
+    level_of,
+    listed,
+    progress,
+)
 
 
 def fuzz(
@@ -34,7 +42,7 @@ def fuzz(
 
     cliquegraph fuzz --count 20 --seed 0
     """
-    from cliquegraph import report
+    from cliquegraph.cli.tables import summary as report
     from cliquegraph.fuzz.fuzz import TARGETS, Target
     from cliquegraph.fuzz.fuzz import fuzz as run
     from cliquegraph.passes.pipeline import passes_of

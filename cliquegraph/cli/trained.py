@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cliquegraph.cli_shared import (
+from cliquegraph.cli.options import (
     Json,
     Level,
     Set,
@@ -18,7 +18,7 @@ from cliquegraph.cli_shared import (
     print_json,
     print_written,
 )
-from cliquegraph.cli_training import Data, Engine, open_source
+from cliquegraph.cli.training import Data, Engine, open_source
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
 
@@ -57,8 +57,8 @@ def evaluate(
     cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
     --data digits
     """
-    from cliquegraph import report_scores as report
     from cliquegraph.checkpoints import read_weights
+    from cliquegraph.cli.tables import scores as report
     from cliquegraph.training.job import Source
     from cliquegraph.training.seen import run_beside, seen_by
     from cliquegraph.training.train import evaluate
@@ -110,8 +110,8 @@ def predict(
     cliquegraph predict specs/quickstart.yaml digit.png --weights
     runs/quickstart-torch/best.safetensors
     """
-    from cliquegraph import report_scores as report
     from cliquegraph.checkpoints import read_weights
+    from cliquegraph.cli.tables import scores as report
     from cliquegraph.plugins.engines import find_engine
     from cliquegraph.training.seen import seen_by
 
@@ -171,8 +171,8 @@ def features(
     cliquegraph inspect features specs/quickstart.yaml digit.png --weights
     runs/quickstart-torch/best.safetensors -o features.png
     """
-    from cliquegraph import report_scores as report
     from cliquegraph.checkpoints import read_weights
+    from cliquegraph.cli.tables import scores as report
     from cliquegraph.draw.features import draw_features
     from cliquegraph.files import write_bytes
     from cliquegraph.stages import stage_maps
