@@ -28,7 +28,8 @@ from cliquegraph_flax.spell import FlaxSpeller
 
 if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
-    from cliquegraph.plugins.backends import Executor, LiveTensors
+    from cliquegraph.plugins.backends import Executor
+    from cliquegraph.weights.source import LiveTensors
 
 
 _UNITS = ("norm_relu", "batch_norm_relu")

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from cliquegraph.ir.storage import Array
-from cliquegraph.weights.tensors import TensorInfo
+from cliquegraph.weights.source import TensorInfo
 
 
 class LiveModel:

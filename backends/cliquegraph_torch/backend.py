@@ -25,7 +25,8 @@ from cliquegraph_torch.spell import TorchSpeller, alike_steps
 
 if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
-    from cliquegraph.plugins.backends import Executor, LiveTensors
+    from cliquegraph.plugins.backends import Executor
+    from cliquegraph.weights.source import LiveTensors
 
 _UNITS = ("norm_relu", "batch_norm_relu")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.storage import Array
-from cliquegraph.weights.tensors import TensorInfo, numpy_dtype
+from cliquegraph.weights.source import TensorInfo, numpy_dtype
 
 
 class LiveModel:

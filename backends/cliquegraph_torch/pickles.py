@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliquegraph.diagnostics.errors import BackendError, WeightsError
 from cliquegraph.ir.storage import Array
-from cliquegraph.weights.tensors import TensorInfo, TensorSource
+from cliquegraph.weights.source import TensorInfo, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from cliquegraph.diagnostics.errors import SpecError, UsageError, WeightsError
 from cliquegraph.spec.load import loads
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.official import implied_document
-from cliquegraph.weights.tensors import TensorInfo, TensorSource
+from cliquegraph.weights.source import TensorInfo, TensorSource
 
 DIGEST = "cliquegraph.digest"
 SPEC = "cliquegraph.spec"

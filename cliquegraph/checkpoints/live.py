@@ -12,9 +12,10 @@ from cliquegraph.checkpoints.read import read_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.storage import Array, check_tensors, stored
-from cliquegraph.plugins.backends import LiveTensors, find_backend, installed
+from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import Format, turned
+from cliquegraph.weights.source import LiveTensors
 from cliquegraph.weights.tensors import native_arrays
 from cliquegraph.weights.transfer import Reading
 

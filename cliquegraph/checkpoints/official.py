@@ -12,8 +12,8 @@ from cliquegraph.checkpoints.identity import (
     implied_network,
     official_differences,
 )
-from cliquegraph.checkpoints.read import pickle_readers
 from cliquegraph.compiler import Compilation
+from cliquegraph.plugins.pickles import pickle_readers
 from cliquegraph.spec.dump import dumps
 from cliquegraph.spec.schema import Expect, NetworkSpec
 from cliquegraph.weights.tensors import open_tensors

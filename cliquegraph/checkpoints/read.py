@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ from cliquegraph.checkpoints.formats import CANONICAL, INFERENCE, OFFICIAL, form
 from cliquegraph.checkpoints.identity import require_implied, require_network
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.storage import Array
-from cliquegraph.plugins.backends import entry_points_of, installed
+from cliquegraph.plugins.backends import installed
+from cliquegraph.plugins.pickles import pickle_readers
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import Format
-from cliquegraph.weights.tensors import TensorSource, open_tensors
+from cliquegraph.weights.source import TensorSource
+from cliquegraph.weights.tensors import open_tensors
 from cliquegraph.weights.transfer import Reading
-
-PICKLES = "cliquegraph.pickles"
 
 FORMAT = "cliquegraph.format"
 OPTION = "cliquegraph.option"
@@ -70,11 +69,6 @@ def read_weights(
     """
     with open_weights(network, path, format, level) as weights:
         return {name: np.array(weights[name]) for name in weights}
-
-
-def pickle_readers() -> Sequence[EntryPoint]:
-    """Return what can read PyTorch's own files; nothing is imported yet."""
-    return entry_points_of(PICKLES)
 
 
 def _format_in(

@@ -19,7 +19,8 @@ from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, passes_of
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.layout import Format
-from cliquegraph.weights.tensors import NewTensor, native_arrays, numpy_dtype, write_tensors
+from cliquegraph.weights.source import numpy_dtype
+from cliquegraph.weights.tensors import NewTensor, native_arrays, write_tensors
 from cliquegraph.weights.transfer import Held, Weights, counter_metadata, new_tensors, one_type
 
 

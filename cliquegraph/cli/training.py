@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def _complete_engine(incomplete: str) -> list[str]:
-    from cliquegraph.plugins.backends import entry_points_of
+    from cliquegraph.plugins.discovery import entry_points_of
     from cliquegraph.plugins.engines import GROUP
 
     return [point.name for point in entry_points_of(GROUP) if point.name.startswith(incomplete)]

@@ -6,19 +6,20 @@ none by name: ours are found as somebody else's would be.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
-from pathlib import Path
-from typing import Protocol
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Protocol
 
 from cliquegraph.diagnostics.errors import BackendError
-from cliquegraph.emit.view import ModelView
-from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.storage import Array, Labels
-from cliquegraph.weights.layout import Layout
-from cliquegraph.weights.tensors import TensorSource
+from cliquegraph.plugins.discovery import entry_points_of
+
+if TYPE_CHECKING:  # what the protocol names is of rooms that find backends here
+    from cliquegraph.emit.view import ModelView
+    from cliquegraph.ir.graph import Graph
+    from cliquegraph.ir.storage import Array, Labels
+    from cliquegraph.weights.layout import Layout
+    from cliquegraph.weights.source import LiveTensors
 
 GROUP = "cliquegraph.backends"
 
@@ -73,13 +74,6 @@ class Executor(Protocol):
         """Return the named values of one forward pass by section and name (``x2_1``)."""
 
 
-class LiveTensors(TensorSource, Protocol):
-    """The tensors of a model in memory, by their names in its files."""
-
-    def write(self, name: str, array: Array) -> None:
-        """Set one, cast to its type."""
-
-
 class Backend(Protocol):
     """Writes a network down for one framework."""
 
@@ -123,32 +117,6 @@ class Backend(Protocol):
 def installed() -> dict[str, EntryPoint]:
     """Return the entry points of every installed backend, by name."""
     return {point.name: point for point in entry_points_of(GROUP)}
-
-
-def entry_points_of(group: str) -> list[EntryPoint]:
-    """Return the entry points of a group, by name; of several with one name, the installed one."""
-    found = {point.name: point for point in (*_of_checkout(group), *entry_points(group=group))}
-    return [found[name] for name in sorted(found)]
-
-
-def _of_checkout(group: str) -> list[EntryPoint]:
-    """The entry points that a checkout would have if it were installed.
-
-    On a machine without network the project runs from its folder, with ``PYTHONPATH=.:backends``.
-    """
-    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    if _is_installed() or not project.is_file():
-        return []
-    declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"]
-    return [EntryPoint(name, value, group) for name, value in declared[group].items()]
-
-
-def _is_installed() -> bool:
-    try:
-        distribution("cliquegraph")
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def find_backend(name: str) -> Backend:

@@ -7,47 +7,22 @@ backend whose models it trains.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from cliquegraph.compiler import Compilation
-from cliquegraph.data import Images
 from cliquegraph.diagnostics.errors import BackendError
-from cliquegraph.ir.storage import Array
-from cliquegraph.plugins.backends import entry_points_of
-from cliquegraph.training.job import Job, Precision
-from cliquegraph.training.scores import Totals
+from cliquegraph.plugins.discovery import entry_points_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what the protocol names is of rooms that find engines here
+    from cliquegraph.compiler import Compilation
+    from cliquegraph.data import Images
+    from cliquegraph.ir.storage import Array
+    from cliquegraph.training.job import Job, Precision
     from cliquegraph.training.session import Session
 
 GROUP = "cliquegraph.engines"
 
-Classify = Callable[[Images], Array]
+Classify: TypeAlias = "Callable[[Images], Array]"
 """images (batch, C, H, W), float32, to logits (batch, classes)"""
-
-
-class Trainee(Protocol):
-    """A network in training, as its engine holds it.
-
-    A session calls each of these in every rank at the same step, so they may communicate.
-    """
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is one rank only."""
-
-    def totals(self) -> Totals:
-        """Return what was counted since the last call, over all ranks."""
-
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any rank."""
-
-    def save(self, folder: Path) -> None:
-        """Write what training goes on from; one rank creates files in the folder."""
-
-    def tensors(self) -> dict[str, Array]:
-        """Return the canonical tensors, by name."""
 
 
 class Engine(Protocol):

@@ -14,12 +14,12 @@ import numpy as np
 from cliquegraph.data import Batches
 from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.ir.storage import Array
-from cliquegraph.plugins.engines import Trainee
 from cliquegraph.training.interrupt import Interrupt
 from cliquegraph.training.job import Job
 from cliquegraph.training.logs import Board, Row, Table
 from cliquegraph.training.run import EPOCHS, STEPS, Run
 from cliquegraph.training.scores import Scores, Totals
+from cliquegraph.training.trainee import Trainee
 from cliquegraph.weights.initial import initial_tensors
 
 

@@ -15,7 +15,7 @@ from cliquegraph.ir.names import param_name, slot_name, tensor_name
 from cliquegraph.ir.ops import BatchNorm
 from cliquegraph.ir.storage import Array, misfits
 from cliquegraph.ir.types import Field, Param
-from cliquegraph.weights.tensors import FLOATS_ONLY, TensorInfo
+from cliquegraph.weights.source import FLOATS_ONLY, TensorInfo
 
 
 class Layout(Protocol):

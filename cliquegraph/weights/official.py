@@ -18,7 +18,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
 from cliquegraph.ir.ops import compressed
 from cliquegraph.ir.types import Field, Param, Part, Slot
-from cliquegraph.weights.tensors import TensorInfo
+from cliquegraph.weights.source import TensorInfo
 
 _FIELDS = {
     Field.WEIGHT: "weight",

@@ -23,7 +23,7 @@ from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.weights.tensors import numpy_dtype
+from cliquegraph.weights.source import numpy_dtype
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped
 
 CASES = {
