@@ -16,12 +16,6 @@ True
 from cliquegraph.analysis.cost import Cost as Cost
 from cliquegraph.analysis.cost import NetworkCost as NetworkCost
 from cliquegraph.analysis.cost import network_cost as network_cost
-from cliquegraph.checkpoints import convert_weights as convert_weights
-from cliquegraph.checkpoints import infer_spec as infer_spec
-from cliquegraph.checkpoints import load_weights as load_weights
-from cliquegraph.checkpoints import model_weights as model_weights
-from cliquegraph.checkpoints import read_weights as read_weights
-from cliquegraph.checkpoints import write_weights as write_weights
 from cliquegraph.compiler import Compilation as Compilation
 from cliquegraph.compiler import compile as compile
 from cliquegraph.compiler import fold as fold
@@ -41,6 +35,12 @@ from cliquegraph.spec.schema import NetworkSpec as NetworkSpec
 from cliquegraph.steps.graph import StepGraph as StepGraph
 from cliquegraph.steps.sharing import prove_sharing as prove_sharing
 from cliquegraph.steps.unroll import unroll as unroll
+from cliquegraph.weights import convert_weights as convert_weights
+from cliquegraph.weights import infer_spec as infer_spec
+from cliquegraph.weights import load_weights as load_weights
+from cliquegraph.weights import model_weights as model_weights
+from cliquegraph.weights import read_weights as read_weights
+from cliquegraph.weights import write_weights as write_weights
 from cliquegraph.weights.sample import sample_tensors as sample_tensors
 
 __version__ = "0.1.0"

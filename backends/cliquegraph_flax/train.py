@@ -17,7 +17,6 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from numpy.typing import NDArray
 
-from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batch, Images, prefetched
 from cliquegraph.diagnostics.errors import UsageError
@@ -28,6 +27,7 @@ from cliquegraph.plugins.engines import Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
+from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_flax.devices import Devices, open_devices
 from cliquegraph_flax.live import blank
 from cliquegraph_flax.programs import gradient, logits, rule, update

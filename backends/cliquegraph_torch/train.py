@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches, Images, prefetched
 from cliquegraph.diagnostics.errors import UsageError
@@ -30,6 +29,7 @@ from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import launched
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
+from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_torch.synchronised import synchronise
 
 _PRECISIONS: dict[Precision, Any] = {

@@ -57,11 +57,11 @@ def evaluate(
     cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
     --data digits
     """
-    from cliquegraph.checkpoints import read_weights
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.training.job import Source
     from cliquegraph.training.seen import run_beside, seen_by
     from cliquegraph.training.train import evaluate
+    from cliquegraph.weights import read_weights
 
     compilation = compilation_of(spec, overrides, level)
     tensors = read_weights(compilation.network, weights)
@@ -110,10 +110,10 @@ def predict(
     cliquegraph predict specs/quickstart.yaml digit.png --weights
     runs/quickstart-torch/best.safetensors
     """
-    from cliquegraph.checkpoints import read_weights
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.plugins.engines import find_engine
     from cliquegraph.training.seen import seen_by
+    from cliquegraph.weights import read_weights
 
     compilation = compilation_of(spec, overrides, level)
     seen = seen_by(compilation.network, weights, recipe)
@@ -171,12 +171,12 @@ def features(
     cliquegraph inspect features specs/quickstart.yaml digit.png --weights
     runs/quickstart-torch/best.safetensors -o features.png
     """
-    from cliquegraph.checkpoints import read_weights
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.draw.features import draw_features
     from cliquegraph.files import write_bytes
     from cliquegraph.stages import stage_maps
     from cliquegraph.training.seen import seen_by
+    from cliquegraph.weights import read_weights
 
     network = load_spec(spec, overrides)
     shown = seen_by(network, weights, recipe).image(image)

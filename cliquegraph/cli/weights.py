@@ -29,7 +29,7 @@ weights = typer.Typer(
 
 
 def _complete_format(incomplete: str) -> list[str]:
-    from cliquegraph.checkpoints import format_names
+    from cliquegraph.weights import format_names
 
     return [name for name in format_names() if name.startswith(incomplete)]
 
@@ -89,10 +89,10 @@ def convert(
 
     cliquegraph weights convert specs/cliquenet_s3.yaml s3.safetensors flax.safetensors --to flax
     """
-    from cliquegraph import checkpoints
     from cliquegraph.emit.words import engineering
+    from cliquegraph.weights import convert_weights
 
-    done = checkpoints.convert_weights(
+    done = convert_weights(
         load_spec(spec, overrides),
         source,
         target,
@@ -125,12 +125,12 @@ def show(
 
     cliquegraph weights show specs/cliquenet_s3.yaml s3.safetensors
     """
-    from cliquegraph import checkpoints
     from cliquegraph.cli.tables import summary as report
+    from cliquegraph.weights import open_weights
     from cliquegraph.weights.describe import describe
 
     network = load_spec(spec, overrides)
-    with checkpoints.open_weights(network, file, format, ignore_digest=ignore_digest) as found:
+    with open_weights(network, file, format, ignore_digest=ignore_digest) as found:
         rows = list(describe(found))
         title = f"{network.name}: {file.name} ({found.format})"
     if as_json:
@@ -157,9 +157,9 @@ def heatmap(
 
     cliquegraph weights heatmap dense.yaml dense.safetensors s3.yaml s3.safetensors -o figure5.html
     """
-    from cliquegraph.checkpoints.heat import network_heat
     from cliquegraph.draw.heat import draw_heat
     from cliquegraph.files import write_bytes
+    from cliquegraph.weights.heat import network_heat
 
     if len(arguments) % 2:
         raise UsageError("name a file of weights after each spec")
@@ -189,12 +189,12 @@ def check(
 
     cliquegraph weights check specs/cliquenet_s3.yaml s3.pth.tar --against official
     """
-    from cliquegraph import checkpoints
     from cliquegraph.cli.tables import summary as report
+    from cliquegraph.weights import OFFICIAL, check_official
 
-    if against != checkpoints.OFFICIAL:
+    if against != OFFICIAL:
         raise UsageError(f"--against {against}: only shapes of official checkpoints imply a spec")
-    found = checkpoints.check_official(load_spec(spec, overrides), file)
+    found = check_official(load_spec(spec, overrides), file)
     if as_json:
         typer.echo(json.dumps(report.differences_json(found), indent=2))
     elif found:
@@ -218,12 +218,12 @@ def infer(
 
     cliquegraph weights infer fine_tuned.pth.tar -o fine_tuned.yaml
     """
-    from cliquegraph import checkpoints
     from cliquegraph.files import write_files
+    from cliquegraph.weights import inferred_text
 
     if output is not None and output.exists() and file.exists() and output.samefile(file):
         raise UsageError(f"{output} is the checkpoint itself")
-    text = checkpoints.inferred_text(file, name, output)
+    text = inferred_text(file, name, output)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -11,7 +11,6 @@ from typing import IO, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cliquegraph.checkpoints import write_weights
 from cliquegraph.data import Statistics, Treatment
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
@@ -22,6 +21,7 @@ from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.training.checkpoints import Checkpoints
 from cliquegraph.training.job import Job, Source
 from cliquegraph.training.logs import read_table
+from cliquegraph.weights import write_weights
 
 _LOCK = ".lock"
 _FACTS = "run.json"

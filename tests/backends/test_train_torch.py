@@ -20,11 +20,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.emit.execute import load_source
 from cliquegraph.training.run import Run
 from cliquegraph.training.train import train
+from cliquegraph.weights import load_weights, model_weights
 from cliquegraph.weights.initial import initial_tensors
 from tests.trainings import (
     DROPOUT,

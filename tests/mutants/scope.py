@@ -27,7 +27,7 @@ HEAVY = (  # imported once, and not by every process
     *(
         "cliquegraph.cli",
         "cliquegraph.proof.verify",
-        "cliquegraph.checkpoints",
+        "cliquegraph.weights",
         "cliquegraph.cli.tables.summary",
     ),
     *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),

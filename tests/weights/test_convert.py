@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.checkpoints import convert_weights, formats, read_weights, write_weights
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.storage import from_storage
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.weights import convert_weights, formats, read_weights, write_weights
 from cliquegraph.weights.layout import canonical
 from cliquegraph.weights.source import TensorInfo
 from cliquegraph.weights.tensors import NewTensor, open_tensors, write_tensors

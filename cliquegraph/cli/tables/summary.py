@@ -12,7 +12,6 @@ from rich.text import Text
 
 from cliquegraph.analysis.cost import Cost
 from cliquegraph.analysis.memory import MemoryPlan, memory_plan
-from cliquegraph.checkpoints import Difference as SpecDifference
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.location import printable
 from cliquegraph.emit.words import engineering, stage_numeral
@@ -22,6 +21,7 @@ from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.proof.verify import TOLERANCE, Verification
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps
+from cliquegraph.weights import Difference as SpecDifference
 from cliquegraph.weights.describe import Figures
 
 Json = dict[str, Any]

@@ -6,16 +6,16 @@ import keyword
 import os
 from pathlib import Path
 
-from cliquegraph.checkpoints.identity import (
+from cliquegraph.compiler import Compilation
+from cliquegraph.plugins.pickles import pickle_readers
+from cliquegraph.spec.dump import dumps
+from cliquegraph.spec.schema import Expect, NetworkSpec
+from cliquegraph.weights.identity import (
     UNTOLD,
     Difference,
     implied_network,
     official_differences,
 )
-from cliquegraph.compiler import Compilation
-from cliquegraph.plugins.pickles import pickle_readers
-from cliquegraph.spec.dump import dumps
-from cliquegraph.spec.schema import Expect, NetworkSpec
 from cliquegraph.weights.tensors import open_tensors
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cliquegraph.checkpoints.formats import CANONICAL, INFERENCE, OFFICIAL, formats
-from cliquegraph.checkpoints.identity import DIGEST, SPEC
-from cliquegraph.checkpoints.read import FORMAT, OPTION, open_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, passes_of
 from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, formats
+from cliquegraph.weights.identity import DIGEST, SPEC
 from cliquegraph.weights.layout import Format
+from cliquegraph.weights.read import FORMAT, OPTION, open_weights
 from cliquegraph.weights.source import numpy_dtype
 from cliquegraph.weights.tensors import NewTensor, native_arrays, write_tensors
 from cliquegraph.weights.transfer import Held, Weights, counter_metadata, new_tensors, one_type

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cliquegraph.checkpoints.formats import CANONICAL, INFERENCE, OFFICIAL, format_names, formats
-from cliquegraph.checkpoints.identity import require_implied, require_network
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.storage import Array
 from cliquegraph.plugins.backends import installed
 from cliquegraph.plugins.pickles import pickle_readers
 from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, format_names, formats
+from cliquegraph.weights.identity import require_implied, require_network
 from cliquegraph.weights.layout import Format
 from cliquegraph.weights.source import TensorSource
 from cliquegraph.weights.tensors import open_tensors

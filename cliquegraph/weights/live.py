@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cliquegraph.checkpoints.formats import INFERENCE, formats
-from cliquegraph.checkpoints.read import read_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.storage import Array, check_tensors, stored
 from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.weights.formats import INFERENCE, formats
 from cliquegraph.weights.layout import Format, turned
+from cliquegraph.weights.read import read_weights
 from cliquegraph.weights.source import LiveTensors
 from cliquegraph.weights.tensors import native_arrays
 from cliquegraph.weights.transfer import Reading

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from cliquegraph.checkpoints.read import open_weights
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.heat import NetworkHeat
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.weights.describe import strengths
+from cliquegraph.weights.read import open_weights
 
 
 def network_heat(
