@@ -174,7 +174,7 @@ def features(
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.draw.features import draw_features
     from cliquegraph.files import write_bytes
-    from cliquegraph.stages import stage_maps
+    from cliquegraph.studies.stages import stage_maps
     from cliquegraph.training.seen import seen_by
     from cliquegraph.weights import read_weights
 

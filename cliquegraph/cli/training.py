@@ -25,9 +25,9 @@ from cliquegraph.diagnostics.errors import UsageError
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation
     from cliquegraph.data import Dataset, Statistics, Treatment
+    from cliquegraph.studies.study import Variant
     from cliquegraph.training.job import Job, Precision, Source
     from cliquegraph.training.recipe import Recipe
-    from cliquegraph.training.study import Variant
 
 
 def _complete_engine(incomplete: str) -> list[str]:
@@ -257,11 +257,11 @@ def study(
     cliquegraph study specs/fashion.yaml --data fashion-mnist --subset 5000 --epochs 8
     """
     from cliquegraph.cli.tables import scores as report
+    from cliquegraph.studies.study import papers_variants
+    from cliquegraph.studies.study import study as run_study
     from cliquegraph.training.display import Terminal
     from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer
-    from cliquegraph.training.study import papers_variants
-    from cliquegraph.training.study import study as run_study
 
     source = Source(data, validation, subset)
 
@@ -297,7 +297,7 @@ def study(
 
 
 def _variant(text: str) -> Variant:
-    from cliquegraph.training.study import Variant
+    from cliquegraph.studies.study import Variant
 
     name, colon, changes = text.partition(":")
     if not (name and colon and changes):

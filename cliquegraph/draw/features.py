@@ -14,7 +14,7 @@ from cliquegraph.ir.storage import Array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cliquegraph.stages import StageMap
+    from cliquegraph.studies.stages import StageMap
 
 _SIDE = 1.9  # inches of a map
 

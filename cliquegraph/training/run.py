@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cliquegraph.data import Statistics, Treatment
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
-from cliquegraph.draw.curves import Curves
 from cliquegraph.files import read_text, write_files
 from cliquegraph.ir.storage import Array
 from cliquegraph.spec.schema import NetworkSpec
 from cliquegraph.training.checkpoints import Checkpoints
+from cliquegraph.training.curves import Curves
 from cliquegraph.training.job import Job, Source
 from cliquegraph.training.logs import read_table
 from cliquegraph.weights import write_weights

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.draw.heat import NetworkHeat
 from cliquegraph.spec.schema import NetworkSpec
-from cliquegraph.weights.describe import strengths
+from cliquegraph.weights.describe import Strengths, strengths
 from cliquegraph.weights.read import open_weights
+
+
+@dataclass(frozen=True)
+class NetworkHeat:
+    """The blocks of one network, and what it is called."""
+
+    title: str
+    blocks: Sequence[Strengths]
+
+    def caption(self, block: Strengths) -> str:
+        """What one of its blocks is called."""
+        return f"{self.title}, block {block.block} ({block.kind})"
 
 
 def network_heat(

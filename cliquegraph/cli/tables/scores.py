@@ -11,9 +11,9 @@ from rich.table import Table
 from cliquegraph.cli.tables.summary import table
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.storage import Array
-from cliquegraph.stages import StageMap
+from cliquegraph.studies.stages import StageMap
+from cliquegraph.studies.study import Result
 from cliquegraph.training.scores import TOP, Scores
-from cliquegraph.training.study import Result
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import CliqueGraphError, SpecError
 from tests.command import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 FAULTY = "tests/invalid/several_errors.yaml"
 
 

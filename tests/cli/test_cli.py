@@ -17,7 +17,7 @@ from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.sharing import Proof
 from tests.command import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
 QUICKSTART = "specs/quickstart.yaml"
 
