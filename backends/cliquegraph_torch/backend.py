@@ -26,6 +26,7 @@ from cliquegraph_torch.spell import TorchSpeller, alike_steps
 if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
     from cliquegraph.plugins.backends import Executor
+    from cliquegraph.plugins.memory import MemoryPlan
     from cliquegraph.weights.source import LiveTensors
 
 _UNITS = ("norm_relu", "batch_norm_relu")
@@ -113,6 +114,12 @@ class TorchBackend:
         from cliquegraph_torch.execute import TorchExecutor
 
         return TorchExecutor(source, class_name, graph, dtype)
+
+    def memory(self, graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
+        """Predict the memory of a training step in eager mode."""
+        from cliquegraph_torch.memory import memory_plan
+
+        return memory_plan(graph, batch=batch, dtype=dtype)
 
 
 BACKEND = TorchBackend()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import singledispatch
 from textwrap import wrap
 
-from cliquegraph.analysis.eager import OVERWRITTEN
 from cliquegraph.emit.code import INDENT, WIDTH, Code, Text, call, listing
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import (
@@ -30,6 +29,7 @@ from cliquegraph.emit.view import (
     Thing,
 )
 from cliquegraph.ir import ops
+from cliquegraph_torch.eager import OVERWRITTEN
 
 _ANNOTATIONS = {
     Kind.TENSOR: "Tensor",

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from cliquegraph import NetworkSpec
-from cliquegraph.analysis.memory import memory_plan
 from cliquegraph.compiler import Compilation
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph_torch.memory import memory_plan
 from tests.networks import EVERY_KEY
 
 FILE = Path(__file__).parents[1] / "golden" / "figures.json"

@@ -17,13 +17,14 @@ from torch.utils._pytree import tree_leaves
 
 import cliquegraph
 from cliquegraph import NetworkSpec, optimise
-from cliquegraph.analysis.memory import MemoryPlan, memory_plan
-from cliquegraph.analysis.precision import PRECISIONS, Precision, precision_of
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.memory import MemoryPlan
 from cliquegraph.weights.source import numpy_dtype
+from cliquegraph_torch.memory import memory_plan
+from cliquegraph_torch.precision import PRECISIONS, Precision, precision_of
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped
 
 CASES = {

@@ -8,7 +8,6 @@ import pytest
 
 import cliquegraph_flax.spell
 import cliquegraph_torch.spell
-from cliquegraph.analysis import eager
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit import members, words
 from cliquegraph.emit.outline import outline
@@ -19,6 +18,7 @@ from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.semantics.interpret import evaluate
+from cliquegraph_torch import eager
 from tests.networks import EVERY_KEY, graphs_of
 
 # Where an op must be handled by name; a default would be a guess.

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cliquegraph.analysis.cost import Cost
-from cliquegraph.analysis.memory import MemoryPlan, memory_plan
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.location import printable
 from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.fuzz.fuzz import Fuzzing
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS, optimise
+from cliquegraph.plugins.memory import MemoryPlan, memory_model
 from cliquegraph.proof.verify import TOLERANCE, Verification
 from cliquegraph.steps.diff import Difference
 from cliquegraph.steps.graph import BlockSteps
@@ -130,7 +130,7 @@ def expect_table(compilation: Compilation) -> Table:
 
 def summary_json(compilation: Compilation) -> Json:
     """Return a network's figures: in all, for each block with its updates, for each section."""
-    cost, memory = compilation.cost, memory_plan(compilation.graph)
+    cost, memory = compilation.cost, memory_model().memory(compilation.graph)
     depths = compilation.steps.depths
     blocks = []
     for block, depth in zip(compilation.steps.blocks, depths, strict=True):
@@ -183,7 +183,7 @@ def summary_table(compilation: Compilation) -> Table:
     made = table(
         f"{compilation.network.name}, for one image", "section", "output", *numbers, right=numbers
     )
-    cost, memory = compilation.cost, memory_plan(compilation.graph)
+    cost, memory = compilation.cost, memory_model().memory(compilation.graph)
     depths = compilation.steps.depths
     outputs = _outputs(compilation)
     for section, each in cost.sections.items():
@@ -253,7 +253,7 @@ def _bytes(number: int) -> str:
 
 def memory_json(compilation: Compilation, batch: int, dtype: str) -> Json:
     """Return the memory plan of a network at its level, and the figures of every level."""
-    plan = memory_plan(compilation.graph, batch=batch, dtype=dtype)
+    plan = memory_model().memory(compilation.graph, batch=batch, dtype=dtype)
     return {
         "level": compilation.level,
         "batch": batch,
@@ -289,7 +289,7 @@ def _memory_json(plan: MemoryPlan) -> Json:
 
 def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool = False) -> Table:
     """Return what a network stores for backward, a row for each section or also each update."""
-    plan = memory_plan(compilation.graph, batch=batch, dtype=dtype)
+    plan = memory_model().memory(compilation.graph, batch=batch, dtype=dtype)
     title = f"{compilation.network.name} at -O{compilation.level}, {_images(batch)} in {dtype}"
     numbers = ("kept for backward", "per image")
     made = table(title, "section", *numbers, right=numbers)
@@ -318,7 +318,7 @@ def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) ->
 
 def _levels(compilation: Compilation, batch: int, dtype: str) -> dict[int, MemoryPlan]:
     return {
-        level: memory_plan(optimise(compilation.lowered, level), batch=batch, dtype=dtype)
+        level: memory_model().memory(optimise(compilation.lowered, level), batch=batch, dtype=dtype)
         for level in LEVELS
     }
 

@@ -12,10 +12,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, singledispatch
 
-from cliquegraph.analysis.precision import Sizes
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Origin, Value
 from cliquegraph.ir.units import units_of
+from cliquegraph_torch.precision import Sizes
 
 OVERWRITTEN: tuple[type[ops.Op], ...] = (ops.BatchNorm, ops.Affine, ops.Conv, ops.Linear)
 """What a ReLU is written over, if nothing else reads it.

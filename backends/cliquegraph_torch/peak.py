@@ -27,11 +27,11 @@ from collections.abc import Iterator
 from functools import singledispatch
 from itertools import chain, groupby
 
-from cliquegraph.analysis.eager import Call, behind_logits
-from cliquegraph.analysis.precision import Sizes
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph, Node, Value
 from cliquegraph.ir.types import Param, ParamSlice, Part
+from cliquegraph_torch.eager import Call, behind_logits
+from cliquegraph_torch.precision import Sizes
 
 
 def peak_bytes(graph: Graph, calls: list[Call], sizes: Sizes) -> int:

@@ -17,8 +17,8 @@ from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import installed
 from tests.networks import EVERY_KEY
 
-FOLDER = Path(__file__).parent / "third_backend"
-ROOT = Path(__file__).parents[1]
+FOLDER = Path(__file__).parents[1] / "third_backend"
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> str:

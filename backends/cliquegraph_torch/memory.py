@@ -10,49 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable
-from dataclasses import dataclass
 
-from cliquegraph.analysis.eager import behind_logits, calls_of
-from cliquegraph.analysis.peak import peak_bytes
-from cliquegraph.analysis.precision import Sizes, precision_of
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Section
-
-
-@dataclass(frozen=True)
-class StepMemory:
-    """Bytes that one update stores for backward."""
-
-    section: Section
-    stage: int
-    layer: int
-    stored: int
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Bytes of a training step.
-
-    Attributes:
-        batch, dtype: what they hold for.
-        stored: stored for backward, in all.
-        sections: the same, for each section.
-        steps: the same, for each update, in the order of execution.
-        peak: the most in use at any time, with images, parameters and their gradients
-            (``analysis/peak.py`` says what is counted).
-    """
-
-    batch: int
-    dtype: str
-    stored: int
-    sections: dict[Section, int]
-    steps: tuple[StepMemory, ...]
-    peak: int
-
-    @property
-    def stored_per_image(self) -> int:
-        """Bytes stored for backward, divided by the images of the batch."""
-        return self.stored // self.batch
+from cliquegraph.plugins.memory import MemoryPlan, StepMemory
+from cliquegraph_torch.eager import behind_logits, calls_of
+from cliquegraph_torch.peak import peak_bytes
+from cliquegraph_torch.precision import Sizes, precision_of
 
 
 def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
