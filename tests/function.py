@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from cliquegraph import Graph, interpret, sample_tensors
-from cliquegraph.ir.graph import Node, Value
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Relu
 from cliquegraph.ir.storage import Array, from_storage
 from cliquegraph.passes.rewrite import rewrite

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property, singledispatch
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.units import units_of
 from cliquegraph_torch.precision import Sizes
 

@@ -28,7 +28,8 @@ from functools import singledispatch
 from itertools import chain, groupby
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import Param, ParamSlice, Part
 from cliquegraph_torch.eager import Call, behind_logits
 from cliquegraph_torch.precision import Sizes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.ir.graph import Value
+from cliquegraph.ir.nodes import Value
 from cliquegraph.ir.types import MomentsType, Param
 
 _POSITION = 8  # bytes of the position that a max pool keeps for each output

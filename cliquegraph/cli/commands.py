@@ -307,8 +307,8 @@ def ir(
 
     cliquegraph ir specs/quickstart.yaml --format json
     """
+    from cliquegraph.ir.node_link import to_json
     from cliquegraph.ir.printer import print_graph
-    from cliquegraph.ir.serialize import to_json
 
     if output not in ("text", "json"):
         raise UsageError(f"--format is text or json, not {output!r}")

@@ -25,8 +25,8 @@ from cliquegraph.emit.view import (
     Thing,
 )
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import shared_by_stages
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import Bank, Slot
 
 

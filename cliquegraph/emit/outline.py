@@ -43,7 +43,8 @@ from cliquegraph.emit.view import (
     Variable,
 )
 from cliquegraph.emit.widths import shared_widths
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat, Moments, Normalize
 from cliquegraph.ir.types import MomentsType, Part, Section
 from cliquegraph.ir.units import units_of

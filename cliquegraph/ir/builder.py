@@ -8,7 +8,8 @@ from dataclasses import replace
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.diagnostics.location import Location
-from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import Op, ShapeError
 from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor, TensorType, whole_tensor
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.diagnostics.errors import WeightsError
-from cliquegraph.ir.graph import Graph, Node
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import Field, Param, Piece
 
 Array = NDArray[np.float64]

@@ -6,8 +6,9 @@ from collections import defaultdict
 from itertools import pairwise
 
 from cliquegraph.diagnostics.errors import VerificationError
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import operand_name, param_name, tensor_name
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Input, ShapeError
 from cliquegraph.ir.types import Field, Param, Slot, Tensor
 

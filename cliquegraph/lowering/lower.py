@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import singledispatch
 
 from cliquegraph.ir.builder import Builder
-from cliquegraph.ir.graph import Graph, Origin, Value
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, value_hint
+from cliquegraph.ir.nodes import Origin, Value
 from cliquegraph.ir.ops import (
     AvgPool,
     BatchNorm,

@@ -13,8 +13,9 @@ from itertools import accumulate, pairwise
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.edges import INPUTS, edge_kernels
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Dropout, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, MapType, Part, Piece, Section, Slot, cut
 from cliquegraph.spec.schema import CliqueBlock

@@ -14,7 +14,8 @@ import numpy as np
 
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Field, MapType, Param
 

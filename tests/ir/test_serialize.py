@@ -15,7 +15,8 @@ import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
-from cliquegraph.ir.serialize import FORMAT, from_json, to_json
+from cliquegraph.ir.node_link import FORMAT, to_json
+from cliquegraph.ir.serialize import from_json
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.passes.pipeline import LEVELS
 from tests.function import images_for

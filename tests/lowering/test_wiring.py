@@ -16,7 +16,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.ir.builder import Builder
-from cliquegraph.ir.graph import Node, Value
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Moments, Normalize, Relu, Sigmoid
 from cliquegraph.ir.types import Param, ParamSlice, Piece
 from cliquegraph.ir.verify import verify_graph

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import Graph, NetworkSpec, sample_tensors
-from cliquegraph.ir.graph import Node
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.storage import from_storage, to_storage
 from cliquegraph.passes.dead import DropDeadSteps
 from cliquegraph.passes.moments import ShareMoments

@@ -13,8 +13,8 @@ import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.storage import from_storage, to_storage
 from cliquegraph.ir.types import Piece
 from cliquegraph.ir.units import units_of
