@@ -42,7 +42,7 @@ def fuzz(
 
     cliquegraph fuzz --count 20 --seed 0
     """
-    from cliquegraph.cli.tables import summary as report
+    from cliquegraph.cli.tables.fuzz import coverage_table, fuzzing_json, fuzzing_lines
     from cliquegraph.fuzz.fuzz import TARGETS, Target
     from cliquegraph.fuzz.fuzz import fuzz as run
     from cliquegraph.passes.pipeline import passes_of
@@ -58,10 +58,10 @@ def fuzz(
             count, seed, start=start, backends=names, targets=targets, folder=out, report=say
         )
     if as_json:
-        typer.echo(json.dumps(report.fuzzing_json(found), indent=2))
+        typer.echo(json.dumps(fuzzing_json(found), indent=2))
     else:
         console = console_of()
-        console.print(report.coverage_table(found))
-        for line in report.fuzzing_lines(found):
+        console.print(coverage_table(found))
+        for line in fuzzing_lines(found):
             typer.echo(line)
     raise typer.Exit(0 if found.ok else 1)

@@ -125,7 +125,7 @@ def show(
 
     cliquegraph weights show specs/cliquenet_s3.yaml s3.safetensors
     """
-    from cliquegraph.cli.tables import summary as report
+    from cliquegraph.cli.tables.weights import weights_json, weights_table
     from cliquegraph.weights import open_weights
     from cliquegraph.weights.describe import describe
 
@@ -134,9 +134,9 @@ def show(
         rows = list(describe(found))
         title = f"{network.name}: {file.name} ({found.format})"
     if as_json:
-        typer.echo(json.dumps(report.weights_json(rows), indent=2))
+        typer.echo(json.dumps(weights_json(rows), indent=2))
     else:
-        console_of().print(report.weights_table(rows, title))
+        console_of().print(weights_table(rows, title))
 
 
 @weights.command()
@@ -189,16 +189,16 @@ def check(
 
     cliquegraph weights check specs/cliquenet_s3.yaml s3.pth.tar --against official
     """
-    from cliquegraph.cli.tables import summary as report
+    from cliquegraph.cli.tables.weights import differences_json, differences_table
     from cliquegraph.weights import OFFICIAL, check_official
 
     if against != OFFICIAL:
         raise UsageError(f"--against {against}: only shapes of official checkpoints imply a spec")
     found = check_official(load_spec(spec, overrides), file)
     if as_json:
-        typer.echo(json.dumps(report.differences_json(found), indent=2))
+        typer.echo(json.dumps(differences_json(found), indent=2))
     elif found:
-        console_of().print(report.differences_table(found, file.name, spec))
+        console_of().print(differences_table(found, file.name, spec))
     else:
         typer.echo(f"{spec} is what {file} implies")
     raise typer.Exit(1 if found else 0)

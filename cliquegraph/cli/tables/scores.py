@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from cliquegraph.cli.tables.summary import table
+from cliquegraph.cli.tables.table import Json, table
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.storage import Array
 from cliquegraph.studies.stages import StageMap
 from cliquegraph.studies.study import Result
 from cliquegraph.training.scores import TOP, Scores
-
-Json = dict[str, Any]
 
 _SHOWN = 20  # classes whose confusion still fits a terminal
 
