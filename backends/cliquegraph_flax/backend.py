@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import (
+from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Dense,
     Kernel,
     KernelBank,
-    ModelView,
     Norm,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
+from cliquegraph.emit.view import ModelView
 from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
 from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_flax.spell import FlaxSpeller

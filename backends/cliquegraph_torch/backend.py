@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import (
+from cliquegraph.emit.things import (
     ChannelAffine,
     Dense,
     Kernel,
     KernelBank,
-    ModelView,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
+from cliquegraph.emit.view import ModelView
 from cliquegraph_torch.naming import TorchLayout
 from cliquegraph_torch.spell import TorchSpeller, alike_steps
 

@@ -27,18 +27,15 @@ from cliquegraph.emit.members import (
 from cliquegraph.emit.names import Namespace
 from cliquegraph.emit.plan import Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
+from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
 from cliquegraph.emit.view import (
     Body,
     CallChild,
-    Child,
     ClassView,
-    Dense,
     Expression,
     Kind,
     Local,
     MapsOf,
-    Member,
-    MemberGroup,
     ModelView,
     Sources,
     Statement,
