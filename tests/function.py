@@ -12,7 +12,7 @@ from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Relu
 from cliquegraph.ir.storage import Array, from_storage
 from cliquegraph.passes.rewrite import rewrite
-from cliquegraph.proof.verify import relative_error
+from cliquegraph.proof.verification import relative_error
 from cliquegraph.semantics.interpret import Result
 
 EXACT = 1e-12

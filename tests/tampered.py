@@ -12,7 +12,7 @@ import cliquegraph
 from cliquegraph import Graph, NetworkSpec
 from cliquegraph.emit.view import ModelView
 from cliquegraph.plugins.backends import Backend, Executor, find_backend
-from cliquegraph.proof.verify import Verification
+from cliquegraph.proof.verification import Verification
 from tests.networks import network
 
 TAMPERED = network(

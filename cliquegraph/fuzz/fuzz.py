@@ -15,7 +15,8 @@ from cliquegraph.fuzz.cover import Use, coverage, uses_of
 from cliquegraph.fuzz.draw import Document, draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
-from cliquegraph.proof.verify import TOLERANCE, Verification, choose_backends, verify
+from cliquegraph.proof.verification import TOLERANCE, Verification
+from cliquegraph.proof.verify import choose_backends, verify
 from cliquegraph.spec.dump import dump_document
 from cliquegraph.spec.schema import NetworkSpec
 

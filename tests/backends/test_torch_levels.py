@@ -31,7 +31,7 @@ from cliquegraph.ir.storage import Array, from_storage, to_storage
 from cliquegraph.ir.types import Field, Param, Part
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import find_backend
-from cliquegraph.proof.verify import relative_error
+from cliquegraph.proof.verification import relative_error
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
 from tests.function import images_for, statistics_in_use

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from cliquegraph import StepGraph
-from cliquegraph.proof.verify import Verification
+from cliquegraph.proof.verification import Verification
 from cliquegraph.steps.sharing import prove_sharing
 
 

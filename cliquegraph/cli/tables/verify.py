@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from cliquegraph.cli.tables.table import Json, finite, mark, table
-from cliquegraph.proof.verify import TOLERANCE, Verification
+from cliquegraph.proof.verification import TOLERANCE, Verification
 
 
 def verification_json(found: Verification) -> Json:
