@@ -31,7 +31,7 @@ from cliquegraph.proof.verify import verify as verify
 from cliquegraph.semantics.interpret import interpret as interpret
 from cliquegraph.spec.load import load as load
 from cliquegraph.spec.load import loads as loads
-from cliquegraph.spec.schema import NetworkSpec as NetworkSpec
+from cliquegraph.spec.network import NetworkSpec as NetworkSpec
 from cliquegraph.steps.graph import StepGraph as StepGraph
 from cliquegraph.steps.sharing import prove_sharing as prove_sharing
 from cliquegraph.steps.unroll import unroll as unroll

@@ -25,7 +25,7 @@ from cliquegraph.passes.pipeline import (
     run_passes,
 )
 from cliquegraph.plugins.backends import Backend, find_backend
-from cliquegraph.spec.schema import FOLDED, NetworkSpec
+from cliquegraph.spec.network import FOLDED, NetworkSpec
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing
 from cliquegraph.steps.unroll import unroll

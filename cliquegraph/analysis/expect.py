@@ -8,7 +8,7 @@ from cliquegraph.analysis.cost import Cost
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic
 from cliquegraph.spec.figure import Figure
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cliquegraph.compiler import Compilation
     from cliquegraph.plugins.backends import Backend
-    from cliquegraph.spec.schema import NetworkSpec
+    from cliquegraph.spec.network import NetworkSpec
 
 PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
 

@@ -17,7 +17,7 @@ from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.lowering.lower import lower
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.unroll import unroll
 
 Document = dict[str, Any]

@@ -18,7 +18,7 @@ from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph.proof.verification import TOLERANCE, Verification
 from cliquegraph.proof.verify import choose_backends, verify
 from cliquegraph.spec.dump import dump_document
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 
 Report = Callable[[str], None]
 

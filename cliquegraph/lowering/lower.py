@@ -29,7 +29,8 @@ from cliquegraph.ir.ops import (
 from cliquegraph.ir.types import Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lowering.wiring import verify_wiring
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
 
 

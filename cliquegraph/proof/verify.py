@@ -32,7 +32,7 @@ from cliquegraph.proof.verification import (
     relative_error,
 )
 from cliquegraph.semantics.interpret import Result, interpret
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors
 
 _LAST_DIGITS = 10  # two backends may round as differently as weights that differ by so many

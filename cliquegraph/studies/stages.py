@@ -12,7 +12,8 @@ from cliquegraph.data import Images
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.plugins.backends import find_backend
-from cliquegraph.spec.schema import DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Step
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.spec.schema import CliqueBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock
 from cliquegraph.training.job import Job
 from cliquegraph.training.launch import is_writer
 from cliquegraph.training.run import Run

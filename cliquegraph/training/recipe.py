@@ -10,7 +10,8 @@ from typing import get_args
 from cliquegraph.data import Augmentation, Normalisation, Treatment
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.backends import Sgd
-from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
 from cliquegraph.files import read_text, write_files
 from cliquegraph.ir.storage import Array
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.training.checkpoints import Checkpoints
 from cliquegraph.training.curves import Curves
 from cliquegraph.training.job import Job, Source

@@ -6,7 +6,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from cliquegraph.plugins.backends import find_backend, installed
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.layout import CanonicalLayout, Format
 from cliquegraph.weights.official import OfficialLayout
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.describe import Strengths, strengths
 from cliquegraph.weights.read import open_weights
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import SpecError, UsageError, WeightsError
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import OFFICIAL, formats
 from cliquegraph.weights.official import implied_document
 from cliquegraph.weights.source import TensorInfo, TensorSource

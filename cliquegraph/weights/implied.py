@@ -9,7 +9,8 @@ from pathlib import Path
 from cliquegraph.compiler import Compilation
 from cliquegraph.plugins.pickles import pickle_readers
 from cliquegraph.spec.dump import dumps
-from cliquegraph.spec.schema import Expect, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import Expect
 from cliquegraph.weights.identity import (
     UNTOLD,
     Difference,

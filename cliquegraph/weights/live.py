@@ -11,7 +11,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.storage import Array, check_tensors, stored
 from cliquegraph.plugins.backends import find_backend, installed
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import INFERENCE, formats
 from cliquegraph.weights.layout import Format, turned
 from cliquegraph.weights.read import read_weights

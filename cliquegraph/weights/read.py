@@ -13,7 +13,7 @@ from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.storage import Array
 from cliquegraph.plugins.backends import installed
 from cliquegraph.plugins.pickles import pickle_readers
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, format_names, formats
 from cliquegraph.weights.identity import require_implied, require_network
 from cliquegraph.weights.layout import Format

@@ -14,7 +14,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, passes_of
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, formats
 from cliquegraph.weights.identity import DIGEST, SPEC
 from cliquegraph.weights.layout import Format

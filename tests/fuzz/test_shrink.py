@@ -9,7 +9,8 @@ import pytest
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.fuzz.draw import Document, draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
-from cliquegraph.spec.schema import CliqueBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock
 
 SMALLEST = {"channels": 1, "height": 1, "width": 1}
 
