@@ -7,7 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORE = (
     *("cliquegraph/steps", "cliquegraph/ir", "cliquegraph/passes", "cliquegraph/analysis"),
-    *("cliquegraph/weights", "cliquegraph/lowering", "cliquegraph/emit"),
+    *("cliquegraph/lowering", "cliquegraph/emit"),
+    *(f"cliquegraph/weights/{n}.py" for n in ("describe", "initial", "layout", "official")),
+    *(f"cliquegraph/weights/{n}.py" for n in ("sample", "source", "tensors", "transfer")),
     *(f"backends/cliquegraph_torch/{n}.py" for n in ("eager", "memory", "peak", "precision")),
     *("backends/cliquegraph_torch/spell.py", "backends/cliquegraph_torch/naming.py"),
     *("backends/cliquegraph_flax/spell.py", "backends/cliquegraph_flax/naming.py"),
