@@ -71,9 +71,10 @@ images:  ## Fashion-MNIST for the tests on real data, where root may install it
 	      { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; }; } >/dev/null 2>&1; } || \
 	  echo "no Fashion-MNIST, the tests on it are skipped; on Debian: apt-get install dataset-fashion-mnist"
 
-lint: $(READY)  ## ruff
+lint: $(READY)  ## ruff, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check cliquegraph backends tests examples benchmarks
+	$(BIN)/lint-imports --no-logo
 
 types: $(READY)  ## mypy, strict, on the compiler, the backends and what they generate
 	$(BIN)/mypy
@@ -112,4 +113,4 @@ mutants: $(READY)  ## small changes of core and templates that no test notices, 
 	$(BIN)/python tests/mutants/run.py -o tests/mutants/results.json
 
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

@@ -25,7 +25,7 @@ import numpy as np
 import cliquegraph
 from benchmarks.harness import ROOT, checkout, positive, write_json
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend, installed
+from cliquegraph.plugins.backends import find_backend, installed
 
 SIZES = ((4, 2), (8, 2), (16, 2), (16, 4), (32, 2), (32, 4), (64, 2), (64, 4))
 

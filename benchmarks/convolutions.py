@@ -37,8 +37,9 @@ from benchmarks.harness import (
     times,
 )
 from cliquegraph import Compilation, NetworkSpec
-from cliquegraph.errors import UsageError
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Conv
 from cliquegraph.ir.types import Field, MapType
 

@@ -42,7 +42,7 @@ from benchmarks.harness import (
     summarise,
     times,
 )
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 EAGER, WHOLE, STEPS = "eager", "whole", "steps"
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from benchmarks.bundled.conduct import add_arguments, conduct
 from benchmarks.gpu_bundle import write_bundle
 from benchmarks.harness import RESULTS, Json, add_output, checkout, command, run, write_json
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 
 def run_here(arguments: argparse.Namespace) -> Iterator[Json]:

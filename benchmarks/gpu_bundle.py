@@ -20,12 +20,12 @@ from benchmarks.harness import ROOT, Json, load_network
 from benchmarks.literal_spec import literal_spec, uncovered
 from cliquegraph import Graph, NetworkSpec, sample_tensors
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.files import write_files
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import Param
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.weights.layout import Layout
-from cliquegraph.weights.storage import Array
 
 
 class Bundled(NamedTuple):

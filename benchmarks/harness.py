@@ -21,7 +21,7 @@ from benchmarks.bundled.rounds import significant as significant
 from benchmarks.bundled.rounds import spread as spread
 from benchmarks.bundled.rounds import summarise as summarise
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import CliqueGraphError, UsageError
+from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 from cliquegraph.files import write_files
 from cliquegraph.passes.pipeline import LEVELS, passes_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.literal import LiteralBlock, LiteralCliqueNet, LiteralSpec, LiteralStem
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.ops import compressed, squeezed
 from cliquegraph.spec.schema import CliqueBlock
 

@@ -9,12 +9,13 @@ from functools import cached_property
 
 from cliquegraph.analysis.cost import NetworkCost, network_cost
 from cliquegraph.analysis.expect import Comparison, compare_expected, mismatch
-from cliquegraph.codes import Code
-from cliquegraph.emit.backend import Backend, find_backend
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, ExpectError, SpecError, VerificationError
 from cliquegraph.emit.outline import outline
-from cliquegraph.errors import Diagnostic, ExpectError, SpecError, VerificationError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.lower import lower
+from cliquegraph.ir.storage import Array
+from cliquegraph.lowering.lower import lower
+from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.passes.fold import fold_tensors
 from cliquegraph.passes.pipeline import (
     BEFORE_FOLD,
@@ -23,12 +24,11 @@ from cliquegraph.passes.pipeline import (
     optimise,
     run_passes,
 )
-from cliquegraph.spec.schema import FOLDED, NetworkSpec
+from cliquegraph.plugins.backends import Backend, find_backend
+from cliquegraph.spec.network import FOLDED, NetworkSpec
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing
 from cliquegraph.steps.unroll import unroll
-from cliquegraph.weights.storage import Array
-from cliquegraph.wiring import verify_wiring
 
 
 @dataclass(frozen=True)

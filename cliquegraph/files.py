@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cliquegraph.errors import UsageError
-from cliquegraph.location import printable
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.diagnostics.location import printable
 
 
 def destination(path: Path) -> Path:

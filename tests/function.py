@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from cliquegraph import Graph, interpret, sample_tensors
-from cliquegraph.interpret import Result
-from cliquegraph.ir.graph import Node, Value
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Relu
+from cliquegraph.ir.storage import Array, from_storage
 from cliquegraph.passes.rewrite import rewrite
-from cliquegraph.verify import relative_error
-from cliquegraph.weights.storage import Array, from_storage
+from cliquegraph.proof.verification import relative_error
+from cliquegraph.semantics.interpret import Result
 
 EXACT = 1e-12
 """What float64 may leave of a sum in another order."""

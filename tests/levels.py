@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from cliquegraph import NetworkSpec, optimise, sample_tensors
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
+from cliquegraph.ir.storage import Array, from_storage, to_storage
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.verify import relative_error
-from cliquegraph.weights.storage import Array, from_storage, to_storage
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.verify import relative_error
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
 from tests.function import images_for, statistics_in_use

@@ -14,8 +14,8 @@ import numpy as np
 
 from cliquegraph import Graph, NetworkSpec
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, tensor_name
+from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import Field, Part, Slot, Tensor
-from cliquegraph.weights.storage import Array
 
 FIXTURE = Path(__file__).parent / "fixtures" / "official_tiny"
 

@@ -10,9 +10,9 @@ import pytest
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec
-from cliquegraph.emit.backend import Backend, Executor, find_backend
 from cliquegraph.emit.view import ModelView
-from cliquegraph.verify import Verification
+from cliquegraph.plugins.backends import Backend, Executor, find_backend
+from cliquegraph.proof.verification import Verification
 from tests.networks import network
 
 TAMPERED = network(
@@ -75,7 +75,7 @@ def verify_tampered(
         return Tampered(found, old, new, edited) if name == backend else found
 
     edited: list[str] = []
-    monkeypatch.setattr(sys.modules["cliquegraph.verify"], "find_backend", find)
+    monkeypatch.setattr(sys.modules["cliquegraph.proof.verify"], "find_backend", find)
     found = cliquegraph.verify(spec or TAMPERED, backends or [backend], level=level)
     assert edited, f"no file has {old!r}"
     return found

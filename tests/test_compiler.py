@@ -9,14 +9,15 @@ import pytest
 import cliquegraph
 from cliquegraph import Graph
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
-from cliquegraph.errors import UsageError, VerificationError
-from cliquegraph.ir.graph import Node
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
+from cliquegraph.ir.node_link import to_json
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import AvgPool, MaxPool
-from cliquegraph.ir.serialize import from_json, to_json
+from cliquegraph.ir.serialize import from_json
 from cliquegraph.ir.types import Param
 from cliquegraph.passes import pack
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, RULES, prove_sharing
 from tests.networks import clique, network

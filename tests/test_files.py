@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.files import difference, read_text, write_bytes, write_files
 from tests.command import Run
 

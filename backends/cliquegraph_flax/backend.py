@@ -6,29 +6,30 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import (
+from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Dense,
     Kernel,
     KernelBank,
-    ModelView,
     Norm,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
-from cliquegraph.errors import BackendError
+from cliquegraph.emit.view import ModelView
 from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
 from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_flax.spell import FlaxSpeller
 
 if TYPE_CHECKING:
-    from cliquegraph.emit.backend import Executor, LiveTensors
     from cliquegraph.ir.graph import Graph
+    from cliquegraph.plugins.backends import Executor
+    from cliquegraph.weights.source import LiveTensors
 
 
 _UNITS = ("norm_relu", "batch_norm_relu")

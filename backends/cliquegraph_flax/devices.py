@@ -12,10 +12,10 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.ir.storage import Array
 from cliquegraph.training.job import Job
 from cliquegraph.training.launch import Launch, launched
-from cliquegraph.weights.storage import Array
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 import optax
 from flax import nnx
 
-from cliquegraph.emit.backend import Outputs, Sgd
 from cliquegraph.emit.execute import load_source, require_nothing_kept, watch
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
+from cliquegraph.plugins.backends import Outputs, Sgd
 from cliquegraph.weights.layout import canonical, turned
-from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
 from cliquegraph_flax.live import LiveModel, blank
 from cliquegraph_flax.naming import FlaxLayout
 

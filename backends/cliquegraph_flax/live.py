@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from cliquegraph.weights.storage import Array
-from cliquegraph.weights.tensors import TensorInfo
+from cliquegraph.ir.storage import Array
+from cliquegraph.weights.source import TensorInfo
 
 
 class LiveModel:

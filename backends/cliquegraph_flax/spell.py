@@ -7,9 +7,7 @@ from functools import singledispatch
 
 from cliquegraph.emit.code import Code, Text, call, listing
 from cliquegraph.emit.spell import Speller
-from cliquegraph.emit.view import (
-    Apply,
-    BankSlice,
+from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Child,
@@ -17,13 +15,13 @@ from cliquegraph.emit.view import (
     Drop,
     Kernel,
     KernelBank,
-    Kind,
     Norm,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
+from cliquegraph.emit.view import Apply, BankSlice, Kind
 from cliquegraph.ir import ops
 
 _ANNOTATIONS = {

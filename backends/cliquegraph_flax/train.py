@@ -17,17 +17,17 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from numpy.typing import NDArray
 
-from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batch, Images, prefetched
-from cliquegraph.emit.backend import find_backend
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import UsageError
-from cliquegraph.training.engine import Choice, Classify
+from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.plugins.engines import Choice, Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_flax.devices import Devices, open_devices
 from cliquegraph_flax.live import blank
 from cliquegraph_flax.programs import KEEP_BARRIERS, gradient, logits, rule, update

@@ -6,26 +6,28 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
-from cliquegraph.emit.view import (
+from cliquegraph.emit.things import (
     ChannelAffine,
     Dense,
     Kernel,
     KernelBank,
-    ModelView,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
-from cliquegraph.errors import BackendError
+from cliquegraph.emit.view import ModelView
 from cliquegraph_torch.naming import TorchLayout
 from cliquegraph_torch.spell import TorchSpeller, alike_steps
 
 if TYPE_CHECKING:
-    from cliquegraph.emit.backend import Executor, LiveTensors
     from cliquegraph.ir.graph import Graph
+    from cliquegraph.plugins.backends import Executor
+    from cliquegraph.plugins.memory import MemoryPlan
+    from cliquegraph.weights.source import LiveTensors
 
 _UNITS = ("norm_relu", "batch_norm_relu")
 
@@ -122,6 +124,12 @@ class TorchBackend:
         from cliquegraph_torch.execute import TorchExecutor
 
         return TorchExecutor(source, class_name, graph, dtype)
+
+    def memory(self, graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
+        """Predict the memory of a training step in eager mode."""
+        from cliquegraph_torch.memory import memory_plan
+
+        return memory_plan(graph, batch=batch, dtype=dtype)
 
 
 BACKEND = TorchBackend()

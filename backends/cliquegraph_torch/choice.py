@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cliquegraph.training.engine import Choice
+from cliquegraph.plugins.engines import Choice
 from cliquegraph.training.job import Job
 
 STEPS = {

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cliquegraph.emit.backend import Outputs, Sgd
 from cliquegraph.emit.execute import load_source, require_nothing_kept, watch
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
-from cliquegraph.weights.storage import Array, Labels, from_storage, to_storage
+from cliquegraph.plugins.backends import Outputs, Sgd
 from cliquegraph_torch.live import LiveModel, find_tensor
 from cliquegraph_torch.naming import TorchLayout
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cliquegraph.errors import UsageError
-from cliquegraph.weights.storage import Array
-from cliquegraph.weights.tensors import TensorInfo, numpy_dtype
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.ir.storage import Array
+from cliquegraph.weights.source import TensorInfo, numpy_dtype
 
 
 class LiveModel:

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliquegraph.errors import BackendError, WeightsError
-from cliquegraph.weights.storage import Array
-from cliquegraph.weights.tensors import TensorInfo, TensorSource
+from cliquegraph.diagnostics.errors import BackendError, WeightsError
+from cliquegraph.ir.storage import Array
+from cliquegraph.weights.source import TensorInfo, TensorSource
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,30 +6,25 @@ from collections.abc import Sequence
 from functools import singledispatch
 from textwrap import wrap
 
-from cliquegraph.analysis.eager import OVERWRITTEN
 from cliquegraph.emit.code import INDENT, WIDTH, Code, Text, call, listing
 from cliquegraph.emit.spell import Speller
-from cliquegraph.emit.view import (
-    Apply,
-    BankSlice,
+from cliquegraph.emit.things import (
     BiasedKernel,
-    CallChild,
     ChannelAffine,
     Child,
     Dense,
     Drop,
-    Expression,
     Kernel,
     KernelBank,
-    Kind,
-    ModelView,
     Norm,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
+from cliquegraph.emit.view import Apply, BankSlice, CallChild, Expression, Kind, ModelView
 from cliquegraph.ir import ops
+from cliquegraph_torch.eager import OVERWRITTEN
 
 _ANNOTATIONS = {
     Kind.TENSOR: "Tensor",

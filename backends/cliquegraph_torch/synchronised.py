@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import all_reduce, get_world_size, is_initialized
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 
 class SynchronisedNorm(nn.BatchNorm2d):

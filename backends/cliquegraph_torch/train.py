@@ -17,19 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cliquegraph.checkpoints import load_weights, model_weights
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches, Images, prefetched
-from cliquegraph.emit.backend import find_backend
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import UsageError
+from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.plugins.engines import Choice, Classify
 from cliquegraph.spec.schema import Input
-from cliquegraph.training.engine import Choice, Classify
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import launched
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_torch.choice import choose
 from cliquegraph_torch.synchronised import synchronise
 

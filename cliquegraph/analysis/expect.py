@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cliquegraph.analysis.cost import Cost
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic
 from cliquegraph.spec.figure import Figure
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 
 
 @dataclass(frozen=True)

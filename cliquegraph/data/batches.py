@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 Images = NDArray[np.float32]
 """(N, C, H, W)"""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cliquegraph.data.pickles import read_pickle
 from cliquegraph.data.source import Arrays, Contents, MissingFilesError, check_labels
-from cliquegraph.errors import DataError
+from cliquegraph.diagnostics.errors import DataError
 
 SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32

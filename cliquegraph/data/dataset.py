@@ -13,7 +13,7 @@ from cliquegraph.data.pictures import TRIES
 from cliquegraph.data.source import Rows, Source
 from cliquegraph.data.split import Purpose, generator
 from cliquegraph.data.treatment import PAD, Shift, flip, normalised, pad_crop_flip
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from cliquegraph.data.source import Arrays, Contents
 from cliquegraph.data.split import Purpose, generator, stratified
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 TEST_IMAGES = 360
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cliquegraph.data.pictures import read_picture
 from cliquegraph.data.source import Contents, Pixels, Rows, Shape, Source
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 ENDINGS = frozenset((".jpeg", ".jpg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".webp"))
 

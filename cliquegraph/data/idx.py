@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data.source import Arrays, Contents, MissingFilesError, check_labels
-from cliquegraph.errors import DataError
+from cliquegraph.diagnostics.errors import DataError
 
 FASHION = (
     "T-shirt/top",

@@ -20,7 +20,7 @@ from cliquegraph.data.split import Purpose, generator, stratified
 from cliquegraph.data.statistics import statistics_of
 from cliquegraph.data.svhn import read_svhn
 from cliquegraph.data.synthetic import TRAINING_IMAGES, make_synthetic
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 _IDX_FILES = tuple(
     f"{part}-{kind}-ubyte.gz"

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cliquegraph.errors import DataError
+from cliquegraph.diagnostics.errors import DataError
 
 _TYPES = ("u1", "i1", "i4", "i8")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cliquegraph.data.batches import Statistics, Treatment
 from cliquegraph.data.treatment import normalised
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

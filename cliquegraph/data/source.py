@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data.pictures import crop_pixels
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from cliquegraph.data.batches import Normalisation, Statistics
 from cliquegraph.data.dataset import Part
 from cliquegraph.data.folder import Files
 from cliquegraph.data.source import Rows, Source
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 IMAGENET = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MEASURED_FILES = 4096

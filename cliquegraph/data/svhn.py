@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cliquegraph.data.source import Arrays, Contents, MissingFilesError
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 SHAPE = (3, 32, 32)
 DIGITS = tuple("0123456789")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliquegraph.draw.plot import plot
+from cliquegraph.training.curves import Curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,23 +16,6 @@ _DASHES = {"train": (0, (4, 2)), "validation": (0, (1, 1.5))}
 _MARKERS = "os^Dv*Px"
 
 _PAGE = "plot.html.jinja"
-
-
-@dataclass(frozen=True)
-class Curves:
-    """What one run measured.
-
-    Attributes:
-        name: of the run.
-        epochs: from 1: how many had been done when it was measured.
-        loss: by part, mean cross entropy after each.
-        accuracy: by part, share of images after each.
-    """
-
-    name: str
-    epochs: Sequence[int]
-    loss: Mapping[str, Sequence[float]]
-    accuracy: Mapping[str, Sequence[float]]
 
 
 def draw_curves(runs: Sequence[Curves], suffix: str) -> bytes:

@@ -9,12 +9,12 @@ import numpy as np
 
 from cliquegraph.data import Images
 from cliquegraph.draw.plot import plot
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cliquegraph.stages import StageMap
+    from cliquegraph.studies.stages import StageMap
 
 _SIDE = 1.9  # inches of a map
 

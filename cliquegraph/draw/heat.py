@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cliquegraph.draw.plot import plot
-from cliquegraph.weights.describe import Strengths
+from cliquegraph.weights.heat import NetworkHeat
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CELL = 0.28  # inches for one connection, where a block has few
-
-
-@dataclass(frozen=True)
-class NetworkHeat:
-    """The blocks of one network, and what it is called."""
-
-    title: str
-    blocks: Sequence[Strengths]
-
-    def caption(self, block: Strengths) -> str:
-        """What one of its blocks is called."""
-        return f"{self.title}, block {block.block} ({block.kind})"
 
 
 def draw_heat(networks: Sequence[NetworkHeat], suffix: str) -> bytes:

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 
 def need(package: str) -> ModuleType:

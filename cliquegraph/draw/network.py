@@ -7,7 +7,8 @@ from cliquegraph.draw.scene import Arrow, Look, Scene, Shape, Stroke, text_size
 from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section, TensorType
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import StepGraph
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from cliquegraph.analysis.cost import network_cost
+from cliquegraph.diagnostics.location import printable
 from cliquegraph.draw.data import to_json
 from cliquegraph.draw.dot import draw, laid_out
 from cliquegraph.draw.loop import loop_scene
@@ -23,8 +24,7 @@ from cliquegraph.emit.words import engineering, stage_numeral
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
-from cliquegraph.location import printable
-from cliquegraph.lower import lower
+from cliquegraph.lowering.lower import lower
 from cliquegraph.steps.graph import BlockSteps, Edge, StepGraph
 
 

@@ -6,8 +6,8 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.needs import need
-from cliquegraph.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

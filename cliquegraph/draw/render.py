@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cliquegraph.analysis.cost import network_cost
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.compare import alone, compared, explained
 from cliquegraph.draw.data import to_json
 from cliquegraph.draw.dot import draw, laid_out, to_dot
@@ -15,8 +16,7 @@ from cliquegraph.draw.network import network_scene
 from cliquegraph.draw.page import page
 from cliquegraph.draw.scene import Change, Scene, stacked, titled
 from cliquegraph.draw.steps import steps_scene
-from cliquegraph.errors import UsageError
-from cliquegraph.lower import lower
+from cliquegraph.lowering.lower import lower
 from cliquegraph.spec.schema import CliqueBlock
 from cliquegraph.steps.graph import BlockSteps, StepGraph
 

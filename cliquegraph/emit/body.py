@@ -19,7 +19,8 @@ from cliquegraph.emit.view import (
     Variable,
     walk,
 )
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Dropout, Moments, Normalize, Op, Relu, Sigmoid
 from cliquegraph.ir.types import MapType
 from cliquegraph.ir.units import UnitNodes

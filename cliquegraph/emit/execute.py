@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 
 
 def load_source(source: str, name: str) -> ModuleType:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cliquegraph.location import printable
+from cliquegraph.diagnostics.location import printable
 
 
 def origin_lines(

@@ -7,26 +7,24 @@ from dataclasses import fields
 from functools import singledispatch
 
 from cliquegraph.emit.names import member_name
-from cliquegraph.emit.view import (
-    BankSlice,
+from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Dense,
     Drop,
-    Expression,
     Kernel,
     KernelBank,
     Member,
     Norm,
     Normalizer,
-    Own,
     SharedKernel,
     Statistics,
     Thing,
 )
+from cliquegraph.emit.view import BankSlice, Expression, Own
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import shared_by_stages
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import Bank, Slot
 
 

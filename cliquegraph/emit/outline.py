@@ -4,6 +4,9 @@ Nodes that were lowered from one update form a step. Steps, and sections other t
 do the same but for their widths share one class; the widths in which they differ become its
 constructor's arguments. A block has a class of its own, with its steps spelled out. Where its
 readers gather the maps themselves, it returns them in lists.
+
+``regions.py`` says which nodes become one call, ``plan.py`` which calls share a class and what each
+returns; here both become views.
 """
 
 from __future__ import annotations
@@ -15,83 +18,38 @@ from cliquegraph.emit import words
 from cliquegraph.emit.body import apply, results_of, straight_body
 from cliquegraph.emit.members import (
     free_inputs,
-    gathers,
     kernel_slice,
     kernel_slot,
     member_of,
     members_of,
     own_member,
-    signature,
 )
-from cliquegraph.emit.names import Namespace, step_name
+from cliquegraph.emit.names import Namespace
+from cliquegraph.emit.plan import Names, Plan
+from cliquegraph.emit.regions import Gather, Region, given_to
+from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
 from cliquegraph.emit.view import (
     Body,
     CallChild,
-    Child,
     ClassView,
-    Dense,
     Expression,
     Kind,
     Local,
     MapsOf,
-    Member,
-    MemberGroup,
     ModelView,
     Sources,
     Statement,
     Variable,
 )
 from cliquegraph.emit.widths import shared_widths
-from cliquegraph.errors import VerificationError
-from cliquegraph.ir.graph import Graph, Node, Value
-from cliquegraph.ir.ops import Concat, Moments, Normalize
-from cliquegraph.ir.types import MomentsType, Part, Section
-from cliquegraph.ir.units import units_of
-from cliquegraph.steps.graph import BlockSteps, Step, StepGraph
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Concat
+from cliquegraph.ir.types import Part, Section
+from cliquegraph.steps.graph import BlockSteps, StepGraph
 
 _FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
 _LOGITS = (Part.READOUT, Part.CLASSIFIER)
-
-
-@dataclass(frozen=True)
-class _Region:
-    """Nodes that become the call of one member.
-
-    ``idle`` where nothing is called: the member holds its parameters.
-    """
-
-    section: Section
-    nodes: tuple[Node, ...]
-    step: Step | None = None
-    idle: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the member that is called."""
-        if self.step is None:
-            return str(self.section)
-        slots = [operand.param.slot for node in self.nodes for operand in node.operands]
-        return next(name for slot in slots if (name := step_name(slot)))
-
-
-_Values = tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class _Gather:
-    """Values that a region takes as a list: features, or maps by themselves."""
-
-    values: _Values
-    features: bool
-
-    @property
-    def kind(self) -> Kind:
-        """What a variable that holds it is."""
-        return Kind.FEATURES if self.features else Kind.MAPS
-
-
-_Names = dict[Value | _Gather, str]
-"""What values, and lists of them, are called. Maps and their moments are one feature."""
 
 
 def outline(
@@ -109,8 +67,8 @@ def outline(
         VerificationError: the graph has something that no call is made for.
     """
     network = steps.network
-    outliner = _Outliner(steps, graph, [*reserved, network.python_class])
-    names: _Names = {graph.input: "x"}
+    outliner = _Outliner(Plan(steps, graph), [*reserved, network.python_class])
+    names: Names = {graph.input: "x"}
     trunk = outliner.network_body(_FEATURES, names)
     made = tuple(outliner.variables.values())
     features = outliner.features_body(names)
@@ -137,75 +95,42 @@ def outline(
 
 
 class _Outliner:
-    """Finds the classes of a file and the member that each region becomes.
+    """Makes the classes of a file, and the member that each region becomes.
 
     ``variables`` are what blocks and readouts return, in the network's own methods and in
     order; ``alike`` is what ``ModelView`` says of it.
     """
 
-    def __init__(self, steps: StepGraph, graph: Graph, reserved: Iterable[str]) -> None:
-        self._graph = graph
-        self._units = units_of(graph)
-        # A block feature that nothing in the network reads is made where it is returned.
-        self._joined = graph.unread_features
-        self._sections: dict[Section, list[Node]] = {}
-        for node in graph.nodes[1:]:
-            if node not in self._joined:
-                self._sections.setdefault(node.origin.section, []).append(node)
+    def __init__(self, plan: Plan, reserved: Iterable[str]) -> None:
+        self._plan = plan
         self._names = Namespace(reserved)
         self._children: dict[tuple[Section, str], Child] = {}
-        self._lists: dict[Section, dict[_Gather, str]] = {}
-        self._moments = {
-            node.inputs[0]: node.output
-            for node in (*graph.nodes, *graph.idle)
-            if isinstance(node.op, Moments)
-        }
+        self._lists: dict[Section, dict[Gather, str]] = {}
         self.classes: list[ClassView] = []
         self.variables: dict[str, Variable] = {}
         self.alike: dict[str, tuple[str, ...]] = {}
-
-        blocks = {block.index: block for block in steps.blocks}
-        idle: dict[Section, list[Node]] = {}
-        for node in graph.idle:
-            idle.setdefault(node.origin.section, []).append(node)
-        regions: dict[Section, list[_Region]] = {}
-        for section, nodes in self._sections.items():
+        self._share_classes()
+        for section in plan.sections:
             if section.part is Part.BLOCK:
-                block = blocks[section.index]
-                held = [
-                    replace(region, idle=True)
-                    for region in _steps_of(section, idle.get(section, []), block)
-                ]
-                regions[section] = [*_steps_of(section, nodes, block), *held]
-            elif section.part is not Part.CLASSIFIER:
-                regions[section] = [_Region(section, tuple(nodes))]
-        self._share_classes([region for each in regions.values() for region in each], blocks)
-        for section in self._sections:
-            if section.part is Part.BLOCK:
-                self._block_class(blocks[section.index], section, regions[section])
-                if alike := self._alike(regions[section]):
+                regions = plan.regions[section]
+                self._block_class(plan.blocks[section.index], section, regions)
+                if alike := self._alike(regions):
                     self.alike[str(section)] = alike
 
     # ---- classes of steps, transitions and readouts --------------------------------------
 
-    def _share_classes(self, regions: Sequence[_Region], blocks: dict[int, BlockSteps]) -> None:
-        alike: dict[Hashable, list[_Region]] = {}
-        for region in regions:
-            results = self._results(region)
-            returned = tuple(node.output in results for node in region.nodes)
-            key = (region.section.part, signature(region.nodes), returned)
-            alike.setdefault(key, []).append(region)
-        for same in alike.values():
+    def _share_classes(self) -> None:
+        for same in self._plan.shared():
             first = same[0]
             if first.step is None:
                 wanted = first.section.part.capitalize()
                 title = words.SECTION_TITLES[first.section.part]
             else:
-                spec = blocks[first.section.index].spec
+                spec = self._plan.blocks[first.section.index].spec
                 wanted, title = words.step_class(spec), words.step_doc(spec)
             self._shared_class(same, self._names.unique(wanted), title)
 
-    def _shared_class(self, regions: Sequence[_Region], name: str, title: str) -> None:
+    def _shared_class(self, regions: Sequence[Region], name: str, title: str) -> None:
         first = regions[0]
         shared = shared_widths([_own_members(region) for region in regions])
         inputs = _inputs(first.nodes)
@@ -219,9 +144,9 @@ class _Outliner:
                 body=straight_body(
                     first.nodes,
                     inputs.names,
-                    self._results(first),
+                    self._plan.results(first),
                     _member_in_step,
-                    self._units,
+                    self._plan.units,
                     inputs.sources,
                 ),
             )
@@ -230,24 +155,7 @@ class _Outliner:
             child = Child(name, tuple(zip(shared.names, arguments, strict=True)))
             self._children[region.section, region.name] = child
 
-    def _results(self, region: _Region) -> _Values:
-        """What the call of a region returns; the last value where none is read."""
-        return results_of(self._graph, region.nodes) or (region.nodes[-1].output,)
-
-    def _returned(self, values: _Values) -> _Values:
-        """What is returned for values: maps and their moments are one feature."""
-        moments = {self._moments[value] for value in values if value in self._moments}
-        return tuple(value for value in values if value not in moments)
-
-    def _variable(self, value: Value, name: str) -> Variable:
-        return Variable(name, Kind.FEATURE if value in self._moments else Kind.TENSOR)
-
-    def _maps(self, value: Value, names: _Names) -> Expression:
-        """A value by itself, without its moments."""
-        local = Local(names[value])
-        return MapsOf(local) if value in self._moments else local
-
-    def _alike(self, steps: Sequence[_Region]) -> tuple[str, ...]:
+    def _alike(self, steps: Sequence[Region]) -> tuple[str, ...]:
         """The steps of a block that do what another does, on inputs of the same widths."""
         found: dict[Hashable, list[str]] = {}
         for step in steps:
@@ -260,28 +168,28 @@ class _Outliner:
 
     # ---- blocks --------------------------------------------------------------------------
 
-    def _block_class(self, block: BlockSteps, section: Section, regions: Sequence[_Region]) -> None:
-        nodes = self._sections[section]
-        direct, lists = self._block_results(block, section)
+    def _block_class(self, block: BlockSteps, section: Section, regions: Sequence[Region]) -> None:
+        nodes = self._plan.sections[section]
+        direct, lists = self._plan.block_results(block, section)
         self._lists[section] = lists
-        x0 = self._block_input(section)
-        names: _Names = {x0: "x0"}
+        x0 = self._plan.block_input(section)
+        names: Names = {x0: "x0"}
         called = [region for region in regions if not region.idle]
         statements = [self._step_statement(block, region, names) for region in called]
         for node in nodes:
             if node.origin.layer is None:  # gathers the block feature or the transit
-                items = Sources(tuple(self._maps(value, names) for value in node.inputs))
+                items = Sources(tuple(self._plan.maps(value, names) for value in node.inputs))
                 names[node.output] = node.output.hint
                 gathered = apply(node, (items,), own_member)
                 statements.append(Statement((node.output.hint,), gathered, declares=True))
         for gather, name in lists.items():
-            statements.append(Statement((name,), self._listed(gather, names), declares=True))
+            statements.append(Statement((name,), self._plan.listed(gather, names), declares=True))
         shown = {value.hint: value.type for value in direct}
         for gather, name in lists.items():
             (joined,) = Concat().infer(tuple(value.type for value in gather.values))
             shown[name.removesuffix("_maps")] = joined
         shapes = ", ".join(f"{name} {words.shape(of)}" for name, of in shown.items())
-        returned = [self._variable(value, names[value]) for value in direct]
+        returned = [self._plan.variable(value, names[value]) for value in direct]
         returned += [Variable(name, gather.kind) for gather, name in lists.items()]
         view = ClassView(
             name=self._names.unique(f"Block{block.index}"),
@@ -291,47 +199,19 @@ class _Outliner:
                 *_kernel_groups([node for region in regions for node in region.nodes]),
                 *self._steps_groups(block, regions),
             ),
-            inputs=(self._variable(x0, "x0"),),
+            inputs=(self._plan.variable(x0, "x0"),),
             body=Body(tuple(statements), tuple(returned)),
         )
         self.classes.append(view)
         self._children[section, str(section)] = Child(view.name, ())
 
-    def _block_input(self, section: Section) -> Value:
-        """X0 of a block."""
-        (x0,) = self._returned(free_inputs(self._sections[section]))
-        return x0
-
-    def _block_results(
-        self, block: BlockSteps, section: Section
-    ) -> tuple[_Values, dict[_Gather, str]]:
-        """What is read of a block outside: values, and values that a reader takes as a list."""
-        nodes = self._sections[section]
-        inside = {value for node in nodes for value in node.outputs}
-        joined = self._graph.producers[self._graph.features[block.index - 1]]
-        gathers = {
-            gather: None
-            for other, region in self._sections.items()
-            if other.part in (Part.READOUT, Part.TRANSITION) and other.index == section.index
-            if (gather := _given(region).gathered) and not inside.isdisjoint(gather.values)
-        }
-        if joined in self._joined and _Gather(joined.inputs, True) not in gathers:
-            gathers[_Gather(joined.inputs, False)] = None
-        lists: dict[_Gather, str] = {}
-        for gather in sorted(gathers, key=lambda gather: gather.values != joined.inputs):
-            of = "feature" if gather.values == joined.inputs else "transit"
-            lists[gather] = of if gather.features else f"{of}_maps"
-        listed = {value for gather in lists for value in gather.values}
-        results = self._returned(results_of(self._graph, nodes))
-        return tuple(value for value in results if value not in listed), lists
-
-    def _step_statement(self, block: BlockSteps, region: _Region, names: _Names) -> Statement:
+    def _step_statement(self, block: BlockSteps, region: Region, names: Names) -> Statement:
         step = region.step
         assert step is not None  # noqa: S101  # regions of a block are its steps
-        arguments = self._arguments(region.nodes, names)
+        arguments = self._plan.arguments(region.nodes, names)
         call = CallChild(region.name, arguments, _kernels(region.nodes))
         line = words.step_line(block, step)
-        results = self._returned(results_of(self._graph, region.nodes))
+        results = self._plan.returned(results_of(self._plan.graph, region.nodes))
         if not results:
             # Taken all the same, such as stage 2 of a last (I+II) block at -O0: its running
             # statistics are the network's.
@@ -339,23 +219,7 @@ class _Outliner:
         names.update({value: value.hint for value in results})
         return Statement(tuple(value.hint for value in results), call, line, declares=True)
 
-    def _arguments(self, nodes: Sequence[Node], names: _Names) -> tuple[Expression, ...]:
-        """The arguments for ``_inputs``, as a block or the network calls the member."""
-        given = _given(nodes)
-        return (
-            *(self._maps(value, names) for value in given.maps),
-            *(Local(names[value]) for value in given.features),
-            *([self._listed(given.gathered, names)] if given.gathered else ()),
-        )
-
-    def _listed(self, gather: _Gather, names: _Names) -> Expression:
-        if gather in names:
-            return Local(names[gather])
-        if gather.features:
-            return Sources(tuple(Local(names[value]) for value in gather.values))
-        return Sources(tuple(self._maps(value, names) for value in gather.values))
-
-    def _steps_groups(self, block: BlockSteps, regions: Sequence[_Region]) -> Iterator[MemberGroup]:
+    def _steps_groups(self, block: BlockSteps, regions: Sequence[Region]) -> Iterator[MemberGroup]:
         # Where a later stage re-uses an earlier stage's normalisation, it calls its member.
         called: dict[str, Child] = {}
         idle: dict[str, Child] = {}
@@ -374,64 +238,64 @@ class _Outliner:
         """Return the sections, then the classifier with ``num_classes`` outputs."""
         children = [
             Member(str(section), self._children[section, str(section)])
-            for section in self._sections
+            for section in self._plan.sections
             if section.part is not Part.CLASSIFIER
         ]
         own = [
             replace(member, thing=replace(member.thing, outputs="num_classes"))
-            for member in members_of(self._sections[Section(Part.CLASSIFIER)])
+            for member in members_of(self._plan.sections[Section(Part.CLASSIFIER)])
             if isinstance(member.thing, Dense)
         ]
         return (*children, *own)
 
     def network_body(
-        self, parts: Sequence[Part], names: _Names, results: Sequence[Value] = ()
+        self, parts: Sequence[Part], names: Names, results: Sequence[Value] = ()
     ) -> Body:
         """Return the calls of the sections of some parts; ``names`` is read and extended."""
         statements: list[Statement] = []
-        for section, nodes in self._sections.items():
+        for section, nodes in self._plan.sections.items():
             if section.part not in parts:
                 continue
             if section.part is Part.CLASSIFIER:
                 statements += [_inline(node, names) for node in nodes]
                 continue
             if section.part is Part.BLOCK:
-                arguments: tuple[Expression, ...] = (Local(names[self._block_input(section)]),)
+                arguments: tuple[Expression, ...] = (Local(names[self._plan.block_input(section)]),)
             else:
-                arguments = self._arguments(nodes, names)
+                arguments = self._plan.arguments(nodes, names)
             targets = tuple(self._section_results(section, nodes, names))
             statements.append(Statement(targets, CallChild(str(section), arguments)))
-        returned = tuple(self._variable(value, names[value]) for value in results)
+        returned = tuple(self._plan.variable(value, names[value]) for value in results)
         return Body(tuple(statements), returned)
 
     def _section_results(
-        self, section: Section, nodes: Sequence[Node], names: _Names
+        self, section: Section, nodes: Sequence[Node], names: Names
     ) -> Iterator[str]:
         """Name what a section returns, in order."""
         lists = self._lists.get(section, {})
         listed = {value for gather in lists for value in gather.values}
-        for value in self._returned(results_of(self._graph, nodes)):
+        for value in self._plan.returned(results_of(self._plan.graph, nodes)):
             if value in listed:
                 continue
             if section.part in (Part.BLOCK, Part.READOUT):
                 names[value] = f"{value.hint}{section.index}"
-                self.variables[names[value]] = self._variable(value, names[value])
+                self.variables[names[value]] = self._plan.variable(value, names[value])
             else:
-                names[value] = "entry" if value in self._moments else "x"
+                names[value] = "entry" if value in self._plan.moments else "x"
             yield names[value]
         for gather, name in lists.items():
             names[gather] = f"{name}{section.index}"
             self.variables[names[gather]] = Variable(names[gather], gather.kind)
             yield names[gather]
 
-    def features_body(self, names: _Names) -> Body:
+    def features_body(self, names: Names) -> Body:
         """Return the block features, made of what the blocks returned where they made none."""
         statements = []
-        for index, value in enumerate(self._graph.features, start=1):
-            node = self._graph.producers[value]
-            if node in self._joined:
+        for index, value in enumerate(self._plan.graph.features, start=1):
+            node = self._plan.graph.producers[value]
+            if node in self._plan.joined:
                 names[value] = f"maps{index}"
-                features, maps = _Gather(node.inputs, True), _Gather(node.inputs, False)
+                features, maps = Gather(node.inputs, True), Gather(node.inputs, False)
                 given = (
                     MapsOf(Local(names[features]), is_list=True)
                     if features in names
@@ -439,19 +303,11 @@ class _Outliner:
                 )
                 joined = apply(node, (given,), own_member)
                 statements.append(Statement((names[value],), joined, declares=True))
-        returned = (Variable(names[value], Kind.TENSOR) for value in self._graph.features)
+        returned = (Variable(names[value], Kind.TENSOR) for value in self._plan.graph.features)
         return Body(tuple(statements), tuple(returned))
 
 
-def _steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> list[_Region]:
-    by_place: dict[tuple[int | None, int | None], list[Node]] = {}
-    for node in nodes:
-        by_place.setdefault((node.origin.stage, node.origin.layer), []).append(node)
-    places = [(step, by_place.get((step.stage, step.layer))) for step in block.steps]
-    return [_Region(section, tuple(region), step) for step, region in places if region]
-
-
-def _own_members(region: _Region) -> tuple[Member, ...]:
+def _own_members(region: Region) -> tuple[Member, ...]:
     return members_of(node for node in region.nodes if kernel_slot(node) is None)
 
 
@@ -471,7 +327,7 @@ class _Inputs:
 
 
 def _inputs(nodes: Sequence[Node]) -> _Inputs:
-    given = _given(nodes)
+    given = given_to(nodes)
     namespace = Namespace()
     names = {value: namespace.unique("x") for value in (*given.maps, *given.features)}
     variables = [Variable(names[value], Kind.TENSOR) for value in given.maps]
@@ -483,38 +339,6 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     slots = dict.fromkeys(slot.role for node in nodes if (slot := kernel_slot(node)))
     variables += [Variable(role, Kind.KERNEL) for role in slots]
     return _Inputs(tuple(variables), {v: Local(name) for v, name in names.items()}, sources)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What a region reads from outside: maps and features by themselves, and a list."""
-
-    maps: _Values
-    features: _Values
-    gathered: _Gather | None
-
-
-def _given(nodes: Sequence[Node]) -> _Given:
-    """Return what a region is given.
-
-    Raises:
-        VerificationError: it gathers more lists than the one that a call hands over.
-    """
-    free = free_inputs(nodes)
-    normalized = {node.inputs[0] for node in nodes if isinstance(node.op, Normalize)}
-    lists = {_Gather(n.inputs, n.output in normalized) for n in nodes if gathers(n, free)}
-    if len(lists) > 1:
-        raise VerificationError(f"{nodes[0].origin}: gathers {len(lists)} lists, not one")
-    gathered = next(iter(lists), None)
-    listed = gathered.values if gathered else ()
-    single = [
-        value for value in free if value not in listed and not isinstance(value.type, MomentsType)
-    ]
-    return _Given(
-        maps=tuple(value for value in single if value not in normalized),
-        features=tuple(value for value in single if value in normalized),
-        gathered=gathered,
-    )
 
 
 def _kernels(nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
@@ -540,7 +364,7 @@ def _kernel_groups(nodes: Sequence[Node]) -> tuple[MemberGroup, ...]:
     )
 
 
-def _inline(node: Node, names: _Names) -> Statement:
+def _inline(node: Node, names: Names) -> Statement:
     """A node of the classifier, which has no class of its own."""
     read = tuple(Local(names[value]) for value in node.inputs)
     arguments: tuple[Expression, ...] = (Sources(read),) if isinstance(node.op, Concat) else read

@@ -7,22 +7,20 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from cliquegraph.emit.code import WIDTH, Bracket, Code, Text, call, comment, layout, listing
+from cliquegraph.emit.things import Child, MemberGroup, Thing
 from cliquegraph.emit.view import (
     Apply,
     BankSlice,
     Body,
     CallChild,
-    Child,
     Expression,
     Feature,
     Kind,
     Local,
     MapsOf,
-    MemberGroup,
     Own,
     Sources,
     Statement,
-    Thing,
     Unit,
     Variable,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cliquegraph.emit.names import Namespace
-from cliquegraph.emit.view import (
+from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Dense,

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import singledispatch
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType, Part, Slot, TensorType
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Step

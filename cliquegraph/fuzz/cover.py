@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 
 Use = tuple[str, str]
 """A key with the sections around it, ``clique.update``, and a word for its value."""

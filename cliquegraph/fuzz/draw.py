@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from cliquegraph.analysis.cost import network_cost
-from cliquegraph.codes import Code
-from cliquegraph.errors import SpecError
-from cliquegraph.lower import lower
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import SpecError
+from cliquegraph.lowering.lower import lower
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.unroll import unroll
 
 Document = dict[str, Any]

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.files import write_files
 from cliquegraph.fuzz.cover import Use, coverage, uses_of
 from cliquegraph.fuzz.draw import Document, draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.proof.verification import TOLERANCE, Verification
+from cliquegraph.proof.verify import choose_backends, verify
 from cliquegraph.spec.dump import dump_document
-from cliquegraph.spec.schema import NetworkSpec
-from cliquegraph.verify import TOLERANCE, Verification, choose_backends, verify
+from cliquegraph.spec.network import NetworkSpec
 
 Report = Callable[[str], None]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
+from cliquegraph.diagnostics.location import Location
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import Op, ShapeError
 from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor, TensorType, whole_tensor
-from cliquegraph.location import Location
 
 
 class Builder:

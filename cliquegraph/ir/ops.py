@@ -3,7 +3,7 @@
 An op is a frozen dataclass of its attributes. Its methods take the types of its inputs:
 ``infer`` gives the types of its outputs (or raises ``ShapeError``), ``param_shapes`` the shapes
 of the tensors it reads, ``macs`` the multiply–accumulates for one image. What an op computes is
-defined by ``interpret.py``.
+defined by ``semantics/interpret.py``.
 """
 
 from __future__ import annotations

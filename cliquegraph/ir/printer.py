@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import operand_name, param_name, slot_name
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import Affine, BatchNorm, Moments, Normalize, Op
 
 

@@ -1,23 +1,15 @@
-"""The op graph as networkx node-link JSON; it loads back to an equal graph."""
+"""Op graphs from the node-link JSON that they are written as."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any
-
-from cliquegraph.errors import UsageError, VerificationError
-from cliquegraph.ir.graph import Graph, Node, Origin, Value
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.node_link import FORMAT, KINDS, PARAMS, Json
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.ir.types import (
-    Bank,
-    Biased,
     Field,
     Init,
-    MapType,
-    MomentsType,
     Param,
     ParamSlice,
     Part,
@@ -26,52 +18,10 @@ from cliquegraph.ir.types import (
     Slot,
     Tensor,
     TensorType,
-    VectorType,
 )
 from cliquegraph.ir.verify import verify_graph
 
-FORMAT = "cliquegraph-ir-2"
-
-Json = dict[str, Any]
 _OPS: dict[str, type[Op]] = {op.mnemonic: op for op in OPS}
-_PARAMS: dict[type[Param], str] = {Param: "tensors", Bank: "bank", Biased: "biased"}
-_KINDS: dict[type[TensorType], str] = {
-    MapType: "maps",
-    VectorType: "vector",
-    MomentsType: "moments",
-}
-
-
-def to_json(graph: Graph) -> Json:
-    """Return the graph as node-link data (``networkx.node_link_graph`` reads it).
-
-    ``graph.tensors`` and ``graph.params`` are tables; nodes refer to them by position.
-    """
-    tensors = {tensor: i for i, tensor in enumerate(graph.tensors)}
-    params = {param: i for i, param in enumerate(graph.params)}
-    nodes = (*graph.nodes, *graph.idle)
-    place = {value: (i, k) for i, node in enumerate(nodes) for k, value in enumerate(node.outputs)}
-    return {
-        "directed": True,
-        "multigraph": True,
-        "graph": {
-            "format": FORMAT,
-            "name": graph.name,
-            "tensors": [_tensor(tensor) for tensor in tensors],
-            "params": [_param(param, tensors) for param in params],
-            "logits": list(place[graph.logits]),
-            "features": [list(place[value]) for value in graph.features],
-        },
-        "nodes": [
-            {**_node(i, node, params), "idle": i >= len(graph.nodes)}
-            for i, node in enumerate(nodes)
-        ],
-        "edges": [
-            {"source": place[v][0], "target": i, "key": k, "output": place[v][1], "input": k}
-            for i, node in enumerate(nodes)
-            for k, v in enumerate(node.inputs)
-        ],
-    }
 
 
 def from_json(data: Json) -> Graph:
@@ -88,22 +38,6 @@ def from_json(data: Json) -> Graph:
     except VerificationError as error:
         raise UsageError(f"a damaged op graph: {error}") from None
     return graph
-
-
-def structure(graph: Graph) -> Json:
-    """Return ``to_json`` without the lines of the spec: where a network was written is no part."""
-    data = to_json(graph)
-    for node in data["nodes"]:
-        del node["origin"]["line"]
-    return data
-
-
-def digest(graph: Graph) -> str:
-    """Return the SHA-256 of the graph without the lines of the spec and the network's name."""
-    data = structure(graph)
-    del data["graph"]["name"]
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _load(data: Json) -> Graph:
@@ -157,45 +91,8 @@ def _load(data: Json) -> Graph:
     )
 
 
-def _node(index: int, node: Node, params: dict[Param, int]) -> Json:
-    return {
-        "id": index,
-        "op": node.op.mnemonic,
-        "attributes": asdict(node.op),
-        "operands": [
-            {"param": params[o.param], "start": o.start, "stop": o.stop} for o in node.operands
-        ],
-        "outputs": [{"type": _type(v.type), "hint": v.hint} for v in node.outputs],
-        "origin": asdict(node.origin),
-        "recompute": node.recompute,
-    }
-
-
-def _tensor(tensor: Tensor) -> Json:
-    return {**asdict(tensor), "shape": list(tensor.shape)}
-
-
-def _param(param: Param, tensors: dict[Tensor, int]) -> Json:
-    return {
-        "slot": asdict(param.slot),
-        "field": param.field,
-        "axis": param.axis,
-        "kind": _PARAMS[type(param)],
-        "pieces": _pieces(param.pieces, tensors),
-        "mirrors": [_pieces(mirror, tensors) for mirror in param.mirrors],
-    }
-
-
-def _pieces(pieces: Iterable[Piece], tensors: dict[Tensor, int]) -> list[Json]:
-    return [{"tensor": tensors[p.tensor], "start": p.start, "stop": p.stop} for p in pieces]
-
-
-def _type(value: TensorType) -> Json:
-    return {"kind": _KINDS[type(value)], **asdict(value)}
-
-
 def _load_type(entry: Json) -> TensorType:
-    (kind,) = (kind for kind, name in _KINDS.items() if name == entry["kind"])
+    (kind,) = (kind for kind, name in KINDS.items() if name == entry["kind"])
     return kind(**{name: size for name, size in entry.items() if name != "kind"})
 
 
@@ -214,7 +111,7 @@ def _load_tensor(entry: Json) -> Tensor:
 
 
 def _load_param(entry: Json, tensors: list[Tensor]) -> Param:
-    (kind,) = (kind for kind, name in _PARAMS.items() if name == entry["kind"])
+    (kind,) = (kind for kind, name in PARAMS.items() if name == entry["kind"])
     return kind(
         slot=_load_slot(entry["slot"]),
         field=Field(entry["field"]),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cliquegraph.errors import VerificationError
-from cliquegraph.ir.graph import Graph, Node
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Normalize, Op, Relu
 
 

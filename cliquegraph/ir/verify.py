@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import pairwise
 
-from cliquegraph.errors import VerificationError
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import operand_name, param_name, tensor_name
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Input, ShapeError
 from cliquegraph.ir.types import Field, Param, Slot, Tensor
 

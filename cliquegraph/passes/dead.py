@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from cliquegraph.ir.graph import Graph, Node
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import Param
 
 

@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.diagnostics.errors import WeightsError
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import SPATIAL_KERNEL, shared_by_stages, tensor_name
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, Op
+from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Biased, Field, Param, ParamSlice, Piece, Slot, Tensor, whole_tensor
 from cliquegraph.passes.rewrite import rewrite
-from cliquegraph.weights.storage import Array, from_storage, read_operands, to_storage
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, Param, ParamSlice, Piece, Slot
 from cliquegraph.passes.rewrite import rewrite

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from cliquegraph.errors import VerificationError
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv
 from cliquegraph.ir.types import Bank, Field, Param, ParamSlice, Piece, Section, Slot
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.passes.dead import DropDeadSteps

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import AvgPool, ScaleChannels
 from cliquegraph.passes.rewrite import rewrite
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from cliquegraph.ir.graph import Graph, Node
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv, GlobalAvgPool, Normalize, Op, Relu
 
 

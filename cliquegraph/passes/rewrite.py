@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
 
 Rewrite = Callable[[Node], Iterable[Node]]
 

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
+from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.schema import Path, set_by
 from cliquegraph.spec.wording import dotted, found
 

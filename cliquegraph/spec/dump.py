@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 
 
 def dumps(network: NetworkSpec, comment: str = "") -> str:

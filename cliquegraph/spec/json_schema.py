@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -14,13 +14,14 @@ from pathlib import Path as FilePath
 
 from pydantic import ValidationError
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
+from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_CHARACTERS, SAVE_AS, Document, parse
 from cliquegraph.spec.messages import diagnose, diagnose_defaults, in_order
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.overrides import apply
-from cliquegraph.spec.schema import LANGUAGE_VERSION, NetworkSpec, set_by
+from cliquegraph.spec.schema import LANGUAGE_VERSION, set_by
 from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
 from cliquegraph.spec.wording import found
 

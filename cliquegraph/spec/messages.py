@@ -14,18 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic
+from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_FAULTS, Document
 from cliquegraph.spec.figure import FIGURE_PATTERN
-from cliquegraph.spec.schema import (
-    CLASS_PATTERN,
-    LANGUAGE_VERSION,
-    NAME_PATTERN,
-    NetworkSpec,
-    Path,
-)
+from cliquegraph.spec.network import CLASS_PATTERN, NAME_PATTERN, NetworkSpec
+from cliquegraph.spec.schema import LANGUAGE_VERSION, Path
 from cliquegraph.spec.shorthand import KEY as DEFAULTS
 from cliquegraph.spec.wording import dotted, found, listing
 

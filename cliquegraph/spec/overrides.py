@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic, SpecError
-from cliquegraph.location import Location
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
+from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_DEPTH, Document, parse
 from cliquegraph.spec.schema import Path
 from cliquegraph.spec.shorthand import expand_training

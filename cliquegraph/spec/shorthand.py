@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cliquegraph.codes import Code
-from cliquegraph.errors import Diagnostic, SpecError
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.spec.document import MAX_VALUES, Document
 from cliquegraph.spec.schema import MAX_BLOCKS, Path, set_by
 from cliquegraph.spec.wording import found

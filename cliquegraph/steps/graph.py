@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cliquegraph.errors import UsageError
-from cliquegraph.spec.schema import Block, NetworkSpec
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import Block
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
 
 

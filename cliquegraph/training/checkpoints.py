@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cliquegraph.errors import TrainingError
+from cliquegraph.diagnostics.errors import TrainingError
 
 _MANIFEST = "manifest.json"
 _FACTS = "facts.json"

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Dataset
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.training.recipe import Recipe
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cliquegraph.errors import TrainingError, UsageError
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.files import read_text, write_files
 
 Row = Mapping[str, float | int | str]

@@ -8,9 +8,10 @@ from itertools import groupby
 from typing import get_args
 
 from cliquegraph.data import Augmentation, Normalisation, Treatment
-from cliquegraph.emit.backend import Sgd
-from cliquegraph.errors import UsageError
-from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS, NetworkSpec
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.plugins.backends import Sgd
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from typing import IO, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cliquegraph.checkpoints import write_weights
 from cliquegraph.data import Statistics, Treatment
-from cliquegraph.draw.curves import Curves
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.diagnostics.location import printable
 from cliquegraph.files import read_text, write_files
-from cliquegraph.location import printable
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.ir.storage import Array
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.training.checkpoints import Checkpoints
+from cliquegraph.training.curves import Curves
 from cliquegraph.training.job import Job, Source
 from cliquegraph.training.logs import read_table
-from cliquegraph.weights.storage import Array
+from cliquegraph.weights import write_weights
 
 _LOCK = ".lock"
 _FACTS = "run.json"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data import PADDING
-from cliquegraph.weights.storage import Array, Labels
+from cliquegraph.ir.storage import Array, Labels
 
 TOP = 5
 

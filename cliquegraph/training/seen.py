@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cliquegraph.data import Images, Statistics, Treatment, known_statistics, load_image
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.files import destination
-from cliquegraph.spec.schema import NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.training.recipe import recipe_of
 from cliquegraph.training.run import Run
 

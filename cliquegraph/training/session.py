@@ -12,15 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from cliquegraph.data import Batches
-from cliquegraph.errors import TrainingError, UsageError
-from cliquegraph.training.engine import Trainee
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
+from cliquegraph.ir.storage import Array
 from cliquegraph.training.interrupt import Interrupt
 from cliquegraph.training.job import Job
 from cliquegraph.training.logs import Board, Row, Table
 from cliquegraph.training.run import EPOCHS, STEPS, Run
 from cliquegraph.training.scores import Scores, Totals
+from cliquegraph.training.trainee import Trainee
 from cliquegraph.weights.initial import initial_tensors
-from cliquegraph.weights.storage import Array
 
 
 class Display(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cliquegraph.training.engine import Choice, Engine
+from cliquegraph.plugins.engines import Choice, Engine
 from cliquegraph.training.job import Job
 from cliquegraph.training.run import Run
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches
-from cliquegraph.emit.backend import find_backend
-from cliquegraph.training.engine import find_engine
+from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import is_writer
 from cliquegraph.training.logs import Row
@@ -16,7 +17,6 @@ from cliquegraph.training.run import Run
 from cliquegraph.training.scores import Scores
 from cliquegraph.training.session import Display, Session
 from cliquegraph.training.settle import settle
-from cliquegraph.weights.storage import Array
 
 
 class Silent:

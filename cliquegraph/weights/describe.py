@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.edges import EdgeKernels, edge_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, tensor_name
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
 from cliquegraph.weights.transfer import Weights
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import Field, Init, Tensor
-from cliquegraph.weights.storage import Array
 
 
 def initial_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:

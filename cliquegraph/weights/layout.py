@@ -9,13 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import param_name, slot_name, tensor_name
 from cliquegraph.ir.ops import BatchNorm
+from cliquegraph.ir.storage import Array, misfits
 from cliquegraph.ir.types import Field, Param
-from cliquegraph.weights.storage import Array, misfits
-from cliquegraph.weights.tensors import FLOATS_ONLY, TensorInfo
+from cliquegraph.weights.source import FLOATS_ONLY, TensorInfo
 
 
 class Layout(Protocol):

@@ -13,12 +13,12 @@ from functools import cached_property
 from math import ceil
 from typing import Any
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
 from cliquegraph.ir.ops import compressed
 from cliquegraph.ir.types import Field, Param, Part, Slot
-from cliquegraph.weights.tensors import TensorInfo
+from cliquegraph.weights.source import TensorInfo
 
 _FIELDS = {
     Field.WEIGHT: "weight",

@@ -6,8 +6,8 @@ import numpy as np
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array, agree
 from cliquegraph.ir.types import Field, Tensor
-from cliquegraph.weights.storage import Array, agree
 
 
 def sample_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:

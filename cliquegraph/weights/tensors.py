@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.files import write_bytes
-from cliquegraph.weights.storage import Array
+from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.pickles import PickleReader
+from cliquegraph.weights.source import FLOATS_ONLY, TensorInfo, TensorSource, numpy_dtype
 
 _CODES = {
     "F64": "float64",
@@ -34,37 +35,7 @@ _CODES = {
 """NumPy's names for the types of safetensors."""
 
 _NAMES = {name: code for code, name in _CODES.items()}
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
-FLOATS_ONLY = "weights are float16, bfloat16, float32 or float64"
 _PREFIX = "module."  # of data parallelism
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return a NumPy type by its name."""
-    if name == "bfloat16":
-        import ml_dtypes  # NumPy has none of its own
-
-        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return found
-    return np.dtype(name)
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """The type (``float32``) and the shape of a tensor that was not read yet."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its numbers."""
-        return prod(self.shape) * numpy_dtype(self.dtype).itemsize
-
-    @property
-    def is_float(self) -> bool:
-        """Whether weights may have this type."""
-        return self.dtype in _FLOATS
 
 
 def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
@@ -83,33 +54,6 @@ def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
             raise WeightsError(f"{place}: {name} is {info.dtype}; {FLOATS_ONLY}")
         found[name] = array if array.dtype.isnative else array.astype(numpy_dtype(info.dtype))
     return found
-
-
-class TensorSource(Protocol):
-    """Named tensors: a file, or a live model."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What is written beside them."""
-
-    @property
-    def infos(self) -> Mapping[str, TensorInfo]:
-        """Their types and shapes by name."""
-
-    def read(self, name: str) -> Array:
-        """Return one of them, of its own type."""
-
-
-class PickleReader(Protocol):
-    """What the entry point group ``cliquegraph.pickles`` offers: reads PyTorch's own files."""
-
-    def __call__(self, path: Path) -> TensorSource:
-        """Open a file without running anything that it holds.
-
-        Raises:
-            WeightsError: it is no such file, or holds more than tensors.
-            BackendError: the framework is missing.
-        """
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from functools import partial
 
 import numpy as np
 
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array, Holdings, stored
 from cliquegraph.ir.types import Param
 from cliquegraph.weights.layout import Format, canonical, turned
-from cliquegraph.weights.storage import Array, Holdings, stored
-from cliquegraph.weights.tensors import NewTensor, TensorInfo, TensorSource
+from cliquegraph.weights.source import TensorInfo, TensorSource
+from cliquegraph.weights.tensors import NewTensor
 
 COUNTERS = "cliquegraph.num_batches_tracked"
 """Metadata: PyTorch's batch counters that are not 0, by normalisation, as JSON."""

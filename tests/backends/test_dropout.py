@@ -12,9 +12,9 @@ from torch import nn
 
 from cliquegraph import interpret, sample_tensors
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
+from cliquegraph.ir.storage import Array
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
-from cliquegraph.weights.storage import Array
+from cliquegraph.plugins.backends import find_backend
 from tests.function import images_for
 from tests.networks import EVERY_KEY, network
 

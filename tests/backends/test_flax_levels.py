@@ -15,10 +15,10 @@ from jax.extend.core import jaxprs_in_params
 import cliquegraph
 from cliquegraph import NetworkSpec, sample_tensors
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir import ops
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from tests.networks import EVERY_KEY, shipped
 
 Loss = Callable[[Any, Any, Array], Array]

@@ -25,12 +25,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import cliquegraph
 from cliquegraph import NetworkSpec, sample_tensors
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.ir import ops
+from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import Field, Param, Part
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.verify import relative_error
-from cliquegraph.weights.storage import Array
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.verify import relative_error
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
 from tests.levels import Model, Outcome, assert_same

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cliquegraph.training.engine import find_engine
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.logs import read_table
 from cliquegraph.training.train import train
 from cliquegraph.weights.initial import initial_tensors

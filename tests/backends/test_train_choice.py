@@ -12,8 +12,8 @@ import jax
 import pytest
 import torch
 
-from cliquegraph.errors import UsageError
-from cliquegraph.training.engine import find_engine
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.train import train
 from cliquegraph_flax import train as flax_train
 from cliquegraph_flax.programs import KEEP_BARRIERS

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.training.logs import read_table
 from cliquegraph.training.session import Session
 from cliquegraph.training.train import Silent, train

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cliquegraph.errors import TrainingError, UsageError
-from cliquegraph.training.engine import find_engine
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.job import Job
 from cliquegraph.training.session import Session
 from cliquegraph.training.train import Silent, train

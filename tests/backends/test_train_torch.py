@@ -20,11 +20,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cliquegraph.checkpoints import load_weights, model_weights
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import TrainingError, UsageError
 from cliquegraph.training.run import Run
 from cliquegraph.training.train import train
+from cliquegraph.weights import load_weights, model_weights
 from cliquegraph.weights.initial import initial_tensors
 from tests.trainings import (
     DROPOUT,
@@ -97,7 +97,7 @@ def test_a_run_is_the_papers_sgd_written_by_hand(tmp_path: Path, accumulate: int
 KILLED = """
 import os, sys
 from pathlib import Path
-from cliquegraph.training.engine import find_engine
+from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.train import train
 from tests.trainings import long_job
 

@@ -21,7 +21,7 @@ from benchmarks.bundled import conduct
 from benchmarks.bundled.compare import Comparison, Outcome, compare
 from benchmarks.bundled.networks import FOLDED, LEVELS, TINY, Bundle
 from benchmarks.bundled.session import Session
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 COMMIT = {"commit": "abc", "dirty": False}
 PARTS = ["correctness", "speed", "flax", "graphs", "references", "compiled"]

@@ -13,8 +13,8 @@ import torch
 from benchmarks.literal import LiteralCliqueNet, LiteralSpec, load_canonical
 from benchmarks.literal_spec import literal_model, literal_spec
 from cliquegraph import NetworkSpec, interpret, sample_tensors
-from cliquegraph.errors import UsageError
-from cliquegraph.weights.storage import Array
+from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.ir.storage import Array
 from tests.networks import clique, graph_of, network, shipped
 
 NETWORKS = {

@@ -19,7 +19,7 @@ from benchmarks import (
     memory_format,
     training,
 )
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
 QUICK = ["--networks=quickstart", "--batch=2", "--rounds=2"]

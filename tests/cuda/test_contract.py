@@ -18,9 +18,9 @@ from torch import Tensor
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.verify import relative_error
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.verify import relative_error
 from tests.cuda.contracts import CONTRACTS
 from tests.cuda.kernels import CudaError, CudaKernels
 from tests.levels import TOLERANCE, Model, Outcome, assert_same

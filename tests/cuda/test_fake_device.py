@@ -13,8 +13,8 @@ import pytest
 from torch.utils import cpp_extension
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from tests.networks import network
 
 HERE = Path(__file__).parent

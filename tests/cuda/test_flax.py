@@ -11,9 +11,9 @@ from flax import nnx
 from jax import Array
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.execute import load_source
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from tests.cuda.test_fake_device import SPEC
 
 WAYS: dict[str, dict[str, Any]] = {

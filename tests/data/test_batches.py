@@ -29,7 +29,7 @@ from cliquegraph.data.dataset import ImageDataset, Part
 from cliquegraph.data.source import Arrays
 from cliquegraph.data.split import stratified
 from cliquegraph.data.treatment import Shift, normalised, pad_crop_flip
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 SHAPE = (3, 12, 10)
 AUGMENTATIONS = get_args(Augmentation)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cliquegraph.data import Treatment, open_data
 from cliquegraph.data.cifar import CIFAR10, CIFAR100, Cifar, read_cifar
 from cliquegraph.data.pickles import read_pickle
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 PER_FILE = 3
 SETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}

@@ -9,7 +9,7 @@ import pytest
 
 from cliquegraph.data import Batch, Dataset, Statistics, Treatment, load_image, open_data
 from cliquegraph.data.pictures import centre, random_box
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cliquegraph.data import Treatment, open_data
 from cliquegraph.data.idx import FASHION, read_idx
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 REAL = Path("/usr/share/datasets/fashion-mnist")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cliquegraph.data import NAMES, Treatment, open_data
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 
 PLAIN = Treatment("unit")
 

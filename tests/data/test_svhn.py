@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cliquegraph.data import Dataset, Treatment, open_data
 from cliquegraph.data.svhn import read_svhn
-from cliquegraph.errors import DataError, UsageError
+from cliquegraph.diagnostics.errors import DataError, UsageError
 
 io = pytest.importorskip("scipy.io")
 

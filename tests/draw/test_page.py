@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cliquegraph import NetworkSpec, unroll
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.render import Request, render
-from cliquegraph.errors import UsageError
 from tests.networks import EVERY_KEY, SPECS, clique, network, shipped
 
 BROWSER = shutil.which("chromium")

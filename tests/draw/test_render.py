@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.colours import kernel_colours
 from cliquegraph.draw.dot import laid_out
 from cliquegraph.draw.loop import MAX_KERNELS
@@ -25,7 +26,6 @@ from cliquegraph.draw.render import VIEWS, Request, comparison, render, scene_of
 from cliquegraph.draw.scene import Look, Scene, Stroke, extent, sampled, titled
 from cliquegraph.draw.scene import Path as Curve
 from cliquegraph.draw.steps import MAX_USES
-from cliquegraph.errors import UsageError
 from cliquegraph.steps.graph import Edge, StepGraph
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
 

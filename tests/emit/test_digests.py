@@ -18,11 +18,12 @@ import pytest
 
 from cliquegraph import print_graph
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.fuzz.fuzz import TARGETS, Target
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.serialize import from_json, to_json
+from cliquegraph.ir.node_link import to_json
+from cliquegraph.ir.serialize import from_json
+from cliquegraph.plugins.backends import find_backend
 from tests.networks import EVERY_KEY, clique
 
 FILE = Path(__file__).parents[1] / "golden" / "digests.json"

@@ -8,9 +8,9 @@ import pytest
 
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.outline import outline
-from cliquegraph.errors import VerificationError
-from cliquegraph.ir.graph import Node, Value
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat
 from tests.networks import clique, network
 

@@ -15,10 +15,10 @@ import pytest
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
+from cliquegraph.diagnostics.errors import BackendError, ExpectError, SpecError
 from cliquegraph.emit.outline import outline
-from cliquegraph.errors import BackendError, ExpectError, SpecError
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, shipped
 
 BACKENDS = ["torch", "flax"]

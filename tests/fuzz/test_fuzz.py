@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import cliquegraph
-from cliquegraph.codes import Code
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.emit.code import Code as Source
 from cliquegraph.emit.code import Text
 from cliquegraph.emit.view import BankSlice
-from cliquegraph.errors import Diagnostic, SpecError
 from cliquegraph.fuzz.fuzz import TARGETS, Target, fuzz
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.sharing import Claim, Proof

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.fuzz.draw import Document, draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
-from cliquegraph.spec.schema import CliqueBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock
 
 SMALLEST = {"channels": 1, "height": 1, "width": 1}
 

@@ -8,17 +8,17 @@ import pytest
 
 import cliquegraph_flax.spell
 import cliquegraph_torch.spell
-from cliquegraph.analysis import eager
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit import members, words
-from cliquegraph.emit.backend import find_backend
 from cliquegraph.emit.outline import outline
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import Expression, Local, Own, Unit
-from cliquegraph.interpret import evaluate
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import OPS, Op
 from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.semantics.interpret import evaluate
+from cliquegraph_torch import eager
 from tests.networks import EVERY_KEY, graphs_of
 
 # Where an op must be handled by name; a default would be a guess.

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
-from cliquegraph.ir.serialize import FORMAT, from_json, to_json
+from cliquegraph.ir.node_link import FORMAT, to_json
+from cliquegraph.ir.serialize import from_json
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.passes.pipeline import LEVELS
 from tests.function import images_for
@@ -195,7 +196,8 @@ def test_graphs_are_equal_by_what_they_are_and_not_by_the_object() -> None:
 
 def test_the_changes_above_are_of_every_key_of_the_language() -> None:
     # A key that is added without a change here could be left out of the digest unseen.
-    from cliquegraph.spec.schema import CliqueBlock, NetworkSpec, Pool, Readout, Stem, Transition
+    from cliquegraph.spec.network import NetworkSpec
+    from cliquegraph.spec.schema import CliqueBlock, Pool, Readout, Stem, Transition
 
     sections = set(NetworkSpec.model_fields) - {
         "cliquegraph",

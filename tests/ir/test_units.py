@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cliquegraph import optimise
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.ops import Normalize
 from cliquegraph.ir.units import units_of
 from tests.function import with_reader, without_relu

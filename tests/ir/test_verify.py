@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, optimise
-from cliquegraph.errors import VerificationError
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Graph, Node, Value
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import MapType, Param, ParamSlice, Piece, Tensor
 from cliquegraph.ir.verify import verify_graph
 from tests.networks import clique, graph_of, graphs_of, networks

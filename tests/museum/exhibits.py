@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from cliquegraph import StepGraph
+from cliquegraph.proof.verification import Verification
 from cliquegraph.steps.sharing import prove_sharing
-from cliquegraph.verify import Verification
 
 
 @dataclass(frozen=True)

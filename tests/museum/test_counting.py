@@ -10,7 +10,7 @@ import pytest
 from cliquegraph import Graph, NetworkCost
 from cliquegraph.analysis.cost import network_cost
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import ExpectError
+from cliquegraph.diagnostics.errors import ExpectError
 from tests.museum.exhibits import exhibit
 from tests.networks import shipped
 

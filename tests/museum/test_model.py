@@ -6,7 +6,7 @@ import pytest
 
 import cliquegraph
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import SpecError, VerificationError
+from cliquegraph.diagnostics.errors import SpecError, VerificationError
 from tests.museum.exhibits import exhibit, verify_says
 from tests.networks import clique, shipped
 from tests.tampered import verify_tampered

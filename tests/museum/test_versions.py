@@ -8,8 +8,8 @@ import pytest
 
 import cliquegraph
 from cliquegraph import Graph
-from cliquegraph.errors import VerificationError
-from cliquegraph.ir.graph import Node
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.nodes import Node
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.graph import BlockSteps, Feature, Step

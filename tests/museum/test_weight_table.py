@@ -9,13 +9,13 @@ import pytest
 import cliquegraph
 from cliquegraph import Graph
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import ExpectError, VerificationError, WeightsError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import ExpectError, VerificationError, WeightsError
 from cliquegraph.ir.names import param_name, tensor_name
 from cliquegraph.ir.types import Param, ParamSlice, Piece
 from cliquegraph.ir.verify import verify_graph
+from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.steps.graph import BlockSteps, Edge
-from cliquegraph.wiring import verify_wiring
 from tests.museum.exhibits import exhibit, proof_says, verify_says
 from tests.networks import clique, graph_of, shipped
 from tests.tampered import verify_tampered

@@ -7,19 +7,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORE = (
     *("cliquegraph/steps", "cliquegraph/ir", "cliquegraph/passes", "cliquegraph/analysis"),
-    *("cliquegraph/weights", "cliquegraph/lower.py", "cliquegraph/wiring.py", "cliquegraph/emit"),
+    *("cliquegraph/lowering", "cliquegraph/emit"),
+    *(f"cliquegraph/weights/{n}.py" for n in ("describe", "initial", "layout", "official")),
+    *(f"cliquegraph/weights/{n}.py" for n in ("sample", "source", "tensors", "transfer")),
+    *(f"backends/cliquegraph_torch/{n}.py" for n in ("eager", "memory", "peak", "precision")),
     *("backends/cliquegraph_torch/spell.py", "backends/cliquegraph_torch/naming.py"),
     *("backends/cliquegraph_flax/spell.py", "backends/cliquegraph_flax/naming.py"),
 )
 TESTS = (
     *("steps", "ir", "passes", "analysis", "weights", "museum", "emit/test_outline.py"),
-    *("test_lower.py", "test_wiring.py", "test_interpret.py", "test_official.py"),
-    *("test_compiler.py", "spec/test_shipped.py", "test_figures.py", "test_errors.py"),
-    *("emit/test_digests.py", "emit/test_source.py", "emit/test_code.py", "test_cli.py"),
+    *("lowering", "semantics", "backends/test_torch_memory.py"),
+    *("test_compiler.py", "spec/test_shipped.py", "test_figures.py", "diagnostics"),
+    *("emit/test_digests.py", "emit/test_source.py", "emit/test_code.py", "cli/test_cli.py"),
 )
 LIBRARIES = ("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer")
 HEAVY = (  # imported once, and not by every process
-    *("cliquegraph.cli", "cliquegraph.verify", "cliquegraph.checkpoints", "cliquegraph.report"),
+    *("cliquegraph.cli", "cliquegraph.proof.verify", "cliquegraph.cli.tables.summary"),
     *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
     *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),
 )

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 
 from cliquegraph import Graph, NetworkSpec, sample_tensors
-from cliquegraph.ir.graph import Node
+from cliquegraph.ir.nodes import Node
+from cliquegraph.ir.storage import from_storage, to_storage
 from cliquegraph.passes.dead import DropDeadSteps
 from cliquegraph.passes.moments import ShareMoments
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pipeline import run_passes
-from cliquegraph.weights.storage import from_storage, to_storage
 from tests.excerpts import before_and_after, golden
 from tests.function import assert_same_function
 from tests.networks import clique, graph_of, network, networks, shipped

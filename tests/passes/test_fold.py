@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, network_cost, sample_tensors
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import field_name, tensor_name
+from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import Biased
 from cliquegraph.passes.fold import Fold, fold_tensors
 from cliquegraph.passes.pipeline import BEFORE_FOLD, INFERENCE, run_passes
-from cliquegraph.weights.storage import Array
 from tests.excerpts import before_and_after, golden
 from tests.function import EXACT, error_between, images_for, with_reader
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks, shipped

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, optimise, sample_tensors
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node, Value
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.storage import from_storage, to_storage
 from cliquegraph.ir.types import Piece
 from cliquegraph.ir.units import units_of
 from cliquegraph.passes.moments import ShareMoments
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pipeline import run_passes
-from cliquegraph.weights.storage import from_storage, to_storage
 from tests.excerpts import before_and_after, golden
 from tests.function import assert_same_function, images_for, with_reader, without_relu
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks, shipped

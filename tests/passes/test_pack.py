@@ -11,8 +11,8 @@ from hypothesis import given, settings
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, interpret, sample_tensors
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node
 from cliquegraph.ir.names import EDGE_KERNEL, tensor_name
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import Bank
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.passes.pack import Pack

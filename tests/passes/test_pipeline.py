@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from cliquegraph import Graph, optimise
-from cliquegraph.errors import UsageError, VerificationError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pipeline import (
     DEFAULT_LEVEL,

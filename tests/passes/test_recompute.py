@@ -12,7 +12,7 @@ from hypothesis import given, settings
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, optimise
 from cliquegraph.ir import ops
-from cliquegraph.ir.graph import Node
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType
 from cliquegraph.passes.pipeline import run_passes
 from cliquegraph.passes.recompute import Recompute

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.emit.backend import find_backend
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.emit.header import origin_lines
-from cliquegraph.errors import SpecError
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.spec.load import load, loads
 from tests.command import Run
 

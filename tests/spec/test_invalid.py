@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph.codes import Code
 from cliquegraph.compiler import Compilation
-from cliquegraph.errors import CliqueGraphError, ExpectError, SpecError
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import CliqueGraphError, ExpectError, SpecError
 from cliquegraph.spec.load import load
 
 OF_CLASSES = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.document import MAX_CHARACTERS
 from cliquegraph.spec.load import MAX_BYTES, load, loads
 from cliquegraph.spec.schema import CliqueBlock, DenseBlock

@@ -2,9 +2,10 @@
 
 import pytest
 
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 
 SPEC = """\
 cliquegraph: 1

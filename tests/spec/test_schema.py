@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
-from cliquegraph.spec.schema import MAX_BLOCKS, CliqueBlock, Expect, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import MAX_BLOCKS, CliqueBlock, Expect
 
 SPEC = """\
 cliquegraph: 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cliquegraph.spec.load import load
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock, NetworkSpec
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 
 FOLDER = Path(__file__).parents[2] / "specs"
 SPECS = sorted(FOLDER.glob("*.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cliquegraph
-from cliquegraph.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError
 
 SPEC = """
 name: small

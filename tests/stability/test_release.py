@@ -21,9 +21,9 @@ import cliquegraph
 from cliquegraph import NetworkSpec, interpret
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
+from cliquegraph.ir.storage import Array
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.verify import TOLERANCE, relative_error
-from cliquegraph.weights.storage import Array
+from cliquegraph.proof.verification import TOLERANCE, relative_error
 from tests.networks import EVERY_KEY, graph_of
 
 RELEASE = Path(__file__).parent / "v0_1"

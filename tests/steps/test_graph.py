@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cliquegraph
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.steps.graph import Edge, Feature
 from tests.networks import clique, network
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 import cliquegraph
-from cliquegraph.errors import UsageError
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature
 from tests.networks import clique, network, schedules, shipped
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph.errors import TrainingError
+from cliquegraph.diagnostics.errors import TrainingError
 from cliquegraph.training.checkpoints import Checkpoints
 
 
@@ -85,7 +85,7 @@ def test_a_rank_that_does_not_write_takes_part(tmp_path: Path) -> None:
 FULL = """
 import sys
 from pathlib import Path
-from cliquegraph.errors import TrainingError
+from cliquegraph.diagnostics.errors import TrainingError
 from cliquegraph.training.checkpoints import Checkpoints
 
 def save(place):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cliquegraph.errors import TrainingError, UsageError
+from cliquegraph.diagnostics.errors import TrainingError, UsageError
 from cliquegraph.training.logs import Table, read_table
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cliquegraph import NetworkSpec, load
 from cliquegraph.data import Treatment
-from cliquegraph.errors import SpecError, UsageError
+from cliquegraph.diagnostics.errors import SpecError, UsageError
 from cliquegraph.training.recipe import RECIPES, Recipe, recipe_of
 
 

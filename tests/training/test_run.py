@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cliquegraph.data import Statistics, Treatment
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.curves import draw_curves
-from cliquegraph.errors import UsageError
 from cliquegraph.training.job import Source
 from cliquegraph.training.run import EPOCHS, Run
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cliquegraph.training.engine import Choice
+from cliquegraph.plugins.engines import Choice
 from cliquegraph.training.job import Job
 from cliquegraph.training.run import Run
 from cliquegraph.training.settle import settle

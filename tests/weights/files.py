@@ -11,8 +11,9 @@ import torch
 
 import cliquegraph
 from cliquegraph import NetworkSpec, lower, optimise, sample_tensors, unroll
-from cliquegraph.weights.storage import Array
-from cliquegraph.weights.tensors import numpy_dtype, open_tensors
+from cliquegraph.ir.storage import Array
+from cliquegraph.weights.source import numpy_dtype
+from cliquegraph.weights.tensors import open_tensors
 from tests.official import official_arrays
 
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.checkpoints import convert_weights, formats, read_weights, write_weights
-from cliquegraph.errors import UsageError, WeightsError
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
+from cliquegraph.ir.storage import from_storage
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.weights import convert_weights, formats, read_weights, write_weights
 from cliquegraph.weights.layout import canonical
-from cliquegraph.weights.storage import from_storage
-from cliquegraph.weights.tensors import NewTensor, TensorInfo, open_tensors, write_tensors
+from cliquegraph.weights.source import TensorInfo
+from cliquegraph.weights.tensors import NewTensor, open_tensors, write_tensors
 from cliquegraph.weights.transfer import COUNTERS
 from tests.networks import EVERY_KEY, clique, network, networks, shipped
 from tests.weights.files import canonical_file, contents, sampled

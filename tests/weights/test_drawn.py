@@ -9,9 +9,9 @@ import pytest
 
 from cliquegraph import sample_tensors
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import Field, Init, Tensor
 from cliquegraph.weights.initial import initial_tensors
-from cliquegraph.weights.storage import Array
 from tests.networks import clique, graph_of
 
 GRAPH = graph_of(clique(2, 64, bottleneck=True))

@@ -9,8 +9,8 @@ import pytest
 
 from cliquegraph import load
 from cliquegraph.compiler import Compilation
+from cliquegraph.ir.storage import check_tensors
 from cliquegraph.weights.initial import initial_tensors
-from cliquegraph.weights.storage import check_tensors
 
 
 def test_the_papers_initialisation() -> None:

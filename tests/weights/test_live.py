@@ -14,8 +14,8 @@ from flax import nnx
 
 import cliquegraph
 from cliquegraph import NetworkSpec
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.emit.execute import load_source
-from cliquegraph.errors import UsageError, WeightsError
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
 from tests.function import images_for
 from tests.networks import EVERY_KEY, clique

@@ -18,15 +18,15 @@ from safetensors.torch import load_file
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.checkpoints import (
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
+from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.weights import (
     check_official,
     convert_weights,
     infer_spec,
     inferred_text,
     read_weights,
 )
-from cliquegraph.errors import UsageError, WeightsError
-from cliquegraph.passes.pipeline import LEVELS
 from tests.networks import clique
 from tests.official import official_arrays, official_keys, official_spec, taken
 from tests.weights.files import contents, official_checkpoint, official_state
@@ -284,7 +284,7 @@ SHIPPED = ["cliquenet_s0", "cliquenet_s0_star", "cliquenet_s2", "cliquenet_s3", 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_full_checkpoint_implies_the_shipped_spec(tmp_path: Path, name: str) -> None:
-    from cliquegraph.checkpoints import formats
+    from cliquegraph.weights import formats
     from tests.networks import shipped
 
     network = shipped(name)
@@ -322,7 +322,7 @@ def test_check_does_not_pass_a_checkpoint_that_lacks_a_tensor(tmp_path: Path, da
 
 @pytest.mark.parametrize("share", [0.29, 0.3, 0.75, 1.0])
 def test_the_implied_compression_is_lowerings(tmp_path: Path, share: float) -> None:
-    from cliquegraph.checkpoints import formats
+    from cliquegraph.weights import formats
 
     readout = spec().readout.model_copy(update={"compression": share})
     other = spec().model_copy(update={"readout": readout})

@@ -10,11 +10,11 @@ import pytest
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.errors import WeightsError
+from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.names import param_name
 from cliquegraph.ir.types import Field
 from cliquegraph.weights.official import OfficialLayout, implied_document
-from cliquegraph.weights.tensors import TensorInfo
+from cliquegraph.weights.source import TensorInfo
 from tests.networks import clique, graph_of, network
 from tests.official import official_keys, official_spec
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from cliquegraph import NetworkSpec
-from cliquegraph.checkpoints import open_weights, write_weights
-from cliquegraph.checkpoints.heat import network_heat
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.draw.heat import draw_heat
-from cliquegraph.errors import UsageError, WeightsError
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.weights import open_weights, write_weights
 from cliquegraph.weights.describe import describe
+from cliquegraph.weights.heat import network_heat
 from tests.networks import clique, graph_of, network, shipped
 from tests.weights.files import canonical_file, official_checkpoint, sampled
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cliquegraph.emit.backend import Executor
+from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import write_file
 from cliquegraph.emit.names import member_path
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import ModelView
-from cliquegraph.errors import BackendError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Biased, Param
+from cliquegraph.plugins.backends import Executor
 from cliquegraph_numpy.spell import NumpySpeller
 
 _IMPORTS = (

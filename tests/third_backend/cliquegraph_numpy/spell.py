@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from cliquegraph.emit.code import Code, Text, call
 from cliquegraph.emit.spell import Speller
-from cliquegraph.emit.view import (
-    Apply,
-    BankSlice,
+from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Child,
@@ -16,13 +14,13 @@ from cliquegraph.emit.view import (
     Drop,
     Kernel,
     KernelBank,
-    Kind,
     Norm,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
 )
+from cliquegraph.emit.view import Apply, BankSlice, Kind
 from cliquegraph.ir import ops
 
 _ANNOTATIONS = {

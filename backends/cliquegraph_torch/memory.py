@@ -1,0 +1,60 @@
+"""The memory plan: what a training step of the generated PyTorch code needs, in bytes.
+
+What is stored for backward is what autograd holds when the forward pass is done. A value that
+several calls keep is one storage and counts for the first of them. Parameters do not count, nor
+does what the logits do not depend on: it is freed as soon as it is computed. Statistics over the
+batch, and under autocast copies of weights, are as large for any batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable
+
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.types import Section
+from cliquegraph.plugins.memory import MemoryPlan, StepMemory
+from cliquegraph_torch.eager import behind_logits, calls_of
+from cliquegraph_torch.peak import peak_bytes
+from cliquegraph_torch.precision import Sizes, precision_of
+
+
+def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
+    """Predict the memory of a training step.
+
+    Args:
+        graph: a network at any -O level.
+        batch: images in the batch.
+        dtype: float32, float64, or the 16 bits that autocast computes in.
+
+    Raises:
+        UsageError: there is no such dtype.
+
+    >>> import cliquegraph
+    >>> compilation = cliquegraph.Compilation(cliquegraph.load("specs/quickstart.yaml"))
+    >>> plan = memory_plan(compilation.graph, batch=2)
+    >>> plan.stored == sum(plan.sections.values())
+    True
+    """
+    sizes = Sizes(precision_of(dtype), batch)
+    calls = calls_of(graph)
+    live = behind_logits(graph, calls)
+    seen: set[Hashable] = set()
+    sections = dict.fromkeys((node.origin.section for node in graph.nodes), 0)
+    steps: dict[tuple[Section, int, int], int] = defaultdict(int)
+    for call in calls:
+        kept = call.kept(sizes) if call in live else {}
+        stored = sum(size for key, size in kept.items() if key not in seen)
+        seen.update(kept)
+        origin = call.origin
+        sections[origin.section] += stored
+        if origin.stage is not None and origin.layer is not None:
+            steps[origin.section, origin.stage, origin.layer] += stored
+    return MemoryPlan(
+        batch=batch,
+        dtype=dtype,
+        stored=sum(sections.values()),
+        sections=sections,
+        steps=tuple(StepMemory(*place, stored) for place, stored in steps.items()),
+        peak=peak_bytes(graph, calls, sizes),
+    )

@@ -1,0 +1,79 @@
+"""The command line. It knows no backend by name.
+
+Every command loads its specs, does one thing of the Python API and prints what ``tables``
+makes of it. ``Commands`` prints what goes wrong.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from cliquegraph.cli.about import backends, errors, schema
+from cliquegraph.cli.compile import check, compile_command
+from cliquegraph.cli.fuzz import fuzz
+from cliquegraph.cli.networks import diff, ir, steps, summary
+from cliquegraph.cli.options import Commands, print_error
+from cliquegraph.cli.render import render
+from cliquegraph.cli.trained import curves, evaluate, inspect, predict
+from cliquegraph.cli.training import study, train_command
+from cliquegraph.cli.verify import verify
+from cliquegraph.cli.weights import weights
+from cliquegraph.diagnostics.errors import UsageError
+
+app = typer.Typer(
+    cls=Commands,
+    name="cliquegraph",
+    help="Compile networks of clique blocks (CliqueNet, CVPR 2018) from a short spec.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+app.add_typer(weights)
+app.add_typer(inspect)
+app.command("train")(train_command)
+command: Callable[..., None]
+for command in (evaluate, predict, curves, study, fuzz):
+    app.command()(command)
+app.command("compile")(compile_command)
+for command in (check, summary, steps, ir, render, verify, diff, schema, errors, backends):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line and exit with 0: it holds, 1: the answer is no, 2: bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show × or → gets an escape, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if hasattr(signal, "SIGPIPE"):
+        # A reader that closes the pipe ends us as it ends other tools; 1 would be an answer.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app()
+    except OSError as error:
+        # What is read and written by name raises its own kind; this is standard output.
+        print_error(UsageError(f"can't write the output: {error.strerror}"))
+        sys.exit(UsageError.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from cliquegraph import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,41 @@
+"""From the options of a training to its images and its recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cliquegraph.compiler import Compilation
+    from cliquegraph.data import Dataset, Statistics, Treatment
+    from cliquegraph.training.job import Source
+    from cliquegraph.training.recipe import Recipe
+
+
+def open_source(
+    compilation: Compilation,
+    treatment: Treatment,
+    source: Source,
+    seed: int,
+    statistics: Statistics | None = None,
+) -> Dataset:
+    """Return the images of a source, as a network takes them."""
+    from cliquegraph.data import open_data
+
+    image = compilation.network.input
+    return open_data(
+        source.reference,
+        shape=(image.channels, image.height, image.width),
+        classes=compilation.network.classifier.classes,
+        treatment=treatment,
+        validation=source.validation,
+        subset=source.subset,
+        seed=seed,
+        statistics=statistics,
+    )
+
+
+def recipe_for(compilation: Compilation, name: str | None, **changes: Any) -> Recipe:
+    """Return the recipe of a network, with what was asked for in its place."""
+    from cliquegraph.training.recipe import recipe_of
+
+    return recipe_of(compilation.network, name, **changes)

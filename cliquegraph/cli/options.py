@@ -1,0 +1,193 @@
+"""What the commands share: arguments, and the way from them to the Python API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
+from cliquegraph.diagnostics.location import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cliquegraph.compiler import Compilation
+    from cliquegraph.plugins.backends import Backend
+    from cliquegraph.spec.network import NetworkSpec
+
+PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
+
+_MISUSE: Any = typer.BadParameter.__base__
+"""An option or an argument that a command does not have, or lacks."""
+
+JSON = "cliquegraph.json"
+"""Where a command's context holds whether it prints JSON."""
+
+
+class Commands(TyperGroup):
+    """The commands, whose errors end here."""
+
+    def invoke(self, ctx: Any) -> Any:  # typer carries its own click
+        """Run a command."""
+        words = [*getattr(ctx, "_protected_args", ()), *ctx.args]  # parsing takes them away
+        try:
+            return super().invoke(ctx)
+        except CliqueGraphError as error:
+            print_error(error, as_json=ctx.meta.get(JSON, False))
+            ctx.exit(error.exit_code)
+        except _MISUSE as error:  # typer shows people how the command is used
+            if "--json" not in words:
+                raise
+            print_error(UsageError(error.format_message()), as_json=True)
+            ctx.exit(UsageError.exit_code)
+
+
+def print_error(error: CliqueGraphError, *, as_json: bool = False) -> None:
+    """Print an error: for people on standard error, for an editor on standard output."""
+    if as_json:
+        found = {"diagnostics": [each.to_json() for each in error.diagnostics]}
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        lines = "\n".join(map(str, error.diagnostics)).split("\n")
+        typer.echo("\n".join(map(printable, lines)), err=True)
+
+
+# ---- arguments that commands share -------------------------------------------------------
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Complete a backend's name for the shell."""
+    from cliquegraph.plugins.backends import installed
+
+    return [name for name in (*installed(), "all") if name.startswith(incomplete)]
+
+
+def _remember_json(context: typer.Context, wanted: bool) -> bool:
+    """Leave word for ``Commands``, which prints what goes wrong."""
+    context.meta[JSON] = wanted
+    return wanted
+
+
+Spec = Annotated[str, typer.Argument(help="A spec, YAML or JSON.", metavar="SPEC")]
+Specs = Annotated[list[str], typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key before the spec is checked, e.g. blocks.0.filters=48 or "
+        "blocks.*.dropout=0. Repeatable.",
+    ),
+]
+Level = Annotated[
+    int | None,
+    typer.Option(
+        "-O",
+        metavar="LEVEL",
+        help="Optimization level. 0, the default, is literal, on the framework's own modules; 1 "
+        "and 2 save memory in training; freezing, SWA, SyncBatchNorm and tracing want 0 "
+        "(docs/optimiser.md).",
+        min=0,
+    ),
+]
+Inference = Annotated[
+    bool,
+    typer.Option("--inference", help="Fold what evaluation leaves constant, in place of a level."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON, errors too.", callback=_remember_json)
+]
+Backends = Annotated[
+    str | None, typer.Option("--backends", help="Comma-separated; default: all that can run.")
+]
+Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
+
+
+# ---- from arguments to the API --------------------------------------------------------------
+
+
+def load_spec(path: str, overrides: Sequence[str]) -> NetworkSpec:
+    """Read a spec; pydantic is imported only now."""
+    from cliquegraph.spec.load import load
+
+    return load(path, overrides)
+
+
+def compilation_of(
+    path: str, overrides: Sequence[str], level: int | None = None, inference: bool = False
+) -> Compilation:
+    """Return a spec on its way, at an -O level or folded."""
+    from cliquegraph.compiler import Compilation
+
+    return Compilation(load_spec(path, overrides), level_of(level, inference), inference)
+
+
+def level_of(level: int | None, inference: bool) -> int:
+    """Return the -O level that was asked for."""
+    from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+
+    if inference and level is not None:
+        raise UsageError("--inference stands for a level of its own: leave out -O")
+    return DEFAULT_LEVEL if level is None else level
+
+
+def shipped_specs() -> list[str]:
+    """Return every spec in ./specs."""
+    found = sorted(str(path) for path in Path("specs").glob("*.yaml"))
+    if not found:
+        raise UsageError("--all: there is no specs/*.yaml here")
+    return found
+
+
+def listed(names: str) -> list[str]:
+    """Return what an option names, comma-separated."""
+    return list(dict.fromkeys(name for name in names.split(",") if name))
+
+
+def backends_of(name: str) -> list[Backend]:
+    """Return the backends that ``--backend`` names."""
+    from cliquegraph.plugins.backends import find_backend, installed
+
+    names = installed() if name == "all" else listed(name)
+    if not names:
+        raise UsageError("name a backend, or say --backend all")
+    return [find_backend(each) for each in names]
+
+
+def print_written(path: Path | str, *, changed: bool = True, more: str = "") -> None:
+    """Say that a file or a folder was written, or is as it was; names can't speak."""
+    typer.echo(printable(f"{'wrote' if changed else 'unchanged'} {path}{more}"))
+
+
+def print_json(results: list[dict[str, Any]]) -> None:
+    """A list for several specs, an object for one."""
+    typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
+
+
+def console_of(*, stderr: bool = False) -> Console:
+    """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Show what is being done on standard error while it is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with console.status("") as status:
+        yield lambda line: status.update(line)

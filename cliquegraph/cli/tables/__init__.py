@@ -1,0 +1,1 @@
+"""What commands print: results as JSON data and as tables."""

@@ -1,0 +1,40 @@
+"""What ``diff`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from cliquegraph.cli.tables.summary import cost_json
+from cliquegraph.cli.tables.table import Json, table
+from cliquegraph.compiler import Compilation
+from cliquegraph.steps.diff import Difference
+
+
+def diff_json(left: Compilation, right: Compilation, found: Sequence[Difference]) -> Json:
+    """Return two networks side by side."""
+    return {
+        "equal": left.lowered.digest() == right.lowered.digest(),
+        "figures": {
+            name: cost_json(each.cost.total) for name, each in (("left", left), ("right", right))
+        },
+        "steps": [{"place": d.place, "left": d.left, "right": d.right} for d in found],
+    }
+
+
+def diff_figures_table(left: Compilation, right: Compilation, names: tuple[str, str]) -> Table:
+    """Return the figures of two networks side by side."""
+    made = table("figures", "", *names, "difference", right=(*names, "difference"))
+    a, b = cost_json(left.cost.total), cost_json(right.cost.total)
+    for key in a:
+        made.add_row(key, f"{a[key]:,}", f"{b[key]:,}", f"{b[key] - a[key]:+,}")
+    return made
+
+
+def diff_steps_table(found: Sequence[Difference], names: tuple[str, str]) -> Table:
+    """Return the differences of two step graphs."""
+    made = table("steps", "where", *names)
+    for each in found:
+        made.add_row(each.place, each.left or "–", each.right or "–")
+    return made

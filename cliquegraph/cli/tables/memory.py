@@ -1,0 +1,88 @@
+"""What ``summary --memory`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from cliquegraph.cli.tables.table import Json, size, table
+from cliquegraph.compiler import Compilation
+from cliquegraph.passes.pipeline import LEVELS, optimise
+from cliquegraph.plugins.memory import MemoryPlan, memory_model
+
+
+def memory_json(compilation: Compilation, batch: int, dtype: str) -> Json:
+    """Return the memory plan of a network at its level, and the figures of every level."""
+    plan = memory_model().memory(compilation.graph, batch=batch, dtype=dtype)
+    return {
+        "level": compilation.level,
+        "batch": batch,
+        "dtype": dtype,
+        **_memory_json(plan),
+        "sections": [
+            {"section": str(section), "stored_bytes": stored}
+            for section, stored in plan.sections.items()
+        ],
+        "steps": [
+            {
+                "section": str(each.section),
+                "stage": each.stage,
+                "layer": each.layer,
+                "stored_bytes": each.stored,
+            }
+            for each in plan.steps
+        ],
+        "levels": [
+            {"level": level, **_memory_json(each)}
+            for level, each in _levels(compilation, batch, dtype).items()
+        ],
+    }
+
+
+def _memory_json(plan: MemoryPlan) -> Json:
+    return {
+        "stored_bytes": plan.stored,
+        "stored_bytes_per_image": plan.stored_per_image,
+        "peak_bytes": plan.peak,
+    }
+
+
+def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool = False) -> Table:
+    """Return what a network stores for backward, a row for each section or also each update."""
+    plan = memory_model().memory(compilation.graph, batch=batch, dtype=dtype)
+    title = f"{compilation.network.name} at -O{compilation.level}, {_images(batch)} in {dtype}"
+    numbers = ("kept for backward", "per image")
+    made = table(title, "section", *numbers, right=numbers)
+    for section, stored in plan.sections.items():
+        made.add_row(str(section), size(stored), size(stored // batch))
+        for each in plan.steps:
+            if steps and each.section == section:
+                row = (size(each.stored), size(each.stored // batch))
+                made.add_row(f"  X{each.layer}@{each.stage}", *row, style="dim")
+    made.add_section()
+    made.add_row("in all", size(plan.stored), size(plan.stored_per_image), style="bold")
+    return made
+
+
+def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) -> Table:
+    """Return what networks store for backward at every level, and the peaks of a step."""
+    numbers = ("kept for backward", "per image", "peak of a step")
+    made = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
+    for compilation in compilations:
+        for level, plan in _levels(compilation, batch, dtype).items():
+            row = (size(plan.stored), size(plan.stored_per_image), size(plan.peak))
+            made.add_row(compilation.network.name, f"-O{level}", *row)
+        made.add_section()
+    return made
+
+
+def _levels(compilation: Compilation, batch: int, dtype: str) -> dict[int, MemoryPlan]:
+    return {
+        level: memory_model().memory(optimise(compilation.lowered, level), batch=batch, dtype=dtype)
+        for level in LEVELS
+    }
+
+
+def _images(batch: int) -> str:
+    return "1 image" if batch == 1 else f"{batch} images"

@@ -1,0 +1,133 @@
+"""What the commands that train and classify print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+
+from cliquegraph.cli.tables.table import Json, table
+from cliquegraph.emit.words import engineering
+from cliquegraph.ir.storage import Array
+from cliquegraph.studies.stages import StageMap
+from cliquegraph.studies.study import Result
+from cliquegraph.training.scores import TOP, Scores
+
+_SHOWN = 20  # classes whose confusion still fits a terminal
+
+
+def scores_json(scores: Scores, classes: Sequence[str]) -> Json:
+    """Return every score; ``confusion`` has a row for each true class."""
+    totals = scores.totals
+    return {
+        "images": totals.images,
+        "loss": totals.mean_loss,
+        "top1": totals.accuracy,
+        "top5": scores.top5,
+        "classes": list(classes),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def scores_line(scores: Scores, title: str) -> str:
+    """Return the scores in one line."""
+    totals = scores.totals
+    return (
+        f"{title}: top-1 {totals.accuracy:.2%}, top-5 {scores.top5:.2%}, "
+        f"loss {totals.mean_loss:.4f}, {totals.images:,} images"
+    )
+
+
+def confusion_table(scores: Scores, classes: Sequence[str]) -> Table:
+    """Return the confusion matrix, or of many classes those that are confused most."""
+    if len(classes) > _SHOWN:
+        return _confused(scores, classes)
+    numbers = [str(label) for label in range(len(classes))]
+    made = table("rows: true class, columns: taken for", "", "class", *numbers, right=numbers)
+    for label, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
+        made.add_row(str(label), name, *(f"{count:,}" if count else "·" for count in row))
+    return made
+
+
+def _confused(scores: Scores, classes: Sequence[str]) -> Table:
+    made = table("the most frequent confusions", "class", "taken for", "images", right=["images"])
+    wrong = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]:
+        truth, taken = np.unravel_index(flat, wrong.shape)
+        if wrong[truth, taken]:
+            made.add_row(classes[truth], classes[taken], f"{wrong[truth, taken]:,}")
+    return made
+
+
+def guesses(logits: Array, classes: Sequence[str]) -> list[Json]:
+    """Return the five likeliest classes of an image, (classes,) logits, likeliest first."""
+    powers = np.exp(logits - logits.max())
+    shares = powers / powers.sum()
+    order = np.argsort(-shares, kind="stable")[:TOP]
+    return [{"class": classes[label], "probability": float(shares[label])} for label in order]
+
+
+def guesses_table(found: Sequence[tuple[str, list[Json]]]) -> Table:
+    """Return a row for each image."""
+    made = table(None, "image", *(f"{rank}." for rank in range(1, TOP + 1)))
+    for name, guessed in found:
+        made.add_row(name, *(f"{each['class']} {each['probability']:.1%}" for each in guessed))
+    return made
+
+
+def stages_json(each: StageMap) -> Json:
+    """Return the figures of a stage, without the map."""
+    return {
+        "block": each.block,
+        "stage": each.stage,
+        "layer": each.layer,
+        "channel": each.channel,
+        "mean": each.mean,
+        "overall": each.overall,
+        "change": each.change,
+    }
+
+
+def stages_table(maps: Sequence[StageMap], title: str) -> Table:
+    """Return a row for each block and stage."""
+    numbers = ("its mean", "mean of all", "change")
+    made = table(title, "block", "stage", "strongest map", *numbers, right=numbers)
+    for each in maps:
+        made.add_row(
+            str(each.block),
+            str(each.stage),
+            f"X{each.layer}, channel {each.channel}",
+            f"{each.mean:.4g}",
+            f"{each.overall:.4g}",
+            "" if each.change is None else f"{each.change:.1%}",
+        )
+    return made
+
+
+def study_json(result: Result) -> Json:
+    """Return a variant's figures and the accuracy of each seed."""
+    return {
+        "variant": result.variant.name,
+        "overrides": list(result.variant.overrides),
+        "parameters": result.parameters,
+        "macs": result.macs,
+        "top1": list(result.accuracies),
+        "mean": result.mean,
+        "std": result.std,
+    }
+
+
+def study_table(found: Sequence[Result], title: str) -> Table:
+    """Return a row for each variant; accuracies in per cent."""
+    numbers = ("parameters", "FLOPs", "top-1, %", "error, %")
+    made = table(title, "variant", *numbers, right=numbers)
+    for each in found:
+        made.add_row(
+            each.variant.name,
+            f"{each.parameters:,}",
+            engineering(2 * each.macs),
+            f"{100 * each.mean:.2f} ± {100 * each.std:.2f}",
+            f"{100 * (1 - each.mean):.2f}",
+        )
+    return made

@@ -1,0 +1,39 @@
+"""What ``steps`` prints: Table 1 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from cliquegraph.cli.tables.table import Json, table
+from cliquegraph.emit.words import stage_numeral
+from cliquegraph.steps.graph import BlockSteps
+
+
+def steps_json(blocks: Iterable[BlockSteps]) -> list[Json]:
+    """Return the rows of Table 1; reads are in the order of concatenation."""
+    return [step.as_row() for block in blocks for step in block.steps]
+
+
+def steps_table(block: BlockSteps, title: str) -> Table:
+    """Return Table 1 of the paper for a block; bottom layers oldest first, as there."""
+    made = table(title, "Bottom Layers", "Weights", "Top Layer", "Feature")
+    stage = 0
+    for step in block.steps:
+        if step.stage != stage and stage:
+            made.add_section()
+        rows = block.table_order(step)
+        made.add_row(
+            _braces(str(feature) for feature, _ in rows),
+            _braces(str(edge) for _, edge in rows),
+            str(step.writes),
+            f"Stage-{stage_numeral(step.stage)}" if step.stage != stage else "",
+        )
+        stage = step.stage
+    return made
+
+
+def _braces(items: Iterable[str]) -> str:
+    listed = list(items)
+    return listed[0] if len(listed) == 1 else "{" + ", ".join(listed) + "}"

@@ -1,0 +1,131 @@
+"""What ``summary`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from cliquegraph.analysis.cost import Cost
+from cliquegraph.cli.tables.table import Json, size, table
+from cliquegraph.compiler import Compilation
+from cliquegraph.emit.words import engineering
+from cliquegraph.ir.types import Part, Section
+from cliquegraph.plugins.memory import memory_model
+
+
+def summary_json(compilation: Compilation) -> Json:
+    """Return a network's figures: in all, for each block with its updates, for each section."""
+    cost, memory = compilation.cost, memory_model().memory(compilation.graph)
+    depths = compilation.steps.depths
+    blocks = []
+    for block, depth in zip(compilation.steps.blocks, depths, strict=True):
+        section = Section(Part.BLOCK, block.index)
+        blocks.append(
+            {
+                "block": block.index,
+                "kind": block.spec.kind,
+                "layers": block.spec.layers,
+                "filters": block.spec.filters,
+                **cost_json(cost.sections[section]),
+                "stored_bytes": memory.sections.get(section, 0),
+                "depth": depth,
+                "steps": [
+                    {"stage": each.stage, "layer": each.layer, **cost_json(each.cost)}
+                    for each in cost.steps
+                    if each.section == section
+                ],
+            }
+        )
+    return {
+        "name": compilation.network.name,
+        **cost_json(cost.total),
+        "stored_bytes": memory.stored,
+        "depth": sum(depths),
+        "blocks": blocks,
+        "sections": [
+            {
+                "section": str(section),
+                **cost_json(each),
+                "stored_bytes": memory.sections.get(section, 0),
+            }
+            for section, each in cost.sections.items()
+        ],
+    }
+
+
+def cost_json(cost: Cost) -> Json:
+    """Return the figures of a part of a network."""
+    return {
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "activations": cost.activations,
+    }
+
+
+def summary_table(compilation: Compilation) -> Table:
+    """Return a network's figures, a row for each section."""
+    numbers = ("parameters", "MACs", "FLOPs", "activations", "kept for backward", "depth")
+    made = table(
+        f"{compilation.network.name}, for one image", "section", "output", *numbers, right=numbers
+    )
+    cost, memory = compilation.cost, memory_model().memory(compilation.graph)
+    depths = compilation.steps.depths
+    outputs = _outputs(compilation)
+    for section, each in cost.sections.items():
+        depth = str(depths[section.index - 1]) if section.part is Part.BLOCK else ""
+        row = _cost_row(each, memory.sections.get(section, 0))
+        made.add_row(str(section), outputs[section], *row, depth)
+    made.add_section()
+    row = _cost_row(cost.total, memory.stored)
+    made.add_row("in all", "", *row, str(sum(depths)), style="bold")
+    return made
+
+
+def figures_table(compilations: Sequence[Compilation]) -> Table:
+    """Return a row for each network: its figures, and those that its spec expects."""
+    numbers = ("parameters", "MACs", "FLOPs", "expected parameters", "expected FLOPs")
+    made = table(None, "network", *numbers, right=numbers)
+    for each in compilations:
+        cost, expected = each.cost.total, each.network.expect.figures()
+        made.add_row(
+            each.network.name,
+            f"{cost.parameters:,}",
+            engineering(cost.macs),
+            engineering(cost.flops),
+            str(expected.get("parameters", "")),
+            str(expected.get("flops", "")),
+        )
+    return made
+
+
+def steps_cost_table(compilation: Compilation) -> Table:
+    """Return the figures of each update; kernels that serve two stages stand in both rows."""
+    numbers = ("parameters read", "MACs", "activations")
+    made = table("updates", "update", *numbers, right=numbers)
+    for each in compilation.cost.steps:
+        cost = each.cost
+        made.add_row(
+            f"{each.section} X{each.layer}@{each.stage}",
+            f"{cost.parameters:,}",
+            f"{cost.macs:,}",
+            f"{cost.activations:,}",
+        )
+    return made
+
+
+def _outputs(compilation: Compilation) -> dict[Section, str]:
+    """The shape that each section ends with."""
+    last = {node.origin.section: node.output.type for node in compilation.lowered.nodes}
+    return {section: str(value) for section, value in last.items()}
+
+
+def _cost_row(cost: Cost, stored: int) -> tuple[str, ...]:
+    return (
+        f"{cost.parameters:,}",
+        engineering(cost.macs),
+        engineering(cost.flops),
+        engineering(cost.activations),
+        size(stored),
+    )

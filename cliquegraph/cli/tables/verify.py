@@ -1,0 +1,46 @@
+"""What ``verify`` prints."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from cliquegraph.cli.tables.table import Json, finite, mark, table
+from cliquegraph.proof.verification import TOLERANCE, Verification
+
+
+def verification_json(found: Verification) -> Json:
+    """Return what ``verify`` found."""
+    return {
+        "name": found.network,
+        "ok": found.ok,
+        "backends": list(found.backends),
+        "max_error": finite(found.max_error),
+        "max_error_float32": finite(found.max_error_float32),
+        "tolerance_float32": found.tolerance_float32,
+        "parameters": found.parameters,
+        "expected_parameters": found.expected_parameters,
+        "first_difference": found.first_difference,
+        "skipped": found.skipped,
+        "unjudged": found.unjudged,
+    }
+
+
+def verification_table(found: Verification) -> Table:
+    """Return the largest error of each comparison beside its tolerance."""
+    made = table(
+        f"{found.network}: interpreter, {', '.join(found.backends)}",
+        "compared",
+        "largest relative error",
+        "tolerance",
+        "",
+        right=("largest relative error", "tolerance"),
+    )
+    kinds = (
+        (found.max_error, TOLERANCE, ""),
+        (found.max_error_float32, found.tolerance_float32, ", float32"),
+    )
+    for errors, tolerance, suffix in kinds:
+        for what, error in errors.items():
+            row = (f"{what}{suffix}", f"{error:.1e}", f"{tolerance:.0e}")
+            made.add_row(*row, mark(error <= tolerance, ""))
+    return made

@@ -1,0 +1,370 @@
+"""The commands that train: ``train`` and ``study``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cliquegraph.cli.jobs import open_source, recipe_for
+from cliquegraph.cli.options import (
+    Json,
+    Set,
+    Spec,
+    compilation_of,
+    console_of,
+    load_spec,
+    print_json,
+    print_written,
+)
+from cliquegraph.diagnostics.errors import UsageError
+
+if TYPE_CHECKING:
+    from cliquegraph.studies.study import Variant
+    from cliquegraph.training.job import Job, Precision
+    from cliquegraph.training.recipe import Recipe
+
+
+def _complete_engine(incomplete: str) -> list[str]:
+    from cliquegraph.plugins.discovery import entry_points_of
+    from cliquegraph.plugins.engines import GROUP
+
+    return [point.name for point in entry_points_of(GROUP) if point.name.startswith(incomplete)]
+
+
+def _complete_recipe(incomplete: str) -> list[str]:
+    from cliquegraph.training.recipe import RECIPES
+
+    return [name for name in RECIPES if name.startswith(incomplete)]
+
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="NAME[:PATH]",
+        help="cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option("--backend", help="torch or flax.", autocompletion=_complete_engine),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")]
+Validation = Annotated[
+    float, typer.Option("--validation", min=0, max=0.9, help="Share of training images held back.")
+]
+Subset = Annotated[
+    int | None, typer.Option("--subset", min=1, help="Train on so many of the images.")
+]
+TrainingLevel = Annotated[
+    int | None,
+    typer.Option(
+        "-O",
+        metavar="LEVEL",
+        help="Optimisation level; default: the resumed run's, else the device's fastest by the "
+        "figures in docs/optimiser.md.",
+        min=0,
+    ),
+]
+ChannelsLast = Annotated[
+    bool | None,
+    typer.Option(
+        "--channels-last/--no-channels-last",
+        rich_help_panel="Devices",
+        help="Hold maps channels-last in memory (PyTorch); default: as the resumed run does, "
+        "else channels-last.",
+    ),
+]
+CudnnBenchmark = Annotated[
+    bool | None,
+    typer.Option(
+        "--cudnn-benchmark/--no-cudnn-benchmark",
+        rich_help_panel="Devices",
+        help="Let cuDNN time its algorithms in the first step and take the fastest (PyTorch); "
+        "default on a GPU: as the resumed run does, else yes.",
+    ),
+]
+_RECIPE = "Recipe (a change of the spec's)"
+_DEVICES = "Devices"
+
+
+def train_command(
+    spec: Spec,
+    data: Data,
+    backend: Engine = "torch",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="cifar, svhn or imagenet; default: the spec's.",
+            autocompletion=_complete_recipe,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run's folder; default: runs/NAME-BACKEND.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="Draw the learning rate to FILE.svg, .png or .html; don't train."
+        ),
+    ] = None,
+    level: TrainingLevel = None,
+    seed: Seed = 0,
+    validation: Validation = 0.0,
+    subset: Subset = None,
+    epochs: Annotated[int | None, typer.Option(min=1, rich_help_panel=_RECIPE)] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=_RECIPE, help="Of a step, over all devices."),
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, rich_help_panel=_RECIPE)] = None,
+    momentum: Annotated[float | None, typer.Option(min=0, rich_help_panel=_RECIPE)] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, rich_help_panel=_RECIPE)] = None,
+    milestones: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_RECIPE, help="Shares of the epochs where the rate falls: 0.5,0.75."
+        ),
+    ] = None,
+    decay: Annotated[
+        float | None,
+        typer.Option(min=0, rich_help_panel=_RECIPE, help="The rate's factor at each."),
+    ] = None,
+    normalisation: Annotated[
+        str | None, typer.Option(rich_help_panel=_RECIPE, help="standard, unit or imagenet.")
+    ] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_RECIPE, help="none, pad_crop_flip or resized_crop_flip."),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_DEVICES, help="float64, float32, bfloat16 or float16 (mixed)."
+        ),
+    ] = "float32",
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=_DEVICES, help="In a node; default: every GPU."),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, rich_help_panel=_DEVICES)] = 1,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1, rich_help_panel=_DEVICES, help="Parts that a batch is run in, for memory."
+        ),
+    ] = 1,
+    sync_batchnorm: Annotated[
+        bool,
+        typer.Option(
+            "--sync-batchnorm",
+            rich_help_panel=_DEVICES,
+            help="Normalise by the statistics of all devices' images.",
+        ),
+    ] = False,
+    channels_last: ChannelsLast = None,
+    cudnn_benchmark: CudnnBenchmark = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints in an epoch.")
+    ] = 1000,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between rows of steps.csv.")] = 10,
+    overrides: Set = [],
+) -> None:
+    """Train a network by the paper's recipe.
+
+    cliquegraph train specs/quickstart.yaml --data digits --epochs 20
+
+    cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --resume
+    """
+    from cliquegraph.training.job import Job, Source
+    from cliquegraph.training.launch import is_writer
+
+    compilation = compilation_of(spec, overrides, level)
+    chosen = recipe_for(
+        compilation,
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        milestones=_shares(milestones),
+        decay=decay,
+        normalisation=normalisation,
+        augmentation=augmentation,
+    )
+    if plot is not None:
+        _plot(chosen, plot)
+        return
+    source = Source(data, validation, subset)
+    job = Job(
+        compilation,
+        backend,
+        chosen,
+        source,
+        open_source(compilation, chosen.treatment, source, seed),
+        seed=seed,
+        precision=_precision(precision),
+        devices=devices,
+        nodes=nodes,
+        accumulate=accumulate,
+        sync_batchnorm=sync_batchnorm,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+        any_level=level is None,
+        channels_last=channels_last,
+        cudnn_benchmark=cudnn_benchmark,
+    )
+    folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
+    interrupted = _train(job, folder, resume, overrides)
+    if not is_writer():
+        return
+    if interrupted:
+        typer.echo(f"stopped; {_typed()} --resume goes on", err=True)
+        raise typer.Exit(130)
+    print_written(folder, more=": best.safetensors, last.safetensors, metrics.csv")
+
+
+def _train(job: Job, folder: Path, resume: bool, overrides: list[str]) -> bool:
+    from cliquegraph.training.display import Terminal
+    from cliquegraph.training.train import train
+
+    with Terminal(console_of()) as display:
+        session = train(
+            job,
+            folder,
+            resume=resume,
+            display=display,
+            command=sys.argv,
+            overrides=overrides,
+        )
+    return session.interrupted
+
+
+def _typed() -> str:
+    """What was typed, without --resume."""
+    return shlex.join(["cliquegraph", *(word for word in sys.argv[1:] if word != "--resume")])
+
+
+def study(
+    spec: Spec,
+    data: Data,
+    variant: Annotated[
+        list[str],
+        typer.Option(
+            "--variant",
+            metavar="NAME:KEY=VALUE,...",
+            help="A variant of the spec; default: the paper's (I+I), (I+II), (II+II) and X=1…n-1.",
+        ),
+    ] = [],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each.")] = 3,
+    backend: Engine = "torch",
+    recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=_complete_recipe)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the runs; default: studies/NAME-BACKEND."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    precision: Annotated[str, typer.Option(help="As of train.")] = "float32",
+    validation: Validation = 0.0,
+    subset: Subset = None,
+    level: TrainingLevel = None,
+    channels_last: ChannelsLast = None,
+    cudnn_benchmark: CudnnBenchmark = None,
+    as_json: Json = False,
+    overrides: Set = [],
+) -> None:
+    """Train variants of a network with several seeds; print accuracies, mean ± std.
+
+    Goes on where it was stopped.
+
+    cliquegraph study specs/fashion.yaml --data fashion-mnist --subset 5000 --epochs 8
+    """
+    from cliquegraph.cli.tables import scores as report
+    from cliquegraph.studies.study import papers_variants
+    from cliquegraph.studies.study import study as run_study
+    from cliquegraph.training.display import Terminal
+    from cliquegraph.training.job import Job, Source
+    from cliquegraph.training.launch import is_writer
+
+    source = Source(data, validation, subset)
+
+    def job_of(chosen: Variant, seed: int) -> Job:
+        compilation = compilation_of(spec, [*overrides, *chosen.overrides, "expect={}"], level)
+        rule = recipe_for(compilation, recipe, epochs=epochs, batch_size=batch_size)
+        images = open_source(compilation, rule.treatment, source, seed=0)
+        return Job(
+            compilation,
+            backend,
+            rule,
+            source,
+            images,
+            seed=seed,
+            precision=_precision(precision),
+            any_level=level is None,
+            channels_last=channels_last,
+            cudnn_benchmark=cudnn_benchmark,
+        )
+
+    network = load_spec(spec, overrides)
+    variants = [_variant(each) for each in variant] or papers_variants(network)
+    folder = out or Path("studies") / f"{network.name}-{backend}"
+    output = console_of(stderr=as_json)  # standard output is the JSON alone
+    with Terminal(output) as display:
+        found = list(run_study(variants, range(seeds), job_of, folder, display))
+    if not is_writer():
+        return
+    if not found:
+        typer.echo(f"stopped; {_typed()} goes on", err=True)
+        raise typer.Exit(130)
+    if as_json:
+        print_json([report.study_json(each) for each in found])
+    else:
+        console_of().print(report.study_table(found, f"{network.name} on {data}, {seeds} seeds"))
+
+
+def _variant(text: str) -> Variant:
+    from cliquegraph.studies.study import Variant
+
+    name, colon, changes = text.partition(":")
+    if not (name and colon and changes):
+        raise UsageError(f"a variant is NAME:KEY=VALUE,..., not {text!r}")
+    return Variant(name, tuple(changes.split(",")))
+
+
+def _precision(name: str) -> Precision:
+    from cliquegraph.training.job import PRECISIONS
+
+    for each in PRECISIONS:
+        if each == name:
+            return each
+    raise UsageError(f"there is no precision {name!r}; there are {', '.join(PRECISIONS)}")
+
+
+def _shares(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(each) for each in text.split(",") if each.strip())
+    except ValueError:
+        raise UsageError(f"--milestones are shares of the epochs, 0.5,0.75, not {text!r}") from None
+
+
+def _plot(recipe: Recipe, path: Path) -> None:
+    from cliquegraph.draw.curves import draw_schedule
+    from cliquegraph.files import write_bytes
+
+    rates = [recipe.rate(epoch) for epoch in range(recipe.epochs)]
+    title = f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch_size}"
+    write_bytes(path, [draw_schedule(title, rates, path.suffix.removeprefix(".").lower())])
+    parts = ", ".join(f"{rate:.4g} from epoch {first}" for first, rate in recipe.schedule())
+    print_written(path, more=f": {parts}")

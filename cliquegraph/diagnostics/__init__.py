@@ -1,0 +1,1 @@
+"""What is said to people: errors, their codes, and places in files."""

@@ -1,0 +1,141 @@
+"""What the classes of a file are made of: the plan that ``outline`` turns into views.
+
+Regions that do the same but for their widths share a class. Where the readers of a block gather
+the maps themselves, it returns them in lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+
+from cliquegraph.emit.body import results_of
+from cliquegraph.emit.members import free_inputs, signature
+from cliquegraph.emit.regions import Gather, Region, Values, given_to, steps_of
+from cliquegraph.emit.view import Expression, Kind, Local, MapsOf, Sources, Variable
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Moments
+from cliquegraph.ir.types import Part, Section
+from cliquegraph.ir.units import units_of
+from cliquegraph.steps.graph import BlockSteps, StepGraph
+
+Names = dict[Value | Gather, str]
+"""What values, and lists of them, are called. Maps and their moments are one feature."""
+
+
+class Plan:
+    """The regions of a network, what each returns, and how values reach those who read them.
+
+    Attributes:
+        graph: the op graph.
+        blocks: the step graphs of its blocks, by index.
+        units: the nodes that run as one call, by the last.
+        joined: nodes that make a block feature which nothing in the network reads: it is made
+            where it is returned.
+        sections: the other nodes, by section.
+        regions: what becomes one call each, by section; the classifier has none.
+        moments: the moments of values that have them.
+    """
+
+    def __init__(self, steps: StepGraph, graph: Graph) -> None:
+        self.graph = graph
+        self.blocks = {block.index: block for block in steps.blocks}
+        self.units = units_of(graph)
+        self.joined = graph.unread_features
+        self.sections: dict[Section, list[Node]] = {}
+        for node in graph.nodes[1:]:
+            if node not in self.joined:
+                self.sections.setdefault(node.origin.section, []).append(node)
+        self.moments = {
+            node.inputs[0]: node.output
+            for node in (*graph.nodes, *graph.idle)
+            if isinstance(node.op, Moments)
+        }
+        idle: dict[Section, list[Node]] = {}
+        for node in graph.idle:
+            idle.setdefault(node.origin.section, []).append(node)
+        self.regions: dict[Section, list[Region]] = {}
+        for section, nodes in self.sections.items():
+            if section.part is Part.BLOCK:
+                block = self.blocks[section.index]
+                held = [
+                    replace(region, idle=True)
+                    for region in steps_of(section, idle.get(section, []), block)
+                ]
+                self.regions[section] = [*steps_of(section, nodes, block), *held]
+            elif section.part is not Part.CLASSIFIER:
+                self.regions[section] = [Region(section, tuple(nodes))]
+
+    def shared(self) -> Iterator[list[Region]]:
+        """Yield the regions that share a class, in the order of their first."""
+        alike: dict[Hashable, list[Region]] = {}
+        for region in (region for each in self.regions.values() for region in each):
+            results = self.results(region)
+            returned = tuple(node.output in results for node in region.nodes)
+            key = (region.section.part, signature(region.nodes), returned)
+            alike.setdefault(key, []).append(region)
+        yield from alike.values()
+
+    def results(self, region: Region) -> Values:
+        """Return what the call of a region returns; the last value where none is read."""
+        return results_of(self.graph, region.nodes) or (region.nodes[-1].output,)
+
+    def returned(self, values: Values) -> Values:
+        """Return what is returned for values: maps and their moments are one feature."""
+        moments = {self.moments[value] for value in values if value in self.moments}
+        return tuple(value for value in values if value not in moments)
+
+    def variable(self, value: Value, name: str) -> Variable:
+        """Return the variable that holds a value."""
+        return Variable(name, Kind.FEATURE if value in self.moments else Kind.TENSOR)
+
+    def maps(self, value: Value, names: Names) -> Expression:
+        """Return a value by itself, without its moments."""
+        local = Local(names[value])
+        return MapsOf(local) if value in self.moments else local
+
+    def block_input(self, section: Section) -> Value:
+        """Return X0 of a block."""
+        (x0,) = self.returned(free_inputs(self.sections[section]))
+        return x0
+
+    def block_results(
+        self, block: BlockSteps, section: Section
+    ) -> tuple[Values, dict[Gather, str]]:
+        """Return what is read of a block outside: values, and those that one takes as a list."""
+        nodes = self.sections[section]
+        inside = {value for node in nodes for value in node.outputs}
+        joined = self.graph.producers[self.graph.features[block.index - 1]]
+        gathers = {
+            gather: None
+            for other, region in self.sections.items()
+            if other.part in (Part.READOUT, Part.TRANSITION) and other.index == section.index
+            if (gather := given_to(region).gathered) and not inside.isdisjoint(gather.values)
+        }
+        if joined in self.joined and Gather(joined.inputs, True) not in gathers:
+            gathers[Gather(joined.inputs, False)] = None
+        lists: dict[Gather, str] = {}
+        for gather in sorted(gathers, key=lambda gather: gather.values != joined.inputs):
+            of = "feature" if gather.values == joined.inputs else "transit"
+            lists[gather] = of if gather.features else f"{of}_maps"
+        listed = {value for gather in lists for value in gather.values}
+        results = self.returned(results_of(self.graph, nodes))
+        return tuple(value for value in results if value not in listed), lists
+
+    def arguments(self, nodes: Sequence[Node], names: Names) -> tuple[Expression, ...]:
+        """Return the arguments of a class's call, as a block or the network calls the member."""
+        given = given_to(nodes)
+        return (
+            *(self.maps(value, names) for value in given.maps),
+            *(Local(names[value]) for value in given.features),
+            *([self.listed(given.gathered, names)] if given.gathered else ()),
+        )
+
+    def listed(self, gather: Gather, names: Names) -> Expression:
+        """Return a list of values: the variable that holds it, or one of their names."""
+        if gather in names:
+            return Local(names[gather])
+        if gather.features:
+            return Sources(tuple(Local(names[value]) for value in gather.values))
+        return Sources(tuple(self.maps(value, names) for value in gather.values))

@@ -1,0 +1,95 @@
+"""Which nodes become one call, and what a call is given: the analysis behind ``outline``.
+
+Nodes that were lowered from one update form a region, as do those of a section other than a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.members import free_inputs, gathers
+from cliquegraph.emit.names import step_name
+from cliquegraph.emit.view import Kind
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Normalize
+from cliquegraph.ir.types import MomentsType, Section
+from cliquegraph.steps.graph import BlockSteps, Step
+
+Values = tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Nodes that become the call of one member.
+
+    ``idle`` where nothing is called: the member holds its parameters.
+    """
+
+    section: Section
+    nodes: tuple[Node, ...]
+    step: Step | None = None
+    idle: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the member that is called."""
+        if self.step is None:
+            return str(self.section)
+        slots = [operand.param.slot for node in self.nodes for operand in node.operands]
+        return next(name for slot in slots if (name := step_name(slot)))
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Values that a region takes as a list: features, or maps by themselves."""
+
+    values: Values
+    features: bool
+
+    @property
+    def kind(self) -> Kind:
+        """What a variable that holds it is."""
+        return Kind.FEATURES if self.features else Kind.MAPS
+
+
+def steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> list[Region]:
+    """Return the regions of a block, in the order of its steps."""
+    by_place: dict[tuple[int | None, int | None], list[Node]] = {}
+    for node in nodes:
+        by_place.setdefault((node.origin.stage, node.origin.layer), []).append(node)
+    places = [(step, by_place.get((step.stage, step.layer))) for step in block.steps]
+    return [Region(section, tuple(region), step) for step, region in places if region]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a region reads from outside: maps and features by themselves, and a list."""
+
+    maps: Values
+    features: Values
+    gathered: Gather | None
+
+
+def given_to(nodes: Sequence[Node]) -> Given:
+    """Return what a region is given.
+
+    Raises:
+        VerificationError: it gathers more lists than the one that a call hands over.
+    """
+    free = free_inputs(nodes)
+    normalized = {node.inputs[0] for node in nodes if isinstance(node.op, Normalize)}
+    lists = {Gather(n.inputs, n.output in normalized) for n in nodes if gathers(n, free)}
+    if len(lists) > 1:
+        raise VerificationError(f"{nodes[0].origin}: gathers {len(lists)} lists, not one")
+    gathered = next(iter(lists), None)
+    listed = gathered.values if gathered else ()
+    single = [
+        value for value in free if value not in listed and not isinstance(value.type, MomentsType)
+    ]
+    return Given(
+        maps=tuple(value for value in single if value not in normalized),
+        features=tuple(value for value in single if value in normalized),
+        gathered=gathered,
+    )

@@ -1,0 +1,134 @@
+"""What the classes of a file hold: layers, kernels, and instances of each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Dim = int | str
+"""A width: a number, or a constructor argument where the instances of a class differ in it."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch normalisation of so many channels."""
+
+    channels: Dim
+    eps: float
+    momentum: float
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Scale and bias of a normalisation of so many channels by given moments."""
+
+    channels: Dim
+    eps: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments of so many channels, and their running statistics."""
+
+    channels: Dim
+    momentum: float
+
+
+@dataclass(frozen=True)
+class ChannelAffine:
+    """Scale and bias of so many channels."""
+
+    channels: Dim
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution with a kernel of its own."""
+
+    channels: Dim
+    filters: Dim
+    size: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class BiasedKernel:
+    """A convolution with a kernel and a bias of its own; a pass made both of trained weights."""
+
+    channels: Dim
+    filters: Dim
+    size: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class SharedKernel:
+    """A kernel that the stages of a block share; steps are handed it."""
+
+    channels: int
+    filters: int
+    size: int
+
+
+@dataclass(frozen=True)
+class KernelBank:
+    """Such kernels of one layer, one for each source, side by side along their input channels."""
+
+    filters: int
+    sources: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer with bias."""
+
+    inputs: Dim
+    outputs: Dim
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Child:
+    """An instance of another class of the file, with its constructor's arguments."""
+
+    class_name: str
+    arguments: tuple[tuple[str, int], ...]
+
+
+Thing = (
+    Norm
+    | Normalizer
+    | Statistics
+    | ChannelAffine
+    | Kernel
+    | BiasedKernel
+    | SharedKernel
+    | KernelBank
+    | Dense
+    | Drop
+    | Child
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a class holds under a name."""
+
+    name: str
+    thing: Thing
+
+
+@dataclass(frozen=True)
+class MemberGroup:
+    """Members that belong together, under a comment if there is something to say."""
+
+    comment: str | None
+    members: tuple[Member, ...]

@@ -1,0 +1,152 @@
+"""The op graph as networkx node-link JSON; ``ir/serialize.py`` loads it back to an equal graph.
+
+What two graphs are compared by, and a digest is taken of, is this data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.types import (
+    Bank,
+    Biased,
+    MapType,
+    MomentsType,
+    Param,
+    Piece,
+    Tensor,
+    TensorType,
+    VectorType,
+)
+
+FORMAT = "cliquegraph-ir-2"
+
+Json = dict[str, Any]
+PARAMS: dict[type[Param], str] = {Param: "tensors", Bank: "bank", Biased: "biased"}
+KINDS: dict[type[TensorType], str] = {
+    MapType: "maps",
+    VectorType: "vector",
+    MomentsType: "moments",
+}
+
+
+class Parts(Protocol):
+    """What of a ``Graph`` is written; a graph knows this module, and not the other way round."""
+
+    @property
+    def name(self) -> str:
+        """The network's."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every canonical tensor."""
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """Every parameter."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Those that are executed, in order."""
+
+    @property
+    def idle(self) -> tuple[Node, ...]:
+        """Those that are not."""
+
+    @property
+    def logits(self) -> Value:
+        """What the network returns."""
+
+    @property
+    def features(self) -> tuple[Value, ...]:
+        """The block features."""
+
+
+def to_json(graph: Parts) -> Json:
+    """Return the graph as node-link data (``networkx.node_link_graph`` reads it).
+
+    ``graph.tensors`` and ``graph.params`` are tables; nodes refer to them by position.
+    """
+    tensors = {tensor: i for i, tensor in enumerate(graph.tensors)}
+    params = {param: i for i, param in enumerate(graph.params)}
+    nodes = (*graph.nodes, *graph.idle)
+    place = {value: (i, k) for i, node in enumerate(nodes) for k, value in enumerate(node.outputs)}
+    return {
+        "directed": True,
+        "multigraph": True,
+        "graph": {
+            "format": FORMAT,
+            "name": graph.name,
+            "tensors": [_tensor(tensor) for tensor in tensors],
+            "params": [_param(param, tensors) for param in params],
+            "logits": list(place[graph.logits]),
+            "features": [list(place[value]) for value in graph.features],
+        },
+        "nodes": [
+            {**_node(i, node, params), "idle": i >= len(graph.nodes)}
+            for i, node in enumerate(nodes)
+        ],
+        "edges": [
+            {"source": place[v][0], "target": i, "key": k, "output": place[v][1], "input": k}
+            for i, node in enumerate(nodes)
+            for k, v in enumerate(node.inputs)
+        ],
+    }
+
+
+def structure(graph: Parts) -> Json:
+    """Return ``to_json`` without the lines of the spec: where a network was written is no part."""
+    data = to_json(graph)
+    for node in data["nodes"]:
+        del node["origin"]["line"]
+    return data
+
+
+def digest(graph: Parts) -> str:
+    """Return the SHA-256 of the graph without the lines of the spec and the network's name."""
+    data = structure(graph)
+    del data["graph"]["name"]
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _node(index: int, node: Node, params: dict[Param, int]) -> Json:
+    return {
+        "id": index,
+        "op": node.op.mnemonic,
+        "attributes": asdict(node.op),
+        "operands": [
+            {"param": params[o.param], "start": o.start, "stop": o.stop} for o in node.operands
+        ],
+        "outputs": [{"type": _type(v.type), "hint": v.hint} for v in node.outputs],
+        "origin": asdict(node.origin),
+        "recompute": node.recompute,
+    }
+
+
+def _tensor(tensor: Tensor) -> Json:
+    return {**asdict(tensor), "shape": list(tensor.shape)}
+
+
+def _param(param: Param, tensors: dict[Tensor, int]) -> Json:
+    return {
+        "slot": asdict(param.slot),
+        "field": param.field,
+        "axis": param.axis,
+        "kind": PARAMS[type(param)],
+        "pieces": _pieces(param.pieces, tensors),
+        "mirrors": [_pieces(mirror, tensors) for mirror in param.mirrors],
+    }
+
+
+def _pieces(pieces: Iterable[Piece], tensors: dict[Tensor, int]) -> list[Json]:
+    return [{"tensor": tensors[p.tensor], "start": p.start, "stop": p.stop} for p in pieces]
+
+
+def _type(value: TensorType) -> Json:
+    return {"kind": KINDS[type(value)], **asdict(value)}

@@ -1,0 +1,191 @@
+"""Canonical tensors to a graph's storage and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cliquegraph.diagnostics.errors import WeightsError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node
+from cliquegraph.ir.types import Field, Param, Piece
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+# Running statistics of one feature that two readers hold: apart by rounding in float32 at most.
+SHARED_TOLERANCE = 1e-5
+# What a normalisation divides by is variance + eps: a variance is compared relative to that.
+_EPS = 1e-5
+
+
+def to_storage(graph: Graph, tensors: Mapping[str, Array]) -> dict[Param, Array]:
+    """Return what each parameter of a graph holds, in canonical layout (OIHW).
+
+    Args:
+        graph: the network, at any -O level.
+        tensors: canonical tensors by name; every one is needed, and no other allowed.
+
+    Raises:
+        WeightsError: tensors are missing, unexpected or of another shape, or two that the graph
+            stores once disagree.
+    """
+    check_tensors(graph, tensors)
+    return {param: np.array(stored(param, tensors)) for param in graph.params}
+
+
+def stored(param: Param, tensors: Mapping[str, Array]) -> Array:
+    """Return what one parameter holds; may be the tensor itself, if it is the only one.
+
+    Raises:
+        WeightsError: tensors that the parameter holds once disagree.
+    """
+    held = _take(param, param.pieces, tensors)
+    for mirror in param.mirrors:
+        other = _take(param, mirror, tensors)
+        floor = SHARED_TOLERANCE * (_EPS if param.field is Field.VAR else 1)
+        if not np.allclose(other, held, SHARED_TOLERANCE, floor, equal_nan=True):
+            names = (_extent_name(pieces) for pieces in (param.pieces, mirror))
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(other.astype(np.float64) - held.astype(np.float64)).max()
+            raise WeightsError(
+                f"{' and '.join(names)} are the running statistics of one feature, but differ by "
+                f"{apart:.1e}; -O0 stores each of its own"
+            )
+    return held
+
+
+def _take(param: Param, pieces: tuple[Piece, ...], tensors: Mapping[str, Array]) -> Array:
+    parts = [
+        _along(param.axis, tensors[tensor_name(piece.tensor)], piece.start, piece.stop)
+        for piece in pieces
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=param.axis)
+
+
+def _extent_name(pieces: tuple[Piece, ...]) -> str:
+    return " + ".join(f"{tensor_name(p.tensor)}[{p.start}:{p.stop}]" for p in pieces)
+
+
+def read_operands(node: Node, field: Field, storage: Mapping[Param, Array]) -> Array:
+    """Return what a node's operands of one field hold, joined along the parameter's axis."""
+    read = [operand for operand in node.operands if operand.param.field is field]
+    parts = [_along(o.param.axis, storage[o.param], o.start, o.stop) for o in read]
+    return np.concatenate(parts, axis=read[0].param.axis)
+
+
+def from_storage(storage: Mapping[Param, Array]) -> dict[str, Array]:
+    """Return the canonical tensors that parameters hold, by name; ``to_storage`` undone.
+
+    Parameters that are left out of ``storage`` leave out their tensors.
+    """
+    held = Holdings(storage)
+    return {name: np.array(held.tensor(name, storage.__getitem__)) for name in held.names}
+
+
+class Holdings:
+    """Which parameters hold each canonical tensor, and where."""
+
+    def __init__(self, params: Iterable[Param]) -> None:
+        self._of: dict[str, list[_Extent]] = {}
+        for param in params:
+            for pieces in param.holdings:
+                position = 0
+                for piece in pieces:
+                    held = _Extent(param, position, piece)
+                    self._of.setdefault(tensor_name(piece.tensor), []).append(held)
+                    position += piece.extent
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The canonical tensors that are held, in the order of the parameters."""
+        return tuple(self._of)
+
+    def params(self, name: str) -> tuple[Param, ...]:
+        """The parameters that hold a canonical tensor."""
+        return tuple(held.param for held in self._of[name])
+
+    def tensor(self, name: str, read: Callable[[Param], Array]) -> Array:
+        """Return a canonical tensor; ``read`` gives what a parameter holds.
+
+        Where a parameter holds nothing else, the tensor is what ``read`` gave.
+        """
+        whole: Array | None = None
+        for held in self._of[name]:
+            array, axis, piece = read(held.param), held.param.axis, held.piece
+            part = _along(axis, array, held.position, held.position + piece.extent)
+            if part.shape == piece.tensor.shape:
+                # A copy of a part: a view would keep all of a bank.
+                return part if part.shape == array.shape else part.copy()
+            whole = np.empty(piece.tensor.shape, array.dtype) if whole is None else whole
+            _along(axis, whole, piece.start, piece.stop)[...] = part
+        assert whole is not None  # noqa: S101  # a name is here because something holds it
+        return whole
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """A piece of a canonical tensor, from ``position`` on along its parameter's axis."""
+
+    param: Param
+    position: int
+    piece: Piece
+
+
+def _along(axis: int, array: Array, start: int, stop: int) -> Array:
+    index = [slice(None)] * array.ndim
+    index[axis] = slice(start, stop)
+    return array[tuple(index)]
+
+
+def agree(graph: Graph, tensors: dict[str, Array]) -> None:
+    """Make tensors that ``graph`` stores once equal, in place; the first reader's count."""
+    storage = {param: _take(param, param.pieces, tensors) for param in graph.params}
+    tensors.update(from_storage(storage))
+
+
+def check_tensors(graph: Graph, tensors: Mapping[str, Array]) -> None:
+    """Raise a ``WeightsError`` unless ``tensors`` are exactly those of the network."""
+    expected = {tensor_name(tensor): tensor.shape for tensor in graph.tensors}
+    found = {name: tuple(array.shape) for name, array in tensors.items()}
+    if faults := misfits(expected, found):
+        raise WeightsError(f"weights do not fit {graph.name}:\n{faults}")
+
+
+def misfits(
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    meaning: Mapping[str, str] | None = None,
+) -> str:
+    """Return lines that list what is missing, unexpected and of another shape; else nothing.
+
+    Args:
+        expected, found: shapes by name.
+        meaning: what an expected name stands for, where it is no canonical one.
+    """
+
+    def said(name: str) -> str:
+        return f"{name} ({meaning[name]})" if meaning and meaning[name] != name else name
+
+    missing = [said(name) for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    shapes = [
+        f"{said(name)} is {found[name]}, must be {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    return "\n".join(_list(kind, names) for kind, names in faults if names)
+
+
+def _list(kind: str, names: list[str], limit: int = 10) -> str:
+    if len(names) == 1:
+        return f"  1 {kind}: {names[0]}"
+    lines = [f"  {len(names)} {kind}:", *(f"    {name}" for name in names[:limit])]
+    if len(names) > limit:
+        lines.append(f"    and {len(names) - limit} more")
+    return "\n".join(lines)

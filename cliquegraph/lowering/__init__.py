@@ -1,0 +1,1 @@
+"""From the step graph to the op graph."""

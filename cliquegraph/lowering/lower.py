@@ -1,0 +1,233 @@
+"""From steps to operations: a network's step graph becomes its op graph (section 3.4)."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from cliquegraph.ir.builder import Builder
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, value_hint
+from cliquegraph.ir.nodes import Origin, Value
+from cliquegraph.ir.ops import (
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    Dropout,
+    GlobalAvgPool,
+    Input,
+    Linear,
+    MaxPool,
+    Relu,
+    ScaleChannels,
+    ShapeError,
+    Sigmoid,
+    compressed,
+    least_factor,
+    squeezed,
+)
+from cliquegraph.ir.types import Part, Section, Slot
+from cliquegraph.ir.verify import verify_graph
+from cliquegraph.lowering.wiring import verify_wiring
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
+
+
+def lower(steps: StepGraph) -> Graph:
+    """Lower a step graph, literally: each unit concatenates, normalises and convolves.
+
+    Raises:
+        SpecError: sizes that can't be had, such as a map pooled to nothing; says where.
+        VerificationError: the graph is not wired as the steps say; a defect of the compiler.
+
+    >>> import cliquegraph
+    >>> graph = cliquegraph.lower(cliquegraph.unroll(cliquegraph.load("specs/quickstart.yaml")))
+    >>> graph.logits.type
+    VectorType(channels=10)
+    """
+    network = steps.network
+    builder = Builder(network.name)
+    value = _stem(builder, network)
+    features = []
+    for block in steps.blocks:
+        feature, transit = _block(builder, network, block, value)
+        features.append(feature)
+        if block is not steps.blocks[-1]:
+            value = _transition(builder, network, block.index, transit)
+    graph = builder.finish(_head(builder, network, features), features)
+    verify_graph(graph)
+    verify_wiring(steps, graph)
+    return graph
+
+
+def _enter(builder: Builder, network: NetworkSpec, section: Section, *path: str | int) -> None:
+    """Say where the next nodes come from: the section, and the spec's line for it."""
+    whole = network.locate()
+    builder.location = network.locate(*path)
+    if builder.location == whole and section.index:  # left out: its block asks for it
+        builder.location = network.locate("blocks", section.index - 1)
+    line = builder.location.line if builder.location else None
+    builder.origin = Origin(section, line=line)
+
+
+def _stem(builder: Builder, network: NetworkSpec) -> Value:
+    section, stem, images = Section(Part.STEM), network.stem, network.input
+    _enter(builder, network, section, "stem")
+    value = builder.add(Input(images.channels, images.height, images.width), [], hint="x")
+    value = builder.add(
+        Conv(stem.filters, stem.kernel, stem.stride), [value], slot=Slot(section, "conv")
+    )
+    if stem.norm:
+        value = builder.add(BatchNorm(), [value], slot=Slot(section, "norm"))
+        value = builder.add(Relu(), [value])
+    if stem.pool is not None:
+        pool = MaxPool if stem.pool.kind == "max" else AvgPool
+        value = builder.add(pool(stem.pool.kernel, stem.pool.stride), [value])
+    return value
+
+
+def _block(
+    builder: Builder, network: NetworkSpec, block: BlockSteps, x0: Value
+) -> tuple[Value, Value | None]:
+    """Return the block feature and, unless no block follows, the transit."""
+    section = Section(Part.BLOCK, block.index)
+    _enter(builder, network, section, "blocks", block.index - 1)
+    home = builder.origin
+    assert home is not None  # noqa: S101  # just entered
+    held: dict[Feature, Value] = {Feature(block.index, 0, 0): x0}
+    for step in block.steps:
+        builder.origin = Origin(section, step.stage, step.layer, home.line)
+        reads = [held[feature] for feature in step.reads]
+        held[step.writes] = lower_step(block.spec, step, reads, builder)
+    builder.origin = home
+    feature = builder.add(Concat(), [held[each] for each in block.feature], hint="feature")
+    if block.index == len(network.blocks):
+        return feature, None
+    if block.transit == block.feature:
+        return feature, feature
+    return feature, builder.add(Concat(), [held[each] for each in block.transit], hint="transit")
+
+
+@singledispatch
+def lower_step(spec: object, step: Step, reads: list[Value], builder: Builder) -> Value:
+    """Lower one update; a block kind registers its own unit."""
+    raise TypeError(f"no unit for {type(spec).__name__}")
+
+
+@lower_step.register
+def _(spec: CliqueBlock, step: Step, reads: list[Value], builder: Builder) -> Value:
+    section = Section(Part.BLOCK, step.block)
+    hint = value_hint("x", step.layer, step.stage)
+    stage = spec.norm_stage(step.stage)
+    norm = Slot(section, "norm", step.layer, stage)
+    mid_norm = Slot(section, "mid_norm", step.layer, stage)
+    edges = [Slot(section, EDGE_KERNEL, e.target, source=e.source) for e in step.weights]
+    pre_activation = spec.unit == "pre_activation"
+
+    value = builder.add(Concat(), reads)
+    if pre_activation:
+        value = _norm_relu(builder, value, norm)
+    kernel = 1 if spec.bottleneck else spec.kernel
+    value = builder.add_edges(Conv(spec.filters, kernel), value, reads, edges)
+    value = _dropout(builder, value, spec.dropout)
+    if spec.bottleneck:
+        value = _norm_relu(builder, value, mid_norm)
+        spatial = Slot(section, SPATIAL_KERNEL, step.layer)
+        value = builder.add(Conv(spec.filters, spec.kernel), [value], slot=spatial)
+        value = _dropout(builder, value, spec.dropout)
+    if not pre_activation:
+        value = _norm_relu(builder, value, norm)
+    return builder.name(value, hint)
+
+
+@lower_step.register
+def _(spec: DenseBlock, step: Step, reads: list[Value], builder: Builder) -> Value:
+    section = Section(Part.BLOCK, step.block)
+    value = builder.add(Concat(), reads)
+    value = _norm_relu(builder, value, Slot(section, "norm", step.layer))
+    if spec.bottleneck:
+        wide = Conv(spec.bottleneck * spec.filters, 1)
+        value = builder.add(wide, [value], slot=Slot(section, "conv", step.layer))
+        value = _dropout(builder, value, spec.dropout)
+        value = _norm_relu(builder, value, Slot(section, "mid_norm", step.layer))
+        last = Slot(section, "mid_conv", step.layer)
+    else:
+        last = Slot(section, "conv", step.layer)
+    value = builder.add(Conv(spec.filters, 3), [value], slot=last)
+    hint = value_hint("x", step.layer, None)
+    return builder.name(_dropout(builder, value, spec.dropout), hint)
+
+
+def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value | None) -> Value:
+    assert value is not None  # noqa: S101  # only the last block has no transit
+    section, spec = Section(Part.TRANSITION, index), network.transition
+    _enter(builder, network, section, "transition")
+    channels = _compressed(builder, network, "transition", value, spec.compression)
+    value = _norm_relu(builder, value, Slot(section, "norm"))
+    value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "conv"))
+    value = _dropout(builder, value, spec.dropout)
+    if spec.attention:
+        if not squeezed(value.type.channels):
+            hint = "leave the attention out, or let more channels through"
+            error = ShapeError("half of 1 channel, for the attention, is none", hint)
+            raise builder.refusal(error, network.locate("transition", "attention"))
+        value = _attention(builder, section, value)
+    pool = MaxPool if spec.pool == "max" else AvgPool
+    return builder.add(pool(2, 2), [value])
+
+
+def _attention(builder: Builder, section: Section, value: Value) -> Value:
+    """Channel-wise attention (Figure 4): a number in [0, 1] for each map."""
+    channels = value.type.channels
+    gate = builder.add(GlobalAvgPool(), [value])
+    fc1, fc2 = Slot(section, "attention.fc1"), Slot(section, "attention.fc2")
+    gate = builder.add(Relu(), [builder.add(Linear(squeezed(channels)), [gate], slot=fc1)])
+    gate = builder.add(Sigmoid(), [builder.add(Linear(channels), [gate], slot=fc2)])
+    return builder.add(ScaleChannels(), [value, gate])
+
+
+def _head(builder: Builder, network: NetworkSpec, features: list[Value]) -> Value:
+    """Readout of each block that is read, then the classifier."""
+    first = 0 if network.readout.blocks == "all" else len(features) - 1
+    vectors = [
+        _readout(builder, network, index, feature)
+        for index, feature in enumerate(features[first:], start=first + 1)
+    ]
+    section = Section(Part.CLASSIFIER)
+    _enter(builder, network, section, "classifier")
+    value = vectors[0] if len(vectors) == 1 else builder.add(Concat(), vectors, hint="pooled")
+    head = Linear(network.classifier.classes)
+    return builder.add(head, [value], slot=Slot(section, ""), hint="logits")
+
+
+def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -> Value:
+    section, spec = Section(Part.READOUT, index), network.readout
+    _enter(builder, network, section, "readout")
+    if spec.compression is not None:
+        channels = _compressed(builder, network, "readout", value, spec.compression)
+        value = _norm_relu(builder, value, Slot(section, "compress.norm"))
+        value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "compress.conv"))
+        value = _dropout(builder, value, spec.dropout)
+    value = _norm_relu(builder, value, Slot(section, "norm"))
+    return builder.add(GlobalAvgPool(), [value], hint="pooled")
+
+
+def _compressed(
+    builder: Builder, network: NetworkSpec, key: str, value: Value, factor: float
+) -> int:
+    """Return how many channels a compression leaves; a ``SpecError`` where it leaves none."""
+    channels = value.type.channels
+    if left := compressed(channels, factor):
+        return left
+    hint = f"a compression of {least_factor(channels)} leaves one"
+    error = ShapeError(f"a compression of {factor:g} leaves none of {channels} channels", hint)
+    raise builder.refusal(error, network.locate(key, "compression"))
+
+
+def _norm_relu(builder: Builder, value: Value, slot: Slot) -> Value:
+    return builder.add(Relu(), [builder.add(BatchNorm(), [value], slot=slot)])
+
+
+def _dropout(builder: Builder, value: Value, rate: float) -> Value:
+    return builder.add(Dropout(rate), [value]) if rate else value

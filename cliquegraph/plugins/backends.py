@@ -1,0 +1,138 @@
+"""What a backend is, and how it is found.
+
+A backend is an object behind the entry point group ``cliquegraph.backends``. The compiler knows
+none by name: ours are found as somebody else's would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Protocol
+
+from cliquegraph.diagnostics.errors import BackendError
+from cliquegraph.plugins.discovery import entry_points_of
+
+if TYPE_CHECKING:  # what the protocol names is of rooms that find backends here
+    from cliquegraph.emit.view import ModelView
+    from cliquegraph.ir.graph import Graph
+    from cliquegraph.ir.storage import Array, Labels
+    from cliquegraph.weights.layout import Layout
+    from cliquegraph.weights.source import LiveTensors
+
+GROUP = "cliquegraph.backends"
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with Nesterov momentum, as the paper trains (section 4.1)."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4  # on all parameters
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gave, whatever the framework's own layout.
+
+    Attributes:
+        logits: (batch, classes).
+        features: (batch, channels, height, width) for each block.
+    """
+
+    logits: Array
+    features: tuple[Array, ...]
+
+
+class Executor(Protocol):
+    """A generated model in its framework, with dropout off; ``verify`` drives it.
+
+    Images are (batch, channels, height, width). Tensors are canonical, by name.
+    """
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter and running statistic, and forget the optimiser's state."""
+
+    def tensors(self) -> dict[str, Array]:
+        """Return every parameter and running statistic."""
+
+    def parameters(self) -> int:
+        """Count the trainable numbers of the model as its framework does."""
+
+    def forward(self, images: Array, *, training: bool) -> Outputs:
+        """Run forwards; in training, running statistics move."""
+
+    def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
+        """Return the mean cross entropy in training and its gradient by every parameter."""
+
+    def sgd_step(self, images: Array, labels: Labels) -> float:
+        """Take one step of ``Sgd()``; return the loss before it."""
+
+    def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
+        """Return the named values of one forward pass by section and name (``x2_1``)."""
+
+
+class Backend(Protocol):
+    """Writes a network down for one framework."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line, and its folder under ``generated/``."""
+
+    @property
+    def description(self) -> str:
+        """One line for ``cliquegraph backends``."""
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names that its files use for something else than the network's parts."""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Modules that its framework imports, and so no name for a file: it would hide them."""
+
+    @property
+    def layout(self) -> Layout:
+        """The names and axes of its models' weights."""
+
+    def write(self, view: ModelView) -> str:
+        """Return the source of the network."""
+
+    def missing(self) -> str | None:
+        """Return how to install the framework, or None where it is installed."""
+
+    def live(self, model: object) -> LiveTensors | None:
+        """Return the tensors of a model of this framework, else None; imports nothing."""
+
+    def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
+        """Load a source that this backend wrote; ``dtype`` is ``float64`` or ``float32``.
+
+        Raises:
+            BackendError: the framework is not installed.
+        """
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return the entry points of every installed backend, by name."""
+    return {point.name: point for point in entry_points_of(GROUP)}
+
+
+def find_backend(name: str) -> Backend:
+    """Return a backend by name.
+
+    Raises:
+        BackendError: it is not installed, or its package can't be imported.
+    """
+    points = installed()
+    if name not in points:
+        known = ", ".join(points) or "none"
+        raise BackendError(f"there is no backend {name!r}; installed: {known}")
+    try:
+        backend: Backend = points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise BackendError(
+            f"backend {name!r} ({points[name].value}) fails to load: {error}"
+        ) from error
+    return backend

@@ -1,0 +1,1 @@
+"""Showing that two ways compute the same."""

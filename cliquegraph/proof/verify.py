@@ -1,0 +1,335 @@
+"""Showing by numbers that the interpreter and every backend compute the same network.
+
+Random weights, images and labels go through all of them in float64: forwards in evaluation and
+in training, gradients, running statistics, three SGD steps. The interpreter judges forward
+values; gradients and steps are compared between backends, and above -O0 with the first backend's
+at -O0, where they are its framework's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import BackendError, UsageError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.ops import Dropout
+from cliquegraph.ir.storage import Array, Labels
+from cliquegraph.ir.types import MapType, Part
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL
+from cliquegraph.plugins.backends import Backend, Executor, find_backend, installed
+from cliquegraph.proof.verification import (
+    TOLERANCE,
+    TOLERANCE_FLOAT32,
+    Verification,
+    errors_of,
+    relative_error,
+)
+from cliquegraph.semantics.interpret import Result, interpret
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.weights.sample import sample_tensors
+
+_LAST_DIGITS = 10  # two backends may round as differently as weights that differ by so many
+_ROUNDINGS = 10  # a whole pass in float32 may err by so many times the rounding of its inputs
+SGD_STEPS = 3
+
+Report = Callable[[str], None]
+History = Mapping[str, Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The random numbers that everybody is given."""
+
+    tensors: dict[str, Array]
+    images: Array
+    labels: Labels
+
+
+def verify(
+    network: NetworkSpec,
+    backends: Sequence[str] | str | None = None,
+    *,
+    level: int = DEFAULT_LEVEL,
+    inference: bool = False,
+    seed: int = 0,
+    batch: int = 4,
+    report: Report = lambda line: None,
+) -> Verification:
+    """Compare the interpreter and backends on one network.
+
+    Args:
+        network: the network.
+        backends: a name or several; default: every installed backend whose framework is installed.
+        level: the -O level.
+        inference: verify the folded network; it has no training, so evaluation is all.
+        seed: of the random weights, images and labels.
+        batch: how many images.
+        report: called with a line before each part, for progress.
+
+    Raises:
+        BackendError: a backend that was asked for is missing, or none is there.
+        UsageError: no backend is named, the batch is smaller than 2, or there is no such level.
+        SpecError: sizes that can't be had, or a class's name that a backend's files use.
+        ExpectError: a figure of ``expect`` does not hold.
+        VerificationError: the sharing of weights can't be proved, or a pass broke the graph.
+
+    >>> import cliquegraph
+    >>> cliquegraph.verify(cliquegraph.load("specs/quickstart.yaml"), ["torch"]).ok
+    True
+    """
+    if batch < 2:
+        raise UsageError("a batch of 1 may leave one number per channel, which has no variance")
+    chosen = choose_backends([backends] if isinstance(backends, str) else backends)
+    compilation = Compilation(network, level, inference)
+    # The interpreter runs what was lowered: a pass that is wrong must not judge itself.
+    lowered, graph = compilation.lowered, compilation.graph
+    trial = _trial(lowered, lowered if inference else graph, seed, batch)
+    found = Verification(network.name, tuple(backend.name for backend in chosen))
+    found.expected_parameters = (
+        _trainable(graph) if inference else compilation.cost.total.parameters
+    )
+    if any(isinstance(node.op, Dropout) for node in lowered.nodes):
+        found.skipped.append("dropout is switched off: its masks are each framework's own")
+    idle = _idle_statistics(graph)
+    if idle:
+        found.skipped.append("steps that nothing needs are not taken: their statistics stay")
+
+    report("interpreter, evaluation")
+    expected = {False: interpret(lowered, trial.tensors, trial.images)}
+    found.tolerance_float32 = _float32_tolerance(lowered, trial, expected[False])
+    if inference:
+        found.skipped.append("training, gradients and statistics: a folded network has none")
+        trial = replace(trial, tensors=compilation.folded(trial.tensors))
+        idle = set(expected[False].running)
+    else:
+        report("interpreter, training")
+        expected[True] = interpret(lowered, trial.tensors, trial.images, training=True)
+
+    histories = {}
+    literal, first = Compilation(network, 0), chosen[0]
+    if compilation.level and not inference:
+        report(f"{first.name} -O0, gradients and {SGD_STEPS} SGD steps")
+        executor = _executor(first, literal, "float64")
+        histories[f"{first.name} -O0"] = dict(_history(executor, trial, idle))
+    for backend in chosen:
+        report(f"{backend.name}, forward")
+        executor = _executor(backend, compilation, "float64")
+        _compare_count(found, backend.name, executor)
+        for training, result in expected.items():
+            place = f"{backend.name}, {'training' if training else 'evaluation'}"
+            _compare_forward(found, place, executor, lowered, trial, result, training, idle)
+        if not inference:
+            report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
+            histories[backend.name] = dict(_history(executor, trial, idle))
+        report(f"{backend.name}, float32")
+        single = _executor(backend, compilation, "float32")
+        single.load(trial.tensors)
+        logits = single.forward(trial.images, training=False).logits
+        found.note_float32("logits, evaluation", logits, expected[False].logits)
+    if not inference:
+
+        @cache
+        def rounded_otherwise() -> tuple[History, ...]:
+            executor = _executor(first, literal, "float64")
+            trials = (replace(trial, tensors=each) for each in _rounded_otherwise(trial.tensors))
+            return tuple(dict(_history(executor, each, idle)) for each in trials)
+
+        _compare_histories(found, histories, rounded_otherwise)
+    return found
+
+
+def _executor(backend: Backend, compilation: Compilation, dtype: str) -> Executor:
+    name = compilation.network.python_class
+    return backend.executor(compilation.source(backend), name, compilation.graph, dtype)
+
+
+def choose_backends(names: Sequence[str] | None) -> list[Backend]:
+    """Return backends by name; None: all whose framework is installed.
+
+    Raises:
+        BackendError: one that was asked for is missing, or none is there.
+        UsageError: no backend is named.
+    """
+    if names is not None:
+        if not names:
+            raise UsageError("name at least one backend to verify")
+        chosen = [find_backend(name) for name in dict.fromkeys(names)]
+        for backend in chosen:
+            if how := backend.missing():
+                raise BackendError(f"backend {backend.name!r} lacks its framework: {how}")
+        return chosen
+    found = [backend for backend in map(find_backend, installed()) if backend.missing() is None]
+    if not found:
+        raise BackendError("no backend can run: pip install 'cliquegraph[torch]' or [flax]")
+    return found
+
+
+def _float32_tolerance(graph: Graph, trial: Trial, expected: Result) -> float:
+    """Return what may be asked of float32.
+
+    A deep network at random weights amplifies rounding, CliqueNet-S3 a thousandfold: measured
+    here by rounding weights and images alone, and computing on in float64.
+    """
+
+    def rounded(array: Array) -> Array:
+        return array.astype(np.float32).astype(np.float64)
+
+    tensors = {name: rounded(array) for name, array in trial.tensors.items()}
+    logits = interpret(graph, tensors, rounded(trial.images)).logits
+    amplified = relative_error({"": logits}, {"": expected.logits})
+    return max(TOLERANCE_FLOAT32, _ROUNDINGS * amplified)
+
+
+def _trial(lowered: Graph, graph: Graph, seed: int, batch: int) -> Trial:
+    """Draw numbers for a network; statistics that ``graph`` stores once are equal."""
+    rng = np.random.default_rng(seed)
+    image = lowered.input.type
+    assert isinstance(image, MapType)  # noqa: S101  # Input infers no other
+    images = rng.normal(size=(batch, image.channels, image.height, image.width))
+    labels = rng.integers(0, graph.logits.type.channels, batch)
+    return Trial(sample_tensors(graph, seed), images, labels)
+
+
+def _idle_statistics(graph: Graph) -> set[str]:
+    """Name the running statistics of steps that are not taken, and so don't move."""
+    read = {operand.param for node in graph.nodes for operand in node.operands}
+    return {
+        tensor_name(piece.tensor)
+        for param in graph.params
+        if param not in read and not param.field.trainable
+        for pieces in param.holdings
+        for piece in pieces
+    }
+
+
+def _trainable(graph: Graph) -> int:
+    return sum(tensor.size for tensor in graph.tensors if tensor.field.trainable)
+
+
+def _compare_count(found: Verification, name: str, executor: Executor) -> None:
+    count = found.parameters[name] = executor.parameters()
+    if count != found.expected_parameters and found.first_difference is None:
+        found.first_difference = (
+            f"{name}: the model has {count:,} parameters, the network {found.expected_parameters:,}"
+        )
+
+
+def _compare_forward(
+    found: Verification,
+    place: str,
+    executor: Executor,
+    graph: Graph,
+    trial: Trial,
+    expected: Result,
+    training: bool,
+    idle: Collection[str],
+) -> None:
+    mode = "training" if training else "evaluation"
+    executor.load(trial.tensors)
+    outputs = executor.forward(trial.images, training=training)
+    found.note(f"logits, {mode}", {"": outputs.logits}, {"": expected.logits})
+    found.note(f"block features, {mode}", _numbered(outputs.features), _numbered(expected.features))
+    moved = {key: array for key, array in expected.running.items() if key not in idle}
+    if moved:
+        running = {key: array for key, array in executor.tensors().items() if key in moved}
+        found.note(f"running statistics, {mode}", running, moved)
+    if not found.ok and found.first_difference is None:
+        executor.load(trial.tensors)
+        traced = executor.trace(trial.images, training=training)
+        found.first_difference = f"{place}: {_first_difference(graph, traced, expected)}"
+
+
+def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
+    return {str(index): array for index, array in enumerate(arrays)}
+
+
+def _first_difference(
+    graph: Graph, traced: Mapping[tuple[str, str], Array], expected: Result
+) -> str:
+    """Name the first value that differs; generated code names values as the compiler does."""
+    last = {node.origin.section: node for node in graph.nodes}
+    for node in graph.nodes:
+        section = node.origin.section
+        if section.part is Part.BLOCK:
+            key = (str(section), node.output.hint)
+        elif section.part is Part.CLASSIFIER:
+            key = ("", node.output.hint)
+        elif node is last[section]:
+            key = (str(section), "x" if isinstance(node.output.type, MapType) else "z")
+        else:
+            continue
+        if key not in traced:
+            continue
+        error = relative_error({"": traced[key]}, {"": expected.values[node.output]})
+        if error > TOLERANCE:
+            where = " of ".join(part for part in (key[1], key[0]) if part)
+            return f"the first value that differs is {where}, by {error:.1e} ({node.origin})"
+    return "no single value differs; what is returned or kept as running statistics does"
+
+
+def _history(
+    executor: Executor, trial: Trial, idle: Collection[str]
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    executor.load(trial.tensors)
+    loss, gradients = executor.gradients(trial.images, trial.labels)
+    yield "gradients", gradients
+    executor.load(trial.tensors)
+    losses = [executor.sgd_step(trial.images, trial.labels) for _ in range(SGD_STEPS)]
+    yield "losses", {"": np.array([loss, *losses])}
+    after = {key: array for key, array in executor.tensors().items() if key not in idle}
+    yield f"weights after {SGD_STEPS} SGD steps", after
+
+
+def _rounded_otherwise(tensors: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Yield the next larger and the next smaller numbers; those that were equal still are.
+
+    One way alone may cancel where the other does not.
+    """
+    for end in (np.inf, -np.inf):
+        yield {name: np.nextafter(array, end) for name, array in tensors.items()}
+
+
+def _compare_histories(
+    found: Verification,
+    histories: Mapping[str, History],
+    rounded_otherwise: Callable[[], Sequence[History]],
+) -> None:
+    """Compare gradients and steps with those of the first history.
+
+    A network whose units have died has gradients of pure rounding, grown by each normalisation
+    of what is constant. Where another history is no further from the first than ten times what
+    changing the last digit of each weight moves the first itself, nothing can be said.
+    """
+    names = list(histories)
+    if len(names) < 2:
+        found.skipped.append("gradients and SGD steps: one backend has nobody to agree with")
+        return
+    for other in names[1:]:
+        for what, expected in histories[names[0]].items():
+            computed = histories[other][what]
+            error = relative_error(computed, expected)
+            if TOLERANCE < error < math.inf:  # what is no number is no rounding either
+                amplified = max(relative_error(h[what], expected) for h in rounded_otherwise())
+                if error <= _LAST_DIGITS * amplified < math.inf:
+                    said = (
+                        f"{what}: a last digit of the weights changes them by {amplified:.0e}, "
+                        "so they are not compared"
+                    )
+                    if said not in found.unjudged:
+                        found.unjudged.append(said)
+                    continue
+            found.note(what, computed, expected)
+            wrong = [(name, e) for name, e in errors_of(computed, expected) if e > TOLERANCE]
+            if wrong and found.first_difference is None:
+                name, error = wrong[0]
+                place = f"{what} of {name}" if name else what
+                found.first_difference = (
+                    f"{other}, training: {place} differ from {names[0]}'s by {error:.1e}"
+                )

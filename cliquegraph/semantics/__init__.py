@@ -1,0 +1,1 @@
+"""What op graphs compute."""

@@ -1,0 +1,105 @@
+"""What each stage of a trained block makes of an image: section 4.3 and Figure 6 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.data import Images
+from cliquegraph.ir.names import value_hint
+from cliquegraph.ir.storage import Array, check_tensors
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import DenseBlock
+from cliquegraph.steps.graph import BlockSteps, Step
+
+
+@dataclass(frozen=True)
+class StageMap:
+    """The maps of a block's layers as they stand after a stage.
+
+    Attributes:
+        block, stage: from 1.
+        layer, channel: of the map with the highest mean; the layer from 1, the channel from 0.
+        mean: of that map.
+        overall: mean over all maps of the stage.
+        change: ‖Z − Z'‖ / ‖Z'‖ against the stage before it; None in the first.
+        map: the map itself, (H, W).
+    """
+
+    block: int
+    stage: int
+    layer: int
+    channel: int
+    mean: float
+    overall: float
+    change: float | None
+    map: Array
+
+
+def stage_maps(
+    network: NetworkSpec, backend: str, tensors: Mapping[str, Array], image: Images
+) -> list[StageMap]:
+    """Return, for each block and stage, the map with the highest mean activation.
+
+    Args:
+        network: the network.
+        backend: whose model runs.
+        tensors: its canonical tensors, by name.
+        image: (1, C, H, W), normalised.
+
+    Raises:
+        WeightsError: ``tensors`` are not those of the network.
+        BackendError: the backend is not installed.
+    """
+    # As declared: from -O1 on, updates that nothing reads are left out.
+    compilation = Compilation(network, level=0)
+    check_tensors(compilation.lowered, tensors)
+    chosen = find_backend(backend)
+    executor = chosen.executor(
+        compilation.source(chosen), network.python_class, compilation.graph, "float32"
+    )
+    executor.load(tensors)
+    traced = executor.trace(image.astype(np.float64), training=False)
+    found = []
+    for block in compilation.steps.blocks:
+        latest: dict[int, Array] = {}
+        before: dict[int, Array] | None = None
+        for stage in range(1, 1 + max(step.stage for step in block.steps)):
+            for step in block.steps:
+                if step.stage == stage:
+                    latest[step.layer] = traced[f"block{block.index}", _name(block, step)][0]
+            found.append(_strongest(block.index, stage, latest, before))
+            before = dict(latest)
+    return found
+
+
+def _name(block: BlockSteps, step: Step) -> str:
+    """What generated code calls the maps that a step writes."""
+    return value_hint("x", step.layer, None if isinstance(block.spec, DenseBlock) else step.stage)
+
+
+def _strongest(
+    block: int, stage: int, maps: Mapping[int, Array], before: Mapping[int, Array] | None
+) -> StageMap:
+    means = {layer: held.mean(axis=(1, 2)) for layer, held in maps.items()}
+    layer = max(means, key=lambda each: means[each].max())
+    channel = int(means[layer].argmax())
+    change = None
+    if before is not None:
+        moved = sum(float(np.square(maps[i] - before[i]).sum()) for i in before)
+        length = sum(float(np.square(before[i]).sum()) for i in before)
+        change = float(np.sqrt(moved / length)) if length else float("nan")
+    return StageMap(
+        block,
+        stage,
+        layer,
+        channel,
+        float(means[layer][channel]),
+        float(np.mean(list(means.values()))),
+        change,
+        maps[layer][channel],
+    )

@@ -1,0 +1,53 @@
+"""The formats of a network's weights, by name."""
+
+from __future__ import annotations
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import BackendError
+from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.plugins.backends import find_backend, installed
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.weights.layout import CanonicalLayout, Format
+from cliquegraph.weights.official import OfficialLayout
+
+CANONICAL, OFFICIAL = "canonical", "official"
+INFERENCE = "--inference"
+"""The option of formats of folded models."""
+
+
+def format_names() -> tuple[str, ...]:
+    """Return the names of all formats."""
+    return (CANONICAL, OFFICIAL, *installed())
+
+
+def formats(
+    network: NetworkSpec, name: str, level: int | None = None, *, inference: bool = False
+) -> tuple[Format, ...]:
+    """Return the formats of a network that have a name: one, or one for each -O level.
+
+    Args:
+        network: the network.
+        name: ``canonical``, ``official`` or a backend's.
+        level: the level that a backend's model was compiled with; None for all of them.
+        inference: of a backend, the folded model alone.
+
+    Raises:
+        UsageError: there is no such level.
+        BackendError: there is no such backend.
+        WeightsError: the network is none that an official checkpoint can be of.
+    """
+    lowered = Compilation(network).lowered
+    if name == CANONICAL:
+        return (Format(name, lowered, CanonicalLayout()),)
+    if name == OFFICIAL:
+        return (Format(name, lowered, OfficialLayout(lowered)),)
+    if name not in installed():
+        raise BackendError(f"there is no format {name!r}; there are {', '.join(format_names())}")
+    layout = find_backend(name).layout
+    if inference:
+        compilations = [Compilation(network, inference=True)]
+    else:
+        # The default first: several levels can have one layout.
+        levels = sorted(LEVELS, key=lambda each: (each != DEFAULT_LEVEL, each))
+        compilations = [Compilation(network, n) for n in (levels if level is None else [level])]
+    return tuple(Format(name, each.graph, layout, *each.options) for each in compilations)

@@ -1,0 +1,87 @@
+"""Weights of models in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
+from cliquegraph.ir.storage import Array, check_tensors, stored
+from cliquegraph.plugins.backends import find_backend, installed
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.weights.formats import INFERENCE, formats
+from cliquegraph.weights.layout import Format, turned
+from cliquegraph.weights.read import read_weights
+from cliquegraph.weights.source import LiveTensors
+from cliquegraph.weights.tensors import native_arrays
+from cliquegraph.weights.transfer import Reading
+
+
+def load_weights(
+    model: object,
+    network: NetworkSpec,
+    weights: Mapping[str, Array] | str | os.PathLike[str],
+) -> None:
+    """Set every parameter and running statistic of a generated model.
+
+    The model keeps its types and devices. One that was compiled with ``--inference`` takes the
+    same tensors: they are folded on the way.
+
+    Args:
+        model: a generated PyTorch or Flax model, of any -O level.
+        network: what it was compiled from.
+        weights: canonical tensors by name, or a file of any format.
+
+    Raises:
+        WeightsError: the weights or the model are not of this network; nothing is set then.
+        UsageError: it is no model of an installed backend.
+    """
+    tensors: Mapping[str, Array]
+    if isinstance(weights, Mapping):
+        tensors = native_arrays(weights, "the weights")
+    else:
+        tensors = read_weights(network, weights)
+    check_tensors(Compilation(network).lowered, tensors)
+    live, found = _live(model, network)
+    if found.option == INFERENCE:
+        wide = {name: np.asarray(array, np.float64) for name, array in tensors.items()}
+        tensors = Compilation(network, inference=True).folded(wide)
+    # All first: two statistics that disagree must not leave a model half-set.
+    held = {
+        name: np.array(turned(found.layout, param, stored(param, tensors)))
+        for name, param in found.params.items()
+    }
+    for name, array in held.items():
+        live.write(name, array)
+
+
+def model_weights(model: object, network: NetworkSpec) -> dict[str, Array]:
+    """Return the canonical tensors of a generated model, by name, of the model's types.
+
+    Raises:
+        WeightsError: the model is not of this network, or holds folded normalisations.
+        UsageError: it is no model of an installed backend.
+    """
+    live, found = _live(model, network)
+    if found.option == INFERENCE:
+        raise WeightsError("the model holds folded normalisations, which can't be undone")
+    return dict(Reading(live, found, "the model").items())
+
+
+def _live(model: object, network: NetworkSpec) -> tuple[LiveTensors, Format]:
+    """A model's tensors, and the format that they are in."""
+    for name in installed():
+        live = find_backend(name).live(model)
+        if live is not None:
+            candidates = (*formats(network, name), *formats(network, name, inference=True))
+            infos = live.infos
+            fitting = [each for each in candidates if each.fits(infos)]
+            if not fitting:
+                candidates[0].require(infos, "the model")
+            return live, fitting[0]
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    known = ", ".join(installed()) or "none"
+    raise UsageError(f"a {kind} is no model of an installed backend ({known})")
