@@ -1,0 +1,1 @@
+"""Blocks: one model of what a block is, and one file for each kind that is a short name for one."""
