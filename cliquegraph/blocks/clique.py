@@ -15,6 +15,7 @@ from cliquegraph.blocks.model import (
     Schedule,
     Words,
 )
+from cliquegraph.blocks.phrases import bottleneck_note, stage_numeral
 from cliquegraph.spec.schema import CliqueBlock
 
 
@@ -60,12 +61,33 @@ def _ops(spec: CliqueBlock) -> tuple[Ops, Ops]:
 def _words(spec: CliqueBlock) -> Words:
     stages = "1 stage" if spec.stages == 1 else f"{spec.stages} stages of {spec.update} updates"
     visits = "" if spec.order == "ascending" else f", visited as {list(spec.visiting_order)}"
+    size = f"{spec.layers} layers × {spec.filters} filters"
+    keys = ("filters", "kernel", "unit", "bottleneck", "dropout", "norm_per_stage")
     return Words(
         kind=spec.kind,
-        title=f"Clique, {spec.layers} layers × {spec.filters} filters{visits}, {stages}",
-        short=(),
+        title=f"Clique, {size}{visits}, {stages}",
+        size=size,
         unit="Update",
         unit_doc="One update (Table 1)",
+        short=_short(spec),
+        note=_note(spec),
         steps_comment="updatej_s: writes Xj in stage s",
-        connected=spec.stages > 1 and spec.updates_in(2) == spec.layers,
+        unit_keys=tuple((key, getattr(spec, key)) for key in keys),
     )
+
+
+def _short(spec: CliqueBlock) -> tuple[str, ...]:
+    """Stages, and where what leaves is not of the last."""
+    stages = f"{spec.stages} stage{'s' * (spec.stages > 1)}{', bottleneck' * spec.bottleneck}"
+    feature, transit = spec.feature_stage, spec.transit_stage
+    if (feature, transit) == (spec.stages, spec.stages):
+        return (stages,)
+    return (
+        stages,
+        f"feature of stage {stage_numeral(feature)}",
+        f"transit of stage {stage_numeral(transit)}",
+    )
+
+
+def _note(spec: CliqueBlock) -> str | None:
+    return bottleneck_note(spec.layers, spec.kernel) if spec.bottleneck else None

@@ -15,6 +15,7 @@ from cliquegraph.blocks.model import (
     Schedule,
     Words,
 )
+from cliquegraph.blocks.phrases import bottleneck_note
 from cliquegraph.spec.schema import DenseBlock
 
 
@@ -33,11 +34,16 @@ def dense(spec: DenseBlock) -> Block:
         words=Words(
             kind=spec.kind,
             title=f"Dense block, {spec.layers} layers, growth rate {spec.filters}",
-            short=(),
+            size=f"{spec.layers} layers × {spec.filters} filters",
             unit="DenseLayer",
             unit_doc="One layer of a dense block",
+            short=(f"bottleneck {spec.bottleneck}",) if spec.bottleneck else (),
+            note=bottleneck_note(spec.layers, 3) if spec.bottleneck else None,
             step="layer",
             staged=False,
+            unit_keys=tuple(
+                (key, getattr(spec, key)) for key in ("filters", "bottleneck", "dropout")
+            ),
         ),
     )
 

@@ -203,24 +203,28 @@ class Words:
     Attributes:
         kind: the kind's name, as a spec says it.
         title: a sentence without its end: ``Clique, 4 layers × 12 filters, 2 stages of …``.
-        short: lines of a few words, for drawings.
+        size: ``4 layers × 12 filters``.
+        short: what else a drawing of the network says, lines of a few words.
+        note: a line for drawings of the block about what they do not show.
         unit: the class of an update in generated code.
         unit_doc: what one update is.
         step: what an update is called as a member: ``update`` or ``layer``.
         staged: whether names and comments of updates carry the stage.
         steps_comment: what stands over the updates of a block, if their names do not say it.
-        connected: whether the loop closes: every two layers read each other in the end.
+        unit_keys: the keys that make a unit what it is, with their values: for comparisons.
     """
 
     kind: str
     title: str
-    short: tuple[str, ...]
+    size: str
     unit: str
     unit_doc: str
+    short: tuple[str, ...] = ()
+    note: str | None = None
     step: str = "update"
     staged: bool = True
     steps_comment: str | None = None
-    connected: bool = False
+    unit_keys: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,16 @@ class Block:
     words: Words = field(compare=False)
     stride: int = 1
     norms: Literal["per_stage", "second", "shared"] = "per_stage"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every two layers read each other, and all are visited again: the loop closes."""
+        n = len(self.layers)
+        again = self.schedule.stages > 1 and self.schedule.updates[1] == n
+        return again and all(
+            {read.source for read in layer.reads} >= set(range(1, n + 1)) - {index}
+            for index, layer in enumerate(self.layers, start=1)
+        )
 
     def layer(self, index: int) -> Layer:
         """Return layer ``index``, from 1."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from math import cos, pi, sin
 
+from cliquegraph.blocks.phrases import stage_numeral
 from cliquegraph.draw.colours import PALETTE
 from cliquegraph.draw.compare import merged
 from cliquegraph.draw.routes import NODE, routes
@@ -21,7 +22,6 @@ from cliquegraph.draw.scene import (
     text_size,
     unit_data,
 )
-from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps, Edge
 
 _GAP = 128.0  # between two layers along the circle

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from cliquegraph.analysis.cost import NetworkCost
 from cliquegraph.draw.scene import Arrow, Look, Scene, Shape, Stroke, text_size
-from cliquegraph.emit.words import engineering, stage_numeral
+from cliquegraph.emit.words import engineering
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section, TensorType
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import StepGraph
 
 
@@ -22,7 +21,7 @@ def network_scene(steps: StepGraph, graph: Graph, cost: NetworkCost) -> Scene:
     """
     network = steps.network
     shapes = [_image(network)]
-    shapes += [_part(network, graph, cost, section) for section in cost.sections]
+    shapes += [_part(steps, graph, cost, section) for section in cost.sections]
     title = (
         f"{network.name}: {cost.total.parameters:,} parameters, {engineering(cost.total.macs)} MACs"
     )
@@ -37,10 +36,10 @@ def _image(network: NetworkSpec) -> Shape:
     return Shape("images", label, Look.INPUT, size=text_size(label, 11), line="main")
 
 
-def _part(network: NetworkSpec, graph: Graph, cost: NetworkCost, section: Section) -> Shape:
+def _part(steps: StepGraph, graph: Graph, cost: NetworkCost, section: Section) -> Shape:
     figures = cost.sections[section]
     output = _output(graph, section)
-    words = _words(network, section)
+    words = _words(steps, section)
     lines = [
         str(section),
         *words,
@@ -85,8 +84,9 @@ def _shown(output: TensorType) -> str:
     return f"{output.channels} channels"
 
 
-def _words(network: NetworkSpec, section: Section) -> list[str]:
+def _words(steps: StepGraph, section: Section) -> list[str]:
     """What a section is, as declared: short lines, for a network is many boxes wide."""
+    network = steps.network
     match section.part:
         case Part.STEM:
             stem = network.stem
@@ -95,7 +95,8 @@ def _words(network: NetworkSpec, section: Section) -> list[str]:
             after = [", ".join([*norm, *pool])] if norm or pool else []
             return [f"{stem.kernel}×{stem.kernel} convolution", *after]
         case Part.BLOCK:
-            return _block_words(network.blocks[section.index - 1])
+            block = steps.block(section.index).declared.words
+            return [block.kind, block.size, *block.short]
         case Part.TRANSITION:
             attention = ["attention"] if network.transition.attention else []
             return ["1×1 convolution", ", ".join([*attention, f"{network.transition.pool} pool"])]
@@ -104,20 +105,6 @@ def _words(network: NetworkSpec, section: Section) -> list[str]:
             return [", ".join([*words, "global pool"])]
         case Part.CLASSIFIER:
             return [f"{network.classifier.classes} classes"]
-
-
-def _block_words(block: CliqueBlock | DenseBlock) -> list[str]:
-    words = [str(block.kind), f"{block.layers} layers × {block.filters} filters"]
-    if isinstance(block, CliqueBlock):
-        stages = f"{block.stages} stage{'s' * (block.stages > 1)}"
-        words.append(f"{stages}{', bottleneck' * block.bottleneck}")
-        feature, transit = block.feature or block.stages, block.transit or block.stages
-        if (feature, transit) != (block.stages, block.stages):
-            words.append(f"feature of stage {stage_numeral(feature)}")
-            words.append(f"transit of stage {stage_numeral(transit)}")
-    elif block.bottleneck:
-        words.append(f"bottleneck {block.bottleneck}")
-    return words
 
 
 def _arrows(cost: NetworkCost) -> tuple[Arrow, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from cliquegraph.analysis.cost import network_cost
+from cliquegraph.blocks.phrases import stage_numeral
 from cliquegraph.diagnostics.location import printable
 from cliquegraph.draw.data import to_json
 from cliquegraph.draw.dot import draw, laid_out
@@ -20,7 +21,7 @@ from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
 from cliquegraph.draw.scene import Scene
 from cliquegraph.draw.steps import shown_steps, steps_scene
-from cliquegraph.emit.words import engineering, stage_numeral
+from cliquegraph.emit.words import engineering
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
@@ -77,7 +78,7 @@ def page(steps: StepGraph) -> bytes:
 def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
     shown, note = shown_steps(block)
     loop, unrolled = loop_scene(block), steps_scene(block)
-    spec = block.spec
+    words, layers = block.declared.words, len(block.declared.layers)
     data = {
         "index": block.index,
         "line": _line(steps, Section(Part.BLOCK, block.index)),
@@ -90,10 +91,10 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
     }
     return {
         "index": block.index,
-        "title": f"Block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters} filters",
+        "title": f"Block {block.index}: {words.kind}, {words.size}",
         "note": note,
         "count": len(shown),
-        "loop": _svg(loop, f"Block {block.index} as a loop of {spec.layers} layers"),
+        "loop": _svg(loop, f"Block {block.index} as a loop of {layers} layers"),
         "steps": _svg(unrolled, f"Block {block.index} as {len(shown)} steps"),
         "data": data,
     }
@@ -114,7 +115,9 @@ def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
     entry = next(shape[1] for edge, shape in kernels.items() if edge.source == 0)
     found = {"X0": f"{entry}×{size.height}×{size.width}"}
     for step in block.steps:
-        found[str(step.writes)] = f"{block.spec.filters}×{size.height}×{size.width}"
+        found[str(step.writes)] = (
+            f"{block.declared.layer(step.layer).filters}×{size.height}×{size.width}"
+        )
     return found
 
 

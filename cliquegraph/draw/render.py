@@ -17,7 +17,6 @@ from cliquegraph.draw.page import page
 from cliquegraph.draw.scene import Change, Scene, stacked, titled
 from cliquegraph.draw.steps import steps_scene
 from cliquegraph.lowering.lower import lower
-from cliquegraph.spec.schema import CliqueBlock
 from cliquegraph.steps.graph import BlockSteps, StepGraph
 
 VIEWS = ("loop", "steps", "network")
@@ -163,13 +162,9 @@ def render(
 def _block_scene(
     block: BlockSteps, request: Request, name: str, pair: Sequence[BlockSteps] = ()
 ) -> Scene:
-    spec, stage = block.spec, request.stage
+    words, stage = block.declared.words, request.stage
     only = "" if stage is None else f", stage {stage}"
-    title = f"{name}block {block.index}: {spec.kind}, {spec.layers} layers × {spec.filters}{only}"
-    if spec.bottleneck:
-        kernel = spec.kernel if isinstance(spec, CliqueBlock) else 3
-        size = f"{kernel}×{kernel}"
-        each = "V1" if spec.layers == 1 else f"V1 … V{spec.layers}"
-        title += f"\nW: 1×1; after them {each}: {size}, one for each layer in all its stages"
+    title = f"{name}block {block.index}: {words.kind}, {words.size.removesuffix(' filters')}{only}"
+    title += f"\n{words.note}" if words.note else ""
     draw = loop_scene if request.view == "loop" else steps_scene
     return draw(block, stage, title, pair)

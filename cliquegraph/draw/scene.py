@@ -128,8 +128,7 @@ class Scene:
 
 def unit_data(block: BlockSteps) -> Data:
     """Return what a layer's unit is, so that comparisons see where it is another one."""
-    keys = ("filters", "kernel", "unit", "bottleneck", "dropout", "norm_per_stage")
-    return {key: getattr(block.spec, key) for key in keys if hasattr(block.spec, key)}
+    return dict(block.declared.words.unit_keys)
 
 
 def text_size(text: str, points: float) -> Point:

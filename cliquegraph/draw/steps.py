@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from math import sqrt
 
-from cliquegraph.draw.colours import kernel_colours
+from cliquegraph.blocks.phrases import stage_numeral
+from cliquegraph.draw.colours import FAINT, kernel_colours
 from cliquegraph.draw.compare import merged
 from cliquegraph.draw.scene import (
     HEAD,
@@ -26,7 +27,6 @@ from cliquegraph.draw.scene import (
     text_size,
     unit_data,
 )
-from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step
 
 _COLUMN, _LANE, _BESIDE = 66.0, 60.0, 22.0
@@ -67,6 +67,10 @@ def steps_scene(
     return _Steps(block, stage, pair or (block,)).scene(title)
 
 
+_VALUE = "="
+"""What a box says where a layer reads the value itself, without a kernel."""
+
+
 class _Steps:
     def __init__(self, block: BlockSteps, stage: int | None, pair: Sequence[BlockSteps]) -> None:
         self._block = block
@@ -83,7 +87,7 @@ class _Steps:
         # The layers that a column reads in one of the scenes or the other.
         self._reads: dict[Feature, list[int]] = {feature: [] for feature in columns}
         for step in (step for steps in both for step in steps):
-            found = {*self._reads[step.writes], *(edge.source for edge in step.weights)}
+            found = {*self._reads[step.writes], *(feature.layer for feature in step.reads)}
             self._reads[step.writes] = sorted(found)
         places = {feature: i for i, feature in enumerate(columns, 1)}
         self._columns |= {step.writes: places[step.writes] for step in self._steps}
@@ -97,7 +101,8 @@ class _Steps:
         newest = {f.layer: f for f, column in self._columns.items() if column == 0}
         for step in self._steps:
             column = self._columns[step.writes]
-            for read, edge in zip(step.reads, step.weights, strict=True):
+            for read in step.reads:
+                edge = Edge(self._block.index, read.layer, step.layer)
                 old = newest[read.layer] != read
                 shape = self._use(column, step, read, edge, old=old)
                 shapes.append(shape)
@@ -135,17 +140,18 @@ class _Steps:
 
     def _use(self, column: int, step: Step, read: Feature, edge: Edge, *, old: bool) -> Shape:
         x, y = self._at(column, read.layer)
+        kernel = str(edge) if edge in self._colours else None
         return Shape(
             f"{self._key(step.writes)}_{edge}",
-            str(edge),
+            kernel or _VALUE,
             Look.KERNEL,
             # What was replaced flows on above its lane, past what replaced it.
             (x, y + _BESIDE if old else y),
             _KERNEL,
-            self._colours[edge],
+            self._colours.get(edge, FAINT),
             {
                 "block": self._block.index,
-                "kernel": str(edge),
+                "kernel": kernel,
                 "reads": str(read),
                 "writes": str(step.writes),
                 "stage": step.stage,
@@ -166,7 +172,7 @@ class _Steps:
             self._key(step.writes),
             Stroke.FLOW,
             straight((x + aside, use.at[1]), (x + aside, y + sign * (rim + HEAD))),
-            self._colours[edge],
+            self._colours.get(edge, FAINT),
             use.data,
         )
 

@@ -126,8 +126,8 @@ class _Outliner:
                 wanted = first.section.part.capitalize()
                 title = words.SECTION_TITLES[first.section.part]
             else:
-                spec = self._plan.blocks[first.section.index].spec
-                wanted, title = words.step_class(spec), words.step_doc(spec)
+                of = self._plan.blocks[first.section.index].declared.words
+                wanted, title = of.unit, of.unit_doc
             self._shared_class(same, self._names.unique(wanted), title)
 
     def _shared_class(self, regions: Sequence[Region], name: str, title: str) -> None:
@@ -193,7 +193,7 @@ class _Outliner:
         returned += [Variable(name, gather.kind) for gather, name in lists.items()]
         view = ClassView(
             name=self._names.unique(f"Block{block.index}"),
-            doc=f"{words.block_doc(block.spec)}: X0 {words.shape(x0.type)} -> {shapes}.",
+            doc=f"{block.declared.words.title}: X0 {words.shape(x0.type)} -> {shapes}.",
             widths=(),
             groups=(
                 *_kernel_groups([node for region in regions for node in region.nodes]),
@@ -226,7 +226,7 @@ class _Outliner:
         for region in regions:
             child = self._children[region.section, region.name]
             (idle if region.idle else called)[region.name] = child
-        comments = (words.steps_comment(block.spec), words.IDLE)
+        comments = (block.declared.words.steps_comment, words.IDLE)
         for comment, children in zip(comments, (called, idle), strict=True):
             if children:
                 members = tuple(Member(name, child) for name, child in children.items())

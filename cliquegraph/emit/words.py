@@ -9,15 +9,7 @@ from cliquegraph.ir import ops
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType, Part, Slot, TensorType
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Step
-
-ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
-
-
-def stage_numeral(stage: int) -> str:
-    """Return a stage as the paper writes it, ``II``; from 11 on in digits."""
-    return ROMAN[stage] if stage < len(ROMAN) else str(stage)
 
 
 def engineering(number: int) -> str:
@@ -111,68 +103,8 @@ SECTION_TITLES = {
 def step_line(block: BlockSteps, step: Step) -> str:
     """Return a step as its row of Table 1, ``stage 2: X3 X4 X5 X1 -> X2``."""
     bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step))
-    return f"{stage_words(block.spec, step.stage)}{bottom} -> X{step.layer}"
-
-
-@singledispatch
-def stage_words(spec: object, stage: int) -> str:
-    """Return how a step's line begins; a block kind without stages says nothing."""
-    return ""
-
-
-@stage_words.register
-def _(spec: CliqueBlock, stage: int) -> str:
-    return f"stage {stage}: "
-
-
-@singledispatch
-def step_class(spec: object) -> str:
-    """Return what the class of a step is called in a block of this kind."""
-    raise TypeError(f"no class for a step of {type(spec).__name__}")
-
-
-@step_class.register
-def _(spec: CliqueBlock) -> str:
-    return "Update"
-
-
-@step_class.register
-def _(spec: DenseBlock) -> str:
-    return "DenseLayer"
-
-
-@singledispatch
-def step_doc(spec: object) -> str:
-    """Return what one step of a block kind does."""
-    raise TypeError(f"no words for a step of {type(spec).__name__}")
-
-
-@step_doc.register
-def _(spec: CliqueBlock) -> str:
-    return "One update (Table 1)"
-
-
-@step_doc.register
-def _(spec: DenseBlock) -> str:
-    return "One layer of a dense block"
-
-
-@singledispatch
-def block_doc(spec: object) -> str:
-    """Return what a block is."""
-    raise TypeError(f"no words for {type(spec).__name__}")
-
-
-@block_doc.register
-def _(spec: CliqueBlock) -> str:
-    stages = "1 stage" if spec.stages == 1 else f"{spec.stages} stages of {spec.update} updates"
-    visits = "" if spec.order == "ascending" else f", visited as {list(spec.visiting_order)}"
-    return f"Clique, {spec.layers} layers × {spec.filters} filters{visits}, {stages}"
-
-
-@block_doc.register
-def _(spec: DenseBlock) -> str:
-    return f"Dense block, {spec.layers} layers, growth rate {spec.filters}"
+    stage = f"stage {step.stage}: " if block.declared.words.staged else ""
+    return f"{stage}{bottom} -> X{step.layer}"
 
 
 _MEMBERS = {
@@ -184,14 +116,3 @@ _MEMBERS = {
 def kernel_comment(slot: Slot) -> str:
     """Return what the kernels of one role in a block are."""
     return _MEMBERS[slot.role]
-
-
-@singledispatch
-def steps_comment(spec: object) -> str | None:
-    """Return what the steps of a block are; None where their names say it."""
-    return None
-
-
-@steps_comment.register
-def _(spec: CliqueBlock) -> str | None:
-    return "updatej_s: writes Xj in stage s"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, value_hint
 from cliquegraph.ir.nodes import Origin, Value
 from cliquegraph.ir.ops import (
     AvgPool,
@@ -28,10 +25,10 @@ from cliquegraph.ir.ops import (
 )
 from cliquegraph.ir.types import Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
+from cliquegraph.lowering.update import lower_step
 from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
-from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
 
 
 def lower(steps: StepGraph) -> Graph:
@@ -99,7 +96,7 @@ def _block(
     for step in block.steps:
         builder.origin = Origin(section, step.stage, step.layer, home.line)
         reads = [held[feature] for feature in step.reads]
-        held[step.writes] = lower_step(block.spec, step, reads, builder)
+        held[step.writes] = lower_step(block.declared, section, step, reads, builder)
     builder.origin = home
     feature = builder.add(Concat(), [held[each] for each in block.feature], hint="feature")
     if block.index == len(network.blocks):
@@ -107,56 +104,6 @@ def _block(
     if block.transit == block.feature:
         return feature, feature
     return feature, builder.add(Concat(), [held[each] for each in block.transit], hint="transit")
-
-
-@singledispatch
-def lower_step(spec: object, step: Step, reads: list[Value], builder: Builder) -> Value:
-    """Lower one update; a block kind registers its own unit."""
-    raise TypeError(f"no unit for {type(spec).__name__}")
-
-
-@lower_step.register
-def _(spec: CliqueBlock, step: Step, reads: list[Value], builder: Builder) -> Value:
-    section = Section(Part.BLOCK, step.block)
-    hint = value_hint("x", step.layer, step.stage)
-    stage = spec.norm_stage(step.stage)
-    norm = Slot(section, "norm", step.layer, stage)
-    mid_norm = Slot(section, "mid_norm", step.layer, stage)
-    edges = [Slot(section, EDGE_KERNEL, e.target, source=e.source) for e in step.weights]
-    pre_activation = spec.unit == "pre_activation"
-
-    value = builder.add(Concat(), reads)
-    if pre_activation:
-        value = _norm_relu(builder, value, norm)
-    kernel = 1 if spec.bottleneck else spec.kernel
-    value = builder.add_edges(Conv(spec.filters, kernel), value, reads, edges)
-    value = _dropout(builder, value, spec.dropout)
-    if spec.bottleneck:
-        value = _norm_relu(builder, value, mid_norm)
-        spatial = Slot(section, SPATIAL_KERNEL, step.layer)
-        value = builder.add(Conv(spec.filters, spec.kernel), [value], slot=spatial)
-        value = _dropout(builder, value, spec.dropout)
-    if not pre_activation:
-        value = _norm_relu(builder, value, norm)
-    return builder.name(value, hint)
-
-
-@lower_step.register
-def _(spec: DenseBlock, step: Step, reads: list[Value], builder: Builder) -> Value:
-    section = Section(Part.BLOCK, step.block)
-    value = builder.add(Concat(), reads)
-    value = _norm_relu(builder, value, Slot(section, "norm", step.layer))
-    if spec.bottleneck:
-        wide = Conv(spec.bottleneck * spec.filters, 1)
-        value = builder.add(wide, [value], slot=Slot(section, "conv", step.layer))
-        value = _dropout(builder, value, spec.dropout)
-        value = _norm_relu(builder, value, Slot(section, "mid_norm", step.layer))
-        last = Slot(section, "mid_conv", step.layer)
-    else:
-        last = Slot(section, "conv", step.layer)
-    value = builder.add(Conv(spec.filters, 3), [value], slot=last)
-    hint = value_hint("x", step.layer, None)
-    return builder.name(_dropout(builder, value, spec.dropout), hint)
 
 
 def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value | None) -> Value:

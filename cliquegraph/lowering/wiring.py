@@ -18,7 +18,6 @@ from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Dropout, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, MapType, Part, Piece, Section, Slot, cut
-from cliquegraph.spec.schema import CliqueBlock
 from cliquegraph.steps.graph import Edge, Feature, Step, StepGraph
 
 _Read = tuple[Feature, Piece]
@@ -169,9 +168,9 @@ class _Wiring:
 
     def _require_step(self, node: Node, step: Step) -> None:
         found = Counter(self._read[step.writes])
-        if missing := [edge for edge in step.weights if edge not in self._kernel]:
+        if missing := [edge for edge in step.kernels if edge not in self._kernel]:
             raise _broken(node, f"there is no kernel {missing[0]}")
-        pairs = zip(step.reads, step.weights, strict=True)
+        pairs = zip(step.reads, step.kernels, strict=True)
         expected = Counter((feature, self._kernel[edge]) for feature, edge in pairs)
         if found != expected:
             raise _broken(
@@ -207,7 +206,7 @@ class _Wiring:
 
     def _channels(self, feature: Feature) -> int:
         if feature.layer:
-            return self._blocks[feature.block - 1].spec.filters
+            return self._blocks[feature.block - 1].declared.layer(feature.layer).filters
         return self._input[feature.block].type.channels
 
     def _norm_stage(self, step: Step) -> int | None:
@@ -215,10 +214,10 @@ class _Wiring:
 
         Said once more here, for what the lowering asks is what is checked.
         """
-        spec = self._blocks[step.block - 1].spec
-        if not isinstance(spec, CliqueBlock):
+        declared = self._blocks[step.block - 1].declared
+        if not declared.words.staged:
             return None
-        return step.stage if spec.norm_per_stage or step.stage == 1 else 2
+        return step.stage if declared.norms == "per_stage" or step.stage == 1 else 2
 
     def _last_of(self, section: Section) -> Value:
         """The maps that a section leaves."""

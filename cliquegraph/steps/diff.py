@@ -51,7 +51,7 @@ def _compare_blocks(left: BlockSteps, right: BlockSteps) -> Iterator[Difference]
 def _block(block: BlockSteps | None) -> str:
     if block is None:
         return ""
-    return f"{block.spec.kind}, {block.spec.layers} layers × {block.spec.filters} filters"
+    return f"{block.declared.words.kind}, {block.declared.words.size}"
 
 
 def _reads(step: Step | None) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cliquegraph.blocks.model import Block
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import Block
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -49,7 +49,7 @@ class Step:
 
     Attributes:
         reads: bottom layers, in the order of their concatenation (ascending layer index).
-        weights: the kernel of each read, in the same order.
+        weights: the kernel of each read, in the same order; None where the value is read itself.
         writes: the top layer.
     """
 
@@ -57,7 +57,7 @@ class Step:
     stage: int
     layer: int
     reads: tuple[Feature, ...]
-    weights: tuple[Edge, ...]
+    weights: tuple[Edge | None, ...]
     writes: Feature
 
     def as_row(self) -> dict[str, object]:
@@ -67,9 +67,14 @@ class Step:
             "stage": self.stage,
             "layer": self.layer,
             "reads": [str(feature) for feature in self.reads],
-            "weights": [str(edge) for edge in self.weights],
+            "weights": [None if edge is None else str(edge) for edge in self.weights],
             "writes": str(self.writes),
         }
+
+    @property
+    def kernels(self) -> tuple[Edge, ...]:
+        """The kernels W(i→j) that it uses."""
+        return tuple(edge for edge in self.weights if edge is not None)
 
 
 @dataclass(frozen=True)
@@ -78,36 +83,49 @@ class BlockSteps:
 
     Attributes:
         index: b, from 1.
-        spec: the block as declared.
-        order: layers in the order of their visits.
+        declared: the block as declared.
         steps: the updates, first to last.
         feature: what the block feature concatenates, ascending, X0 first.
         transit: what goes on to the next block, ascending.
     """
 
     index: int
-    spec: Block
-    order: tuple[int, ...]
+    declared: Block
     steps: tuple[Step, ...]
     feature: tuple[Feature, ...]
     transit: tuple[Feature, ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The layers in the order of their visits."""
+        return self.declared.schedule.order
 
     @cached_property
     def edges(self) -> dict[Edge, tuple[int, ...]]:
         """Every pair that some step reads and the stages that do, by target, then source."""
         stages: dict[Edge, list[int]] = defaultdict(list)
         for step in self.steps:
-            for edge in step.weights:
+            for edge in step.kernels:
                 stages[edge].append(step.stage)
         ordered = sorted(stages, key=lambda edge: (edge.target, edge.source))
         return {edge: tuple(stages[edge]) for edge in ordered}
 
     @cached_property
+    def values(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Every pair (source, target) that is read as the value itself, and in which stages."""
+        stages: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for step in self.steps:
+            for feature, edge in zip(step.reads, step.weights, strict=True):
+                if edge is None:
+                    stages[feature.layer, step.layer].append(step.stage)
+        return {pair: tuple(each) for pair, each in sorted(stages.items())}
+
+    @property
     def visit(self) -> dict[int, int]:
         """The position of each layer in the order of visits; X0 stands before them, at 0."""
-        return {layer: position for position, layer in enumerate((0, *self.order))}
+        return self.declared.schedule.visit
 
-    def table_order(self, step: Step) -> tuple[tuple[Feature, Edge], ...]:
+    def table_order(self, step: Step) -> tuple[tuple[Feature, Edge | None], ...]:
         """The reads of a step as Table 1 lists them: oldest first, in order of their visits."""
         pairs = zip(step.reads, step.weights, strict=True)
         return tuple(sorted(pairs, key=lambda pair: (pair[0].stage, self.visit[pair[0].layer])))
@@ -132,9 +150,10 @@ class BlockSteps:
         return sum(1 for _ in nx.topological_generations(self.to_networkx())) - 1
 
     def loop_graph(self) -> nx.DiGraph[int]:
-        """The clique itself (Figure 1): layers as nodes, an arc for each kernel.
+        """The block itself (Figure 1): layers as nodes, an arc for each pair that is read.
 
-        Each arc carries its ``edge`` and the ``stages`` that use it.
+        Each arc carries its ``edge``, None where the value is read itself, and the ``stages``
+        that read it.
         """
         import networkx as nx
 
@@ -142,6 +161,8 @@ class BlockSteps:
         graph.add_nodes_from((0, *sorted(self.order)))
         for edge, stages in self.edges.items():
             graph.add_edge(edge.source, edge.target, edge=edge, stages=stages)
+        for (source, target), stages in self.values.items():
+            graph.add_edge(source, target, edge=None, stages=stages)
         return graph
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, singledispatch
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.blocks.model import Block, Output
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
        before; each version is written once.
     5. block feature and transit: they are the versions of their stages.
     6. unrolled without a cycle: the unrolled block is acyclic.
-    7. a clique: the loop graph is strongly connected where stage 2 visits every layer.
+    7. a clique: the loop graph is strongly connected where every two layers read each other and
+       stage 2 visits them all; else every layer is reached from X0 and leads out.
 
     That no two pairs share storage is a property of the parameters, and so of the op graph:
     ``ir/verify.py`` checks it.
@@ -70,7 +75,9 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     return Proof(
         tuple(
             _check(block, said, rule)
-            for block, said in ((each, declared(each.spec, each.index)) for each in steps.blocks)
+            for block, said in (
+                (each, Declared(each.index, each.declared)) for each in steps.blocks
+            )
             for rule in (RULES if rules is None else rules)
         )
     )
@@ -94,24 +101,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Declared:
-    """A block as its spec declares it, without unrolling.
+    """What a block declares, without unrolling it.
 
     Attributes:
         block: its index.
-        order: layers in the order of their visits.
-        updates: how many layers each stage visits, from stage 1.
-        simultaneous: whether updates read the previous stage alone.
-        feature_stage, transit_stage: the stages of the block feature and of the transit.
-        transit_has_x0: whether X0 goes on to the next block too.
+        of: the block.
     """
 
     block: int
-    order: tuple[int, ...]
-    updates: tuple[int, ...]
-    simultaneous: bool
-    feature_stage: int
-    transit_stage: int
-    transit_has_x0: bool
+    of: Block
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Layers in the order of their visits."""
+        return self.of.schedule.order
+
+    @property
+    def updates(self) -> tuple[int, ...]:
+        """How many layers each stage visits, from stage 1."""
+        return self.of.schedule.updates
 
     @cached_property
     def visit(self) -> dict[int, int]:
@@ -127,21 +135,21 @@ class Declared:
             for layer in self.order[:count]
         ]
 
-    @property
-    def is_clique(self) -> bool:
-        """Whether a second stage visits every layer, so that the loop closes."""
-        return len(self.updates) > 1 and self.updates[1] == len(self.order)
-
     @cached_property
     def pairs(self) -> frozenset[Edge]:
-        """The pairs that have a kernel: forward ones, and feedback to what is visited again."""
+        """The pairs that have a kernel: forward ones, and others to what is visited again."""
         again = set(self.order[: self.updates[1]]) if len(self.updates) > 1 else set()
         return frozenset(
-            Edge(self.block, source, target)
+            Edge(self.block, read.source, target)
             for target in self.order
-            for source in (0, *self.order)
-            if source != target and (self.visit[source] < self.visit[target] or target in again)
+            for read in self.of.layer(target).reads
+            if read.by_kernel and (self._reads_first(read.source, target) or target in again)
         )
+
+    def _reads_first(self, source: int, target: int) -> bool:
+        """Whether a layer has a source to read in stage 1: X0, and what was visited before."""
+        before = self.visit[source] < self.visit[target]
+        return source == 0 or (before and self.of.schedule.initial == "visit")
 
     def version(self, layer: int, stage: int) -> Feature:
         """The newest version of a layer once ``stage`` is over."""
@@ -151,48 +159,35 @@ class Declared:
         return Feature(self.block, layer, stage - left_out)
 
     def reads(self, stage: int, layer: int) -> list[Feature]:
-        """What Eq. (1) gives one update, ascending by layer."""
-        before = {source for source in self.order if self.visit[source] < self.visit[layer]}
-        if stage == 1:
-            return [self.version(source, 1) for source in (0, *sorted(before))]
-        newest = set() if self.simultaneous else before
+        """What the schedule gives one update (Eq. 1), in the order of its reads."""
+        found = []
+        for read in self.of.layer(layer).reads:
+            source = read.source
+            if stage == 1:
+                if self._reads_first(source, layer):
+                    found.append(self.version(source, 1))
+            elif source == 0:
+                if read.every_stage:
+                    found.append(self.version(0, stage))
+            else:
+                before = self.visit[source] < self.visit[layer]
+                newest = before and not self.of.schedule.simultaneous
+                found.append(self.version(source, stage if newest else stage - 1))
+        return found
+
+    def weights(self, stage: int, layer: int) -> list[Edge]:
+        """The kernels by which one update reads."""
+        by_kernel = {read.source for read in self.of.layer(layer).reads if read.by_kernel}
         return [
-            self.version(source, stage if source in newest else stage - 1)
-            for source in sorted(self.order)
-            if source != layer
+            Edge(self.block, feature.layer, layer)
+            for feature in self.reads(stage, layer)
+            if feature.layer in by_kernel
         ]
 
-
-@singledispatch
-def declared(spec: object, index: int) -> Declared:
-    """Return what a block declares; a block kind registers its own."""
-    raise TypeError(f"nothing is known of what {type(spec).__name__} declares")
-
-
-@declared.register
-def _(spec: CliqueBlock, index: int) -> Declared:
-    return Declared(
-        block=index,
-        order=spec.visiting_order,
-        updates=tuple(spec.updates_in(stage) for stage in range(1, spec.stages + 1)),
-        simultaneous=spec.update == "simultaneous",
-        feature_stage=spec.feature_stage,
-        transit_stage=spec.transit_stage,
-        transit_has_x0=False,
-    )
-
-
-@declared.register
-def _(spec: DenseBlock, index: int) -> Declared:
-    return Declared(
-        block=index,
-        order=tuple(range(1, spec.layers + 1)),
-        updates=(spec.layers,),
-        simultaneous=False,
-        feature_stage=1,
-        transit_stage=1,
-        transit_has_x0=True,
-    )
+    def leaving(self, output: Output) -> list[Feature]:
+        """What an output of the block is."""
+        layers = ((0,) if output.with_input else ()) + output.layers
+        return [self.version(layer, output.stage) for layer in layers]
 
 
 def _one_kernel_per_pair(block: BlockSteps, said: Declared) -> str:
@@ -201,11 +196,15 @@ def _one_kernel_per_pair(block: BlockSteps, said: Declared) -> str:
             raise BrokenRule(
                 f"{_name(step)} reads {len(step.reads)} layers with {len(step.weights)} kernels"
             )
+        by_kernel = {read.source for read in said.of.layer(step.layer).reads if read.by_kernel}
         for feature, edge in zip(step.reads, step.weights, strict=True):
-            right = Edge(block.index, feature.layer, step.layer)
+            pair = Edge(block.index, feature.layer, step.layer)
+            right = pair if feature.layer in by_kernel else None
             if edge != right:
-                raise BrokenRule(f"{_name(step)} reads {feature} with {edge}, not with {right}")
-        if len(set(step.weights)) != len(step.weights):
+                found = "as the value itself" if edge is None else f"with {edge}"
+                wanted = "as the value itself" if right is None else f"with {right}"
+                raise BrokenRule(f"{_name(step)} reads {feature} {found}, not {wanted}")
+        if len(set(step.kernels)) != len(step.kernels):
             raise BrokenRule(f"{_name(step)} uses one kernel twice")
     return f"{len(block.edges)} kernels for {len(block.edges)} pairs"
 
@@ -213,8 +212,8 @@ def _one_kernel_per_pair(block: BlockSteps, said: Declared) -> str:
 def _stages_of_each_kernel(block: BlockSteps, said: Declared) -> str:
     expected: dict[Edge, tuple[int, ...]] = defaultdict(tuple)
     for stage, layer in said.visits:
-        for feature in said.reads(stage, layer):
-            expected[Edge(block.index, feature.layer, layer)] += (stage,)
+        for edge in said.weights(stage, layer):
+            expected[edge] += (stage,)
     for edge in sorted(expected.keys() | block.edges.keys()):
         used = tuple(sorted(block.edges.get(edge, ())))
         if used != expected[edge]:
@@ -259,19 +258,16 @@ def _versions(block: BlockSteps, said: Declared) -> str:
 
 
 def _feature_and_transit(block: BlockSteps, said: Declared) -> str:
-    layers = (0, *sorted(said.order))
-    feature = [said.version(layer, said.feature_stage) for layer in layers]
-    going_on = layers if said.transit_has_x0 else layers[1:]
-    transit = [said.version(layer, said.transit_stage) for layer in going_on]
+    feature, transit = said.of.feature, said.of.transit
     for what, found, expected in (
-        ("block feature", block.feature, feature),
-        ("transit", block.transit, transit),
+        ("block feature", block.feature, said.leaving(feature)),
+        ("transit", block.transit, said.leaving(transit)),
     ):
         if list(found) != expected:
             raise BrokenRule(
                 f"the {what} is {_names(found)}, the schedule gives {_names(expected)}"
             )
-    return f"feature of stage {said.feature_stage}, transit of stage {said.transit_stage}"
+    return f"feature of stage {feature.stage}, transit of stage {transit.stage}"
 
 
 def _acyclic(block: BlockSteps, said: Declared) -> str:
@@ -284,17 +280,35 @@ def _acyclic(block: BlockSteps, said: Declared) -> str:
     return f"depth {len(list(nx.topological_generations(unrolled))) - 1}"
 
 
-def _strongly_connected(block: BlockSteps, said: Declared) -> str:
+def _connected(block: BlockSteps, said: Declared) -> str:
     import networkx as nx
 
-    if not said.is_clique:
-        return "not asked: no second stage that visits every layer"
     loop = block.loop_graph()
+    if not said.of.is_complete:
+        return _leads_through(loop, said)
     loop.remove_node(0)
     components = list(nx.strongly_connected_components(loop))
     if len(components) != 1:
         raise BrokenRule(f"the layers fall into {len(components)} components: {components}")
     return f"{len(said.order)} layers, one component"
+
+
+def _leads_through(loop: nx.DiGraph[int], said: Declared) -> str:
+    """Every layer is reached from X0, and something that leaves the block is reached from it."""
+    import networkx as nx
+
+    reached = nx.descendants(loop, 0)
+    if lost := sorted(set(said.order) - reached):
+        raise BrokenRule(f"nothing leads from X0 to {_layers(lost)}")
+    leaving = {*said.of.feature.layers, *said.of.transit.layers}
+    ends = leaving.union(*(nx.ancestors(loop, layer) for layer in leaving))
+    if lost := sorted(set(said.order) - ends):
+        raise BrokenRule(f"nothing leads from {_layers(lost)} out of the block")
+    return f"{len(said.order)} layers, each reached from X0 and leading out"
+
+
+def _layers(layers: Iterable[int]) -> str:
+    return ", ".join(f"X{layer}" for layer in layers)
 
 
 def _name(step: Step) -> str:
@@ -324,5 +338,5 @@ and the pairs are those declared, so the loop closes."""
 RULES: tuple[Rule, ...] = (
     *DECIDING,
     Rule("unrolled without a cycle", _acyclic),
-    Rule("a clique", _strongly_connected),
+    Rule("a clique", _connected),
 )

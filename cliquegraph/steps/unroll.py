@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Iterator, Mapping
 
+from cliquegraph.blocks.model import Block, Output, Read
+from cliquegraph.blocks.registry import block_of
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
+
+_Versions = Mapping[int, Feature]
 
 
 def unroll(network: NetworkSpec) -> StepGraph:
@@ -20,80 +23,65 @@ def unroll(network: NetworkSpec) -> StepGraph:
     """
     return StepGraph(
         network=network,
-        blocks=tuple(unroll_block(spec, b) for b, spec in enumerate(network.blocks, start=1)),
+        blocks=tuple(
+            unroll_block(block_of(spec), b) for b, spec in enumerate(network.blocks, start=1)
+        ),
     )
 
 
-@singledispatch
-def unroll_block(spec: object, index: int) -> BlockSteps:
-    """Unroll one block; a block kind registers its own schedule."""
-    raise TypeError(f"no schedule for {type(spec).__name__}")
-
-
-@unroll_block.register
-def _(spec: CliqueBlock, index: int) -> BlockSteps:
-    x0 = Feature(index, 0, 0)
-    order = spec.visiting_order
+def unroll_block(declared: Block, index: int) -> BlockSteps:
+    """Unroll one block into its updates."""
+    x0, schedule = Feature(index, 0, 0), declared.schedule
     newest: dict[int, Feature] = {}  # version of each layer that the next reader sees
-    by_stage: list[dict[int, Feature]] = [{}]
+    by_stage: list[_Versions] = [{}]
     steps: list[Step] = []
-    for stage in range(1, spec.stages + 1):
+    for stage, count in enumerate(schedule.updates, start=1):
         previous = by_stage[-1]
-        for layer in order[: spec.updates_in(stage)]:
+        for layer in schedule.order[:count]:
             if stage == 1:
-                # Stage 1 initialises: X0 and whatever has been visited before.
-                readable = {0: x0, **newest}
-            elif spec.update == "alternate":
-                readable = newest
+                seen: _Versions = newest if schedule.initial == "visit" else {}
             else:
-                readable = previous
-            step = _step(index, stage, layer, readable)
+                seen = previous if schedule.simultaneous else newest
+            versions = {0: x0, **seen}
+            if stage > 1:
+                versions[layer] = newest[layer]  # its own last version
+            reads = list(_readable(declared.layer(layer).reads, versions, layer, stage))
+            step = Step(
+                block=index,
+                stage=stage,
+                layer=layer,
+                reads=tuple(versions[read.source] for read in reads),
+                weights=tuple(
+                    Edge(index, read.source, layer) if read.by_kernel else None for read in reads
+                ),
+                writes=Feature(index, layer, stage),
+            )
             steps.append(step)
             newest[layer] = step.writes
         # A snapshot, never the dictionary itself: the stage's feature must stay what it is
         # when a later stage writes its own versions.
         by_stage.append(dict(newest))
+
+    def leaving(output: Output) -> tuple[Feature, ...]:
+        versions = by_stage[output.stage]
+        entry = (x0,) if output.with_input else ()
+        return (*entry, *(versions[layer] for layer in output.layers))
+
     return BlockSteps(
         index=index,
-        spec=spec,
-        order=order,
+        declared=declared,
         steps=tuple(steps),
-        feature=(x0, *_ascending(by_stage[spec.feature_stage])),
-        transit=_ascending(by_stage[spec.transit_stage]),
+        feature=leaving(declared.feature),
+        transit=leaving(declared.transit),
     )
 
 
-@unroll_block.register
-def _(spec: DenseBlock, index: int) -> BlockSteps:
-    held = {0: Feature(index, 0, 0)}
-    steps: list[Step] = []
-    for layer in range(1, spec.layers + 1):
-        step = _step(index, 1, layer, held)
-        steps.append(step)
-        held[layer] = step.writes
-    everything = _ascending(held)
-    return BlockSteps(
-        index=index,
-        spec=spec,
-        order=tuple(range(1, spec.layers + 1)),
-        steps=tuple(steps),
-        feature=everything,
-        transit=everything,
-    )
-
-
-def _step(block: int, stage: int, layer: int, readable: dict[int, Feature]) -> Step:
-    """The update of ``layer`` from every other layer that can be read, ascending."""
-    sources = sorted(source for source in readable if source != layer)
-    return Step(
-        block=block,
-        stage=stage,
-        layer=layer,
-        reads=tuple(readable[source] for source in sources),
-        weights=tuple(Edge(block, source, layer) for source in sources),
-        writes=Feature(block, layer, stage),
-    )
-
-
-def _ascending(features: dict[int, Feature]) -> tuple[Feature, ...]:
-    return tuple(features[layer] for layer in sorted(features))
+def _readable(
+    reads: tuple[Read, ...], versions: _Versions, layer: int, stage: int
+) -> Iterator[Read]:
+    """What of a layer's reads there is to read in a stage."""
+    for read in reads:
+        if read.source == 0 and stage > 1 and not read.every_stage:
+            continue  # stage 1 initialises from X0
+        if read.source in versions:
+            yield read

@@ -13,7 +13,6 @@ from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import DenseBlock
 from cliquegraph.steps.graph import BlockSteps, Step
 
 
@@ -79,7 +78,7 @@ def stage_maps(
 
 def _name(block: BlockSteps, step: Step) -> str:
     """What generated code calls the maps that a step writes."""
-    return value_hint("x", step.layer, None if isinstance(block.spec, DenseBlock) else step.stage)
+    return value_hint("x", step.layer, step.stage if block.declared.words.staged else None)
 
 
 def _strongest(

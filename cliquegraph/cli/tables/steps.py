@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
+from cliquegraph.blocks.phrases import stage_numeral
 from cliquegraph.cli.tables.table import Json, table
-from cliquegraph.emit.words import stage_numeral
 from cliquegraph.steps.graph import BlockSteps
 
 

@@ -24,9 +24,9 @@ def summary_json(compilation: Compilation) -> Json:
         blocks.append(
             {
                 "block": block.index,
-                "kind": block.spec.kind,
-                "layers": block.spec.layers,
-                "filters": block.spec.filters,
+                "kind": block.declared.words.kind,
+                "layers": len(block.declared.layers),
+                "filters": block.declared.layers[-1].filters,
                 **cost_json(cost.sections[section]),
                 "stored_bytes": memory.sections.get(section, 0),
                 "depth": depth,
