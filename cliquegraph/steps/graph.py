@@ -115,7 +115,7 @@ class BlockSteps:
         """Every pair (source, target) that is read as the value itself, and in which stages."""
         stages: dict[tuple[int, int], list[int]] = defaultdict(list)
         for step in self.steps:
-            for feature, edge in zip(step.reads, step.weights, strict=True):
+            for feature, edge in zip(step.reads, step.weights, strict=False):
                 if edge is None:
                     stages[feature.layer, step.layer].append(step.stage)
         return {pair: tuple(each) for pair, each in sorted(stages.items())}

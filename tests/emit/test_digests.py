@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cliquegraph import print_graph
+from cliquegraph.blocks.model import Norm
 from cliquegraph.compiler import Compilation
 from cliquegraph.fuzz.fuzz import TARGETS, Target
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
@@ -80,9 +81,9 @@ def test_kernels_are_found_whatever_tensors_they_lie_in(name: str) -> None:
             slot = piece.tensor.slot
             assert slot.layer == target
             assert slot.source in (None, source)
-        if block.spec.bottleneck:
+        if Norm("mid_norm") in block.declared.ops:  # there is a bottleneck
             found = {layer: tensor_name(t) for layer, t in spatial[block.index].items()}
-            role = "v{}" if block.spec.kind == "clique" else "x{}.mid_conv"
+            role = "v{}" if block.declared.words.staged else "x{}.mid_conv"
             assert found == {
                 layer: f"block{block.index}.{role.format(layer)}.weight" for layer in block.order
             }

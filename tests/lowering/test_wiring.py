@@ -12,15 +12,16 @@ from hypothesis import given
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec
+from cliquegraph.blocks.model import Block
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Moments, Normalize, Relu, Sigmoid
-from cliquegraph.ir.types import Param, ParamSlice, Piece
+from cliquegraph.ir.types import Param, ParamSlice, Piece, Section
 from cliquegraph.ir.verify import verify_graph
-from cliquegraph.lowering.lower import lower_step
+from cliquegraph.lowering.update import lower_step
 from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.spec.schema import Readout
@@ -364,8 +365,10 @@ def test_the_verifier_of_the_op_graph_alone_does_not_see_it() -> None:
 
 
 def test_a_lowering_that_is_wrong_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reversed_reads(spec: object, step: Step, reads: list[Value], builder: Builder) -> Value:
-        return lower_step(spec, step, reads[::-1], builder)
+    def reversed_reads(
+        declared: Block, section: Section, step: Step, reads: list[Value], builder: Builder
+    ) -> Value:
+        return lower_step(declared, section, step, reads[::-1], builder)
 
     monkeypatch.setattr(sys.modules["cliquegraph.lowering.lower"], "lower_step", reversed_reads)
     with pytest.raises(VerificationError, match=r"stage 1 layer 2: meets X1@1 with"):
