@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from benchmarks.literal import LiteralBlock, LiteralCliqueNet, LiteralSpec, LiteralStem
 from cliquegraph import NetworkSpec
+from cliquegraph.blocks.clique import CliqueBlock
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.ops import compressed, squeezed
-from cliquegraph.spec.schema import CliqueBlock
 
 
 def literal_model(network: NetworkSpec) -> LiteralCliqueNet:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
 from cliquegraph.blocks.model import (
     Block,
     Conv,
@@ -16,7 +22,115 @@ from cliquegraph.blocks.model import (
     Words,
 )
 from cliquegraph.blocks.phrases import bottleneck_note, stage_numeral
-from cliquegraph.spec.schema import CliqueBlock
+from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
+from cliquegraph.spec.schema import (
+    BlockSpec,
+    Channels,
+    OddKernel,
+    Rate,
+    impossible,
+    together,
+    up_to,
+)
+
+
+class CliqueBlock(BlockSpec):
+    """A clique: every two layers connected both ways, updated in stages (section 3.1)."""
+
+    kind: Literal["clique"] = "clique"
+    """the kind of block"""
+    layers: Annotated[int, up_to("MAX_LAYERS")]
+    """n, the number of layers X1..Xn"""
+    filters: Channels
+    """k, the channels of each layer"""
+    kernel: OddKernel = 3
+    """size of the spatial kernel"""
+    bottleneck: bool = False
+    """W(i→j) becomes 1×1 and a spatial V(j), k→k, follows (section 3.3)"""
+    dropout: Rate = 0.0
+    """rate, after every convolution of a unit"""
+    unit: Literal["pre_activation", "post_activation"] = "pre_activation"
+    """BN–ReLU–convolution, or convolution–BN–ReLU as Eq. (1) is written"""
+    stages: Annotated[int, up_to("MAX_STAGES")] = 2
+    """how often the layers are visited; stage 1 initialises them from X0"""
+    update: Literal["alternate", "simultaneous"] = "alternate"
+    """read the newest version of every other layer, or the previous stage's"""
+    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
+    """the order in which layers are visited, in every stage"""
+    last_stage_updates: Annotated[int, Field(ge=0)] | None = None
+    """how many layers the last stage visits; default: all"""
+    feature: Annotated[int, Field(ge=1)] | None = None
+    """the stage whose layers, with X0, are the block feature; default: the last"""
+    transit: Annotated[int, Field(ge=1)] | None = None
+    """the stage whose layers go on to the next block; default: the last"""
+    norm_per_stage: bool = True
+    """own batch normalisation for each stage; false: stages from 3 on re-use stage 2's"""
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _order_is_a_tuple(cls, order: object) -> object:
+        return tuple(order) if isinstance(order, list) else order
+
+    @model_validator(mode="after")
+    def _schedule_is_possible(self) -> Self:
+        if faults := list(self._faults_of_the_schedule()):
+            raise together(faults)
+        return self
+
+    def _faults_of_the_schedule(self) -> Iterator[PydanticCustomError]:
+        n, stages = self.layers, self.stages
+        if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
+            yield impossible(f"must name each of the layers 1 to {n} once", "order")
+        updates = self.last_stage_updates
+        if updates is not None and updates > n:
+            yield impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
+        if updates is not None and updates < n and stages == 1:
+            yield impossible(
+                f"must be {n} in a block of one stage: stage 1 initialises every layer",
+                "last_stage_updates",
+            )
+        for key in ("feature", "transit"):
+            stage = getattr(self, key)
+            if stage is not None and stage > stages:
+                yield impossible(f"must be a stage of the block, 1 to {stages}", key)
+        if n == 1 and stages > 1 and (stages > 2 or updates != 0):
+            yield impossible(
+                "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
+                "layers",
+            )
+
+    @property
+    def reads(self) -> int:
+        """layers × layers × stages: an upper bound on the features that the updates read."""
+        return self.stages * self.layers**2
+
+    @property
+    def visiting_order(self) -> tuple[int, ...]:
+        """The layers in the order of their visits, whatever way the spec spells it."""
+        if isinstance(self.order, tuple):
+            return self.order
+        ascending = tuple(range(1, self.layers + 1))
+        return ascending if self.order == "ascending" else ascending[::-1]
+
+    @property
+    def feature_stage(self) -> int:
+        """The stage of the block feature."""
+        return self.stages if self.feature is None else self.feature
+
+    @property
+    def transit_stage(self) -> int:
+        """The stage of what goes on to the next block."""
+        return self.stages if self.transit is None else self.transit
+
+    def updates_in(self, stage: int) -> int:
+        """How many layers ``stage`` visits."""
+        if stage < self.stages or self.last_stage_updates is None:
+            return self.layers
+        return self.last_stage_updates
+
+    def norm_stage(self, stage: int) -> int:
+        """The stage whose batch normalisation a unit of ``stage`` uses."""
+        return stage if self.norm_per_stage else min(stage, 2)
 
 
 def clique(spec: CliqueBlock) -> Block:
@@ -91,3 +205,82 @@ def _short(spec: CliqueBlock) -> tuple[str, ...]:
 
 def _note(spec: CliqueBlock) -> str | None:
     return bottleneck_note(spec.layers, spec.kernel) if spec.bottleneck else None
+
+
+# ---- random ones, and smaller ones ------------------------------------------------------------
+
+
+def _draw(rng: Random) -> Document:
+    n = rng.integer(1, 4)
+    stages = rng.integer(1, 4) if n > 1 else rng.integer(1, 2)
+    block = {
+        "layers": n,
+        "filters": rng.integer(1, 3),
+        **rng.some(
+            kernel=rng.one((1, 3, 5)),
+            bottleneck=rng.holds(0.7),
+            dropout=rng.one((0.0, 0.1, 0.5)),
+            unit=rng.one(("pre_activation", "post_activation")),
+            update=rng.one(("alternate", "simultaneous")),
+            order=rng.one(("ascending", "descending", rng.order(n), rng.order(n))),
+            norm_per_stage=rng.holds(0.3),
+        ),
+        **({"stages": stages} if stages != 2 or rng.holds(0.4) else {}),
+        **rng.some(
+            last_stage_updates=rng.integer(0, n) if stages > 1 else n,
+            feature=rng.integer(1, stages),
+            transit=rng.integer(1, stages),
+        ),
+    }
+    if n == 1 and stages == 2:
+        block["last_stage_updates"] = 0
+    if rng.holds(0.3):
+        block["kind"] = "clique"
+    return block
+
+
+def _smaller(block: Document) -> Iterator[Document]:
+    yield from _fewer_layers(block)
+    yield from _fewer_stages(block)
+
+
+def _fewer_layers(block: Document) -> Iterator[Document]:
+    """The block with one layer less; an order that names layers loses one too."""
+    n = block.get("layers", 1) - 1
+    if n < 1:
+        return
+    made = {**block, "layers": n}
+    if "last_stage_updates" in made:
+        made["last_stage_updates"] = min(made["last_stage_updates"], n)
+    if not isinstance(made.get("order"), list):
+        yield made
+        return
+    for left_out in made["order"]:
+        others = [layer for layer in made["order"] if layer != left_out]
+        yield {**made, "order": [layer - (layer > left_out) for layer in others]}
+
+
+def _fewer_stages(block: Document) -> Iterator[Document]:
+    """The block with one stage less; keys that name stages name those that are left."""
+    stages = block.get("stages", CliqueBlock.model_fields["stages"].default) - 1
+    if stages < 1:
+        return
+    keys = [key for key in ("feature", "transit") if key in block]
+    made: Document = {**block, "stages": stages}
+    made |= {key: min(block[key], stages) for key in keys}
+    if stages == 1:
+        made.pop("last_stage_updates", None)  # which visits every layer
+    yield made
+
+
+KIND = Kind(
+    CliqueBlock,
+    clique,
+    fuzzing=Fuzzing(
+        _draw,
+        smaller=_smaller,
+        schedule=("layers", "stages", "order", "last_stage_updates", "feature", "transit"),
+        counted=("stages",),
+        weight=3,
+    ),
+)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
 from cliquegraph.blocks.model import (
     Block,
     Conv,
@@ -16,7 +20,40 @@ from cliquegraph.blocks.model import (
     Words,
 )
 from cliquegraph.blocks.phrases import bottleneck_note
-from cliquegraph.spec.schema import DenseBlock
+from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
+from cliquegraph.spec.schema import BlockSpec, Channels, Rate, fault, up_to
+
+
+def _bottleneck_factor(value: object) -> object:
+    # Equal to false and true as Python compares, but no way to write them.
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
+        raise fault("the factor of a dense bottleneck is at least 1; write false for none")
+    if value is True:
+        raise fault("give the factor of a dense bottleneck as a number; DenseNet's is 4")
+    return value
+
+
+class DenseBlock(BlockSpec):
+    """A dense block (DenseNet, CVPR 2017): each layer reads all before it, once."""
+
+    kind: Literal["dense"]
+    """the kind of block"""
+    layers: Annotated[int, up_to("MAX_LAYERS")]
+    """the number of layers"""
+    filters: Channels
+    """k, the growth rate"""
+    bottleneck: Annotated[
+        Literal[False] | Annotated[int, up_to("MAX_BOTTLENECK")],
+        BeforeValidator(_bottleneck_factor),
+    ] = False
+    """false, or f for a 1×1 convolution to f·k channels first (DenseNet-B: 4)"""
+    dropout: Rate = 0.0
+    """rate, after every convolution of a layer"""
+
+    @property
+    def reads(self) -> int:
+        """layers × layers: an upper bound on the features that the layers read."""
+        return self.layers**2
 
 
 def dense(spec: DenseBlock) -> Block:
@@ -59,3 +96,18 @@ def _ops(spec: DenseBlock) -> tuple[Ops, Ops]:
         (Norm(), Relu(), squeeze),
         (*dropout, Norm("mid_norm"), Relu(), spatial, *dropout),
     )
+
+
+# ---- random ones, and smaller ones ------------------------------------------------------------
+
+
+def _draw(rng: Random) -> Document:
+    return {
+        "kind": "dense",
+        "layers": rng.integer(1, 3),
+        "filters": rng.integer(1, 3),
+        **rng.some(bottleneck=rng.one((False, 1, 2)), dropout=rng.one((0.0, 0.1, 0.5))),
+    }
+
+
+KIND = Kind(DenseBlock, dense, fuzzing=Fuzzing(_draw, schedule=("layers",)))

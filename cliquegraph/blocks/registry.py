@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-
-from cliquegraph.blocks.clique import clique
-from cliquegraph.blocks.dense import dense
 from cliquegraph.blocks.model import Block
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.plugins.kinds import kinds
+from cliquegraph.spec.schema import BlockSpec
 
 
-@singledispatch
-def block_of(spec: object) -> Block:
+def block_of(spec: BlockSpec) -> Block:
     """Return the block that a kind's keys declare."""
-    raise TypeError(f"no kind of block is declared by {type(spec).__name__}")
-
-
-block_of.register(CliqueBlock)(clique)
-block_of.register(DenseBlock)(dense)
+    return kinds()[spec.kind].block(spec)

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cliquegraph.plugins.kinds import kinds
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.spec.schema import BlockSpec
 
 Use = tuple[str, str]
 """A key with the sections around it, ``clique.update``, and a word for its value."""
@@ -30,7 +31,7 @@ def uses_of(document: dict[str, Any], network: NetworkSpec) -> set[Use]:
 
 def all_uses() -> set[Use]:
     """Return everything that a spec can use, as the schema has it."""
-    keys = (*CliqueBlock.model_fields, *DenseBlock.model_fields)
+    keys = (key for kind in kinds().values() for key in kind.spec.model_fields)
     return set(_possible(NetworkSpec, "")) | {_NAMED, *map(_default, keys)}
 
 
@@ -53,7 +54,10 @@ def _possible(model: type[BaseModel], within: str) -> Iterator[Use]:
     for key, info in model.model_fields.items():
         path = f"{within}{key}"
         for kind in _alternatives(info.annotation):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if kind is BlockSpec:
+                for each in kinds().values():
+                    yield from _possible(each.spec, _inside(each.spec, path))
+            elif isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from _possible(kind, _inside(kind, path))
             else:
                 yield from ((path, word) for word in _words(kind, info))

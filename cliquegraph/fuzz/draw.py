@@ -1,12 +1,15 @@
 """Drawing random specs: valid, small, and between them with every key of the language.
 
-Spec i of seed S depends on (S, i) alone, so that any one can be drawn again.
+Spec i of seed S depends on (S, i) and the kinds that are installed, so that any one can be drawn
+again.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,13 +18,11 @@ from cliquegraph.analysis.cost import network_cost
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.lowering.lower import lower
+from cliquegraph.plugins.kinds import Document, Fuzzing, default_kind, kinds
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.unroll import unroll
-
-Document = dict[str, Any]
-"""A spec as a person would write it, as plain data."""
 
 # What a backend compiles in seconds; a fault of a schedule shows in networks as small.
 _MAX_STEPS = 20
@@ -30,7 +31,6 @@ _MAX_TRIES = 1_000  # a compiler that refuses so many sizes has a defect
 
 _RATES = (0.0, 0.1, 0.5)
 _SHARES = (0.3, 0.5, 0.75, 1.0)
-_SCHEDULE = ("layers", "stages", "order", "last_stage_updates", "feature", "transit")
 
 
 def draw_spec(seed: int, index: int) -> Document:
@@ -55,7 +55,7 @@ def draw_spec(seed: int, index: int) -> Document:
             break
         if total.macs <= _MAX_MACS:
             computed = {key: getattr(total, key) for key in ("parameters", "macs", "flops")}
-            return document | _some(rng, expect=_expect(rng, computed))
+            return document | rng.some(expect=_expect(rng, computed))
     return document
 
 
@@ -84,16 +84,19 @@ class _Random:
 
     def holds(self, chance: float) -> bool:
         """Whether something that has this chance comes to pass."""
-        return bool(self._generator.random() < chance)
+        return self.share() < chance
+
+    def share(self) -> float:
+        """A number in [0, 1)."""
+        return float(self._generator.random())
 
     def order(self, n: int) -> list[int]:
         """A permutation of 1 to n."""
         return [int(i) + 1 for i in self._generator.permutation(n)]
 
-
-def _some(rng: _Random, chance: float = 0.4, **keys: Any) -> Document:
-    """Each key with a chance: what is left out has its default, what is there may state it."""
-    return {key: value for key, value in keys.items() if rng.holds(chance)}
+    def some(self, chance: float = 0.4, **keys: Any) -> Document:
+        """Each key with a chance: what is left out has its default, what is there may state it."""
+        return {key: value for key, value in keys.items() if self.holds(chance)}
 
 
 def _document(rng: _Random, index: int) -> Document:
@@ -101,7 +104,7 @@ def _document(rng: _Random, index: int) -> Document:
     return {
         "cliquegraph": 1,
         "name": f"drawn_{index}",
-        **_some(rng, class_name=rng.one(("A", "Drawn", "Net2Net", "CliqueNetS3"))),
+        **rng.some(class_name=rng.one(("A", "Drawn", "Net2Net", "CliqueNetS3"))),
         "input": {
             "channels": rng.integer(1, 3),
             "height": rng.integer(2, 9),
@@ -110,10 +113,10 @@ def _document(rng: _Random, index: int) -> Document:
         "stem": _stem(rng),
         **_blocks(rng, blocks),
         # Between two blocks: with one, it may be declared and says nothing.
-        **_some(rng, 0.8 if len(blocks) > 1 else 0.1, transition=_transition(rng)),
-        **_some(rng, 0.7, readout=_readout(rng)),
+        **rng.some(0.8 if len(blocks) > 1 else 0.1, transition=_transition(rng)),
+        **rng.some(0.7, readout=_readout(rng)),
         "classifier": {"classes": rng.integer(1, 5)},
-        **_some(rng, training=_training(rng)),
+        **rng.some(training=_training(rng)),
     }
 
 
@@ -125,8 +128,7 @@ def _stem(rng: _Random) -> Document:
     }
     return {
         "filters": rng.integer(1, 4),
-        **_some(
-            rng,
+        **rng.some(
             kernel=rng.one((1, 3, 5)),
             stride=rng.integer(1, 2),
             norm=rng.holds(0.7),
@@ -135,66 +137,35 @@ def _stem(rng: _Random) -> Document:
     }
 
 
+def _drawable() -> dict[str, Fuzzing]:
+    return {name: kind.fuzzing for name, kind in kinds().items() if kind.fuzzing is not None}
+
+
 def _block(rng: _Random) -> Document:
-    return _clique(rng) if rng.holds(0.75) else _dense(rng)
-
-
-def _clique(rng: _Random) -> Document:
-    n = rng.integer(1, 4)
-    stages = rng.integer(1, 4) if n > 1 else rng.integer(1, 2)
-    block = {
-        "layers": n,
-        "filters": rng.integer(1, 3),
-        **_some(
-            rng,
-            kernel=rng.one((1, 3, 5)),
-            bottleneck=rng.holds(0.7),
-            dropout=rng.one(_RATES),
-            unit=rng.one(("pre_activation", "post_activation")),
-            update=rng.one(("alternate", "simultaneous")),
-            order=rng.one(("ascending", "descending", rng.order(n), rng.order(n))),
-            norm_per_stage=rng.holds(0.3),
-        ),
-        **({"stages": stages} if stages != 2 or rng.holds(0.4) else {}),
-        **_some(
-            rng,
-            last_stage_updates=rng.integer(0, n) if stages > 1 else n,
-            feature=rng.integer(1, stages),
-            transit=rng.integer(1, stages),
-        ),
-    }
-    if n == 1 and stages == 2:
-        block["last_stage_updates"] = 0
-    if rng.holds(0.3):
-        block["kind"] = "clique"
-    return block
-
-
-def _dense(rng: _Random) -> Document:
-    return {
-        "kind": "dense",
-        "layers": rng.integer(1, 3),
-        "filters": rng.integer(1, 3),
-        **_some(rng, bottleneck=rng.one((False, 1, 2)), dropout=rng.one(_RATES)),
-    }
+    """A block of one of the kinds, each as often as its weight says."""
+    ways = list(_drawable().values())
+    bounds = list(accumulate(way.weight for way in ways))
+    return ways[bisect(bounds, rng.share() * bounds[-1])].draw(rng)
 
 
 def _blocks(rng: _Random, blocks: list[Document]) -> Document:
     """The blocks, and at times what they share: of all kinds, or of one that is named."""
     if rng.holds(0.7):
         return {"blocks": blocks}
-    named = [{"kind": "clique", **each} for each in blocks]
-    kind = rng.one((None, "clique", "dense"))
+    named = [{"kind": default_kind(), **each} for each in blocks]
+    ways = _drawable()
+    kind = rng.one((None, *ways))
     alike = [each for each in named if each["kind"] == kind]
     if kind is None:
-        keys = {"filters": rng.integer(1, 3), **_some(rng, dropout=rng.one(_RATES))}
+        keys = {"filters": rng.integer(1, 3), **rng.some(dropout=rng.one(_RATES))}
         return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
     if not alike:
         return {"blocks": blocks}
     # A schedule is shared whole: one key of it may not fit the others' layers and stages.
-    schedule = _SCHEDULE if rng.holds(0.5) else ()
+    joint = ways[kind].schedule
+    schedule = joint if rng.holds(0.5) else ()
     model = rng.one(alike)
-    keys = {key: model[key] for key in model if key not in _SCHEDULE and rng.holds(0.6)}
+    keys = {key: model[key] for key in model if key not in joint and rng.holds(0.6)}
     keys |= {key: model[key] for key in schedule if key in model} | {"kind": kind}
     shared = [
         _without(rng, each, keys, schedule) if each["kind"] == kind else each for each in named
@@ -214,8 +185,7 @@ def _without(
 
 
 def _transition(rng: _Random) -> Document:
-    return _some(
-        rng,
+    return rng.some(
         attention=rng.holds(0.7),
         compression=rng.one(_SHARES),
         pool=rng.one(("avg", "max")),
@@ -224,8 +194,7 @@ def _transition(rng: _Random) -> Document:
 
 
 def _readout(rng: _Random) -> Document:
-    return _some(
-        rng,
+    return rng.some(
         blocks=rng.one(("all", "last")),
         compression=rng.one((None, *_SHARES)),
         dropout=rng.one(_RATES),
@@ -238,8 +207,7 @@ def _training(rng: _Random) -> str | Document:
         return recipe
     return {
         "recipe": recipe,
-        **_some(
-            rng,
+        **rng.some(
             epochs=rng.integer(1, 300),
             batch_size=rng.integer(2, 256),
             learning_rate=rng.one((0.01, 0.1)),
@@ -256,4 +224,4 @@ def _training(rng: _Random) -> str | Document:
 def _expect(rng: _Random, computed: dict[str, int]) -> Document:
     """Figures that hold: whole ones, and as a paper prints them."""
     printed = {key: Figure("0.01k").show(figure) for key, figure in computed.items()}
-    return _some(rng, **{key: rng.one((computed[key], printed[key])) for key in computed})
+    return rng.some(**{key: rng.one((computed[key], printed[key])) for key in computed})

@@ -12,9 +12,10 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.files import write_files
 from cliquegraph.fuzz.cover import Use, coverage, uses_of
-from cliquegraph.fuzz.draw import Document, draw_spec, read_document
+from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, LEVELS
+from cliquegraph.plugins.kinds import Document
 from cliquegraph.proof.verification import TOLERANCE, Verification
 from cliquegraph.proof.verify import choose_backends, verify
 from cliquegraph.spec.dump import dump_document

@@ -11,15 +11,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cliquegraph.fuzz.draw import Document, read_document
-from cliquegraph.spec.schema import CliqueBlock
-from cliquegraph.spec.shorthand import DEFAULT_KIND as KIND
+from cliquegraph.fuzz.draw import read_document
+from cliquegraph.plugins.kinds import Document, Fuzzing, default_kind, kinds
 
 Path = tuple[str | int, ...]
 
 _MAX_TRIES = 500
 _KEPT = ("cliquegraph", "name")
-STAGES: int = CliqueBlock.model_fields["stages"].default
 
 
 def shrink(document: Document, fails: Callable[[Document], bool]) -> Document:
@@ -27,7 +25,7 @@ def shrink(document: Document, fails: Callable[[Document], bool]) -> Document:
 
     1. What the blocks share is written into them, and what is the default left out.
     2. Sections, blocks and keys are left out.
-    3. Blocks lose layers and stages, and with them what names those.
+    3. Blocks lose layers and stages, and with them what names those, as their kinds know to.
     4. Numbers become 1, or half, or one less.
 
     Args:
@@ -69,13 +67,16 @@ def _plain(document: Document) -> Document:
     return read_document(document).model_dump(mode="json", exclude_defaults=True)
 
 
-def _size(value: Any) -> tuple[int, float]:
+def _size(document: Document) -> tuple[int, float]:
     """How many values there are, and how large their numbers; true is more than false."""
+    count, number = _size_of(document)
+    left_out = [each for block in document.get("blocks", ()) for each in _left_out(block)]
+    return count + len(left_out), number + sum(left_out)
+
+
+def _size_of(value: Any) -> tuple[int, float]:
     if isinstance(value, dict | list):
-        parts = list(value.values() if isinstance(value, dict) else value)
-        if _is_clique(value) and "stages" not in value:
-            parts.append(STAGES)  # so that one stage is less
-        sizes = [_size(part) for part in parts]
+        sizes = [_size_of(part) for part in (value.values() if isinstance(value, dict) else value)]
         return 1 + sum(count for count, _ in sizes), sum(number for _, number in sizes)
     return 1, float(value) if isinstance(value, int | float) else 0.0
 
@@ -89,7 +90,7 @@ def _candidates(document: Document) -> Iterator[Document]:
     for path in _keys(document):
         yield _changed(document, path)
     for i in _span(blocks):
-        for block in (*_fewer_layers(blocks[i]), *_fewer_stages(blocks[i])):
+        for block in _smaller(blocks[i]):
             yield {**document, "blocks": [*blocks[:i], block, *blocks[i + 1 :]]}
     for path, number in _numbers(document):
         for smaller in dict.fromkeys((1, number // 2, number - 1)):
@@ -136,34 +137,20 @@ def _changed(document: Document, path: Path, number: int | None = None) -> Docum
     return made
 
 
-def _fewer_layers(block: Document) -> Iterator[Document]:
-    """The block with one layer less; an order that names layers loses one too."""
-    n = block.get("layers", 1) - 1
-    if n < 1:
-        return
-    made = {**block, "layers": n}
-    if "last_stage_updates" in made:
-        made["last_stage_updates"] = min(made["last_stage_updates"], n)
-    if not isinstance(made.get("order"), list):
-        yield made
-        return
-    for left_out in made["order"]:
-        others = [layer for layer in made["order"] if layer != left_out]
-        yield {**made, "order": [layer - (layer > left_out) for layer in others]}
+def _fuzzing(block: Any) -> Fuzzing | None:
+    """How a block's kind is made smaller, if it is of one."""
+    name = block.get("kind", default_kind()) if isinstance(block, dict) else None
+    kind = kinds().get(name) if isinstance(name, str) else None
+    return kind.fuzzing if kind is not None else None
 
 
-def _fewer_stages(block: Document) -> Iterator[Document]:
-    """The block with one stage less; keys that name stages name those that are left."""
-    stages = block.get("stages", STAGES) - 1
-    if stages < 1 or not _is_clique(block):
-        return
-    keys = [key for key in ("feature", "transit") if key in block]
-    made: Document = {**block, "stages": stages}
-    made |= {key: min(block[key], stages) for key in keys}
-    if stages == 1:
-        made.pop("last_stage_updates", None)  # which visits every layer
-    yield made
+def _smaller(block: Document) -> Iterator[Document]:
+    if (way := _fuzzing(block)) is not None:
+        yield from way.smaller(block)
 
 
-def _is_clique(value: Any) -> bool:
-    return isinstance(value, dict) and "layers" in value and value.get("kind", KIND) == KIND
+def _left_out(block: Document) -> Iterator[int]:
+    """Defaults that a block leaves out, and that count as if written: so that less is less."""
+    if (way := _fuzzing(block)) is not None:
+        fields = kinds()[block.get("kind", default_kind())].spec.model_fields
+        yield from (fields[key].default for key in way.counted if key not in block)

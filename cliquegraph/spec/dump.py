@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from cliquegraph.plugins.kinds import default_kind
 from cliquegraph.spec.network import NetworkSpec
 
 
@@ -40,7 +41,7 @@ def _stated(network: NetworkSpec) -> dict[str, Any]:
     stated: dict[str, Any] = network.model_dump(mode="json", exclude_defaults=True)
     for block, model in zip(stated["blocks"], network.blocks, strict=True):
         block.pop("kind", None)
-        if model.kind != "clique":
+        if model.kind != default_kind():
             block["kind"] = model.kind
     first, *others = stated["blocks"]
     shared = {

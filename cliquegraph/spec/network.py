@@ -8,15 +8,22 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.location import Location
+from cliquegraph.spec.blocks import AnyBlock
 from cliquegraph.spec.schema import (
     MAX_BLOCKS,
     MAX_READS,
-    Block,
     Classifier,
     Expect,
     Input,
@@ -52,6 +59,8 @@ def _training_from_name(value: object) -> object:
 class NetworkSpec(SpecModel):
     """A whole network, as ``cliquegraph.load`` returns it."""
 
+    model_config = ConfigDict(defer_build=True)  # until the kinds of blocks can be loaded
+
     cliquegraph: Literal[1]
     """version of the spec language"""
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
@@ -63,7 +72,7 @@ class NetworkSpec(SpecModel):
     stem: Stem
     """from the image to X0 of the first block"""
     blocks: Annotated[
-        tuple[Block, ...], Field(min_length=1, json_schema_extra={"maxItems": MAX_BLOCKS})
+        tuple[AnyBlock, ...], Field(min_length=1, json_schema_extra={"maxItems": MAX_BLOCKS})
     ]
     """the blocks, first to last"""
     transition: Transition = Transition()

@@ -2,25 +2,24 @@
 
 These are its sections and their limits; ``network.py`` has the whole.
 
-Each block kind is one class of a discriminated union. Rules that join several keys of one
+The keys of blocks stand with their kinds, in ``blocks/``. Rules that join several keys of one
 section are checked here and point at the key that breaks them; rules that need a size (a map
 pooled to nothing) belong to ``ir/ops.py`` and are checked when the network is lowered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -61,7 +60,8 @@ def together(faults: Iterable[PydanticCustomError]) -> PydanticCustomError:
     return PydanticCustomError("spec_rules", "{message}", {"message": message, "rules": rules})
 
 
-_impossible = partial(fault, code=Code.SCHEDULE)
+impossible = partial(fault, code=Code.SCHEDULE)
+"""An error about keys that no schedule can have together."""
 
 
 def set_by(constant: str, module: str = __name__) -> str:
@@ -69,7 +69,7 @@ def set_by(constant: str, module: str = __name__) -> str:
     return f"{constant} in {module} sets the maximum"
 
 
-def _upto(constant: str) -> Any:
+def up_to(constant: str) -> Any:
     """Return the field of a count from 1 to a constant of this module."""
     most = globals()[constant]
     return Field(ge=1, le=most, json_schema_extra={"$comment": set_by(constant)})
@@ -77,9 +77,9 @@ def _upto(constant: str) -> Any:
 
 PrintedFigure = Annotated[str, Field(pattern=FIGURE_PATTERN)] | Annotated[int, Field(ge=0)]
 
-Channels = Annotated[int, _upto("MAX_CHANNELS")]
-Pixels = Annotated[int, _upto("MAX_PIXELS")]
-Kernel = Annotated[int, _upto("MAX_KERNEL")]
+Channels = Annotated[int, up_to("MAX_CHANNELS")]
+Pixels = Annotated[int, up_to("MAX_PIXELS")]
+Kernel = Annotated[int, up_to("MAX_KERNEL")]
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -144,138 +144,16 @@ class Stem(SpecModel):
     """a pooling layer at the end"""
 
 
-class CliqueBlock(SpecModel):
-    """A clique: every two layers connected both ways, updated in stages (section 3.1)."""
+class BlockSpec(SpecModel):
+    """What a block declares. Each kind has a class of its own, in its own file (``blocks/``)."""
 
-    kind: Literal["clique"] = "clique"
-    """the kind of block"""
-    layers: Annotated[int, _upto("MAX_LAYERS")]
-    """n, the number of layers X1..Xn"""
-    filters: Channels
-    """k, the channels of each layer"""
-    kernel: OddKernel = 3
-    """size of the spatial kernel"""
-    bottleneck: bool = False
-    """W(i→j) becomes 1×1 and a spatial V(j), k→k, follows (section 3.3)"""
-    dropout: Rate = 0.0
-    """rate, after every convolution of a unit"""
-    unit: Literal["pre_activation", "post_activation"] = "pre_activation"
-    """BN–ReLU–convolution, or convolution–BN–ReLU as Eq. (1) is written"""
-    stages: Annotated[int, _upto("MAX_STAGES")] = 2
-    """how often the layers are visited; stage 1 initialises them from X0"""
-    update: Literal["alternate", "simultaneous"] = "alternate"
-    """read the newest version of every other layer, or the previous stage's"""
-    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
-    """the order in which layers are visited, in every stage"""
-    last_stage_updates: Annotated[int, Field(ge=0)] | None = None
-    """how many layers the last stage visits; default: all"""
-    feature: Annotated[int, Field(ge=1)] | None = None
-    """the stage whose layers, with X0, are the block feature; default: the last"""
-    transit: Annotated[int, Field(ge=1)] | None = None
-    """the stage whose layers go on to the next block; default: the last"""
-    norm_per_stage: bool = True
-    """own batch normalisation for each stage; false: stages from 3 on re-use stage 2's"""
-
-    @field_validator("order", mode="before")
-    @classmethod
-    def _order_is_a_tuple(cls, order: object) -> object:
-        return tuple(order) if isinstance(order, list) else order
-
-    @model_validator(mode="after")
-    def _schedule_is_possible(self) -> Self:
-        if faults := list(self._faults_of_the_schedule()):
-            raise together(faults)
-        return self
-
-    def _faults_of_the_schedule(self) -> Iterator[PydanticCustomError]:
-        n, stages = self.layers, self.stages
-        if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
-            yield _impossible(f"must name each of the layers 1 to {n} once", "order")
-        updates = self.last_stage_updates
-        if updates is not None and updates > n:
-            yield _impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
-        if updates is not None and updates < n and stages == 1:
-            yield _impossible(
-                f"must be {n} in a block of one stage: stage 1 initialises every layer",
-                "last_stage_updates",
-            )
-        for key in ("feature", "transit"):
-            stage = getattr(self, key)
-            if stage is not None and stage > stages:
-                yield _impossible(f"must be a stage of the block, 1 to {stages}", key)
-        if n == 1 and stages > 1 and (stages > 2 or updates != 0):
-            yield _impossible(
-                "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
-                "layers",
-            )
+    kind: str
+    """the kind of block; a class of a kind has the ``Literal`` of its name"""
 
     @property
+    @abstractmethod
     def reads(self) -> int:
-        """layers × layers × stages: an upper bound on the features that the updates read."""
-        return self.stages * self.layers**2
-
-    @property
-    def visiting_order(self) -> tuple[int, ...]:
-        """The layers in the order of their visits, whatever way the spec spells it."""
-        if isinstance(self.order, tuple):
-            return self.order
-        ascending = tuple(range(1, self.layers + 1))
-        return ascending if self.order == "ascending" else ascending[::-1]
-
-    @property
-    def feature_stage(self) -> int:
-        """The stage of the block feature."""
-        return self.stages if self.feature is None else self.feature
-
-    @property
-    def transit_stage(self) -> int:
-        """The stage of what goes on to the next block."""
-        return self.stages if self.transit is None else self.transit
-
-    def updates_in(self, stage: int) -> int:
-        """How many layers ``stage`` visits."""
-        if stage < self.stages or self.last_stage_updates is None:
-            return self.layers
-        return self.last_stage_updates
-
-    def norm_stage(self, stage: int) -> int:
-        """The stage whose batch normalisation a unit of ``stage`` uses."""
-        return stage if self.norm_per_stage else min(stage, 2)
-
-
-def _bottleneck_factor(value: object) -> object:
-    # Equal to false and true as Python compares, but no way to write them.
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
-        raise fault("the factor of a dense bottleneck is at least 1; write false for none")
-    if value is True:
-        raise fault("give the factor of a dense bottleneck as a number; DenseNet's is 4")
-    return value
-
-
-class DenseBlock(SpecModel):
-    """A dense block (DenseNet, CVPR 2017): each layer reads all before it, once."""
-
-    kind: Literal["dense"]
-    """the kind of block"""
-    layers: Annotated[int, _upto("MAX_LAYERS")]
-    """the number of layers"""
-    filters: Channels
-    """k, the growth rate"""
-    bottleneck: Annotated[
-        Literal[False] | Annotated[int, _upto("MAX_BOTTLENECK")],
-        BeforeValidator(_bottleneck_factor),
-    ] = False
-    """false, or f for a 1×1 convolution to f·k channels first (DenseNet-B: 4)"""
-    dropout: Rate = 0.0
-    """rate, after every convolution of a layer"""
-
-    @property
-    def reads(self) -> int:
-        """layers × layers: an upper bound on the features that the layers read."""
-        return self.layers**2
-
-
-Block = Annotated[CliqueBlock | DenseBlock, Field(discriminator="kind")]
+        """An upper bound on the features that the updates read; see ``MAX_READS``."""
 
 
 class Transition(SpecModel):
@@ -305,7 +183,7 @@ class Readout(SpecModel):
 class Classifier(SpecModel):
     """One fully connected layer."""
 
-    classes: Annotated[int, _upto("MAX_CLASSES")]
+    classes: Annotated[int, up_to("MAX_CLASSES")]
     """the number of classes"""
 
 
@@ -314,9 +192,9 @@ class Training(SpecModel):
 
     recipe: Literal["cifar", "svhn", "imagenet"]
     """the recipe to start from"""
-    epochs: Annotated[int, _upto("MAX_EPOCHS")] | None = None
+    epochs: Annotated[int, up_to("MAX_EPOCHS")] | None = None
     """passes over the training set"""
-    batch_size: Annotated[int, _upto("MAX_BATCH")] | None = None
+    batch_size: Annotated[int, up_to("MAX_BATCH")] | None = None
     """images in a batch"""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """initial learning rate"""

@@ -8,12 +8,12 @@ from typing import Any
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
+from cliquegraph.plugins.kinds import default_kind
 from cliquegraph.spec.document import MAX_VALUES, Document
 from cliquegraph.spec.schema import MAX_BLOCKS, Path, set_by
 from cliquegraph.spec.wording import found
 
 KEY = "block_defaults"
-DEFAULT_KIND = "clique"
 
 
 def expand_training(document: Document) -> None:
@@ -62,7 +62,7 @@ def merge_block_defaults(document: Document) -> list[Document]:
         for key in absent:
             document.written["blocks", index, key] = (KEY, key)
             left.pop(key, None)
-        block.setdefault("kind", DEFAULT_KIND)
+        block.setdefault("kind", default_kind())
         first_of.setdefault(found(block["kind"]), block)
     if "kind" in defaults and not first_of and all(isinstance(block, dict) for block in blocks):
         message = f"{KEY}.kind: no block is of the kind {found(defaults['kind'])}"

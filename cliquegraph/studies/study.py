@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from cliquegraph.blocks.registry import block_of
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.engines import find_engine
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock
 from cliquegraph.training.job import Job
 from cliquegraph.training.launch import is_writer
 from cliquegraph.training.run import Run
@@ -58,6 +58,10 @@ class Result:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
 
 
+_STUDIED = {"stages", "last_stage_updates", "feature"}
+"""The keys by which the paper's variants differ."""
+
+
 def papers_variants(network: NetworkSpec) -> tuple[Variant, ...]:
     """Return (I+I), (I+II) and (II+II), and 1 … n−1 layers of the last stage updated again.
 
@@ -66,10 +70,11 @@ def papers_variants(network: NetworkSpec) -> tuple[Variant, ...]:
     Raises:
         UsageError: the blocks are not cliques of at least two layers.
     """
-    blocks = network.blocks
-    if not all(isinstance(block, CliqueBlock) and block.layers > 1 for block in blocks):
+    layers = [len(block_of(block).layers) for block in network.blocks]
+    keys = [type(block).model_fields.keys() for block in network.blocks]
+    if min(layers) < 2 or not all(each >= _STUDIED for each in keys):
         raise UsageError(f"{network.name} has blocks that are no cliques: say --variant")
-    fewest = min(block.layers for block in blocks)
+    fewest = min(layers)
     return (
         Variant("I+I (X=0)", ("blocks.*.stages=1",)),
         *(

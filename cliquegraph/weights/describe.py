@@ -10,8 +10,9 @@ import numpy as np
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.edges import EdgeKernels, edge_kernels
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import EDGE_KERNEL, tensor_name
+from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.storage import Array
+from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.transfer import Weights
 
 
@@ -49,7 +50,7 @@ class Strengths:
 
     Attributes:
         block: from 1.
-        kind: ``clique`` or ``dense``.
+        kind: the block's.
         values: (n + 1, n); row i is the source, 0 the block's input; column j - 1 the layer that
             reads it. NaN where there is no connection.
     """
@@ -59,20 +60,24 @@ class Strengths:
     values: Array
 
 
-def strengths(graph: Graph, weights: Weights) -> list[Strengths]:
+def strengths(network: NetworkSpec, graph: Graph, weights: Weights) -> list[Strengths]:
     """Return the strength of each connection of each block.
 
     Args:
+        network: the network.
         graph: the network as lowered.
         weights: its canonical tensors.
 
     Raises:
         WeightsError: a kernel holds what is no number.
     """
-    return [_block(*block, weights) for block in edge_kernels(graph).items()]
+    return [
+        Strengths(index, network.blocks[index - 1].kind, _means(kernels, weights))
+        for index, kernels in edge_kernels(graph).items()
+    ]
 
 
-def _block(index: int, kernels: EdgeKernels, weights: Weights) -> Strengths:
+def _means(kernels: EdgeKernels, weights: Weights) -> Array:
     layers = max(layer for _, layer in kernels)
     values = np.full((layers + 1, layers), np.nan)
     for (source, layer), piece in kernels.items():
@@ -81,5 +86,4 @@ def _block(index: int, kernels: EdgeKernels, weights: Weights) -> Strengths:
         if not np.isfinite(part).all():
             raise WeightsError(f"{weights.place}: {name} holds NaN or infinity")
         values[source, layer - 1] = np.abs(part).mean()
-    clique = all(piece.tensor.slot.role == EDGE_KERNEL for piece in kernels.values())
-    return Strengths(index, "clique" if clique else "dense", values)
+    return values

@@ -48,6 +48,6 @@ def network_heat(
     if block is not None and not 1 <= block <= len(network.blocks):
         raise UsageError(f"{network.name} has blocks 1 to {len(network.blocks)}, not {block}")
     with open_weights(network, path, format, ignore_digest=ignore_digest) as weights:
-        found = strengths(weights.format.graph, weights)
+        found = strengths(network, weights.format.graph, weights)
     wanted = [each for each in found if block in (None, each.block)]
     return NetworkHeat(network.name, wanted)

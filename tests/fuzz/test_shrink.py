@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from cliquegraph.blocks.clique import CliqueBlock
 from cliquegraph.diagnostics.errors import SpecError
-from cliquegraph.fuzz.draw import Document, draw_spec, read_document
+from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
+from cliquegraph.plugins.kinds import Document
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock
 
 SMALLEST = {"channels": 1, "height": 1, "width": 1}
 

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 
 import cliquegraph
 from cliquegraph import NetworkSpec
+from cliquegraph.blocks.clique import CliqueBlock
+from cliquegraph.blocks.dense import DenseBlock
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.proof.verification import Verification, relative_error
 from cliquegraph.proof.verify import SGD_STEPS, Trial, _compare_histories, _float32_tolerance
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 from cliquegraph_torch.execute import TorchExecutor
 from tests.networks import DYING, EVERY_KEY, clique, network, networks, shipped
 from tests.tampered import verify_tampered

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cliquegraph import NetworkSpec, interpret, sample_tensors
+from cliquegraph.blocks.clique import CliqueBlock
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir import ops
 from cliquegraph.ir.storage import Array, to_storage
 from cliquegraph.ir.types import Field
 from cliquegraph.semantics.interpret import _Frame, evaluate
-from cliquegraph.spec.schema import CliqueBlock
 from tests.networks import EVERY_KEY, clique, graph_of, network
 
 

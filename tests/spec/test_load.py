@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cliquegraph.blocks.clique import CliqueBlock
+from cliquegraph.blocks.dense import DenseBlock
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.document import MAX_CHARACTERS
 from cliquegraph.spec.load import MAX_BYTES, load, loads
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 
 SPEC = """\
 cliquegraph: 1

@@ -2,10 +2,11 @@
 
 import pytest
 
+from cliquegraph.blocks.clique import CliqueBlock
+from cliquegraph.blocks.dense import DenseBlock
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.load import loads
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 
 SPEC = """\
 cliquegraph: 1

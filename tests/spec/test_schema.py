@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cliquegraph.blocks.clique import CliqueBlock
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import MAX_BLOCKS, CliqueBlock, Expect
+from cliquegraph.spec.schema import MAX_BLOCKS, Expect
 
 SPEC = """\
 cliquegraph: 1

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cliquegraph.blocks.clique import CliqueBlock
+from cliquegraph.blocks.dense import DenseBlock
 from cliquegraph.spec.load import load
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
 
 FOLDER = Path(__file__).parents[2] / "specs"
 SPECS = sorted(FOLDER.glob("*.yaml"))
