@@ -20,6 +20,7 @@ settings.load_profile("cliquegraph")
 
 collect_ignore = [
     "third_backend",  # a package of its own, with its own entry point
+    "third_kind",  # another
     "mutants",  # needs mutmut, which `make mutants` installs
 ]
 

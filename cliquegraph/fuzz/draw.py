@@ -157,7 +157,9 @@ def _blocks(rng: _Random, blocks: list[Document]) -> Document:
     kind = rng.one((None, *ways))
     alike = [each for each in named if each["kind"] == kind]
     if kind is None:
-        keys = {"filters": rng.integer(1, 3), **rng.some(dropout=rng.one(_RATES))}
+        drawn = {"filters": rng.integer(1, 3), **rng.some(dropout=rng.one(_RATES))}
+        fields = [kinds()[each["kind"]].spec.model_fields for each in named]
+        keys = {key: drawn[key] for key in drawn if all(key in each for each in fields)}
         return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
     if not alike:
         return {"blocks": blocks}

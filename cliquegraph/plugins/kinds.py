@@ -85,6 +85,10 @@ class Kind(Generic[Keys]):
     block: Callable[[Keys], Block]
     fuzzing: Fuzzing | None = None
 
+    def __post_init__(self) -> None:
+        if len(get_args(self.spec.model_fields["kind"].annotation)) != 1:
+            raise TypeError(f"{self.spec.__name__}.kind must be the Literal of one name")
+
     @property
     def name(self) -> str:
         """What a spec calls it."""
@@ -109,7 +113,7 @@ def kinds() -> Mapping[str, Kind[Any]]:
         where = f"block kind {point.name!r} ({point.value})"
         try:
             kind = point.load()
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError) as error:
             raise UsageError(f"{where} fails to load: {error}") from error
         if not isinstance(kind, Kind):
             raise UsageError(f"{where} is no cliquegraph.plugins.kinds.Kind")

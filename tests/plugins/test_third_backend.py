@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,22 +13,13 @@ import pytest
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import installed
 from tests.networks import EVERY_KEY
+from tests.packages import ROOT, run_with
 
 FOLDER = Path(__file__).parents[1] / "third_backend"
-ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> str:
-    path = os.pathsep.join([str(FOLDER), str(ROOT), str(ROOT / "backends")])
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_with(FOLDER, *arguments)
 
 
 def test_it_is_not_installed_for_everybody() -> None:
