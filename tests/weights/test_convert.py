@@ -116,7 +116,7 @@ def test_every_fault_is_listed_by_both_names(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         read_weights(spec, broken, "torch")
     said = str(caught.value)
-    assert f"{broken} does not fit small (torch -O1)" in said
+    assert f"{broken} does not fit small (torch -O0)" in said
     assert "1 missing: block1.w2 (block1.w0_2.weight and 3 more)" in said
     assert "1 unexpected: head.weight" in said
     assert "1 of another shape: classifier.bias is (9,), must be" in said
