@@ -125,6 +125,33 @@ class Concat(Op):
 
 
 @dataclass(frozen=True)
+class Add(Op):
+    """The sum of maps of one type."""
+
+    mnemonic = "add"
+
+    def infer(self, inputs: Types) -> Types:
+        first = _map(inputs[0])
+        if different := [value for value in inputs if value != first]:
+            raise ShapeError(f"maps of {first} and of {different[0]} can't be added")
+        return (first,)
+
+
+@dataclass(frozen=True)
+class PadChannels(Op):
+    """Maps of zeros behind those that there are, up to ``channels``."""
+
+    mnemonic = "pad_channels"
+    channels: int
+
+    def infer(self, inputs: Types) -> Types:
+        value = _map(inputs[0])
+        if value.channels > self.channels:
+            raise ShapeError(f"{value.channels} maps can't be padded to {self.channels}")
+        return (MapType(self.channels, value.height, value.width),)
+
+
+@dataclass(frozen=True)
 class BatchNorm(Op):
     """Batch normalisation of each channel.
 
@@ -356,6 +383,8 @@ class ScaleChannels(Op):
 OPS: tuple[type[Op], ...] = (
     Input,
     Concat,
+    Add,
+    PadChannels,
     BatchNorm,
     Moments,
     Normalize,
