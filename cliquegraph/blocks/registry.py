@@ -7,7 +7,8 @@ from functools import singledispatch
 from cliquegraph.blocks.clique import clique
 from cliquegraph.blocks.dense import dense
 from cliquegraph.blocks.model import Block
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.blocks.residual import residual
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock, ResidualBlock
 
 
 @singledispatch
@@ -18,3 +19,4 @@ def block_of(spec: object) -> Block:
 
 block_of.register(CliqueBlock)(clique)
 block_of.register(DenseBlock)(dense)
+block_of.register(ResidualBlock)(residual)

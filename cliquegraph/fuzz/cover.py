@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import CliqueBlock, DenseBlock
+from cliquegraph.spec.schema import CliqueBlock, DenseBlock, ResidualBlock
 
 Use = tuple[str, str]
 """A key with the sections around it, ``clique.update``, and a word for its value."""
@@ -30,7 +30,8 @@ def uses_of(document: dict[str, Any], network: NetworkSpec) -> set[Use]:
 
 def all_uses() -> set[Use]:
     """Return everything that a spec can use, as the schema has it."""
-    keys = (*CliqueBlock.model_fields, *DenseBlock.model_fields)
+    kinds = (CliqueBlock, DenseBlock, ResidualBlock)
+    keys = {key for kind in kinds for key in kind.model_fields}
     return set(_possible(NetworkSpec, "")) | {_NAMED, *map(_default, keys)}
 
 

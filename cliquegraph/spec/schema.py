@@ -114,6 +114,9 @@ class Input(SpecModel):
     """pixels"""
 
 
+Init = Literal["fan_in", "fan_out"]
+
+
 class Pool(SpecModel):
     """A pooling layer of the stem.
 
@@ -142,6 +145,8 @@ class Stem(SpecModel):
     """batch normalisation and ReLU after the convolution"""
     pool: Pool | None = None
     """a pooling layer at the end"""
+    init: Init = "fan_in"
+    """He initialization of the convolution by its fan-in, or by its fan-out as in ResNets"""
 
 
 class CliqueBlock(SpecModel):
@@ -275,7 +280,35 @@ class DenseBlock(SpecModel):
         return self.layers**2
 
 
-Block = Annotated[CliqueBlock | DenseBlock, Field(discriminator="kind")]
+class ResidualBlock(SpecModel):
+    """A block of residual units (ResNet, CVPR 2016): each adds to what it reads."""
+
+    kind: Literal["residual"]
+    """the kind of block"""
+    layers: Annotated[int, _upto("MAX_LAYERS")]
+    """the number of units"""
+    filters: Channels
+    """k, the channels of the 3×3 convolutions; a bottleneck writes 4·k"""
+    unit: Literal["basic", "bottleneck"] = "basic"
+    """two 3×3 convolutions, or 1×1, 3×3 and 1×1 to 4·k channels"""
+    stride: Kernel = 1
+    """stride of the first unit"""
+    reduce_in: Literal["spatial", "first"] = "spatial"
+    """which convolution of a bottleneck has the stride: the 3×3, or the first 1×1"""
+    shortcut: Literal["projection", "pad"] = "projection"
+    """where sizes differ: 1×1 convolution and BN, or average pool and maps of zeros"""
+    zero_init: bool = False
+    """the scale of each unit's last BN starts at 0, so that a unit starts as its shortcut"""
+    init: Init = "fan_out"
+    """He initialization by fan-out, as in the ResNets' code, or by fan-in"""
+
+    @property
+    def reads(self) -> int:
+        """layers: what the units read."""
+        return self.layers
+
+
+Block = Annotated[CliqueBlock | DenseBlock | ResidualBlock, Field(discriminator="kind")]
 
 
 class Transition(SpecModel):
@@ -300,6 +333,18 @@ class Readout(SpecModel):
     """BN, ReLU, 1×1 convolution to this share of the channels first, rounded down"""
     dropout: Rate = 0.0
     """rate, after the convolution of the compression"""
+    norm: bool = True
+    """BN and ReLU before the global average pool; false: straight to it"""
+
+    @model_validator(mode="after")
+    def _compresses_what_is_normalized(self) -> Self:
+        if self.compression is not None and not self.norm:
+            raise fault(
+                "can't be given with norm: false, which goes straight to the global pool",
+                "compression",
+                hint="leave out one of the two",
+            )
+        return self
 
 
 class Classifier(SpecModel):
