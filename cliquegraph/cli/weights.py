@@ -23,7 +23,7 @@ from cliquegraph.diagnostics.errors import UsageError
 
 weights = typer.Typer(
     name="weights",
-    help="Weights: between backends, between levels, and from the authors' or torchvision's checkpoints.",
+    help="Weights: between backends and levels, and from the authors' or torchvision's files.",
     no_args_is_help=True,
 )
 

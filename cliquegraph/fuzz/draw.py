@@ -130,13 +130,14 @@ def _stem(rng: _Random) -> Document:
             kernel=rng.one((1, 3, 5)),
             stride=rng.integer(1, 2),
             norm=rng.holds(0.7),
+            init=rng.one(("fan_in", "fan_out")),
             pool=rng.one((None, pool, pool)),
         ),
     }
 
 
 def _block(rng: _Random) -> Document:
-    return _clique(rng) if rng.holds(0.75) else _dense(rng)
+    return rng.one((_clique, _clique, _clique, _dense, _residual))(rng)  # type: ignore[no-any-return]
 
 
 def _clique(rng: _Random) -> Document:
@@ -179,15 +180,34 @@ def _dense(rng: _Random) -> Document:
     }
 
 
+def _residual(rng: _Random) -> Document:
+    return {
+        "kind": "residual",
+        "layers": rng.integer(1, 3),
+        "filters": rng.integer(1, 3),
+        **_some(
+            rng,
+            unit=rng.one(("basic", "bottleneck")),
+            stride=rng.integer(1, 2),
+            reduce_in=rng.one(("spatial", "first")),
+            shortcut=rng.one(("projection", "pad")),
+            zero_init=rng.holds(0.7),
+            init=rng.one(("fan_in", "fan_out")),
+        ),
+    }
+
+
 def _blocks(rng: _Random, blocks: list[Document]) -> Document:
     """The blocks, and at times what they share: of all kinds, or of one that is named."""
     if rng.holds(0.7):
         return {"blocks": blocks}
     named = [{"kind": "clique", **each} for each in blocks]
-    kind = rng.one((None, "clique", "dense"))
+    kind = rng.one((None, "clique", "dense", "residual"))
     alike = [each for each in named if each["kind"] == kind]
     if kind is None:
-        keys = {"filters": rng.integer(1, 3), **_some(rng, dropout=rng.one(_RATES))}
+        keys = {"filters": rng.integer(1, 3)}
+        if all(each["kind"] != "residual" for each in named):
+            keys |= _some(rng, dropout=rng.one(_RATES))
         return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
     if not alike:
         return {"blocks": blocks}
@@ -213,7 +233,9 @@ def _without(
     }
 
 
-def _transition(rng: _Random) -> Document:
+def _transition(rng: _Random) -> str | Document:
+    if rng.holds(0.3):
+        return "none"
     return _some(
         rng,
         attention=rng.holds(0.7),
@@ -224,11 +246,13 @@ def _transition(rng: _Random) -> Document:
 
 
 def _readout(rng: _Random) -> Document:
+    norm = rng.holds(0.7)
     return _some(
         rng,
         blocks=rng.one(("all", "last")),
-        compression=rng.one((None, *_SHARES)),
         dropout=rng.one(_RATES),
+        norm=norm,
+        **({"compression": rng.one((None, *_SHARES))} if norm else {}),
     )
 
 

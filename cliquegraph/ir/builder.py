@@ -11,7 +11,8 @@ from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Origin, Value
-from cliquegraph.ir.ops import Op, ShapeError
+from cliquegraph.ir.ops import Op
+from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import (
     Field,
     Init,

@@ -18,12 +18,9 @@ from cliquegraph.ir.ops import (
     MaxPool,
     Relu,
     ScaleChannels,
-    ShapeError,
     Sigmoid,
-    compressed,
-    least_factor,
-    squeezed,
 )
+from cliquegraph.ir.shapes import ShapeError, compressed, least_factor, squeezed
 from cliquegraph.ir.types import Field, Init, Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lowering.update import lower_step

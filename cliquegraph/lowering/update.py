@@ -13,6 +13,7 @@ from cliquegraph.ir import ops
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.names import EDGE_KERNEL, OWN_KERNEL, SPATIAL_KERNEL, value_hint
 from cliquegraph.ir.nodes import Value
+from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import Field, Init, MapType, Section, Slot
 from cliquegraph.steps.graph import Step
 
@@ -139,12 +140,12 @@ class _Update:
         assert isinstance(maps, MapType)  # noqa: S101  # a block has no vectors
         if maps.channels > channels:
             message = f"{maps.channels} maps can't be padded to {channels}"
-            raise self.builder.refusal(ops.ShapeError(message, way_out))
+            raise self.builder.refusal(ShapeError(message, way_out))
         if maps.height % stride or maps.width % stride:
             message = (
                 f"maps of {maps} can't be pooled by {stride}: their sides are no multiples of it"
             )
-            raise self.builder.refusal(ops.ShapeError(message, way_out))
+            raise self.builder.refusal(ShapeError(message, way_out))
         if stride > 1:
             value = self.builder.add(ops.AvgPool(stride, stride), [value])
         if maps.channels < channels:

@@ -65,7 +65,7 @@ def _training_from_name(value: object) -> object:
 def _none_from_word(value: object) -> object:
     if value is None:
         raise fault(
-            "expected a section, keys with their values, or 'none', found null",
+            "expected a section, keys with their values, or 'none', found nothing",
             hint="give its keys, or remove the line",
         )
     return None if value == NONE else value

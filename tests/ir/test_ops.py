@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.ops import Op, ShapeError, compressed, squeezed
+from cliquegraph.ir.ops import Op
+from cliquegraph.ir.shapes import ShapeError, compressed, squeezed
 from cliquegraph.ir.types import Field, Init, MapType, MomentsType, TensorType, VectorType
 
 MAPS = MapType(6, 8, 10)

@@ -16,8 +16,9 @@ import pytest
 
 from cliquegraph import NetworkSpec, interpret
 from cliquegraph.compiler import Compilation
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.storage import Array
+from cliquegraph.ir.storage import Array, agree
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import Executor, find_backend
 from cliquegraph.weights.torchvision import TorchvisionLayout
@@ -106,6 +107,22 @@ def group(name: str, of: str) -> dict[str, Array]:
     return {ours: arrays(name)[key] for ours, key in pairs if key in arrays(name)}
 
 
+def stores_once(graph: Graph) -> bool:
+    """Whether a level stores statistics once that several readers have.
+
+    The DenseNet's are drawn at random, a different one for each reader of a feature: such weights
+    are refused there. Training does not read them.
+    """
+    return any(param.mirrors for param in graph.params)
+
+
+def state_for(name: str, graph: Graph) -> dict[str, Array]:
+    """Their weights, with statistics that ``graph`` can store."""
+    found = group(name, "state")
+    agree(graph, found)
+    return found
+
+
 @cache
 def executor(name: str, backend: str, level: int) -> Executor:
     of, found = find_backend(backend), compilation(name, level)
@@ -144,10 +161,12 @@ def test_tensors_and_figures_are_theirs(name: str) -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_the_interpreter_computes_their_logits_and_statistics(name: str, level: int | None) -> None:
     graph = compilation(name).lowered if level is None else compilation(name, level).graph
-    state = group(name, "state")
-    assert_close(interpret(graph, state, images(name)).logits, arrays(name)["logits_eval"])
+    state = state_for(name, graph)
     result = interpret(graph, state, images(name), training=True)
     assert_close(result.logits, arrays(name)["logits_train"])
+    if stores_once(graph):
+        return
+    assert_close(interpret(graph, state, images(name)).logits, arrays(name)["logits_eval"])
     after = group(name, "after")
     assert after.keys() == result.running.keys()
     assert_all_close(result.running, after)
@@ -155,23 +174,26 @@ def test_the_interpreter_computes_their_logits_and_statistics(name: str, level: 
 
 @pytest.mark.parametrize(("name", "backend", "level"), RUNS)
 def test_a_backend_computes_what_they_compute(name: str, backend: str, level: int) -> None:
-    model, state = executor(name, backend, level), group(name, "state")
-    model.load(state)
-    assert_close(model.forward(images(name), training=False).logits, arrays(name)["logits_eval"])
+    graph, model = compilation(name, level).graph, executor(name, backend, level)
+    model.load(state_for(name, graph))
+    evaluated = model.forward(images(name), training=False).logits
     assert_close(model.forward(images(name), training=True).logits, arrays(name)["logits_train"])
-    assert_all_close(model.tensors(), group(name, "after"))
+    if not stores_once(graph):
+        assert_close(evaluated, arrays(name)["logits_eval"])
+        assert_all_close(model.tensors(), group(name, "after"))
 
 
 @pytest.mark.parametrize(("name", "backend", "level"), RUNS)
 def test_a_backend_trains_as_they_do(name: str, backend: str, level: int) -> None:
     model, labels = executor(name, backend, level), arrays(name)["labels"]
-    model.load(group(name, "state"))
+    state = state_for(name, compilation(name, level).graph)
+    model.load(state)
     _, gradients = model.gradients(images(name), labels)
     norms = group(name, "grad_norm")
     assert norms.keys() == gradients.keys()
     for tensor, norm in norms.items():
         assert np.linalg.norm(gradients[tensor]) == pytest.approx(norm, rel=TOLERANCE)
     assert_all_close(gradients, group(name, "grad"))
-    model.load(group(name, "state"))
+    model.load(state)
     losses = [model.sgd_step(images(name), labels) for _ in range(3)]
     assert losses == pytest.approx(arrays(name)["losses_3_sgd_steps"], rel=TOLERANCE)
