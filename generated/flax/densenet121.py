@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-__all__ = ["Densenet121"]
+__all__ = ["DenseNet121"]
 
 
 def he_kernel(
@@ -426,7 +426,7 @@ class Block4(nnx.Module):
         return feature
 
 
-class Densenet121(nnx.Module):
+class DenseNet121(nnx.Module):
     """densenet121: 4 blocks, images of 224×224 in 3 channels."""
 
     def __init__(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Densenet121"]
+__all__ = ["DenseNet121"]
 
 
 def he_conv(channels: int, filters: int, size: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
@@ -345,7 +345,7 @@ class Block4(nn.Module):
         return feature
 
 
-class Densenet121(nn.Module):
+class DenseNet121(nn.Module):
     """densenet121: 4 blocks, images of 224×224 in 3 channels."""
 
     def __init__(self, num_classes: int = 1000) -> None:
