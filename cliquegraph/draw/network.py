@@ -75,6 +75,8 @@ def _output(graph: Graph, section: Section) -> list[str]:
             if node.origin.section == Section(reader, section.index):
                 found.setdefault(_shown(node.input_types[0]), []).append(name)
                 break
+    if not found:  # the next block reads it as it is
+        return [_shown(graph.features[section.index - 1].type)]
     return [f"{' and '.join(names)} {shape}" for shape, names in found.items()]
 
 
