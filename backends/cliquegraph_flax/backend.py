@@ -13,6 +13,7 @@ from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Dense,
+    FanOutKernel,
     Kernel,
     KernelBank,
     Norm,
@@ -20,6 +21,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
 from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
@@ -33,18 +35,21 @@ if TYPE_CHECKING:
 
 
 _UNITS = ("norm_relu", "batch_norm_relu")
+_NORMS: tuple[type[Thing], ...] = (Norm, ZeroNorm)
 
 _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "he_kernel": frozenset({Kernel, SharedKernel}),
+    "fan_out_kernel": frozenset({FanOutKernel}),
     "kernel_bank": frozenset({KernelBank}),
     "conv": frozenset({Conv, *_UNITS, "concat_conv"}),
     "max_pool": frozenset({MaxPool}),
     "avg_pool": frozenset({AvgPool}),
     "feature": frozenset({Statistics}),
-    "batch_moments": frozenset({Norm, Statistics}),
-    "normalize": frozenset({Norm, Normalizer}),
-    "statistics": frozenset({Norm, Statistics}),
-    "batch_norm": frozenset({Norm}),
+    "batch_moments": frozenset({*_NORMS, Statistics}),
+    "normalize": frozenset({*_NORMS, Normalizer}),
+    "statistics": frozenset({*_NORMS, Statistics}),
+    "batch_norm": frozenset(_NORMS),
+    "zero_norm": frozenset({ZeroNorm}),
     "moments": frozenset({Statistics}),
     "norm": frozenset({Normalizer}),
     "biased_conv": frozenset({BiasedKernel}),

@@ -13,6 +13,7 @@ from cliquegraph.emit.things import (
     Child,
     Dense,
     Drop,
+    FanOutKernel,
     Kernel,
     KernelBank,
     Norm,
@@ -20,6 +21,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroNorm,
 )
 from cliquegraph.emit.view import Apply, BankSlice, Kind
 from cliquegraph.ir import ops
@@ -96,6 +98,17 @@ def _(op: ops.Concat, x: Sequence[Code], members: Sequence[Code]) -> Code:
     return call("jnp.concatenate", x[0], "axis=-1")
 
 
+@spell_op.register
+def _(op: ops.Add, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return Text(" + ".join(map(str, x)))
+
+
+@spell_op.register
+def _(op: ops.PadChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    behind = f"(0, {op.channels} - {x[0]}.shape[-1])"
+    return call("jnp.pad", x[0], listing("(0, 0)", "(0, 0)", "(0, 0)", behind))
+
+
 @spell_op.register(ops.BatchNorm)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
@@ -146,17 +159,28 @@ def construct(thing: Thing) -> Code:
 
 @construct.register
 def _(thing: Norm) -> Code:
+    return _norm("BatchNorm", thing)
+
+
+@construct.register
+def _(thing: ZeroNorm) -> Code:
+    return _norm("zero_norm", thing)
+
+
+def _norm(function: str, thing: Norm) -> Code:
     # The generated class has our defaults; anything else is said.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
     momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
-    return call("BatchNorm", str(thing.channels), "param_dtype", *eps, *momentum)
+    return call(function, str(thing.channels), "param_dtype", *eps, *momentum)
 
 
 @construct.register(Kernel)
+@construct.register(FanOutKernel)
 @construct.register(SharedKernel)
 def _(thing: Kernel | SharedKernel) -> Code:
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
-    return call("he_kernel", "rngs", "param_dtype", *sizes)
+    function = "fan_out_kernel" if isinstance(thing, FanOutKernel) else "he_kernel"
+    return call(function, "rngs", "param_dtype", *sizes)
 
 
 @construct.register

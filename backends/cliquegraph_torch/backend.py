@@ -12,12 +12,14 @@ from cliquegraph.emit.render import environment
 from cliquegraph.emit.things import (
     ChannelAffine,
     Dense,
+    FanOutKernel,
     Kernel,
     KernelBank,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
+    ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
 from cliquegraph_torch.naming import TorchLayout
@@ -34,6 +36,8 @@ _UNITS = ("norm_relu", "batch_norm_relu")
 _HELPERS: dict[str, frozenset[type[Thing] | str]] = {
     "kernel_bank": frozenset({KernelBank, SharedKernel}),
     "he_conv": frozenset({Kernel}),
+    "fan_out_conv": frozenset({FanOutKernel}),
+    "zero_norm": frozenset({ZeroNorm}),
     "xavier_linear": frozenset({Dense}),
     "channel_affine": frozenset({ChannelAffine}),
     "feature": frozenset({Statistics, *_UNITS}),

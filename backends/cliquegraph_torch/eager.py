@@ -18,7 +18,7 @@ from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.units import units_of
 from cliquegraph_torch.precision import Sizes
 
-OVERWRITTEN: tuple[type[ops.Op], ...] = (ops.BatchNorm, ops.Affine, ops.Conv, ops.Linear)
+OVERWRITTEN: tuple[type[ops.Op], ...] = (ops.BatchNorm, ops.Affine, ops.Conv, ops.Linear, ops.Add)
 """What a ReLU is written over, if nothing else reads it.
 
 Each returns a new tensor that no gradient is computed from; dropout in evaluation returns what

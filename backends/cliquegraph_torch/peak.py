@@ -11,8 +11,9 @@ that of eager PyTorch:
   not depend on is let go of with the last value that came of it.
 - A ReLU that is written over what it reads has that one's storage.
 - Backward, each input of a call gets a new gradient. Those of what stands side by side, in a
-  concatenation or in a unit, are parts of one storage. A second gradient of a value is added to
-  the first in place if that is alone in its storage, and into a new one if it is not.
+  concatenation or in a unit, are parts of one storage, and those of an addition are the same. A
+  second gradient of a value is added to the first in place if that is alone in its storage, and
+  into a new one if it is not.
 - Units redo what they did not keep. Beside the gradient they need a buffer of its size, and a
   third where they took the moments themselves.
 
@@ -240,7 +241,7 @@ class _Step:
         beside: _Storage | None = None
         if call.joined is not None:
             beside = self.heap.take(self._sizes.of(call.joined))
-        elif isinstance(call.last.op, ops.Concat):
+        elif isinstance(call.last.op, ops.Concat | ops.Add):
             beside = self.heap.hold(grad)
         for value in call.reads:
             if value is self._graph.input:

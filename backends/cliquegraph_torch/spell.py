@@ -14,6 +14,7 @@ from cliquegraph.emit.things import (
     Child,
     Dense,
     Drop,
+    FanOutKernel,
     Kernel,
     KernelBank,
     Norm,
@@ -21,6 +22,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroNorm,
 )
 from cliquegraph.emit.view import Apply, BankSlice, CallChild, Expression, Kind, ModelView
 from cliquegraph.ir import ops
@@ -97,6 +99,16 @@ def _(op: ops.Concat, x: Sequence[Code], members: Sequence[Code], banked: bool) 
     return call("torch.cat", x[0], "1")
 
 
+@spell_op.register
+def _(op: ops.Add, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(" + ".join(map(str, x)))
+
+
+@spell_op.register
+def _(op: ops.PadChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("F.pad", x[0], f"(0, 0, 0, 0, 0, {op.channels} - {x[0]}.shape[1])")
+
+
 @spell_op.register(ops.BatchNorm)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
@@ -163,21 +175,37 @@ def construct(thing: Thing) -> Code:
 
 @construct.register
 def _(thing: Norm) -> Code:
+    return _norm("nn.BatchNorm2d", thing)
+
+
+@construct.register
+def _(thing: ZeroNorm) -> Code:
+    return _norm("zero_norm", thing)
+
+
+def _norm(function: str, thing: Norm) -> Code:
     # PyTorch's defaults are ours; anything else is said.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
     momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
-    return call("nn.BatchNorm2d", str(thing.channels), *eps, *momentum)
+    return call(function, str(thing.channels), *eps, *momentum)
 
 
 @construct.register(Kernel)
+@construct.register(FanOutKernel)
 @construct.register(BiasedKernel)
 def _(thing: Kernel | BiasedKernel) -> Code:
     stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
+    return call(_CONVOLUTIONS[type(thing)], *sizes, *stride, *padding)
+
+
+_CONVOLUTIONS: dict[type[Thing], str] = {
+    Kernel: "he_conv",
+    FanOutKernel: "fan_out_conv",
     # What a pass made of trained weights is loaded: how it starts does not matter.
-    function = "nn.Conv2d" if isinstance(thing, BiasedKernel) else "he_conv"
-    return call(function, *sizes, *stride, *padding)
+    BiasedKernel: "nn.Conv2d",
+}
 
 
 @construct.register

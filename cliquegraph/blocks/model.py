@@ -28,9 +28,11 @@ class Norm:
 
     Attributes:
         role: its name among the layer's: ``norm``, ``mid_norm``.
+        zero: its scale starts at 0, not 1.
     """
 
     role: str = "norm"
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,13 @@ class Output:
         layers: whose maps, ascending.
         stage: as of the end of which stage.
         with_input: X0 too, in front.
+        alone: the maps of one layer as they are, with nothing to concatenate.
     """
 
     layers: tuple[int, ...]
     stage: int
     with_input: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from cliquegraph.diagnostics.errors import UsageError
 
 weights = typer.Typer(
     name="weights",
-    help="Weights: between backends, between levels, and from the authors' checkpoints.",
+    help="Weights: between backends and levels, and from the authors' or torchvision's files.",
     no_args_is_help=True,
 )
 
@@ -42,7 +42,8 @@ _From = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Format of the file: canonical, official or a backend's; default: what it says, or "
+        help="Format of the file: canonical, official, torchvision or a backend's; default: what "
+        "it says, or "
         "what its tensors fit.",
         autocompletion=_complete_format,
     ),
@@ -65,7 +66,7 @@ def convert(
         str,
         typer.Option(
             "--to",
-            help="Format to write: canonical or a backend's.",
+            help="Format to write: canonical, torchvision or a backend's.",
             autocompletion=_complete_format,
         ),
     ],

@@ -75,6 +75,8 @@ def _output(graph: Graph, section: Section) -> list[str]:
             if node.origin.section == Section(reader, section.index):
                 found.setdefault(_shown(node.input_types[0]), []).append(name)
                 break
+    if not found:  # the next block reads it as it is
+        return [_shown(graph.features[section.index - 1].type)]
     return [f"{' and '.join(names)} {shape}" for shape, names in found.items()]
 
 
@@ -98,8 +100,10 @@ def _words(steps: StepGraph, section: Section) -> list[str]:
             block = steps.block(section.index).declared.words
             return [block.kind, block.size, *block.short]
         case Part.TRANSITION:
-            attention = ["attention"] if network.transition.attention else []
-            return ["1×1 convolution", ", ".join([*attention, f"{network.transition.pool} pool"])]
+            transition = network.transition
+            assert transition is not None  # noqa: S101  # a graph has no section of it then
+            attention = ["attention"] if transition.attention else []
+            return ["1×1 convolution", ", ".join([*attention, f"{transition.pool} pool"])]
         case Part.READOUT:
             words = ["compression"] if network.readout.compression else []
             return [", ".join([*words, "global pool"])]

@@ -26,7 +26,7 @@ from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
 from cliquegraph.lowering.lower import lower
-from cliquegraph.steps.graph import BlockSteps, Edge, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Edge, Feature, StepGraph
 
 
 def page(steps: StepGraph) -> bytes:
@@ -103,22 +103,19 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
 def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
     """The shape of each feature of a block; X0's is what its first step reads."""
     section = Section(Part.BLOCK, block.index)
-    maps = [
-        value.type
-        for node in graph.nodes
-        if node.origin.section == section
-        for value in node.outputs
-        if isinstance(value.type, MapType)
-    ]
-    size = maps[0]
-    kernels = _kernel_shapes(block, graph)
-    entry = next(shape[1] for edge, shape in kernels.items() if edge.source == 0)
-    found = {"X0": f"{entry}×{size.height}×{size.width}"}
-    for step in block.steps:
-        found[str(step.writes)] = (
-            f"{block.declared.layer(step.layer).filters}×{size.height}×{size.width}"
-        )
-    return found
+    nodes = [node for node in graph.nodes if node.origin.section == section]
+    written = {
+        Feature(block.index, node.origin.layer, node.origin.stage): node.output
+        for node in nodes
+        if node.origin.layer is not None and node.origin.stage is not None
+    }
+    shapes = {"X0": nodes[0].inputs[0].type}
+    shapes |= {str(step.writes): written[step.writes].type for step in block.steps}
+    return {
+        name: f"{maps.channels}×{maps.height}×{maps.width}"
+        for name, maps in shapes.items()
+        if isinstance(maps, MapType)
+    }
 
 
 def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
@@ -155,7 +152,7 @@ def _figures(shape: Sequence[int], stages: Iterable[int]) -> dict[str, object]:
 
 def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[Edge, tuple[int, ...]]:
     """The shape of each kernel W(i→j), OIHW."""
-    kernels = edge_kernels(graph)[block.index]
+    kernels = edge_kernels(graph).get(block.index, {})  # none where values are read themselves
     return {Edge(block.index, *pair): kernel_shape(kernels[pair]) for pair in kernels}
 
 

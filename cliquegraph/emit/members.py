@@ -12,6 +12,7 @@ from cliquegraph.emit.things import (
     ChannelAffine,
     Dense,
     Drop,
+    FanOutKernel,
     Kernel,
     KernelBank,
     Member,
@@ -20,12 +21,13 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroNorm,
 )
 from cliquegraph.emit.view import BankSlice, Expression, Own
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Bank, Slot
+from cliquegraph.ir.types import Bank, Field, Init, Slot
 
 
 def member_of(node: Node) -> Member | None:
@@ -57,7 +59,8 @@ def thing_of(op: ops.Op, node: Node) -> Thing | None:
 
 @thing_of.register
 def _(op: ops.BatchNorm, node: Node) -> Thing:
-    return Norm(node.input_types[0].channels, op.eps, op.momentum)
+    of = ZeroNorm if _starts(node, Field.SCALE, Init.ZEROS) else Norm
+    return of(node.input_types[0].channels, op.eps, op.momentum)
 
 
 @thing_of.register
@@ -84,8 +87,10 @@ def _(op: ops.Conv, node: Node) -> Thing:
         return KernelBank(op.filters, sources, op.kernel)
     if kernel_slot(node) is not None:
         return SharedKernel(channels, op.filters, op.kernel)
-    of = BiasedKernel if op.bias else Kernel
-    return of(channels, op.filters, op.kernel, op.stride, op.padding)
+    sizes = (channels, op.filters, op.kernel, op.stride, op.padding)
+    if op.bias:
+        return BiasedKernel(*sizes)
+    return (FanOutKernel if _starts(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel)(*sizes)
 
 
 @thing_of.register
@@ -96,6 +101,16 @@ def _(op: ops.Linear, node: Node) -> Thing:
 @thing_of.register
 def _(op: ops.Dropout, node: Node) -> Thing:
     return Drop(op.rate)
+
+
+def _starts(node: Node, field: Field, init: Init) -> bool:
+    """Whether a tensor of a node starts in some way."""
+    return any(
+        piece.tensor.init is init
+        for operand in node.operands
+        if operand.param.field is field
+        for piece in operand.param.pieces
+    )
 
 
 def own_member(node: Node) -> tuple[Expression, ...]:
@@ -141,8 +156,11 @@ def signature(nodes: Sequence[Node]) -> Hashable:
             inputs = "sources"
         elif isinstance(node.op, ops.Normalize):
             inputs = place.get(node.inputs[0], -1)  # the moments are those of what it reads
-        role = node.operands[0].param.slot.role if node.operands else None
-        parts.append((node.op.mnemonic, attributes, inputs, role, node.recompute))
+        member = member_of(node)
+        slot = node.operands[0].param.slot if node.operands else None
+        role = None if slot is None else (slot.role, slot.index)
+        thing = None if member is None else type(member.thing)
+        parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))
         for value in node.outputs:
             place[value] = len(place)
     return tuple(parts)

@@ -6,19 +6,23 @@ import builtins
 import keyword
 from collections.abc import Iterable
 
-from cliquegraph.ir.names import shared_by_stages
+from cliquegraph.ir.names import OWN_KERNEL, shared_by_stages
 from cliquegraph.ir.types import Param, Slot
 
 
 def member_name(slot: Slot) -> str:
     """Return the name of what a slot's tensors belong to, within its class.
 
-    ``w2`` and ``v2`` are the kernels of layer 2; ``norm`` stands in the class of its step.
+    ``w2`` and ``v2`` are the kernels of layer 2; ``norm`` stands in the class of its step, as does
+    ``conv2``, the second kernel of a layer that is updated once.
     """
     if not slot.role:
         return str(slot.section)
+    if slot.role == OWN_KERNEL:
+        return f"conv{slot.index}"
     if shared_by_stages(slot):
-        return f"{slot.role}{slot.layer}"
+        name = f"{slot.role}{slot.layer}"
+        return name if slot.index is None else f"{name}_{slot.index}"
     return slot.role.replace(".", "_")
 
 

@@ -239,7 +239,7 @@ class _Outliner:
         children = [
             Member(str(section), self._children[section, str(section)])
             for section in self._plan.sections
-            if section.part is not Part.CLASSIFIER
+            if not self._plan.is_inline(section)
         ]
         own = [
             replace(member, thing=replace(member.thing, outputs="num_classes"))
@@ -256,8 +256,8 @@ class _Outliner:
         for section, nodes in self._plan.sections.items():
             if section.part not in parts:
                 continue
-            if section.part is Part.CLASSIFIER:
-                statements += [_inline(node, names) for node in nodes]
+            if self._plan.is_inline(section):
+                statements += [self._inline(node, names) for node in nodes]
                 continue
             if section.part is Part.BLOCK:
                 arguments: tuple[Expression, ...] = (Local(names[self._plan.block_input(section)]),)
@@ -278,7 +278,8 @@ class _Outliner:
             if value in listed:
                 continue
             if section.part in (Part.BLOCK, Part.READOUT):
-                names[value] = f"{value.hint}{section.index}"
+                of = "feature" if value in self._plan.graph.features else value.hint
+                names[value] = f"{of}{section.index}"
                 self.variables[names[value]] = self._plan.variable(value, names[value])
             else:
                 names[value] = "entry" if value in self._plan.moments else "x"
@@ -291,10 +292,12 @@ class _Outliner:
     def features_body(self, names: Names) -> Body:
         """Return the block features, made of what the blocks returned where they made none."""
         statements = []
+        returned = []
         for index, value in enumerate(self._plan.graph.features, start=1):
             node = self._plan.graph.producers[value]
+            name = f"maps{index}"
             if node in self._plan.joined:
-                names[value] = f"maps{index}"
+                names[value] = name
                 features, maps = Gather(node.inputs, True), Gather(node.inputs, False)
                 given = (
                     MapsOf(Local(names[features]), is_list=True)
@@ -302,9 +305,24 @@ class _Outliner:
                     else Local(names[maps])
                 )
                 joined = apply(node, (given,), own_member)
-                statements.append(Statement((names[value],), joined, declares=True))
-        returned = (Variable(names[value], Kind.TENSOR) for value in self._plan.graph.features)
+                statements.append(Statement((name,), joined, declares=True))
+            elif value in self._plan.moments:
+                statements.append(Statement((name,), self._plan.maps(value, names), declares=True))
+            else:
+                name = names[value]
+            returned.append(Variable(name, Kind.TENSOR))
         return Body(tuple(statements), tuple(returned))
+
+    def _inline(self, node: Node, names: Names) -> Statement:
+        """A node of a section that has no class of its own."""
+        read = tuple(self._plan.maps(value, names) for value in node.inputs)
+        arguments: tuple[Expression, ...] = (
+            (Sources(read),) if isinstance(node.op, Concat) else read
+        )
+        is_readout = node.origin.section.part is Part.READOUT
+        name = f"{node.output.hint}{node.origin.section.index if is_readout else ''}"
+        names[node.output] = name
+        return Statement((name,), apply(node, arguments, own_member), declares=True)
 
 
 def _own_members(region: Region) -> tuple[Member, ...]:
@@ -362,14 +380,6 @@ def _kernel_groups(nodes: Sequence[Node]) -> tuple[MemberGroup, ...]:
     return tuple(
         MemberGroup(comments[role], tuple(members.values())) for role, members in groups.items()
     )
-
-
-def _inline(node: Node, names: Names) -> Statement:
-    """A node of the classifier, which has no class of its own."""
-    read = tuple(Local(names[value]) for value in node.inputs)
-    arguments: tuple[Expression, ...] = (Sources(read),) if isinstance(node.op, Concat) else read
-    names[node.output] = node.output.hint
-    return Statement((node.output.hint,), apply(node, arguments, own_member), declares=True)
 
 
 def _network_doc(steps: StepGraph) -> str:

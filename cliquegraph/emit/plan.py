@@ -64,8 +64,16 @@ class Plan:
                     for region in steps_of(section, idle.get(section, []), block)
                 ]
                 self.regions[section] = [*steps_of(section, nodes, block), *held]
-            elif section.part is not Part.CLASSIFIER:
+            elif not self.is_inline(section):
                 self.regions[section] = [Region(section, tuple(nodes))]
+
+    def is_inline(self, section: Section) -> bool:
+        """Tell whether the network's own methods write a section's nodes.
+
+        Those of the classifier, and of a readout that is nothing but the global pool.
+        """
+        is_pool = section.part is Part.READOUT and len(self.sections[section]) == 1
+        return section.part is Part.CLASSIFIER or is_pool
 
     def shared(self) -> Iterator[list[Region]]:
         """Yield the regions that share a class, in the order of their first."""

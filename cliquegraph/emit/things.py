@@ -18,6 +18,11 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class ZeroNorm(Norm):
+    """One whose scale starts at 0: a residual unit starts as its shortcut."""
+
+
+@dataclass(frozen=True)
 class Normalizer:
     """Scale and bias of a normalisation of so many channels by given moments."""
 
@@ -49,6 +54,11 @@ class Kernel:
     size: int
     stride: int
     padding: int
+
+
+@dataclass(frozen=True)
+class FanOutKernel(Kernel):
+    """One that starts with variance 2 / fan-out, as in ResNets."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +115,12 @@ class Child:
 
 Thing = (
     Norm
+    | ZeroNorm
     | Normalizer
     | Statistics
     | ChannelAffine
     | Kernel
+    | FanOutKernel
     | BiasedKernel
     | SharedKernel
     | KernelBank

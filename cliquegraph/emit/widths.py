@@ -12,20 +12,24 @@ from cliquegraph.emit.things import (
     ChannelAffine,
     Dense,
     Dim,
+    FanOutKernel,
     Kernel,
     Member,
     Norm,
     Normalizer,
     Statistics,
     Thing,
+    ZeroNorm,
 )
 
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
+    ZeroNorm: ("channels",),
     Normalizer: ("channels",),
     Statistics: ("channels",),
     ChannelAffine: ("channels",),
     Kernel: ("channels", "filters"),
+    FanOutKernel: ("channels", "filters"),
     BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }

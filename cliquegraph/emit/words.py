@@ -35,6 +35,16 @@ def _(op: ops.Concat) -> str:
     return "concatenation"
 
 
+@describe.register
+def _(op: ops.Add) -> str:
+    return "addition"
+
+
+@describe.register
+def _(op: ops.PadChannels) -> str:
+    return f"maps of zeros up to {op.channels}"
+
+
 @describe.register(ops.BatchNorm)
 @describe.register(ops.Normalize)
 @describe.register(ops.Affine)

@@ -132,6 +132,7 @@ def _stem(rng: _Random) -> Document:
             kernel=rng.one((1, 3, 5)),
             stride=rng.integer(1, 2),
             norm=rng.holds(0.7),
+            init=rng.one(("fan_in", "fan_out")),
             pool=rng.one((None, pool, pool)),
         ),
     }
@@ -186,7 +187,9 @@ def _without(
     }
 
 
-def _transition(rng: _Random) -> Document:
+def _transition(rng: _Random) -> str | Document:
+    if rng.holds(0.3):
+        return "none"
     return rng.some(
         attention=rng.holds(0.7),
         compression=rng.one(_SHARES),
@@ -196,10 +199,12 @@ def _transition(rng: _Random) -> Document:
 
 
 def _readout(rng: _Random) -> Document:
+    norm = rng.holds(0.7)  # what is compressed is normalized
     return rng.some(
         blocks=rng.one(("all", "last")),
-        compression=rng.one((None, *_SHARES)),
         dropout=rng.one(_RATES),
+        norm=norm,
+        **({"compression": rng.one((None, *_SHARES))} if norm else {}),
     )
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Origin, Value
-from cliquegraph.ir.ops import Op, ShapeError
-from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor, TensorType, whole_tensor
+from cliquegraph.ir.ops import Op
+from cliquegraph.ir.shapes import ShapeError
+from cliquegraph.ir.types import (
+    Field,
+    Init,
+    Param,
+    ParamSlice,
+    Slot,
+    Tensor,
+    TensorType,
+    whole_tensor,
+)
+
+_OF_THE_OP: Mapping[Field, Init] = MappingProxyType({})
 
 
 class Builder:
@@ -25,15 +38,23 @@ class Builder:
         self.location: Location | None = None
 
     def add(
-        self, op: Op, inputs: Sequence[Value], *, slot: Slot | None = None, hint: str = ""
+        self,
+        op: Op,
+        inputs: Sequence[Value],
+        *,
+        slot: Slot | None = None,
+        hint: str = "",
+        init: Mapping[Field, Init] = _OF_THE_OP,
     ) -> Value:
         """Append ``op``; the parameters that it reads are those of ``slot``.
+
+        ``init`` says how tensors start that do not start as the op's usually do.
 
         Raises:
             SpecError: the sizes can't be had; points at the section that declared them.
         """
         types = self._infer(op, inputs)
-        operands = [] if slot is None else self._operands(op, inputs, slot)
+        operands = [] if slot is None else self._operands(op, inputs, slot, init)
         return self._append(op, inputs, operands, types, hint)
 
     def add_edges(
@@ -86,15 +107,23 @@ class Builder:
         self._nodes.append(Node(op, tuple(inputs), tuple(operands), outputs, self.origin))
         return self._nodes[-1].output
 
-    def _operands(self, op: Op, inputs: Sequence[Value], slot: Slot) -> list[ParamSlice]:
+    def _operands(
+        self,
+        op: Op,
+        inputs: Sequence[Value],
+        slot: Slot,
+        init: Mapping[Field, Init] = _OF_THE_OP,
+    ) -> list[ParamSlice]:
         shapes = op.param_shapes(tuple(value.type for value in inputs))
-        return [self._tensor(slot, field, shape, op).whole() for field, shape in shapes.items()]
+        starts = {**op.fields, **init}
+        tensors = (Tensor(slot, field, shape, starts[field]) for field, shape in shapes.items())
+        return [self._param(tensor, op.param_axis()).whole() for tensor in tensors]
 
-    def _tensor(self, slot: Slot, field: Field, shape: tuple[int, ...], op: Op) -> Param:
+    def _param(self, tensor: Tensor, axis: int) -> Param:
+        slot, field, shape = tensor.slot, tensor.field, tensor.shape
         key = (slot, field)
         if key not in self._params:
-            tensor = Tensor(slot, field, shape, op.fields[field])
-            self._params[key] = whole_tensor(tensor, op.param_axis())
+            self._params[key] = whole_tensor(tensor, axis)
         elif self._params[key].shape != shape:
             raise ValueError(f"{slot} {field} is asked for with two shapes")
         return self._params[key]

@@ -9,6 +9,7 @@ from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor
 
 EDGE_KERNEL = "w"  # W(i→j), one for each ordered pair that is read
 SPATIAL_KERNEL = "v"  # V(j), the k→k convolution of a bottleneck, one for each layer
+OWN_KERNEL = "own_v"  # V(j, p) of a layer that is updated once, so that no stages share it
 
 
 def value_hint(letter: str, layer: int, stage: int | None) -> str:
@@ -26,8 +27,9 @@ def slot_name(slot: Slot) -> str:
     parts = [str(slot.section)]
     if slot.role == EDGE_KERNEL and slot.source is not None:
         parts.append(f"{slot.role}{slot.source}_{slot.layer}")
-    elif shared_by_stages(slot):
-        parts.append(f"{slot.role}{slot.layer}")
+    elif shared_by_stages(slot) or slot.role == OWN_KERNEL:
+        role = SPATIAL_KERNEL if slot.role == OWN_KERNEL else slot.role
+        parts.append(f"{role}{slot.layer}" + ("" if slot.index is None else f"_{slot.index}"))
     else:
         if slot.layer is not None:
             parts.append(f"x{slot.layer}")

@@ -19,6 +19,7 @@ from cliquegraph.ir.types import (
     MomentsType,
     Param,
     Piece,
+    Slot,
     Tensor,
     TensorType,
     VectorType,
@@ -130,12 +131,18 @@ def _node(index: int, node: Node, params: dict[Param, int]) -> Json:
 
 
 def _tensor(tensor: Tensor) -> Json:
-    return {**asdict(tensor), "shape": list(tensor.shape)}
+    return {**asdict(tensor), "slot": _slot(tensor.slot), "shape": list(tensor.shape)}
+
+
+def _slot(slot: Slot) -> Json:
+    """A slot without an index is written as before there were any, for digests to stay."""
+    data = asdict(slot)
+    return data if slot.index is not None else {k: v for k, v in data.items() if k != "index"}
 
 
 def _param(param: Param, tensors: dict[Tensor, int]) -> Json:
     return {
-        "slot": asdict(param.slot),
+        "slot": _slot(param.slot),
         "field": param.field,
         "axis": param.axis,
         "kind": PARAMS[type(param)],

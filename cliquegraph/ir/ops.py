@@ -9,10 +9,9 @@ defined by ``semantics/interpret.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_UP, Context, Decimal
-from fractions import Fraction
 from typing import ClassVar
 
+from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import (
     Field,
     Init,
@@ -24,40 +23,6 @@ from cliquegraph.ir.types import (
 
 Shape = tuple[int, ...]
 Types = tuple[TensorType, ...]
-
-
-class ShapeError(ValueError):
-    """Sizes that no network can have; the builder turns it into a message with a place.
-
-    Attributes:
-        hint: the way out, if it is known.
-    """
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-def compressed(channels: int, factor: float) -> int:
-    """Return the channels that are left of ``channels``: the factor's share, rounded down.
-
-    The factor counts as the decimal that the spec says: 0.29 of 100 is 29.
-    """
-    return int(channels * Fraction(str(factor)))
-
-
-def least_factor(channels: int) -> Decimal:
-    """Return the smallest factor of three digits that leaves one of ``channels``.
-
-    >>> least_factor(6)
-    Decimal('0.167')
-    """
-    return Context(prec=3, rounding=ROUND_UP).divide(Decimal(1), Decimal(channels))
-
-
-def squeezed(channels: int) -> int:
-    """Return the width of the attention's first layer: half of the channels, rounded down."""
-    return channels // 2
 
 
 @dataclass(frozen=True)
@@ -122,6 +87,33 @@ class Concat(Op):
         ):
             raise ShapeError("maps of different sizes can't be concatenated")
         return (MapType(channels, first.height, first.width),)
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """The sum of maps of one type."""
+
+    mnemonic = "add"
+
+    def infer(self, inputs: Types) -> Types:
+        first = _map(inputs[0])
+        if different := [value for value in inputs if value != first]:
+            raise ShapeError(f"maps of {first} and of {different[0]} can't be added")
+        return (first,)
+
+
+@dataclass(frozen=True)
+class PadChannels(Op):
+    """Maps of zeros behind those that there are, up to ``channels``."""
+
+    mnemonic = "pad_channels"
+    channels: int
+
+    def infer(self, inputs: Types) -> Types:
+        value = _map(inputs[0])
+        if value.channels > self.channels:
+            raise ShapeError(f"{value.channels} maps can't be padded to {self.channels}")
+        return (MapType(self.channels, value.height, value.width),)
 
 
 @dataclass(frozen=True)
@@ -356,6 +348,8 @@ class ScaleChannels(Op):
 OPS: tuple[type[Op], ...] = (
     Input,
     Concat,
+    Add,
+    PadChannels,
     BatchNorm,
     Moments,
     Normalize,

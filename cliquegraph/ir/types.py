@@ -98,12 +98,15 @@ class Slot:
     layer: int | None = None
     stage: int | None = None
     source: int | None = None
+    index: int | None = None
+    """p from 1, where a layer has several kernels"""
 
 
 class Init(StrEnum):
     """Initialisation of a tensor (section 4.1 of the paper)."""
 
     HE = "he"  # normal, variance 2 / fan-in of this kernel alone
+    HE_FAN_OUT = "he_fan_out"  # normal, variance 2 / fan-out, as in ResNets
     XAVIER = "xavier"  # uniform, variance 2 / (fan-in + fan-out)
     ZEROS = "zeros"
     ONES = "ones"

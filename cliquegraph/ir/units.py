@@ -64,7 +64,10 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
                 raise VerificationError(
                     f"{node.op.mnemonic} in {node.origin}: no ReLU of its own behind it"
                 )
-            unit = UnitNodes(before(node, Concat), node, relu, behind(relu, Conv))
+            conv = behind(relu, Conv)
+            if conv is not None and isinstance(conv.op, Conv) and conv.op.stride > 1:
+                conv = None
+            unit = UnitNodes(before(node, Concat), node, relu, conv)
         elif isinstance(node.op, Concat) and node.recompute and (conv := behind(node, Conv)):
             unit = UnitNodes(node, None, None, conv)
         else:

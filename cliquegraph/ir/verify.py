@@ -9,7 +9,8 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import operand_name, param_name, tensor_name
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Input, ShapeError
+from cliquegraph.ir.ops import Input
+from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import Field, Param, Slot, Tensor
 
 

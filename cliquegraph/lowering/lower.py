@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cliquegraph.blocks.model import Output
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Origin, Value
@@ -17,17 +18,15 @@ from cliquegraph.ir.ops import (
     MaxPool,
     Relu,
     ScaleChannels,
-    ShapeError,
     Sigmoid,
-    compressed,
-    least_factor,
-    squeezed,
 )
-from cliquegraph.ir.types import Part, Section, Slot
+from cliquegraph.ir.shapes import ShapeError, compressed, least_factor, squeezed
+from cliquegraph.ir.types import Field, Init, Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lowering.update import lower_step
 from cliquegraph.lowering.wiring import verify_wiring
 from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import Transition
 from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
 
 
@@ -51,7 +50,10 @@ def lower(steps: StepGraph) -> Graph:
         feature, transit = _block(builder, network, block, value)
         features.append(feature)
         if block is not steps.blocks[-1]:
-            value = _transition(builder, network, block.index, transit)
+            assert transit is not None  # noqa: S101  # only the last block has none
+            value = transit
+            if network.transition is not None:
+                value = _transition(builder, network, network.transition, block.index, transit)
     graph = builder.finish(_head(builder, network, features), features)
     verify_graph(graph)
     verify_wiring(steps, graph)
@@ -72,9 +74,9 @@ def _stem(builder: Builder, network: NetworkSpec) -> Value:
     section, stem, images = Section(Part.STEM), network.stem, network.input
     _enter(builder, network, section, "stem")
     value = builder.add(Input(images.channels, images.height, images.width), [], hint="x")
-    value = builder.add(
-        Conv(stem.filters, stem.kernel, stem.stride), [value], slot=Slot(section, "conv")
-    )
+    convolution = Conv(stem.filters, stem.kernel, stem.stride)
+    init = {Field.WEIGHT: Init.HE_FAN_OUT} if stem.init == "fan_out" else {}
+    value = builder.add(convolution, [value], slot=Slot(section, "conv"), init=init)
     if stem.norm:
         value = builder.add(BatchNorm(), [value], slot=Slot(section, "norm"))
         value = builder.add(Relu(), [value])
@@ -98,17 +100,26 @@ def _block(
         reads = [held[feature] for feature in step.reads]
         held[step.writes] = lower_step(block.declared, section, step, reads, builder)
     builder.origin = home
-    feature = builder.add(Concat(), [held[each] for each in block.feature], hint="feature")
+    feature = _leaving(builder, block.declared.feature, [held[f] for f in block.feature], "feature")
     if block.index == len(network.blocks):
         return feature, None
     if block.transit == block.feature:
         return feature, feature
-    return feature, builder.add(Concat(), [held[each] for each in block.transit], hint="transit")
+    transit = [held[each] for each in block.transit]
+    return feature, _leaving(builder, block.declared.transit, transit, "transit")
 
 
-def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value | None) -> Value:
-    assert value is not None  # noqa: S101  # only the last block has no transit
-    section, spec = Section(Part.TRANSITION, index), network.transition
+def _leaving(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:
+    """What leaves a block: the maps of one layer as they are, others concatenated."""
+    if output.alone:
+        return values[0]
+    return builder.add(Concat(), values, hint=hint)
+
+
+def _transition(
+    builder: Builder, network: NetworkSpec, spec: Transition, index: int, value: Value
+) -> Value:
+    section = Section(Part.TRANSITION, index)
     _enter(builder, network, section, "transition")
     channels = _compressed(builder, network, "transition", value, spec.compression)
     value = _norm_relu(builder, value, Slot(section, "norm"))
@@ -156,7 +167,8 @@ def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -
         value = _norm_relu(builder, value, Slot(section, "compress.norm"))
         value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "compress.conv"))
         value = _dropout(builder, value, spec.dropout)
-    value = _norm_relu(builder, value, Slot(section, "norm"))
+    if spec.norm:
+        value = _norm_relu(builder, value, Slot(section, "norm"))
     return builder.add(GlobalAvgPool(), [value], hint="pooled")
 
 

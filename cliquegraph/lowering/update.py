@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
+from math import prod
 
 from cliquegraph.blocks import model
-from cliquegraph.blocks.model import Block, Ops, Read
+from cliquegraph.blocks.model import Block, Ops, Read, walk
 from cliquegraph.ir import ops
 from cliquegraph.ir.builder import Builder
-from cliquegraph.ir.names import EDGE_KERNEL, value_hint
+from cliquegraph.ir.names import EDGE_KERNEL, OWN_KERNEL, SPATIAL_KERNEL, value_hint
 from cliquegraph.ir.nodes import Value
-from cliquegraph.ir.types import Section, Slot
+from cliquegraph.ir.shapes import ShapeError
+from cliquegraph.ir.types import Field, Init, MapType, Section, Slot
 from cliquegraph.steps.graph import Step
 
 
@@ -23,6 +25,7 @@ def lower_step(
 
     Sources whose edges end in a convolution are concatenated: what stands before it acts on each
     channel alone, so that one convolution with the kernels of all edges is the sum over them.
+    Sources that are read as the values themselves are added.
 
     Args:
         declared: the block.
@@ -54,7 +57,9 @@ class _Update:
         return value
 
     def _edges(self, edge: Ops, reads: Sequence[Read], values: Sequence[Value]) -> Value:
-        """Concatenate what is read by kernels, and convolve that."""
+        """Concatenate what is read by kernels, and convolve that; add what is read itself."""
+        if not edge:
+            return self._sum(values)
         *before, last = edge
         assert isinstance(last, model.Conv)  # noqa: S101  # the kinds that there are have one
         value = self.builder.add(ops.Concat(), values)
@@ -69,8 +74,18 @@ class _Update:
     def _slot(self, role: str, source: int | None = None) -> Slot:
         return Slot(self.section, role, self.step.layer, source=source)
 
+    def _sum(self, values: Sequence[Value]) -> Value:
+        return values[0] if len(values) == 1 else self.builder.add(ops.Add(), values)
+
     def _kernel(self, conv: model.Conv) -> Slot:
-        return self._slot(conv.role)
+        once = self.declared.schedule.stages == 1  # no stages share it
+        own = conv.role == SPATIAL_KERNEL and conv.index is not None and once
+        return replace(self._slot(OWN_KERNEL if own else conv.role), index=conv.index)
+
+    def _stride(self, conv: model.Conv) -> int:
+        """The block's, of a convolution that takes it, where the update reads X0."""
+        reads_x0 = any(feature.layer == 0 for feature in self.step.reads)
+        return self.declared.stride if conv.reduce and reads_x0 else conv.stride
 
     @singledispatchmethod
     def apply(self, op: object, value: Value) -> Value:
@@ -81,7 +96,8 @@ class _Update:
     def _(self, op: model.Norm, value: Value) -> Value:
         stage = self.declared.norm_stage(self.step.stage)
         slot = Slot(self.section, op.role, self.step.layer, stage)
-        return self.builder.add(ops.BatchNorm(), [value], slot=slot)
+        init = {Field.SCALE: Init.ZEROS} if op.zero else {}
+        return self.builder.add(ops.BatchNorm(), [value], slot=slot, init=init)
 
     @apply.register
     def _(self, op: model.Relu, value: Value) -> Value:
@@ -89,9 +105,53 @@ class _Update:
 
     @apply.register
     def _(self, op: model.Conv, value: Value) -> Value:
-        convolution = ops.Conv(op.filters, op.kernel, op.stride)
-        return self.builder.add(convolution, [value], slot=self._kernel(op))
+        convolution = ops.Conv(op.filters, op.kernel, self._stride(op))
+        init = _initial(op)
+        return self.builder.add(convolution, [value], slot=self._kernel(op), init=init)
 
     @apply.register
     def _(self, op: model.Dropout, value: Value) -> Value:
         return self.builder.add(ops.Dropout(op.rate), [value])
+
+    @apply.register
+    def _(self, op: model.Skip, value: Value) -> Value:
+        branch = value
+        for each in op.branch:
+            branch = self.apply(each, branch)
+        return self._sum([branch, self._shortcut(op, value, branch)])
+
+    def _shortcut(self, skip: model.Skip, value: Value, branch: Value) -> Value:
+        """What a skip adds to its branch: the value, or one of the branch's channels and size."""
+        if value.type == branch.type:
+            return value
+        kernels = [op for op in walk(skip.branch) if isinstance(op, model.Conv)]
+        stride = prod(map(self._stride, kernels))
+        channels = branch.type.channels
+        if skip.shortcut == "pad":
+            return self._padded(value, stride, channels)
+        slot = self._slot("shortcut.conv")
+        init = _initial(kernels[-1])  # as the branch's own
+        value = self.builder.add(ops.Conv(channels, 1, stride), [value], slot=slot, init=init)
+        return self.builder.add(ops.BatchNorm(), [value], slot=self._slot("shortcut.norm"))
+
+    def _padded(self, value: Value, stride: int, channels: int) -> Value:
+        """The mean of each window of the stride, and maps of zeros behind."""
+        maps, way_out = value.type, "write shortcut: projection"
+        assert isinstance(maps, MapType)  # noqa: S101  # a block has no vectors
+        if maps.channels > channels:
+            message = f"{maps.channels} maps can't be padded to {channels}"
+            raise self.builder.refusal(ShapeError(message, way_out))
+        if maps.height % stride or maps.width % stride:
+            message = (
+                f"maps of {maps} can't be pooled by {stride}: their sides are no multiples of it"
+            )
+            raise self.builder.refusal(ShapeError(message, way_out))
+        if stride > 1:
+            value = self.builder.add(ops.AvgPool(stride, stride), [value])
+        if maps.channels < channels:
+            value = self.builder.add(ops.PadChannels(channels), [value])
+        return value
+
+
+def _initial(conv: model.Conv) -> dict[Field, Init]:
+    return {Field.WEIGHT: Init.HE_FAN_OUT} if conv.fan_out else {}

@@ -16,7 +16,7 @@ class Recompute:
 
     1. A chain concatenation–normalisation–ReLU, or its last two, that one convolution or global
        average pool reads is marked: its backward pass does it again from the features and their
-       moments. No convolution is done twice.
+       moments. No convolution is done twice. What a convolution with a stride reads is kept.
     2. So is a concatenation that a convolution reads as it is (post-activation).
 
     Idle nodes are marked like live ones: updates that are alike share a class in generated code,
@@ -29,13 +29,18 @@ class Recompute:
         """Return the graph with marks."""
         marked: set[Node] = set()
         for node in (*graph.nodes, *graph.idle):
-            if isinstance(node.op, Conv | GlobalAvgPool):
+            if isinstance(node.op, GlobalAvgPool) or _is_unit_conv(node):
                 marked.update(_chain(graph, node))
 
         def mark(nodes: Iterable[Node]) -> tuple[Node, ...]:
             return tuple(replace(n, recompute=True) if n in marked else n for n in nodes)
 
         return replace(graph, nodes=mark(graph.nodes), idle=mark(graph.idle))
+
+
+def _is_unit_conv(node: Node) -> bool:
+    """Whether a node is a convolution that a unit can run; none has a stride."""
+    return isinstance(node.op, Conv) and node.op.stride == 1
 
 
 def _chain(graph: Graph, reader: Node) -> list[Node]:

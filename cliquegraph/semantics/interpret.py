@@ -116,6 +116,18 @@ def _(op: ops.Concat, node: Node, arguments: list[Array], frame: _Frame) -> Arra
 
 
 @evaluate.register
+def _(op: ops.Add, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    first, *others = arguments
+    return sum(others, start=first)
+
+
+@evaluate.register
+def _(op: ops.PadChannels, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    (x,) = arguments
+    return np.pad(x, ((0, 0), (0, op.channels - x.shape[1]), (0, 0), (0, 0)))
+
+
+@evaluate.register
 def _(op: ops.BatchNorm, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     (x,) = arguments
     mean, var = _moments(op.momentum, node, x, frame)

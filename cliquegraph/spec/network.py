@@ -12,11 +12,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PrivateAttr,
+    field_serializer,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.location import Location
@@ -49,11 +53,34 @@ FOLDED = "_inference"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 
+NONE = "none"
+"""The word for a section that a network does without."""
+
 _reserved = partial(fault, code=Code.RESERVED_NAME)
 
 
 def _training_from_name(value: object) -> object:
     return {"recipe": value} if isinstance(value, str) else value
+
+
+def _none_from_word(value: object) -> object:
+    if value is None:
+        raise fault(
+            "expected a section, keys with their values, or 'none', found nothing",
+            hint="give its keys, or remove the line",
+        )
+    return None if value == NONE else value
+
+
+class _OrTheWordNone:
+    """The JSON Schema of a section that may be the word none."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        made = handler(schema)
+        branches = [each for each in made["anyOf"] if each.get("type") != "null"]
+        return {**made, "anyOf": [*branches, {"const": NONE}]}
 
 
 class NetworkSpec(SpecModel):
@@ -75,8 +102,10 @@ class NetworkSpec(SpecModel):
         tuple[AnyBlock, ...], Field(min_length=1, json_schema_extra={"maxItems": MAX_BLOCKS})
     ]
     """the blocks, first to last"""
-    transition: Transition = Transition()
-    """between every two blocks"""
+    transition: Annotated[Transition | None, BeforeValidator(_none_from_word), _OrTheWordNone()] = (
+        Transition()
+    )
+    """between every two blocks; none: what leaves a block is X0 of the next"""
     readout: Readout = Readout()
     """from the block features to one vector"""
     classifier: Classifier
@@ -95,6 +124,10 @@ class NetworkSpec(SpecModel):
             message = f"expected at most {MAX_BLOCKS} blocks, found {len(blocks)}"
             raise fault(message, code=Code.OVER_LIMIT, hint=set_by("MAX_BLOCKS"))
         return tuple(blocks) if isinstance(blocks, list) else blocks
+
+    @field_serializer("transition")
+    def _transition_as_written(self, transition: Transition | None) -> Transition | str:
+        return NONE if transition is None else transition
 
     @field_validator("name")
     @classmethod

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -114,6 +115,9 @@ class Input(SpecModel):
     """pixels"""
 
 
+Init = Literal["fan_in", "fan_out"]
+
+
 class Pool(SpecModel):
     """A pooling layer of the stem.
 
@@ -142,6 +146,8 @@ class Stem(SpecModel):
     """batch normalisation and ReLU after the convolution"""
     pool: Pool | None = None
     """a pooling layer at the end"""
+    init: Init = "fan_in"
+    """He initialization of the convolution by its fan-in, or by its fan-out as in ResNets"""
 
 
 class BlockSpec(SpecModel):
@@ -178,6 +184,18 @@ class Readout(SpecModel):
     """BN, ReLU, 1×1 convolution to this share of the channels first, rounded down"""
     dropout: Rate = 0.0
     """rate, after the convolution of the compression"""
+    norm: bool = True
+    """BN and ReLU before the global average pool; false: straight to it"""
+
+    @model_validator(mode="after")
+    def _compresses_what_is_normalized(self) -> Self:
+        if self.compression is not None and not self.norm:
+            raise fault(
+                "can't be given with norm: false, which goes straight to the global pool",
+                "compression",
+                hint="leave out one of the two",
+            )
+        return self
 
 
 class Classifier(SpecModel):

@@ -9,15 +9,16 @@ from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.layout import CanonicalLayout, Format
 from cliquegraph.weights.official import OfficialLayout
+from cliquegraph.weights.torchvision import TorchvisionLayout
 
-CANONICAL, OFFICIAL = "canonical", "official"
+CANONICAL, OFFICIAL, TORCHVISION = "canonical", "official", "torchvision"
 INFERENCE = "--inference"
 """The option of formats of folded models."""
 
 
 def format_names() -> tuple[str, ...]:
     """Return the names of all formats."""
-    return (CANONICAL, OFFICIAL, *installed())
+    return (CANONICAL, OFFICIAL, TORCHVISION, *installed())
 
 
 def formats(
@@ -25,22 +26,28 @@ def formats(
 ) -> tuple[Format, ...]:
     """Return the formats of a network that have a name: one, or one for each -O level.
 
+    torchvision's DenseNets have two: their names of today, and those of the published files.
+
     Args:
         network: the network.
-        name: ``canonical``, ``official`` or a backend's.
+        name: ``canonical``, ``official``, ``torchvision`` or a backend's.
         level: the level that a backend's model was compiled with; None for all of them.
         inference: of a backend, the folded model alone.
 
     Raises:
         UsageError: there is no such level.
         BackendError: there is no such backend.
-        WeightsError: the network is none that an official checkpoint can be of.
+        WeightsError: the network is none that an official checkpoint, or one of torchvision's, can
+            be of.
     """
     lowered = Compilation(network).lowered
     if name == CANONICAL:
         return (Format(name, lowered, CanonicalLayout()),)
     if name == OFFICIAL:
         return (Format(name, lowered, OfficialLayout(lowered)),)
+    if name == TORCHVISION:
+        layouts = (TorchvisionLayout(lowered, published=each) for each in (False, True))
+        return tuple(Format(name, lowered, layout) for layout in layouts)
     if name not in installed():
         raise BackendError(f"there is no format {name!r}; there are {', '.join(format_names())}")
     layout = find_backend(name).layout

@@ -55,8 +55,8 @@ class Format:
     """A layout of one graph.
 
     Attributes:
-        name: ``canonical``, ``official`` or a backend's.
-        graph: the network as lowered for the first two; as the model was compiled for a backend.
+        name: ``canonical``, ``official``, ``torchvision`` or a backend's.
+        graph: the network as lowered for the first three; as the model was compiled for a backend.
         layout: names and axes.
         option: how the graph was asked for, ``-O1``; empty where there is no choice.
     """

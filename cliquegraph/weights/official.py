@@ -16,7 +16,7 @@ from typing import Any
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
-from cliquegraph.ir.ops import compressed
+from cliquegraph.ir.shapes import compressed
 from cliquegraph.ir.types import Field, Param, Part, Slot
 from cliquegraph.weights.source import TensorInfo
 

@@ -108,7 +108,7 @@ def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
     for name in format_names():
         try:
             candidates = formats(network, name)
-        except WeightsError:  # not of the official form
+        except WeightsError:  # not of that form
             continue
         for each in candidates:
             if each.fits(source.infos):

@@ -75,6 +75,15 @@ CASES = {
         readout={"blocks": "last"},
     ),
     "schedules": EVERY_KEY["schedule"],
+    "residual": network(
+        {"kind": "residual", "layers": 2, "filters": 8},
+        {"kind": "residual", "layers": 2, "filters": 12, "stride": 2, "shortcut": "pad"},
+        {"kind": "residual", "layers": 2, "filters": 8, "unit": "bottleneck", "stride": 2},
+        input={"channels": 3, "height": 32, "width": 32},
+        stem={"filters": 8, "norm": True, "init": "fan_out"},
+        transition="none",
+        readout={"blocks": "last", "norm": False},
+    ),
     "dead steps": shipped(
         "cliquenet_k36_t15_i_ii", "input.height=16", "input.width=16", "expect={}"
     ),

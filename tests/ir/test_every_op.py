@@ -59,8 +59,15 @@ def test_words_do_not_fall_back_to_a_mnemonic_of_two_words(op: type[Op]) -> None
     assert words.describe.dispatch(op) is not words.describe.dispatch(Op)
 
 
-KEEPS_NOTHING = {ops.Input, ops.Concat, ops.GlobalAvgPool, ops.Normalize}
-"""The gradient of a sum or a concatenation needs no value of the forward pass.
+KEEPS_NOTHING = {
+    ops.Input,
+    ops.Concat,
+    ops.Add,
+    ops.PadChannels,
+    ops.GlobalAvgPool,
+    ops.Normalize,
+}
+"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass.
 
 A normalisation by shared moments is only ever part of a unit, which says what it keeps.
 """

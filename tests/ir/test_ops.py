@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.ops import Op, ShapeError, compressed, squeezed
+from cliquegraph.ir.ops import Op
+from cliquegraph.ir.shapes import ShapeError, compressed, squeezed
 from cliquegraph.ir.types import Field, Init, MapType, MomentsType, TensorType, VectorType
 
 MAPS = MapType(6, 8, 10)
@@ -69,6 +70,8 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.AvgPool(3, 1), [MapType(2, 5, 6)], MapType(2, 3, 4), {}, 0),
     (ops.GlobalAvgPool(), [MAPS], VECTOR, {}, 0),
     (ops.ScaleChannels(), [MAPS, VECTOR], MAPS, {}, 0),
+    (ops.Add(), [MAPS, MAPS, MAPS], MAPS, {}, 0),
+    (ops.PadChannels(9), [MAPS], MapType(9, 8, 10), {}, 0),
 ]
 
 
@@ -121,6 +124,13 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         (ops.ScaleChannels(), [VECTOR, VECTOR], "maps are needed here, not a vector"),
         (ops.ScaleChannels(), [MAPS, VectorType(5)], "6 maps can't be scaled by a vector of 5"),
         (ops.ScaleChannels(), [MAPS, MAPS], "6 maps can't be scaled by a vector of 6x8x10"),
+        (ops.Add(), [VECTOR, VECTOR], "maps are needed here, not a vector"),
+        (
+            ops.Add(),
+            [MAPS, MAPS, MapType(6, 8, 9)],
+            "maps of 6x8x10 and of 6x8x9 can't be added",
+        ),
+        (ops.PadChannels(5), [MAPS], "6 maps can't be padded to 5"),
     ],
     ids=str,
 )

@@ -126,15 +126,29 @@ OTHER_SECTIONS: list[dict[str, Any]] = [
     {"stem": {"filters": 4, "kernel": 5}},
     {"stem": {"filters": 4, "stride": 2}},
     {"stem": {"filters": 4, "norm": True}},
+    {"stem": {"filters": 4, "init": "fan_out"}},
     {"stem": {"filters": 4, "pool": {"kind": "max", "kernel": 3, "stride": 1}}},
+    {"transition": "none"},
     {"transition": {"attention": True}},
     {"transition": {"compression": 0.5}},
     {"transition": {"pool": "max"}},
     {"transition": {"dropout": 0.1}},
     {"readout": {"blocks": "last"}},
+    {"readout": {"norm": False}},
     {"readout": {"compression": 0.5}},
     {"readout": {"compression": 0.5, "dropout": 0.1}},
     {"classifier": {"classes": 6}},
+]
+RESIDUAL: dict[str, Any] = {"kind": "residual", "layers": 2, "filters": 4, "unit": "bottleneck"}
+OTHER_UNITS: list[dict[str, Any]] = [
+    {"layers": 3},
+    {"filters": 5},
+    {"unit": "basic"},
+    {"stride": 2},
+    {"stride": 2, "reduce_in": "first"},
+    {"shortcut": "pad"},
+    {"zero_init": True},
+    {"init": "fan_in"},
 ]
 OTHER_BLOCKS: list[dict[str, Any]] = [
     {"layers": 4},
@@ -160,6 +174,7 @@ def test_a_digest_depends_on_every_key_that_changes_the_function() -> None:
     specs += [network(BASE, BASE, **change) for change in OTHER_SECTIONS]
     specs += [network({**BASE, **change}, BASE) for change in OTHER_BLOCKS if "kind" not in change]
     specs += [network({**dense, **change}, BASE) for change in ({}, {"bottleneck": 2})]
+    specs += [network({**RESIDUAL, **change}, BASE) for change in ({}, *OTHER_UNITS)]
     specs += [network(BASE), network(BASE, BASE, BASE)]
     digests = [digest(spec) for spec in specs]
     assert len(set(digests)) == len(digests)
@@ -197,6 +212,7 @@ def test_graphs_are_equal_by_what_they_are_and_not_by_the_object() -> None:
 def test_the_changes_above_are_of_every_key_of_the_language() -> None:
     # A key that is added without a change here could be left out of the digest unseen.
     from cliquegraph.blocks.clique import CliqueBlock
+    from cliquegraph.blocks.residual import ResidualBlock
     from cliquegraph.spec.network import NetworkSpec
     from cliquegraph.spec.schema import Pool, Readout, Stem, Transition
 
@@ -210,9 +226,13 @@ def test_the_changes_above_are_of_every_key_of_the_language() -> None:
     }
     assert {key for change in OTHER_SECTIONS for key in change} == sections
     for section, model in (("stem", Stem), ("transition", Transition), ("readout", Readout)):
-        changed = {key for change in OTHER_SECTIONS for key in change.get(section, {})}
+        said = [change[section] for change in OTHER_SECTIONS if section in change]
+        changed = {key for each in said if isinstance(each, dict) for key in each}
         assert changed == set(model.model_fields)
     assert {key for change in OTHER_BLOCKS for key in change} == set(CliqueBlock.model_fields)
+    assert {"kind", *(key for change in OTHER_UNITS for key in change)} == set(
+        ResidualBlock.model_fields
+    )
     pools = [
         change["stem"]["pool"] for change in OTHER_SECTIONS if "pool" in change.get("stem", {})
     ]

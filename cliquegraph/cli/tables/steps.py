@@ -26,7 +26,7 @@ def steps_table(block: BlockSteps, title: str) -> Table:
         rows = block.table_order(step)
         made.add_row(
             _braces(str(feature) for feature, _ in rows),
-            _braces(str(edge) for _, edge in rows),
+            _braces("the value" if edge is None else str(edge) for _, edge in rows),
             str(step.writes),
             f"Stage-{stage_numeral(step.stage)}" if step.stage != stage else "",
         )

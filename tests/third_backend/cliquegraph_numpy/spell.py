@@ -41,6 +41,11 @@ class NumpySpeller(Speller):
         match node.op:
             case ops.Concat():
                 return call("np.concatenate", x, "axis=1")
+            case ops.Add():
+                return Text(" + ".join(map(str, arguments)))
+            case ops.PadChannels() as op:
+                behind = f"(0, {op.channels} - {x}.shape[1])"
+                return call("np.pad", x, f"((0, 0), {behind}, (0, 0), (0, 0))")
             case ops.BatchNorm() | ops.Moments() | ops.Affine() | ops.Linear():
                 return call(str(members[0]), x)
             case ops.Relu():
