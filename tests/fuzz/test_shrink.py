@@ -36,7 +36,9 @@ def simultaneous_of_three(network: NetworkSpec) -> bool:
 
 
 def two_blocks_with_a_max_pool(network: NetworkSpec) -> bool:
-    return len(network.blocks) > 1 and network.transition.pool == "max"
+    cliques = all(isinstance(block, CliqueBlock) for block in network.blocks)
+    pooled = network.transition is not None and network.transition.pool == "max"
+    return cliques and len(network.blocks) > 1 and pooled
 
 
 @pytest.mark.parametrize(
