@@ -79,6 +79,7 @@ lint: $(READY)  ## ruff, and who imports whom
 types: $(READY)  ## mypy, strict, on the compiler, the backends and what they generate
 	$(BIN)/mypy
 	$(BIN)/mypy generated/torch generated/flax
+	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out .mypy_cache/o2 && $(BIN)/mypy .mypy_cache/o2
 
 generated-check: $(READY)  ## generated/ is what specs/ compile to, whatever the hash seed
 	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check
@@ -95,6 +96,7 @@ generate: $(READY)  ## compile every spec for every backend; draw the README's p
 bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine idle
 	$(BIN)/python benchmarks/training.py --output
 	$(BIN)/python benchmarks/training.py --backend flax --output
+	$(BIN)/python benchmarks/memory_format.py --output
 	$(BIN)/python benchmarks/evaluation.py --output
 	$(BIN)/python benchmarks/evaluation.py --backend flax --output
 	$(BIN)/python benchmarks/convolutions.py --output

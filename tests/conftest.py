@@ -19,6 +19,7 @@ settings.register_profile("cliquegraph", derandomize=True, deadline=None, print_
 settings.load_profile("cliquegraph")
 
 collect_ignore = [
+    "cuda/fake_device.py",  # a program: it makes its process answer as one with a GPU
     "third_backend",  # a package of its own, with its own entry point
     "third_kind",  # another
     "mutants",  # needs mutmut, which `make mutants` installs

@@ -59,9 +59,9 @@ _ABOVE_0 = frozenset({"moments", "norm_relu", "concat_conv"})
 """The helpers that stand in the place of PyTorch's own modules and their gradients."""
 
 _LIMITS = (
-    "Compiled above -O0, for less memory: it can be differentiated once, and not by torch.func, "
-    "traced by torch.jit or torch.fx, nor frozen, averaged (update_bn) or synchronized "
-    "(SyncBatchNorm) by tools that look for nn.BatchNorm2d. For these, compile at -O0."
+    "Compiled above -O0, for less memory. It supports no second derivatives, torch.func, torch.fx "
+    "or torch.jit.save, and tools that look for nn.BatchNorm2d (freezing, update_bn, "
+    "SyncBatchNorm) miss its normalizations. For these, compile at -O0."
 )
 
 _IMPORTS: tuple[Imports, ...] = (

@@ -18,7 +18,8 @@ STEPS = {
 benchmarks/results/memory_format_torch_cpu.json."""
 
 CPU_LEVEL = 1
-"""The fastest there, in either memory format."""
+"""As fast there as -O2, within the noise, and faster where the machine was idle (NCHW, "How much" in
+docs/optimiser.md); -O2 is for batches that do not fit otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
 _CUDA = (
@@ -37,6 +38,8 @@ def choose(job: Job) -> Choice:
     if cuda:
         return Choice(0, _CUDA if job.any_level else _CUDA_FORMAT, True, timed)
     level = CPU_LEVEL if job.any_level else job.compilation.level
-    step = STEPS.get((level, job.channels_last is not False), "unmeasured")
-    why = f"on this processor: {step} of -O0's step in NCHW (docs/optimiser.md)"
+    step = STEPS.get((level, job.channels_last is not False))
+    why = "on a processor (docs/optimiser.md)"
+    if step is not None:
+        why = f"on a processor: measured {step} of -O0's step in NCHW, float32 (docs/optimiser.md)"
     return Choice(level, why, True, timed)

@@ -493,3 +493,24 @@ def test_steps_that_nothing_needs_are_unused_parameters_to_it(level: int, tmp_pa
     assert unused == {
         f"block1.update{j}_2.norm.{field}" for j in (1, 2, 3) for field in ("weight", "bias")
     }
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+def test_what_a_compiler_sees_saves_maps_in_their_own_type(
+    level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(EVERY_KEY["abc"], level, dtype=torch.float32)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    saved: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    x = model.images().float()
+    with saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model.module(x)
+    maps = [each for each in saved if each.dim() == 4 and len(each) == len(x) and each is not x]
+    rectified = [each for each in maps if each.min() == 0 and each.dtype == torch.bfloat16]
+    assert rectified
+    assert not [each for each in maps if each.min() == 0 and each.dtype == torch.float32]

@@ -253,9 +253,9 @@ def test_a_level_is_chosen_and_said(run: Run, trained: Path, tmp_path: Path) -> 
     assert (facts["level"], facts["channels_last"]) == (2, False)
 
 
-def test_a_run_of_the_old_default_goes_on_without_a_level(run: Run, tmp_path: Path) -> None:
+def test_a_run_goes_on_at_the_level_that_it_recorded(run: Run, tmp_path: Path) -> None:
     whole, again = tmp_path / "whole", tmp_path / "again"
-    begun = job("torch", level=1, channels_last=False)  # what was trained where nobody said it
+    begun = job("torch", level=2, channels_last=False)  # not what would be chosen today
     train(begun, whole)
     assert train(begun, again, display=Stopping(1)).interrupted
     facts = json.loads((again / "run.json").read_text())
@@ -263,11 +263,11 @@ def test_a_run_of_the_old_default_goes_on_without_a_level(run: Run, tmp_path: Pa
     (again / "run.json").write_text(json.dumps(facts))
     words = ("train", QUICKSTART, "--data", "digits", "--subset", "128", "--epochs", "2")
     words += ("--batch-size", "32", "--set", "expect={}", "--out", str(again), "--resume")
-    assert "level was 1, is now 0" in refused(run, *words, "-O", "0")
+    assert "level was 2, is now 0" in refused(run, *words, "-O", "0")
     assert "channels_last was False, is now True" in refused(run, *words, "--channels-last")
     done = run(*words)
     assert done.code == 0, done.err
-    assert "-O1, as the run began" in done.out.splitlines()
+    assert "-O2, as the run began" in done.out.splitlines()
     assert distance(whole, again) == 0.0
 
 

@@ -75,6 +75,14 @@ CONTRACTS: dict[str, Contract] = {
         "a wider result is cast into it in the kernel",
         direct=True,
     ),
+    **dict.fromkeys(
+        ("cudnn_batch_norm.default", "cudnn_batch_norm_backward.default"),
+        Contract(
+            "aten/src/ATen/native/cudnn/BatchNorm.cpp",
+            "chosen by PyTorch where it may be; scale, bias and statistics of one type, float32 "
+            "for half maps; eps of 1e-5 or more",
+        ),
+    ),
     "native_batch_norm.default": Contract(
         _NORM, "as its out variant, into tensors of its own; cuDNN may be chosen in its place"
     ),

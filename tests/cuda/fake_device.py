@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -62,6 +63,7 @@ class Maps(TorchDispatchMode):
     """Notes every operator that writes maps out of the memory format or wider than asked.
 
     Attributes:
+        called: every operator that ran.
         strayed: operators that wrote maps in another memory format than channels_last.
         widened: elements that operators wrote in a wider type, by operator.
     """
@@ -69,11 +71,13 @@ class Maps(TorchDispatchMode):
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self._width = dtype.itemsize
+        self.called: set[str] = set()
         self.strayed: set[str] = set()
         self.widened: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.called.add(str(func).removeprefix("aten."))
         for each in result if isinstance(result, tuple | list) else (result,):
             if isinstance(each, torch.Tensor) and each.dim() == 4 and len(each) == BATCH:
                 self._note(str(func), each)
@@ -128,7 +132,11 @@ def run(
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and parameter.grad.dtype != parameter.dtype:
                 raise TypeError(f"the gradient of {name} is of {parameter.grad.dtype}")
-    return {"strayed": sorted(maps.strayed), "widened": maps.widened}
+    return {
+        "called": sorted(maps.called),
+        "strayed": sorted(maps.strayed),
+        "widened": maps.widened,
+    }
 
 
 def main() -> None:
@@ -147,6 +155,10 @@ def main() -> None:
                         row["error"] = f"{type(error).__name__}: {error}"
                     reports.append(row)
     json.dump(reports, sys.stdout)
+    sys.stdout.flush()
+    # Leave without the interpreter's own end: autograd has a thread for the device that is none,
+    # which at times aborts the process there.
+    os._exit(0)
 
 
 if __name__ == "__main__":

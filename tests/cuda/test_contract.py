@@ -109,8 +109,13 @@ def test_so_is_every_level_of_random_networks(spec: NetworkSpec) -> None:
 # ---- half types ----------------------------------------------------------------------------
 
 
-def half(model: Model, dtype: torch.dtype, how: str, training: bool, layout: str) -> Tensor:
-    """Logits of a model in a half type; gradients are finite and of their parameters' types."""
+def half(
+    model: Model, dtype: torch.dtype, how: str, training: bool, layout: str
+) -> tuple[Tensor, Tensor]:
+    """Logits of a model in a half type, and its gradient.
+
+    Gradients are finite and of their parameters' types.
+    """
     stored = dtype if how == "whole" else torch.float32
     module = deepcopy(model.module).to(stored).train(training).to(memory_format=FORMATS[layout])
     x = model.images().to(stored).to(memory_format=FORMATS[layout])
@@ -124,7 +129,8 @@ def half(model: Model, dtype: torch.dtype, how: str, training: bool, layout: str
         if parameter.grad is not None:
             assert parameter.grad.dtype == parameter.dtype
             assert parameter.grad.isfinite().all()
-    return logits.detach().double()
+    held = [p.grad.double().flatten() for p in module.parameters() if p.grad is not None]
+    return logits.detach().double(), torch.cat(held)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -136,11 +142,14 @@ def test_half_types_are_as_precise_as_at_o0(name: str, dtype: torch.dtype, train
         models.append(Model(EVERY_KEY[name], 0, inference=True))
     for how, layout in product(("autocast", "whole"), FORMATS):
         exact = half(models[0], torch.float64, "whole", training, layout)
-        errors = [
-            float((half(model, dtype, how, training, layout) - exact).norm() / exact.norm())
-            for model in models
-        ]
-        assert max(errors) < 3 * errors[0] + 8 * torch.finfo(dtype).eps
+        found = [half(model, dtype, how, training, layout) for model in models]
+        # Folded parameters are others: their gradients are not compared.
+        for which, compared in ((0, found), (1, found[: len(LEVELS)])):
+            errors = [
+                float((each[which] - exact[which]).norm() / exact[which].norm())
+                for each in compared
+            ]
+            assert max(errors) < 3 * errors[0] + 16 * torch.finfo(dtype).eps, which
 
 
 # ---- that the emulation shows what it is for -----------------------------------------------

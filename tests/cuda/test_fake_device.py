@@ -15,6 +15,7 @@ from torch.utils import cpp_extension
 from cliquegraph.compiler import Compilation
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import find_backend
+from tests.cuda.contracts import CONTRACTS
 from tests.networks import network
 
 HERE = Path(__file__).parent
@@ -103,6 +104,13 @@ def test_every_type_and_format_runs_forward_and_backward(reports: list[Report], 
     rows = [row for row in reports if row["name"] == way]
     assert len({key(row) for row in rows}) == len(rows) == 6 * 2 * 2
     assert not [row for row in rows if "error" in row]
+
+
+def test_every_operator_has_a_contract(reports: list[Report]) -> None:
+    # On a GPU PyTorch chooses others than on a CPU, cuDNN's batch normalization among them.
+    called = {name for row in reports for name in row["called"]}
+    assert {"cudnn_batch_norm.default", "native_batch_norm.out"} <= called
+    assert called <= CONTRACTS.keys()
 
 
 @pytest.mark.parametrize("way", WAYS)
