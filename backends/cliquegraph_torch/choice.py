@@ -18,8 +18,8 @@ STEPS = {
 benchmarks/results/memory_format_torch_cpu.json."""
 
 CPU_LEVEL = 1
-"""As fast there as -O2, within the noise, and faster where the machine was idle (NCHW, "How much" in
-docs/optimiser.md); -O2 is for batches that do not fit otherwise."""
+"""As fast there as -O2, within the noise, and faster on an idle machine (docs/optimiser.md, "How
+much"); -O2 is for batches that do not fit otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
 _CUDA = (

@@ -140,7 +140,7 @@ CONTRACTS: dict[str, Contract] = {
     **dict.fromkeys(
         (
             *("empty.memory_format", "empty_like.default", "new_empty.default", "stack.default"),
-            *("new_empty_strided.default", "copy_.default"),
+            *("new_empty_strided.default", "copy_.default", "constant_pad_nd.default"),
             *("_to_copy.default", "clone.default", "slice_backward.default", "ones_like.default"),
         ),
         Contract("aten/src/ATen/native/TensorFactories.cpp", _MEMORY),

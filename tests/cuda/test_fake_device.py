@@ -110,7 +110,8 @@ def test_every_operator_has_a_contract(reports: list[Report]) -> None:
     # On a GPU PyTorch chooses others than on a CPU, cuDNN's batch normalization among them.
     called = {name for row in reports for name in row["called"]}
     assert {"cudnn_batch_norm.default", "native_batch_norm.out"} <= called
-    assert called <= CONTRACTS.keys()
+    # The sum of the logits and the question for their device are the program's own.
+    assert called - {"sum.default", "prim.device.default"} <= CONTRACTS.keys()
 
 
 @pytest.mark.parametrize("way", WAYS)
