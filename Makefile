@@ -79,7 +79,7 @@ lint: $(READY)  ## ruff, and who imports whom
 types: $(READY)  ## mypy, strict, on the compiler, the backends and what they generate
 	$(BIN)/mypy
 	$(BIN)/mypy generated/torch generated/flax
-	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out .mypy_cache/o2 && $(BIN)/mypy .mypy_cache/o2
+	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out build/o2 && $(BIN)/mypy build/o2
 
 generated-check: $(READY)  ## generated/ is what specs/ compile to, whatever the hash seed
 	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check
