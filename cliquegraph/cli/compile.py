@@ -161,5 +161,5 @@ def _checked(
         if not as_json:
             print_error(error)
         diagnostics = [each.to_json() for each in error.diagnostics]
-        return {"spec": path, **result, "diagnostics": diagnostics}, error.exit_code
+        return {"spec": path, **result, "ok": False, "diagnostics": diagnostics}, error.exit_code
     return {"spec": path, **result}, 0 if result["ok"] else 1

@@ -75,6 +75,9 @@ class Float64:
 
     lead = 0
 
+    def __repr__(self) -> str:
+        return "FLOAT64"
+
     def array(self, values: Array) -> Array:
         """Return values in float64, as a copy."""
         return np.array(values, np.float64)
