@@ -21,6 +21,7 @@ from cliquegraph.cli.options import (
     print_error,
     print_json,
     print_written,
+    progress,
     shipped_specs,
 )
 from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
@@ -101,20 +102,44 @@ def compile_command(
     raise typer.Exit(1 if check and changed else 0)
 
 
-def check(specs: Specs, as_json: Json = False, overrides: Set = []) -> None:
+def check(
+    specs: Specs,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Also compare each declaration exactly with its op graph, after every pass of "
+            "every level.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    overrides: Set = [],
+) -> None:
     """Prove the weight sharing of specs and compare their figures with expect.
 
     cliquegraph check specs/cliquenet_s3.yaml
+
+    cliquegraph check --exact specs/quickstart.yaml
     """
-    results, codes = zip(*(_checked(path, as_json, overrides) for path in specs), strict=True)
+    checked = (_checked(path, exact, as_json, overrides) for path in specs)
+    results, codes = zip(*checked, strict=True)
     if as_json:
         print_json(list(results))
     raise typer.Exit(max(codes))
 
 
-def _checked(path: str, as_json: bool, overrides: list[str]) -> tuple[dict[str, Any], int]:
+def _checked(
+    path: str, exact: bool, as_json: bool, overrides: list[str]
+) -> tuple[dict[str, Any], int]:
     """Check one spec, whatever is wrong with others; return what to print, and an exit code."""
-    from cliquegraph.cli.tables.check import expect_table, proof_json, proof_table
+    from cliquegraph.cli.tables.check import (
+        exact_json,
+        exact_table,
+        expect_table,
+        proof_json,
+        proof_table,
+    )
+    from cliquegraph.proof.exact import compare_exactly
 
     result: dict[str, Any] = {"ok": False}
     try:
@@ -125,10 +150,16 @@ def _checked(path: str, as_json: bool, overrides: list[str]) -> tuple[dict[str, 
             console.print(proof_table(compilation))
             if compilation.comparisons:
                 console.print(expect_table(compilation))
+        if exact:
+            with progress() as say:
+                stages = list(compare_exactly(compilation.network, report=say))
+            result["exact"] = exact_json(stages)
+            if not as_json:
+                console.print(exact_table(compilation.network.name, stages))
         compilation.require_expected()
     except CliqueGraphError as error:
         if not as_json:
             print_error(error)
         diagnostics = [each.to_json() for each in error.diagnostics]
-        return {"spec": path, **result, "diagnostics": diagnostics}, error.exit_code
+        return {"spec": path, **result, "ok": False, "diagnostics": diagnostics}, error.exit_code
     return {"spec": path, **result}, 0 if result["ok"] else 1

@@ -1,4 +1,8 @@
-"""Canonical tensors to a graph's storage and back."""
+"""Canonical tensors to a graph's storage and back.
+
+Arrays may have further axes in front of a tensor's own, the lanes of exact arithmetic: axes are
+counted from the end.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +27,19 @@ SHARED_TOLERANCE = 1e-5
 _EPS = 1e-5
 
 
-def to_storage(graph: Graph, tensors: Mapping[str, Array]) -> dict[Param, Array]:
+def to_storage(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> dict[Param, Array]:
     """Return what each parameter of a graph holds, in canonical layout (OIHW).
 
     Args:
         graph: the network, at any -O level.
         tensors: canonical tensors by name; every one is needed, and no other allowed.
+        lead: how many axes the arrays have in front of a tensor's.
 
     Raises:
         WeightsError: tensors are missing, unexpected or of another shape, or two that the graph
             stores once disagree.
     """
-    check_tensors(graph, tensors)
+    check_tensors(graph, tensors, lead)
     return {param: np.array(stored(param, tensors)) for param in graph.params}
 
 
@@ -61,10 +66,10 @@ def stored(param: Param, tensors: Mapping[str, Array]) -> Array:
 
 def _take(param: Param, pieces: tuple[Piece, ...], tensors: Mapping[str, Array]) -> Array:
     parts = [
-        _along(param.axis, tensors[tensor_name(piece.tensor)], piece.start, piece.stop)
+        _along(_axis(param), tensors[tensor_name(piece.tensor)], piece.start, piece.stop)
         for piece in pieces
     ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=param.axis)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=_axis(param))
 
 
 def _extent_name(pieces: tuple[Piece, ...]) -> str:
@@ -74,8 +79,8 @@ def _extent_name(pieces: tuple[Piece, ...]) -> str:
 def read_operands(node: Node, field: Field, storage: Mapping[Param, Array]) -> Array:
     """Return what a node's operands of one field hold, joined along the parameter's axis."""
     read = [operand for operand in node.operands if operand.param.field is field]
-    parts = [_along(o.param.axis, storage[o.param], o.start, o.stop) for o in read]
-    return np.concatenate(parts, axis=read[0].param.axis)
+    parts = [_along(_axis(o.param), storage[o.param], o.start, o.stop) for o in read]
+    return np.concatenate(parts, axis=_axis(read[0].param))
 
 
 def from_storage(storage: Mapping[Param, Array]) -> dict[str, Array]:
@@ -116,12 +121,14 @@ class Holdings:
         """
         whole: Array | None = None
         for held in self._of[name]:
-            array, axis, piece = read(held.param), held.param.axis, held.piece
+            array, axis, piece = read(held.param), _axis(held.param), held.piece
             part = _along(axis, array, held.position, held.position + piece.extent)
-            if part.shape == piece.tensor.shape:
+            lead = part.shape[: part.ndim - len(piece.tensor.shape)]
+            if part.shape == (*lead, *piece.tensor.shape):
                 # A copy of a part: a view would keep all of a bank.
                 return part if part.shape == array.shape else part.copy()
-            whole = np.empty(piece.tensor.shape, array.dtype) if whole is None else whole
+            if whole is None:
+                whole = np.empty((*lead, *piece.tensor.shape), array.dtype)
             _along(axis, whole, piece.start, piece.stop)[...] = part
         assert whole is not None  # noqa: S101  # a name is here because something holds it
         return whole
@@ -136,6 +143,11 @@ class _Extent:
     piece: Piece
 
 
+def _axis(param: Param) -> int:
+    """The axis of a parameter's pieces, from the end."""
+    return param.axis - len(param.shape)
+
+
 def _along(axis: int, array: Array, start: int, stop: int) -> Array:
     index = [slice(None)] * array.ndim
     index[axis] = slice(start, stop)
@@ -148,10 +160,10 @@ def agree(graph: Graph, tensors: dict[str, Array]) -> None:
     tensors.update(from_storage(storage))
 
 
-def check_tensors(graph: Graph, tensors: Mapping[str, Array]) -> None:
+def check_tensors(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> None:
     """Raise a ``WeightsError`` unless ``tensors`` are exactly those of the network."""
     expected = {tensor_name(tensor): tensor.shape for tensor in graph.tensors}
-    found = {name: tuple(array.shape) for name, array in tensors.items()}
+    found = {name: tuple(array.shape[lead:]) for name, array in tensors.items()}
     if faults := misfits(expected, found):
         raise WeightsError(f"weights do not fit {graph.name}:\n{faults}")
 

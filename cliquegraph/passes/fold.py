@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import SPATIAL_KERNEL, shared_by_stages, tensor_name
@@ -16,6 +14,7 @@ from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, Op
 from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Biased, Field, Param, ParamSlice, Piece, Slot, Tensor, whole_tensor
 from cliquegraph.passes.rewrite import rewrite
+from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
 
 
 @dataclass(frozen=True)
@@ -36,22 +35,27 @@ class Fold:
         return _Folding(_without_dropout(graph)).result
 
 
-def fold_tensors(graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]:
+def fold_tensors(
+    graph: Graph, tensors: Mapping[str, Array], arithmetic: Arithmetic = FLOAT64
+) -> dict[str, Array]:
     """Return the tensors of the folded graph, by name.
 
     Args:
         graph: the graph that ``Fold`` was given.
         tensors: its canonical tensors.
+        arithmetic: what they are folded in.
 
     Raises:
         WeightsError: ``tensors`` are not those of the network, or a variance is negative.
     """
     folding = _Folding(_without_dropout(graph))
-    storage = to_storage(graph, tensors)
+    storage = to_storage(graph, tensors, arithmetic.lead)
     kept = {param: storage[param] for param in folding.result.params if param in storage}
     found = from_storage(kept)
     for norm in folding.norms:
-        found |= folding.computed(norm, storage)
+        if arithmetic is FLOAT64:
+            _require_positive(norm, storage)
+        found |= folding.computed(norm, storage, arithmetic)
     return found
 
 
@@ -129,26 +133,19 @@ class _Folding:
         tensors = {piece.tensor: None for param in folded.params for piece in param.pieces}
         return replace(folded, tensors=tuple(tensors))
 
-    def computed(self, norm: Node, storage: Mapping[Param, Array]) -> dict[str, Array]:
+    def computed(
+        self, norm: Node, storage: Mapping[Param, Array], arithmetic: Arithmetic
+    ) -> dict[str, Array]:
         """The folded tensors of one normalisation."""
         assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms holds no other
         scale, bias, mean, var = (read_operands(norm, field, storage) for field in BatchNorm.fields)
-        if (var + norm.op.eps <= 0).any():
-            (name, *_) = (
-                tensor_name(piece.tensor)
-                for operand in norm.operands
-                if operand.param.field is Field.VAR
-                for piece in operand.pieces
-            )
-            raise WeightsError(f"{name}: the running variance of a channel is negative")
-        factor = scale / np.sqrt(var + norm.op.eps)
-        arrays = {Field.SCALE: factor, Field.BIAS: bias - mean * factor}
+        factor = arithmetic.divide_by_root(scale, arithmetic.offset(var, norm.op.eps))
+        shift = arithmetic.subtract(bias, arithmetic.multiply(mean, factor))
+        arrays = {Field.SCALE: factor, Field.BIAS: shift}
         if norm in self._convs:
             kernel = read_operands(self._convs[norm], Field.WEIGHT, storage)
-            arrays = {
-                Field.WEIGHT: kernel * factor[:, None, None, None],
-                Field.BIAS: arrays[Field.BIAS],
-            }
+            kernel = arithmetic.multiply(kernel, factor[..., :, None, None, None])
+            arrays = {Field.WEIGHT: kernel, Field.BIAS: shift}
         return {
             tensor_name(piece.tensor): arrays[operand.param.field]
             for operand in self._operands(norm)
@@ -184,6 +181,19 @@ class _Folding:
             piece = Piece(tensor, 0, tensor.shape[axis])
             param = Biased(tensor.slot, tensor.field, (piece,), axis)
         return self._params.setdefault((tensor.slot, tensor.field), param)
+
+
+def _require_positive(norm: Node, storage: Mapping[Param, Array]) -> None:
+    """Raise a ``WeightsError`` where a root would be of nothing, or less."""
+    assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms are
+    if (read_operands(norm, Field.VAR, storage) + norm.op.eps <= 0).any():
+        (name, *_) = (
+            tensor_name(piece.tensor)
+            for operand in norm.operands
+            if operand.param.field is Field.VAR
+            for piece in operand.pieces
+        )
+        raise WeightsError(f"{name}: the running variance of a channel is negative")
 
 
 def _slot(node: Node) -> Slot:

@@ -1,7 +1,7 @@
-"""The meaning of every op: a NumPy float64 interpreter of the op graph.
+"""The meaning of every op: an interpreter of the op graph, in any arithmetic.
 
-It is the oracle that the backends are compared with, so it favours the plain definition over
-speed. Maps are (batch, channels, height, width), vectors (batch, channels).
+In float64 it is the oracle that the backends are compared with, so it favours the plain
+definition over speed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,19 @@ from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
+from cliquegraph.ir.storage import from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Field, MapType, Param
+from cliquegraph.semantics.arithmetic import (
+    FLOAT64,
+    Arithmetic,
+    Array,
+    average_pool,
+    convolve,
+    max_pool,
+    mean,
+    move,
+    per_channel,
+)
 
 Mask = Callable[[Node, Array], Array]
 
@@ -46,6 +57,7 @@ class _Frame:
     storage: dict[Param, Array]
     training: bool
     mask: Mask | None
+    arithmetic: Arithmetic = FLOAT64
 
     def read(self, node: Node, wanted: Field) -> Array:
         """What a node's operands of one field hold."""
@@ -54,9 +66,8 @@ class _Frame:
     def observe(self, node: Node, wanted: Field, observed: Array, momentum: float) -> None:
         """Move a running statistic towards what this batch shows."""
         (operand,) = (o for o in node.operands if o.param.field == wanted)
-        held = self.storage[operand.param]
-        held[operand.start : operand.stop] *= 1 - momentum
-        held[operand.start : operand.stop] += momentum * observed
+        running = self.storage[operand.param][..., operand.start : operand.stop]
+        running[...] = move(self.arithmetic, running, observed, momentum)
 
 
 def interpret(
@@ -66,8 +77,9 @@ def interpret(
     *,
     training: bool = False,
     mask: Mask | None = None,
+    arithmetic: Arithmetic = FLOAT64,
 ) -> Result:
-    """Run a graph forwards in float64.
+    """Run a graph forwards.
 
     Args:
         graph: at any -O level.
@@ -76,17 +88,20 @@ def interpret(
         training: normalise by the batch and update running statistics, drop out.
         mask: what dropout does in training, given its node and input; default: nothing, so
             that a network with dropout can be compared.
+        arithmetic: what the graph is computed in.
 
     Raises:
         WeightsError: ``tensors`` are not those of the network.
         UsageError: ``images`` do not have the network's shape.
     """
-    expected = graph.input.type
-    if images.ndim != 4 or MapType(*images.shape[1:]) != expected:
-        raise UsageError(f"images of shape {images.shape}: must be batch x {expected}")
-    storage = {param: held.astype(np.float64) for param, held in to_storage(graph, tensors).items()}
-    frame = _Frame(storage, training, mask)
-    values: dict[Value, Array] = {graph.input: images.astype(np.float64)}
+    expected, lead = graph.input.type, arithmetic.lead
+    shape = images.shape[lead:]
+    if len(shape) != 4 or MapType(*shape[1:]) != expected:
+        raise UsageError(f"images of shape {shape}: must be batch x {expected}")
+    stored = to_storage(graph, tensors, lead)
+    storage = {param: arithmetic.array(array) for param, array in stored.items()}
+    frame = _Frame(storage, training, mask, arithmetic)
+    values: dict[Value, Array] = {graph.input: arithmetic.array(images)}
     for node in graph.nodes[1:]:
         arguments = [values[value] for value in node.inputs]
         values[node.output] = evaluate(node.op, node, arguments, frame)
@@ -112,78 +127,93 @@ def _(op: ops.Input, node: Node, arguments: list[Array], frame: _Frame) -> Array
 
 @evaluate.register
 def _(op: ops.Concat, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    return np.concatenate(arguments, axis=1)
+    channels = -3 if isinstance(node.output.type, MapType) else -1
+    return np.concatenate(arguments, axis=channels)
 
 
 @evaluate.register
 def _(op: ops.Add, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    first, *others = arguments
-    return sum(others, start=first)
+    total, *others = arguments
+    for other in others:
+        total = frame.arithmetic.add(total, other)
+    return total
 
 
 @evaluate.register
 def _(op: ops.PadChannels, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     (x,) = arguments
-    return np.pad(x, ((0, 0), (0, op.channels - x.shape[1]), (0, 0), (0, 0)))
+    behind = op.channels - x.shape[-3]
+    return np.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, behind), (0, 0), (0, 0)])
 
 
 @evaluate.register
 def _(op: ops.BatchNorm, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     (x,) = arguments
-    mean, var = _moments(op.momentum, node, x, frame)
-    return _normalized(x, mean, var, op.eps, node, frame)
+    moments = _moments(op.momentum, node, x, frame)
+    return _normalized(x, *moments, op.eps, node, frame)
 
 
 @evaluate.register
 def _(op: ops.Moments, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     (x,) = arguments
-    return np.stack(_moments(op.momentum, node, x, frame))
+    return np.stack(_moments(op.momentum, node, x, frame), axis=-2)
 
 
 @evaluate.register
 def _(op: ops.Normalize, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     x, *moments = arguments
-    mean, var = np.concatenate(moments, axis=1)
-    return _normalized(x, mean, var, op.eps, node, frame)
+    both = np.concatenate(moments, axis=-1)
+    return _normalized(x, both[..., 0, :], both[..., 1, :], op.eps, node, frame)
 
 
 @evaluate.register
 def _(op: ops.Affine, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     scale, bias = frame.read(node, Field.SCALE), frame.read(node, Field.BIAS)
-    return arguments[0] * _per_channel(scale) + _per_channel(bias)
+    return _scaled(arguments[0], scale, bias, frame)
 
 
 def _moments(momentum: float, node: Node, x: Array, frame: _Frame) -> tuple[Array, Array]:
     """The moments to normalise by; in training those of the batch, which are observed."""
     if not frame.training:
         return frame.read(node, Field.MEAN), frame.read(node, Field.VAR)
-    count = x.size // x.shape[1]
+    arithmetic, pixels = frame.arithmetic, (-4, -2, -1)
+    count = x.shape[-4] * x.shape[-2] * x.shape[-1]
     if count < 2:
         raise UsageError(
             f"{node.origin}: one number per channel has no variance; use a larger batch"
         )
-    mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
-    frame.observe(node, Field.MEAN, mean, momentum)
-    frame.observe(node, Field.VAR, var * count / (count - 1), momentum)
-    return mean, var
+    center = mean(arithmetic, x, pixels)
+    centered = arithmetic.subtract(x, per_channel(center))
+    var = mean(arithmetic, arithmetic.multiply(centered, centered), pixels)
+    frame.observe(node, Field.MEAN, center, momentum)
+    unbiased = arithmetic.divide(arithmetic.scale(var, count), count - 1)
+    frame.observe(node, Field.VAR, unbiased, momentum)
+    return center, var
 
 
-def _normalized(x: Array, mean: Array, var: Array, eps: float, node: Node, frame: _Frame) -> Array:
-    scale = frame.read(node, Field.SCALE) / np.sqrt(var + eps)
-    bias = frame.read(node, Field.BIAS) - mean * scale
-    return x * _per_channel(scale) + _per_channel(bias)
+def _normalized(
+    x: Array, center: Array, var: Array, eps: float, node: Node, frame: _Frame
+) -> Array:
+    arithmetic = frame.arithmetic
+    scale = frame.read(node, Field.SCALE)
+    scale = arithmetic.divide_by_root(scale, arithmetic.offset(var, eps))
+    bias = arithmetic.subtract(frame.read(node, Field.BIAS), arithmetic.multiply(center, scale))
+    return _scaled(x, scale, bias, frame)
+
+
+def _scaled(x: Array, scale: Array, bias: Array, frame: _Frame) -> Array:
+    arithmetic = frame.arithmetic
+    return arithmetic.add(arithmetic.multiply(x, per_channel(scale)), per_channel(bias))
 
 
 @evaluate.register
 def _(op: ops.Relu, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    return np.maximum(arguments[0], 0.0)
+    return frame.arithmetic.relu(arguments[0])
 
 
 @evaluate.register
 def _(op: ops.Sigmoid, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    # exp of a negative number only, so that no large input overflows
-    small = np.exp(-np.abs(arguments[0]))
-    return np.where(arguments[0] >= 0, 1.0, small) / (1.0 + small)
+    return frame.arithmetic.sigmoid(arguments[0])
 
 
 @evaluate.register
@@ -196,47 +226,35 @@ def _(op: ops.Dropout, node: Node, arguments: list[Array], frame: _Frame) -> Arr
 @evaluate.register
 def _(op: ops.Conv, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     kernel = frame.read(node, Field.WEIGHT)
-    windows = _windows(arguments[0], op.kernel, op.stride, op.padding, 0.0)
-    # (batch, height, width, filters) <- sum over channels and window
-    maps = np.moveaxis(np.tensordot(windows, kernel, axes=((1, 4, 5), (1, 2, 3))), 3, 1)
-    return maps + _per_channel(frame.read(node, Field.BIAS)) if op.bias else maps
+    maps = convolve(frame.arithmetic, arguments[0], kernel, op.stride, op.padding)
+    if not op.bias:
+        return maps
+    return frame.arithmetic.add(maps, per_channel(frame.read(node, Field.BIAS)))
 
 
 @evaluate.register
 def _(op: ops.Linear, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    product: Array = arguments[0] @ frame.read(node, Field.WEIGHT).T
-    return product + frame.read(node, Field.BIAS)
+    weight, bias = frame.read(node, Field.WEIGHT), frame.read(node, Field.BIAS)
+    product = frame.arithmetic.matmul(arguments[0], weight.swapaxes(-1, -2))
+    return frame.arithmetic.add(product, bias[..., None, :])
 
 
 @evaluate.register
 def _(op: ops.MaxPool, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    return np.asarray(
-        _windows(arguments[0], op.kernel, op.stride, op.padding, -np.inf).max(axis=(4, 5))
-    )
+    return max_pool(frame.arithmetic, arguments[0], op.kernel, op.stride, op.padding)
 
 
 @evaluate.register
 def _(op: ops.AvgPool, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    return np.asarray(_windows(arguments[0], op.kernel, op.stride, 0, 0.0).mean(axis=(4, 5)))
+    return average_pool(frame.arithmetic, arguments[0], op.kernel, op.stride)
 
 
 @evaluate.register
 def _(op: ops.GlobalAvgPool, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    return np.asarray(arguments[0].mean(axis=(2, 3)))
+    return mean(frame.arithmetic, arguments[0], (-2, -1))
 
 
 @evaluate.register
 def _(op: ops.ScaleChannels, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    return arguments[0] * arguments[1][:, :, None, None]
-
-
-def _per_channel(vector: Array) -> Array:
-    return vector[:, None, None]
-
-
-def _windows(x: Array, kernel: int, stride: int, padding: int, fill: float) -> Array:
-    """Every window as (batch, channels, height, width, kernel, kernel)."""
-    border = ((0, 0), (0, 0), (padding, padding), (padding, padding))
-    padded = np.pad(x, border, constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
-    return view[:, :, ::stride, ::stride]
+    maps, vector = arguments
+    return frame.arithmetic.multiply(maps, vector[..., None, None])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from cliquegraph import StepGraph, cli, compiler, prove_sharing
 from cliquegraph.cli.options import complete_backend
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
+from cliquegraph.ir.ops import BatchNorm
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.steps.sharing import Proof
 from tests.command import Run
@@ -318,6 +320,31 @@ def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
     assert not json.loads(failed.out)["ok"]
     (said,) = json.loads(failed.out)["diagnostics"]
     assert (said["code"], said["message"][:33]) == ("expect", "expected parameters 1, but the ne")
+
+
+def test_check_compares_exactly_and_prints_the_bound(run: Run) -> None:
+    ran = run("check", QUICKSTART, "--exact", "--json")
+    assert ran.code == 0
+    lowered, *passes = json.loads(ran.out)["exact"]
+    assert lowered["graph"] == "as lowered"
+    assert passes[0]["graph"] == "after pack"
+    assert passes[-1]["graph"].endswith("→ fold")
+    assert lowered["images"] == [4, 4]
+    assert lowered["values"] == 46
+    assert lowered["statistics"] == 42
+    assert 0 < lowered["error_probability"] < 1e-12
+    shown = run("check", QUICKSTART, "--exact").out
+    assert "the declaration and its op graph are equal, on images of 4×4" in shown
+
+
+def test_check_refuses_a_graph_that_differs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cliquegraph.lowering.lower.BatchNorm", partial(BatchNorm, momentum=0.2))
+    ran = run("check", QUICKSTART, "--exact", "--json")
+    assert ran.code == 1
+    assert not json.loads(ran.out)["ok"]
+    (said,) = json.loads(ran.out)["diagnostics"]
+    assert said["message"].startswith("as lowered: block1, stage 1 layer 1, line ")
+    assert said["message"].endswith(": block1.x1.s1.norm.mean does not move as declared")
 
 
 BAD = ["tests/invalid/misspelt_key.yaml", "tests/invalid/unknown_version.yaml"]

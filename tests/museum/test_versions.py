@@ -60,8 +60,8 @@ class OneDictionary:
 
 
 @exhibit(
-    "check of the wiring",
-    "batch_norm in readout1: reads {X0, X1@2, X2@2, X3@2}, the steps say {X0, X1@1, X2@1, X3@1}",
+    "exact comparison",
+    "block1: the block feature is not as declared, in evaluation",
 )
 def test_one_dictionary_in_the_op_graph(monkeypatch: pytest.MonkeyPatch) -> str:
     """The same in the op graph: a pass wires the block feature to the versions written last.

@@ -14,7 +14,7 @@ from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.names import param_name, tensor_name
 from cliquegraph.ir.types import Param, ParamSlice, Piece
 from cliquegraph.ir.verify import verify_graph
-from cliquegraph.lowering.wiring import verify_wiring
+from cliquegraph.semantics.exact import Candidate, compare
 from cliquegraph.steps.graph import BlockSteps, Edge
 from tests.museum.exhibits import exhibit, proof_says, verify_says
 from tests.networks import clique, graph_of, shipped
@@ -106,8 +106,8 @@ def crossed_storage(graph: Graph) -> Graph:
 
 
 @exhibit(
-    "check of the wiring",
-    "conv in block1, stage 1 layer 4: reads block1.w3_1.weight",
+    "exact comparison",
+    "block1, stage 1 layer 4: X4@1, of {X0, X1@1, X2@1, X3@1}, is not as declared, in evaluation",
 )
 def test_two_slots_that_are_crossed_in_the_op_graph() -> str:
     """The same without a slot too few: two pairs have each other's. Shapes, storage and counts of
@@ -119,7 +119,7 @@ def test_two_slots_that_are_crossed_in_the_op_graph() -> str:
     wrong = crossed_storage(graph_of(spec))
     verify_graph(wrong)
     with pytest.raises(VerificationError) as caught:
-        verify_wiring(cliquegraph.unroll(spec), wrong)
+        compare(spec, Candidate(wrong))
     return str(caught.value)
 
 

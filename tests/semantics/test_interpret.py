@@ -184,7 +184,8 @@ def test_a_dense_network_is_what_torch_makes_of_it() -> None:
 
 def alone(op: ops.Op, *arguments: Array) -> Array:
     """An op without tensors."""
-    return evaluate(op, None, list(arguments), None)  # type: ignore[arg-type]
+    frame = _Frame({}, training=False, mask=None)
+    return evaluate(op, None, list(arguments), frame)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (3, 1), (1, 1), (5, 3)])

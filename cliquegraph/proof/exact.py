@@ -1,0 +1,104 @@
+"""An exact comparison of a declaration with its op graph at every level, after every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.lowering.lower import lower
+from cliquegraph.passes.fold import Fold, fold_tensors
+from cliquegraph.passes.pipeline import INFERENCE, LEVELS, run_passes
+from cliquegraph.semantics.exact import Candidate, Declared, Evidence, compare
+from cliquegraph.semantics.field import PrimeField
+from cliquegraph.semantics.reduce import least_size, resize
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.steps.unroll import unroll
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One graph that was compared.
+
+    Attributes:
+        passes: the passes that had run.
+        size: height and width of the images.
+        evidence: what was compared.
+        seconds: how long that took.
+    """
+
+    passes: tuple[str, ...]
+    size: tuple[int, int]
+    evidence: Evidence
+    seconds: float
+
+
+def compare_exactly(
+    network: NetworkSpec, *, seed: int = 0, report: Report = lambda line: None
+) -> Iterator[Stage]:
+    """Compare a declaration with its op graph as lowered and after every pass of every level.
+
+    Widths are those of the network, images as small as it takes them.
+
+    Args:
+        network: the declaration.
+        seed: of the primes and of all random numbers.
+        report: called with a line before each comparison, for progress.
+
+    Yields:
+        a stage for each graph, as soon as it is compared.
+
+    Raises:
+        VerificationError: a graph differs; names the passes that had run, and the first place in
+            the order of execution that differs.
+    """
+    lowered = lower(unroll(network))
+    size = least_size(lowered)
+    small = resize(lowered, *size)
+    declared = Declared(network, small, PrimeField(seed))
+    compared: dict[object, Evidence] = {}
+    for passes, candidate in _candidates(small):
+        report(words(passes))
+        start = perf_counter()
+        computed = _computed(candidate.graph)
+        if computed not in compared:
+            try:
+                compared[computed] = compare(network, candidate, declared)
+            except VerificationError as error:
+                raise VerificationError(f"{words(passes)}: {error}") from None
+        yield Stage(passes, size, compared[computed], perf_counter() - start)
+
+
+def words(passes: tuple[str, ...]) -> str:
+    """Return which graph it is after these passes."""
+    return f"after {' → '.join(passes)}" if passes else "as lowered"
+
+
+def _computed(graph: Graph) -> object:
+    """All of a graph that its results depend on; some passes change no more than marks."""
+    nodes = (*graph.nodes, *graph.idle)
+    each = tuple((node.op, node.inputs, node.operands, node.outputs) for node in nodes)
+    return each, graph.outputs
+
+
+def _candidates(lowered: Graph) -> Iterator[tuple[tuple[str, ...], Candidate]]:
+    """Every graph of a network, with the names of the passes that made it."""
+    graphs: dict[tuple[str, ...], Graph] = {(): lowered}
+    yield (), Candidate(lowered)
+    for passes in (*LEVELS.values(), INFERENCE):
+        done: tuple[str, ...] = ()
+        for each in passes:
+            before, done = done, (*done, each.name)
+            if done in graphs:
+                continue
+            graphs[done] = run_passes(graphs[before], (each,))
+            candidate = Candidate(graphs[done])
+            if isinstance(each, Fold):
+                fold = partial(fold_tensors, graphs[before])
+                candidate = replace(candidate, unfolded=graphs[before], fold=fold)
+            yield done, candidate

@@ -1,0 +1,221 @@
+"""What networks are evaluated in: arithmetic as an argument of what evaluates.
+
+Maps are (batch, channels, height, width), vectors (batch, channels), kernels (out, in, height,
+width). An arithmetic may have ``lead`` further axes in front, the lanes of a prime field, so
+evaluators count axes from the end.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from math import floor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Number = int | float | Fraction
+
+
+class Arithmetic(Protocol):
+    """What a network is made of, on arrays.
+
+    Attributes:
+        lead: how many axes every array has in front of its own.
+    """
+
+    @property
+    def lead(self) -> int:
+        """The axes in front."""
+
+    def array(self, values: Array) -> Array:
+        """Return values as this arithmetic computes with them."""
+
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b."""
+
+    def subtract(self, a: Array, b: Array) -> Array:
+        """a - b."""
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        """a × b, element by element."""
+
+    def offset(self, a: Array, number: Number) -> Array:
+        """a + a constant."""
+
+    def scale(self, a: Array, number: Number) -> Array:
+        """a × a constant."""
+
+    def divide(self, a: Array, count: int) -> Array:
+        """a / a count."""
+
+    def divide_by_root(self, a: Array, b: Array) -> Array:
+        """a / √b."""
+
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """The sum over axes, which count from the end."""
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product of matrices, the last two axes."""
+
+    def relu(self, a: Array) -> Array:
+        """max(a, 0)."""
+
+    def sigmoid(self, a: Array) -> Array:
+        """1 / (1 + exp(-a))."""
+
+    def maximum(self, windows: Array, present: Array) -> Array:
+        """The largest of each window, the last two axes, of the elements that are ``present``."""
+
+
+class Float64:
+    """NumPy's float64, what every backend is compared with."""
+
+    lead = 0
+
+    def __repr__(self) -> str:
+        return "FLOAT64"
+
+    def array(self, values: Array) -> Array:
+        """Return values in float64, as a copy."""
+        return np.array(values, np.float64)
+
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b."""
+        return np.asarray(a + b)
+
+    def subtract(self, a: Array, b: Array) -> Array:
+        """a - b."""
+        return np.asarray(a - b)
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        """a × b."""
+        return np.asarray(a * b)
+
+    def offset(self, a: Array, number: Number) -> Array:
+        """a + a constant."""
+        return np.asarray(a + float(number))
+
+    def scale(self, a: Array, number: Number) -> Array:
+        """a × a constant."""
+        return np.asarray(a * float(number))
+
+    def divide(self, a: Array, count: int) -> Array:
+        """a / a count."""
+        return np.asarray(a / count)
+
+    def divide_by_root(self, a: Array, b: Array) -> Array:
+        """a / √b."""
+        return np.asarray(a / np.sqrt(b))
+
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """The sum over axes."""
+        return np.asarray(a.sum(axis=axes))
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product of matrices."""
+        return np.asarray(a @ b)
+
+    def relu(self, a: Array) -> Array:
+        """max(a, 0)."""
+        return np.maximum(a, 0.0)
+
+    def sigmoid(self, a: Array) -> Array:
+        """1 / (1 + exp(-a))."""
+        # exp of a negative number only, so that no large input overflows
+        small = np.exp(-np.abs(a))
+        return np.asarray(np.where(a >= 0, 1.0, small) / (1.0 + small))
+
+    def maximum(self, windows: Array, present: Array) -> Array:
+        """The largest of each window."""
+        return np.asarray(np.where(present, windows, -np.inf).max(axis=(-2, -1)))
+
+
+FLOAT64 = Float64()
+
+
+# ---- constants -------------------------------------------------------------------------------
+
+
+@cache
+def rational(number: Number) -> Fraction:
+    """Return what a constant stands for: the simplest rational number that rounds to a float.
+
+    >>> rational(0.1), rational(1e-5), rational(1.0 - 0.1)
+    (Fraction(1, 10), Fraction(1, 100000), Fraction(9, 10))
+    """
+    if not isinstance(number, float):
+        return Fraction(number)
+    size = abs(number)
+    if size.is_integer():
+        return Fraction(number)
+    # Halfway to the neighbours; a tie may round either way, so ends are left out.
+    below, above = (
+        (Fraction(size) + Fraction(float(np.nextafter(size, end)))) / 2 for end in (0.0, np.inf)
+    )
+    return _simplest(below, above) * (1 if number > 0 else -1)
+
+
+def _simplest(below: Fraction, above: Fraction | None) -> Fraction:
+    """The fraction of least denominator between two that are left out; above: to infinity."""
+    whole = floor(below)
+    if above is None or whole + 1 < above:
+        return Fraction(whole + 1)
+    rest = 1 / (below - whole) if below > whole else None
+    return whole + 1 / _simplest(1 / (above - whole), rest)
+
+
+# ---- what evaluators share -------------------------------------------------------------------
+
+
+def per_channel(vector: Array) -> Array:
+    """Return a vector of channels so that it lies along those of maps."""
+    return vector[..., None, :, None, None]
+
+
+def mean(arithmetic: Arithmetic, a: Array, axes: tuple[int, ...]) -> Array:
+    """Return the mean over axes, which count from the end."""
+    count = int(np.prod([a.shape[axis] for axis in axes]))
+    return arithmetic.divide(arithmetic.total(a, axes), count)
+
+
+def move(arithmetic: Arithmetic, running: Array, observed: Array, momentum: Number) -> Array:
+    """Return a running statistic, moved towards what a batch shows."""
+    kept = arithmetic.scale(running, 1 - rational(momentum))
+    return arithmetic.add(kept, arithmetic.scale(observed, momentum))
+
+
+def convolve(arithmetic: Arithmetic, x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Return the convolution of maps, which zeros surround."""
+    filters, size = kernel.shape[-4], kernel.shape[-1]
+    windows = _windows(x, size, stride, padding)
+    lead, (batch, _, height, width) = x.shape[:-4], windows.shape[-6:-2]
+    # A row for each window, with its elements channel by channel, as kernels have theirs.
+    rows = np.moveaxis(windows, -5, -3).reshape(*lead, batch * height * width, -1)
+    columns = kernel.reshape(*kernel.shape[:-4], filters, -1).swapaxes(-1, -2)
+    maps = arithmetic.matmul(rows, columns).reshape(*lead, batch, height, width, filters)
+    return np.moveaxis(maps, -1, -3)
+
+
+def average_pool(arithmetic: Arithmetic, x: Array, kernel: int, stride: int) -> Array:
+    """Return the mean of each window."""
+    return mean(arithmetic, _windows(x, kernel, stride, 0), (-2, -1))
+
+
+def max_pool(arithmetic: Arithmetic, x: Array, kernel: int, stride: int, padding: int) -> Array:
+    """Return the largest of each window; nothing of the padding wins."""
+    inside = np.ones(x.shape[-2:], bool)
+    present = _windows(inside, kernel, stride, padding)
+    return arithmetic.maximum(_windows(x, kernel, stride, padding), present)
+
+
+def _windows(x: Array, kernel: int, stride: int, padding: int) -> Array:
+    """Every window of maps that zeros surround: two further axes, its height and width."""
+    border = ((0, 0),) * (x.ndim - 2) + ((padding, padding),) * 2
+    if kernel == 1 and not padding:  # each pixel is one
+        return x[..., ::stride, ::stride, None, None]
+    padded = np.pad(x, border) if padding else x
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(-2, -1))
+    return view[..., ::stride, ::stride, :, :]

@@ -1,0 +1,197 @@
+"""The meaning of a declaration: a network evaluated step by step, as its blocks say.
+
+It shares no code with what the compiler makes of a declaration, the step graph, the op graph and
+its passes, which are held against it. So it unrolls schedules, names tensors and computes widths
+by itself, and knows no concatenation where features are read: an update is the sum over its
+sources of what stands on their edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read
+from cliquegraph.blocks.registry import block_of
+from cliquegraph.semantics.arithmetic import (
+    FLOAT64,
+    Arithmetic,
+    Array,
+    average_pool,
+    max_pool,
+    mean,
+)
+from cliquegraph.semantics.operations import Execution, Masks, Meaning, Place, Site
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import Transition
+
+
+def evaluate(
+    network: NetworkSpec,
+    tensors: Mapping[str, Array],
+    images: Array,
+    *,
+    training: bool = False,
+    masks: Masks | None = None,
+    arithmetic: Arithmetic = FLOAT64,
+) -> Meaning:
+    """Evaluate a declared network.
+
+    Args:
+        network: the declaration.
+        tensors: canonical tensors by name.
+        images: (batch, channels, height, width).
+        training: normalize by the batch, move running statistics, drop out.
+        masks: what dropout and drop path multiply by in training; default: they do nothing.
+        arithmetic: what is computed in.
+
+    Raises:
+        VerificationError: a tensor is missing, or has not the shape that is declared.
+    """
+    execution = Execution(tensors, arithmetic, training, masks)
+    return _Network(network, execution).evaluate(arithmetic.array(images))
+
+
+class _Network:
+    """One pass through a network."""
+
+    def __init__(self, network: NetworkSpec, execution: Execution) -> None:
+        self._network, self._at = network, execution
+
+    def evaluate(self, images: Array) -> Meaning:
+        at = self._at
+        x = at.write(self._stem(images))
+        features = []
+        last = len(self._network.blocks)
+        for b, spec in enumerate(self._network.blocks, start=1):
+            block = block_of(spec)
+            versions = self._block(b, block, x)
+            at.enter(Place(f"block{b}"))
+            features.append(at.write(_output(block.feature, versions)))
+            if b < last:
+                transit = _output(block.transit, versions)
+                x = transit
+                if (transition := self._network.transition) is not None:
+                    at.enter(Place(f"transition{b}"))
+                    x = at.write(self._transition(transition, f"transition{b}", transit))
+        first = 1 if self._network.readout.blocks == "all" else last
+        vectors = []
+        for b in range(first, last + 1):
+            at.enter(Place(f"readout{b}"))
+            vectors.append(at.write(self._readout(f"readout{b}", features[b - 1])))
+        at.enter(Place("classifier"))
+        pooled, classes = np.concatenate(vectors, axis=-1), self._network.classifier.classes
+        at.write(at.linear(pooled, "classifier", classes))
+        return at.meaning
+
+    # ---- blocks ----------------------------------------------------------------------------
+
+    def _block(self, b: int, block: Block, x0: Array) -> list[dict[int, Array]]:
+        """The versions of all layers, X0 among them, at the end of each stage from stage 0."""
+        schedule = block.schedule
+        versions = [{0: x0}]
+        written = {0: 0}  # the stage in which each version was
+        for stage, visits in enumerate(schedule.updates, start=1):
+            newest, last = dict(versions[-1]), dict(written)
+            for j in schedule.order[:visits]:
+                readable, of = newest, written
+                if stage == 1 and schedule.initial == "zero":
+                    readable = {0: x0}
+                elif stage > 1 and schedule.simultaneous:
+                    readable, of = versions[-1], last
+                read = [
+                    (each, readable[each.source])
+                    for each in block.layer(j).reads
+                    if each.source in readable
+                    and (each.source > 0 or each.every_stage or stage == 1)
+                ]
+                place = Place(f"block{b}", stage, j)
+                self._at.enter(place)
+                self._at.meaning.reads[place] = ", ".join(
+                    f"X{each.source}@{of[each.source]}" if each.source else "X0" for each, _ in read
+                )
+                stride = block.stride if any(each.source == 0 for each, _ in read) else 1
+                site = Site(f"block{b}", j, block.norm_stage(stage), stride)
+                newest[j] = self._at.write(self._update(block.layer(j), read, site))
+                written[j] = stage
+            versions.append(newest)
+        return versions
+
+    def _update(self, layer: Layer, read: list[tuple[Read, Array]], site: Site) -> Array:
+        """The layer's ops on what its edges combine to."""
+        self._at.require(bool(read), "reads nothing")
+        width = sum(x.shape[-3] for each, x in read if _is_gathered(each.ops))
+        terms, at = [], 0
+        for each, x in read:
+            part = None
+            if _is_gathered(each.ops):
+                part = (at, at + x.shape[-3], width)
+                at += x.shape[-3]
+            terms.append(self._at.run(each.ops, x, replace(site, source=each.source, part=part)))
+        value = terms[0]
+        for term in terms[1:]:
+            value = self._at.arithmetic.add(value, term)
+        if layer.combine == "mean":
+            value = self._at.arithmetic.divide(value, len(terms))
+        value = self._at.run(layer.ops, value, site)
+        maps = value.shape[-3]
+        self._at.require(maps == layer.filters, f"has {maps} maps, declared are {layer.filters}")
+        return value
+
+    # ---- what stands between blocks ----------------------------------------------------------
+
+    def _stem(self, images: Array) -> Array:
+        stem = self._network.stem
+        x = self._at.conv(images, "stem.conv", stem.filters, stem.kernel, stem.stride)
+        if stem.norm:
+            x = self._at.norm_relu(x, "stem.norm")
+        if stem.pool is None:
+            return x
+        kernel, stride = stem.pool.kernel, stem.pool.stride
+        if stem.pool.kind == "max":
+            return max_pool(self._at.arithmetic, x, kernel, stride, (kernel - 1) // 2)
+        return average_pool(self._at.arithmetic, x, kernel, stride)
+
+    def _transition(self, transition: Transition, name: str, x: Array) -> Array:
+        channels = _share(x.shape[-3], transition.compression)
+        x = self._at.conv(self._at.norm_relu(x, f"{name}.norm"), f"{name}.conv", channels, 1)
+        x = self._at.dropout(x, transition.dropout)
+        if transition.attention:
+            gate = mean(self._at.arithmetic, x, (-2, -1))
+            gate = self._at.linear(gate, f"{name}.attention.fc1", channels // 2)
+            gate = self._at.arithmetic.relu(gate)
+            gate = self._at.linear(gate, f"{name}.attention.fc2", channels)
+            gate = self._at.arithmetic.sigmoid(gate)
+            x = self._at.arithmetic.multiply(x, gate[..., None, None])
+        if transition.pool == "max":
+            return max_pool(self._at.arithmetic, x, 2, 2, 0)
+        return average_pool(self._at.arithmetic, x, 2, 2)
+
+    def _readout(self, name: str, x: Array) -> Array:
+        readout = self._network.readout
+        if readout.compression is not None:
+            channels = _share(x.shape[-3], readout.compression)
+            x = self._at.norm_relu(x, f"{name}.compress.norm")
+            x = self._at.conv(x, f"{name}.compress.conv", channels, 1)
+            x = self._at.dropout(x, readout.dropout)
+        if readout.norm:
+            x = self._at.norm_relu(x, f"{name}.norm")
+        return mean(self._at.arithmetic, x, (-2, -1))
+
+
+def _is_gathered(ops: Ops) -> bool:
+    """Whether an edge reads tensors that lie over all that the layer reads."""
+    return any(isinstance(op, Norm) or (isinstance(op, Conv) and op.role != "w") for op in ops)
+
+
+def _output(output: Output, versions: list[dict[int, Array]]) -> Array:
+    layers = (0, *output.layers) if output.with_input else output.layers
+    return np.concatenate([versions[output.stage][layer] for layer in layers], axis=-3)
+
+
+def _share(channels: int, factor: float) -> int:
+    """What a compression leaves of channels, rounded down; its factor is meant as a decimal."""
+    return int(channels * Fraction(str(factor)))

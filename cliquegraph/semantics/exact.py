@@ -1,0 +1,303 @@
+"""Whether an op graph computes what is declared: both are evaluated exactly and compared.
+
+Both run on the same random numbers in a prime field, in evaluation and in training. What each
+update, section and block writes is compared, and the running statistics that a training pass
+leaves. Equal results show that the functions are the same, up to a probability that is computed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Dropout
+from cliquegraph.ir.storage import agree
+from cliquegraph.ir.types import MapType, MomentsType, Part, Section
+from cliquegraph.semantics.arithmetic import Arithmetic, Array, rational
+from cliquegraph.semantics.declaration import evaluate
+from cliquegraph.semantics.degrees import Degrees
+from cliquegraph.semantics.field import PrimeField, collision
+from cliquegraph.semantics.interpret import interpret
+from cliquegraph.semantics.operations import Meaning, Place
+from cliquegraph.spec.network import NetworkSpec
+
+BATCH = 2
+
+Tensors = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An op graph that is to compute what is declared.
+
+    Attributes:
+        graph: the graph.
+        unfolded: for a folded graph the one that it was made of, which has the canonical tensors.
+        fold: what makes its tensors of those, in an arithmetic.
+    """
+
+    graph: Graph
+    unfolded: Graph | None = None
+    fold: Callable[[Tensors, Arithmetic], dict[str, Array]] | None = None
+
+    @property
+    def canonical(self) -> Graph:
+        """The graph that has the canonical tensors."""
+        return self.unfolded or self.graph
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was compared, and found equal.
+
+    Attributes:
+        values: how many values of places were compared, in all passes.
+        statistics: how many running statistics.
+        queries: the arguments that opaque functions had, on both sides.
+        lanes: how many primes.
+    """
+
+    values: int
+    statistics: int
+    queries: int
+    lanes: int
+    _comparison: _Comparison
+
+    @cached_property
+    def degree(self) -> int:
+        """The largest degree of what is compared and of what opaque functions are asked."""
+        return self._comparison.degree()
+
+    @property
+    def bound(self) -> float:
+        """The probability that networks which differ are found equal, at most."""
+        return collision(self.queries, self.degree, self.lanes)
+
+
+class Declared:
+    """A declaration at random points, evaluated once for all graphs that are compared with it."""
+
+    def __init__(
+        self, network: NetworkSpec, canonical: Graph, arithmetic: PrimeField | Degrees
+    ) -> None:
+        image = canonical.input.type
+        assert isinstance(image, MapType)  # noqa: S101  # so inputs are
+        self.arithmetic = arithmetic
+        self.images = arithmetic.draw(BATCH, image.channels, image.height, image.width)
+        self._network = network
+        ordered = sorted(canonical.tensors, key=tensor_name)
+        self._tensors = {tensor_name(tensor): arithmetic.draw(*tensor.shape) for tensor in ordered}
+        self._choices: dict[tuple[Place, int], int] = {}
+        self._shared: dict[object, dict[str, Array]] = {}
+        self._meanings: dict[object, tuple[Meaning, int]] = {}
+
+    def tensors(self, graph: Graph) -> dict[str, Array]:
+        """Canonical tensors; statistics that a graph stores once are equal."""
+        key = _mirrors(graph)
+        if key not in self._shared:
+            self._shared[key] = dict(self._tensors)
+            if key:
+                agree(graph, self._shared[key])
+        return self._shared[key]
+
+    def meaning(self, graph: Graph, training: bool) -> tuple[Meaning, int]:
+        """What is declared, with these tensors, and the arguments that opaque functions had."""
+        key = (_mirrors(graph), training)
+        if key not in self._meanings:
+            before = self.arithmetic.queries
+            meaning = evaluate(
+                self._network,
+                self.tensors(graph),
+                self.images,
+                training=training,
+                masks=self.mask,
+                arithmetic=self.arithmetic,
+            )
+            self._meanings[key] = (meaning, self.arithmetic.queries - before)
+        return self._meanings[key]
+
+    def mask(self, place: Place, choice: int, shape: tuple[int, ...]) -> Array:
+        """What a random choice multiplies by."""
+        site = self._choices.setdefault((place, choice), len(self._choices))
+        return self.arithmetic.mask(site, *shape)
+
+
+def compare(
+    network: NetworkSpec, candidate: Candidate, declared: Declared | None = None
+) -> Evidence:
+    """Compare a declaration with an op graph of it, at random points of a prime field.
+
+    Nodes that are not executed are compared too: they hold what other levels execute.
+
+    Args:
+        network: the declaration.
+        candidate: the graph, whose types are right (``verify_graph``).
+        declared: the declaration at random points, if other graphs are compared with it.
+
+    Raises:
+        VerificationError: they differ; names the first place in the order of execution that does.
+    """
+    declared = declared or Declared(network, candidate.canonical, PrimeField())
+    return _Comparison(network, candidate).run(declared)
+
+
+class _Comparison:
+    """One declaration beside one graph."""
+
+    def __init__(self, network: NetworkSpec, candidate: Candidate) -> None:
+        self._network, self._candidate = network, candidate
+        graph = candidate.graph
+        self._graph = replace(graph, nodes=(*graph.nodes, *graph.idle), idle=())
+        self._sites = dict(_sites(self._graph))
+        self._written = _written(self._graph)
+        self._modes = (False, True) if candidate.fold is None else (False,)
+
+    def run(self, declared: Declared) -> Evidence:
+        """Compare all that both sides write."""
+        assert isinstance(declared.arithmetic, PrimeField)  # noqa: S101  # degrees prove nothing
+        values = statistics = queries = 0
+        results = []
+        for training in self._modes:
+            meaning, asked = declared.meaning(self._candidate.canonical, training)
+            self._require_same_parts(meaning)
+            before = declared.arithmetic.queries
+            results.append((training, meaning, *self._computed(declared, training)))
+            queries += asked + declared.arithmetic.queries - before
+        for place in results[0][1].values:
+            for training, meaning, found, running in results:
+                if place in found:
+                    values += 1
+                    if not np.array_equal(found[place], meaning.values[place]):
+                        raise self._differs(place, meaning, training)
+                for name in meaning.statistics.get(place, ()):
+                    statistics += 1
+                    if not np.array_equal(running[name], meaning.running[name]):
+                        raise self._broken(place, f"{name} does not move as declared")
+        self._require_readers()
+        return Evidence(values, statistics, queries, len(declared.arithmetic.primes), self)
+
+    def degree(self) -> int:
+        """The largest degree of a polynomial on either side."""
+        degrees = Degrees()
+        declared = Declared(self._network, self._candidate.canonical, degrees)
+        largest = 0
+        for training in self._modes:
+            meaning, _ = declared.meaning(self._candidate.canonical, training)
+            found, _ = self._computed(declared, training)
+            results = (*meaning.values.values(), *meaning.running.values(), *found.values())
+            largest = max(largest, *(int(each.max()) for each in results))
+        return max(largest, degrees.largest)
+
+    def _computed(
+        self, declared: Declared, training: bool
+    ) -> tuple[dict[Place, Array], dict[str, Array]]:
+        """What the graph writes at each place, and its running statistics after the pass."""
+        arithmetic = declared.arithmetic
+
+        def mask(node: Node, x: Array) -> Array:
+            assert isinstance(node.op, Dropout)  # noqa: S101  # nothing else asks
+            masked = arithmetic.multiply(x, declared.mask(*self._sites[node], x.shape[-4:]))
+            return arithmetic.scale(masked, 1 / (1 - rational(node.op.rate)))
+
+        tensors = declared.tensors(self._candidate.canonical)
+        if self._candidate.fold is not None:
+            tensors = self._candidate.fold(tensors, arithmetic)
+        result = interpret(
+            self._graph,
+            tensors,
+            declared.images,
+            training=training,
+            mask=mask,
+            arithmetic=arithmetic,
+        )
+        values = {place: result.values[value] for place, value in self._written.items()}
+        return values, result.running
+
+    # ---- what can be wrong -------------------------------------------------------------------
+
+    def _require_same_parts(self, declared: Meaning) -> None:
+        """Every place and every tensor is on both sides."""
+        for place in self._written:
+            if place not in declared.values:
+                raise self._broken(place, "is in the graph, but not declared")
+        for place in declared.values:
+            # What nothing needs is left out of folded graphs.
+            optional = self._candidate.fold is not None and place.layer is not None
+            if place not in self._written and not optional:
+                raise VerificationError(f"{place} is not in the graph")
+        names = {tensor_name(tensor) for tensor in self._candidate.canonical.tensors}
+        if unread := sorted(names - declared.tensors):
+            raise VerificationError(f"{unread[0]} is in the graph, but not declared")
+
+    def _require_readers(self) -> None:
+        """No node is there for nothing."""
+        results = {*self._graph.outputs, *self._written.values()}
+        for node in self._graph.nodes:
+            read = any(value in results or value in self._graph.consumers for value in node.outputs)
+            if not read:
+                message = f"nothing reads what its {node.op.mnemonic} writes"
+                raise self._broken(_place(node), message)
+
+    def _differs(self, place: Place, declared: Meaning, training: bool) -> VerificationError:
+        what = "what it writes"
+        if place.layer is not None:
+            what = f"X{place.layer}@{place.stage}, of {{{declared.reads[place]}}},"
+        elif place in _feature_places(self._graph):
+            what = "the block feature"
+        mode = "training" if training else "evaluation"
+        return self._broken(place, f"{what} is not as declared, in {mode}")
+
+    def _broken(self, place: Place, message: str) -> VerificationError:
+        value = self._written.get(place)
+        line = self._graph.producers[value].origin.line if value is not None else None
+        where = str(place) if line is None else f"{place}, line {line}"
+        return VerificationError(f"{where}: {message}")
+
+
+def _mirrors(graph: Graph) -> tuple[object, ...]:
+    """Which statistics a graph stores once."""
+    return tuple(param.holdings for param in graph.params if param.mirrors)
+
+
+def _place(node: Node) -> Place:
+    origin = node.origin
+    return Place(str(origin.section), origin.stage, origin.layer)
+
+
+def _written(graph: Graph) -> dict[Place, Value]:
+    """What each place writes: the last value of its nodes, or what the network returns of it."""
+    values = {
+        _place(node): value
+        for node in graph.nodes
+        for value in node.outputs
+        if not isinstance(value.type, MomentsType)
+    }
+    for block in [place for place in values if place.layer is None]:
+        if block.section.startswith(str(Part.BLOCK)):
+            del values[block]  # its feature, or its transit
+    return values | _feature_places(graph) | {Place(str(Part.CLASSIFIER)): graph.logits}
+
+
+def _feature_places(graph: Graph) -> dict[Place, Value]:
+    """The feature of each block."""
+    return {
+        Place(str(Section(Part.BLOCK, index))): value
+        for index, value in enumerate(graph.features, start=1)
+    }
+
+
+def _sites(graph: Graph) -> Iterator[tuple[Node, tuple[Place, int]]]:
+    """The place of each dropout and its number there."""
+    choices: Counter[Place] = Counter()
+    for node in graph.nodes:
+        if isinstance(node.op, Dropout):
+            yield node, (_place(node), choices[_place(node)])
+            choices[_place(node)] += 1

@@ -1,0 +1,230 @@
+"""Exact arithmetic: a product of prime fields, in which equality is equality of functions.
+
+A number is one residue for each of several random primes of 31 bits, on the leading axis.
+Addition, multiplication and division by constants are themselves. What has no meaning in a
+field, ``Opaque``, is a random function of its argument, of all its residues at once: two
+networks that agree on random numbers then agree, but for a probability that ``collision`` bounds,
+whatever these functions are; identities of theirs, such as 1 - σ(x) = σ(-x), are unknown.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from fractions import Fraction
+
+import numpy as np
+
+from cliquegraph.semantics.arithmetic import Array, Number, rational
+
+LANES = 3
+_LEAST_PRIME = 2**30
+_NARROW = 4  # so few columns are multiplied faster than BLAS is called
+
+
+class Opaque(IntEnum):
+    """Every function that is opaque, and the key that it is drawn by."""
+
+    INVERSE_ROOT = 1  # 1/√x; √x is its inverse, and nothing asks for it alone
+    RELU = 2
+    SIGMOID = 3
+    ELEMENT = 4  # an element of a window; their sum knows no order, as a maximum
+    MAXIMUM = 5  # of that sum
+    MASK = 6  # of dropout: a function of its place and element
+
+
+class PrimeField:
+    """GF(p₁) × GF(p₂) × …, for random primes and random opaque functions.
+
+    Attributes:
+        primes: the primes.
+        queries: how many arguments opaque functions have had.
+    """
+
+    lead = 1
+
+    def __init__(self, seed: int = 0, lanes: int = LANES) -> None:
+        self._random = np.random.default_rng((seed, lanes))
+        self._seed = seed
+        self.primes = _draw_primes(self._random, lanes)
+        self._moduli = np.array(self.primes, np.int64)
+        self._keys: dict[tuple[int, ...], Array] = {}
+        self._constants: dict[Number, Array] = {}
+        self.queries = 0
+
+    # ---- numbers ---------------------------------------------------------------------------
+
+    def draw(self, *shape: int) -> Array:
+        """Return random numbers."""
+        high = _along(self._moduli, len(shape) + 1)
+        return self._random.integers(0, high, (len(self.primes), *shape))
+
+    def residues(self, number: Number) -> Array:
+        """Return the residues of a constant."""
+        if number not in self._constants:
+            exact = rational(number)
+            over, under = exact.numerator, exact.denominator
+            residues = [over * pow(under, -1, p) % p for p in self.primes]
+            self._constants[number] = np.array(residues, np.int64)
+        return self._constants[number]
+
+    def array(self, values: Array) -> Array:
+        """Return residues, as a copy."""
+        return np.array(values, np.int64)
+
+    # ---- what is exact -----------------------------------------------------------------------
+
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b."""
+        return self._reduce(a + b)
+
+    def subtract(self, a: Array, b: Array) -> Array:
+        """a - b."""
+        return self._reduce(a - b)
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        """a × b."""
+        return self._reduce(a * b)
+
+    def offset(self, a: Array, number: Number) -> Array:
+        """a + a constant."""
+        return self._reduce(a + _along(self.residues(number), a.ndim))
+
+    def scale(self, a: Array, number: Number) -> Array:
+        """a × a constant."""
+        return self._reduce(a * _along(self.residues(number), a.ndim))
+
+    def divide(self, a: Array, count: int) -> Array:
+        """a / a count."""
+        return self.scale(a, Fraction(1, count))
+
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """The sum over axes: 63 bits hold 2³² terms."""
+        return self._reduce(a.sum(axis=axes))
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The product of matrices, by halves of at most 16 bits.
+
+        Integers hold sums of 2¹⁶ products of a number and a half; float64, for which there is
+        BLAS, 2¹⁹ of two halves.
+        """
+        rows, columns, terms = a.shape[-2], b.shape[-1], a.shape[-1]
+        if terms >= 2**16:
+            raise ValueError(f"a sum of {terms} products is not exact")
+        if columns <= _NARROW:
+            upper = self._reduce(a @ (b >> 16))
+            return self._reduce((upper << 16) + a @ (b & 0xFFFF))
+        left = np.empty((*a.shape[:-2], 2 * rows, terms))
+        left[..., :rows, :], left[..., rows:, :] = a >> 16, a & 0xFFFF
+        right = np.empty((*b.shape[:-1], 2 * columns))
+        right[..., :columns], right[..., columns:] = b >> 16, b & 0xFFFF
+        product = (left @ right).astype(np.int64)
+        high, low = product[..., :rows, :], product[..., rows:, :]
+        crossed = high[..., columns:] + low[..., :columns]
+        upper = self._reduce((self._reduce(high[..., :columns]) << 16) + crossed)
+        return self._reduce((upper << 16) + low[..., columns:])
+
+    def _reduce(self, a: Array) -> Array:
+        return np.asarray(a % _along(self._moduli, a.ndim))
+
+    # ---- what is opaque ----------------------------------------------------------------------
+
+    def divide_by_root(self, a: Array, b: Array) -> Array:
+        """a / √b."""
+        return self.multiply(a, self._opaque(b, Opaque.INVERSE_ROOT))
+
+    def relu(self, a: Array) -> Array:
+        """max(a, 0)."""
+        return self._opaque(a, Opaque.RELU)
+
+    def sigmoid(self, a: Array) -> Array:
+        """1 / (1 + exp(-a))."""
+        return self._opaque(a, Opaque.SIGMOID)
+
+    def maximum(self, windows: Array, present: Array) -> Array:
+        """The largest of each window: a symmetric function of what is present."""
+        elements = self._opaque(windows, Opaque.ELEMENT) * present
+        return self._opaque(self.total(elements, (-2, -1)), Opaque.MAXIMUM)
+
+    def mask(self, site: int, *shape: int) -> Array:
+        """Return what dropout multiplies by at a site: any numbers, the same when asked again."""
+        index = np.arange(int(np.prod(shape))).reshape(1, *shape)
+        every = np.broadcast_to(index, (len(self.primes), *shape))
+        return self._opaque(every, Opaque.MASK, site)
+
+    def _opaque(self, a: Array, *key: int) -> Array:
+        """A random function of all residues: two states of 64 bits, from which residues come.
+
+        Distinct arguments meet in both states with a probability of 2⁻¹²⁸ or so.
+        """
+        self.queries += a[0].size
+        if key not in self._keys:
+            drawn = np.random.default_rng((self._seed, *key)).integers(0, 2**63, 2 + len(a))
+            self._keys[key] = drawn.astype(np.uint64) * np.uint64(2) + np.uint64(1)
+        keys = _along(self._keys[key], a.ndim)
+        words = a.astype(np.uint64)
+        state = np.broadcast_to(keys[:2], (2, *a.shape[1:]))
+        for lane in range(0, len(a), 2):
+            word = words[lane]
+            if lane + 1 < len(a):
+                word = word | (words[lane + 1] << np.uint64(32))
+            state = _mix(state ^ word)
+        answers = _mix(state[0] + state[1] * keys[2:])
+        answers %= _along(self._moduli, a.ndim).astype(np.uint64)
+        return answers.astype(np.int64)
+
+
+def _along(values: Array, axes: int) -> Array:
+    """One value for each prime, along the leading axis of arrays of so many axes."""
+    return values.reshape(-1, *(1,) * (axes - 1))
+
+
+def _mix(a: Array) -> Array:
+    """A bijection of 64 bits in which every bit of the argument reaches every bit; in place."""
+    for shift in (32, 29):
+        a ^= a >> np.uint64(shift)
+        a *= np.uint64(0xD6E8FEB86659FD93)
+    a ^= a >> np.uint64(32)
+    return a
+
+
+def collision(queries: int, degree: int, lanes: int = LANES) -> float:
+    """Bound the probability that two networks which differ have equal results.
+
+    Every argument of an opaque function, and every result, is a polynomial in random numbers and
+    in earlier answers, of at most ``degree``. Two distinct ones are equal at random residues of
+    one prime p with a probability of at most degree / p (Schwartz and Zippel); answers are
+    independent as long as no two distinct arguments are.
+    """
+    one = float(degree / _LEAST_PRIME) ** lanes
+    return min(1.0, (queries**2 / 2 + 1) * one)
+
+
+# ---- primes ----------------------------------------------------------------------------------
+
+
+def _draw_primes(random: np.random.Generator, count: int) -> tuple[int, ...]:
+    """Distinct random primes of 31 bits."""
+    primes: dict[int, None] = {}
+    while len(primes) < count:
+        candidate = int(random.integers(_LEAST_PRIME, 2 * _LEAST_PRIME)) | 1
+        if _is_prime(candidate):
+            primes[candidate] = None
+    return tuple(primes)
+
+
+def _is_prime(number: int) -> bool:
+    """Miller and Rabin's test; these bases decide all numbers of 32 bits."""
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in (2, 7, 61):
+        power = pow(base, odd, number)
+        if power in (1, number - 1):
+            continue
+        for _ in range(twos - 1):
+            power = power * power % number
+            if power == number - 1:
+                break
+        else:
+            return False
+    return True

@@ -1,0 +1,304 @@
+"""What a declaration's operations compute from canonical tensors, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from cliquegraph.blocks.model import Conv, Dropout, Norm, Op, Ops, Relu, Skip, walk
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.semantics.arithmetic import (
+    Arithmetic,
+    Array,
+    average_pool,
+    convolve,
+    mean,
+    move,
+    per_channel,
+    rational,
+)
+
+EPS = Fraction(1, 100_000)
+MOMENTUM = Fraction(1, 10)
+
+Masks = Callable[["Place", int, tuple[int, ...]], Array]
+"""What a random choice multiplies by: its place, its number there from 0, and its shape."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value is computed: an update, or a section as a whole."""
+
+    section: str
+    stage: int | None = None
+    layer: int | None = None
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return self.section
+        return f"{self.section}, stage {self.stage} layer {self.layer}"
+
+
+@dataclass
+class Meaning:
+    """What a declaration computes in one pass.
+
+    Attributes:
+        values: what each place writes, in the order of execution: an update its version of the
+            layer, a block its feature, the classifier the logits.
+        reads: the features that each update reads, in words.
+        running: the running statistics after the pass, by name.
+        statistics: the names of those that each place moves.
+        tensors: the names of all tensors that were read.
+    """
+
+    values: dict[Place, Array] = field(default_factory=dict)
+    reads: dict[Place, str] = field(default_factory=dict)
+    running: dict[str, Array] = field(default_factory=dict)
+    statistics: dict[Place, list[str]] = field(default_factory=dict)
+    tensors: set[str] = field(default_factory=set)
+
+    @property
+    def logits(self) -> Array:
+        """(batch, classes)."""
+        return self.values[Place("classifier")]
+
+    @property
+    def features(self) -> tuple[Array, ...]:
+        """The feature of each block."""
+        return tuple(
+            value
+            for place, value in self.values.items()
+            if place.section.startswith("block") and place.layer is None
+        )
+
+
+Part = tuple[int, int, int]
+"""Where the channels of a source begin and end among all that a layer reads, and their count."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where ops of a block stand: whose tensors they read.
+
+    Attributes:
+        section, layer: the layer whose update it is.
+        stage: the stage in the names of the update's tensors, if they have one.
+        stride: what ``reduce`` takes.
+        source: on an edge, the layer that is read.
+        part: on an edge, which part is the source's of what lies over all that the layer reads.
+    """
+
+    section: str
+    layer: int
+    stage: int | None
+    stride: int
+    source: int | None = None
+    part: Part | None = None
+
+    @property
+    def of_layer(self) -> str:
+        """How the names of the layer's tensors begin."""
+        return f"{self.section}.x{self.layer}"
+
+    @property
+    def of_update(self) -> str:
+        """How the names of the update's tensors begin."""
+        return self.of_layer if self.stage is None else f"{self.of_layer}.s{self.stage}"
+
+    def kernel(self, op: Conv) -> str:
+        """The name of a convolution: W(i→j) and V(j) are shared by stages."""
+        index = "" if op.index is None else f"_{op.index}"
+        if self.source is None:
+            shared = op.role == "v"
+            return (
+                f"{self.section}.v{self.layer}{index}" if shared else f"{self.of_update}.{op.role}"
+            )
+        if op.role == "w":
+            return f"{self.section}.w{self.source}_{self.layer}{index}"
+        return f"{self.of_layer}.{op.role}"
+
+
+class Execution:
+    """One pass: what it reads, what it chooses at random, and what it has written so far."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Array],
+        arithmetic: Arithmetic,
+        training: bool,
+        masks: Masks | None,
+    ) -> None:
+        self.arithmetic = arithmetic
+        self.place = Place("stem")
+        self.meaning = Meaning()
+        self._tensors, self._training = tensors, training
+        self._masks = masks if training else None
+        self._choices = 0  # random ones, of this place
+        self._batch: dict[int, tuple[Array, Array, Array, Array]] = {}
+        self._lives: Array | None = None  # whether the branch that is evaluated is executed
+
+    def enter(self, place: Place) -> None:
+        """Go on at another place."""
+        self.place, self._choices = place, 0
+
+    def write(self, value: Array) -> Array:
+        """Record what the place writes."""
+        self.meaning.values[self.place] = value
+        return value
+
+    def run(self, ops: Ops, x: Array, site: Site) -> Array:
+        """Ops in order."""
+        for op in ops:
+            x = self._apply(op, x, site)
+        return x
+
+    def _apply(self, op: Op, x: Array, site: Site) -> Array:
+        match op:
+            case Norm():
+                return self.norm(x, f"{site.of_update}.{op.role}", site.part)
+            case Relu():
+                return self.arithmetic.relu(x)
+            case Dropout():
+                return self.dropout(x, op.rate)
+            case Conv():
+                stride, part = _stride(op, site.stride), None if op.role == "w" else site.part
+                return self.conv(x, site.kernel(op), op.filters, op.kernel, stride, part)
+            case Skip():
+                return self._skip(op, x, site)
+
+    def _skip(self, op: Skip, x: Array, site: Site) -> Array:
+        lives, scale = None, Fraction(1)
+        if op.drop is not None:
+            alive = 1 - rational(op.drop.rate)
+            if self._masks is not None:
+                batch = x.shape[-4] if op.drop.per == "image" else 1
+                lives = self._mask(batch, 1, 1, 1)
+                scale = 1 / alive if op.drop.scale == "training" else scale
+            elif not self._training and op.drop.scale == "evaluation":
+                scale = alive
+        # A branch that is not executed moves no running statistics.
+        outer, self._lives = self._lives, lives if op.drop and op.drop.per == "batch" else None
+        branch = self.run(op.branch, x, site)
+        self._lives = outer
+        if lives is not None:
+            branch = self.arithmetic.multiply(branch, lives)
+        if scale != 1:
+            branch = self.arithmetic.scale(branch, scale)
+        if x.shape != branch.shape:
+            x = self._shortcut(op, x, branch.shape[-3], site)
+        return self.arithmetic.add(x, branch)
+
+    def _shortcut(self, op: Skip, x: Array, filters: int, site: Site) -> Array:
+        convs = [each for each in walk(op.branch) if isinstance(each, Conv)]
+        stride = int(np.prod([_stride(conv, site.stride) for conv in convs]))
+        if op.shortcut == "projection":
+            name = f"{site.of_update}.shortcut"
+            x = self.conv(x, f"{name}.conv", filters, 1, stride)
+            return self.norm(x, f"{name}.norm")
+        x = average_pool(self.arithmetic, x, stride, stride)
+        zeros = np.zeros((*x.shape[:-3], filters - x.shape[-3], *x.shape[-2:]), x.dtype)
+        return np.concatenate((x, zeros), axis=-3)
+
+    # ---- operations on tensors ---------------------------------------------------------------
+
+    def conv(
+        self,
+        x: Array,
+        name: str,
+        filters: int,
+        size: int,
+        stride: int = 1,
+        part: Part | None = None,
+    ) -> Array:
+        """The convolution with a kernel, or with a part of its inputs."""
+        start, stop, width = part or (0, x.shape[-3], x.shape[-3])
+        kernel = self._tensor(f"{name}.weight", filters, width, size, size)
+        kernel = kernel[..., start:stop, :, :]
+        return convolve(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+
+    def linear(self, x: Array, name: str, features: int) -> Array:
+        """A fully connected layer."""
+        weight = self._tensor(f"{name}.weight", features, x.shape[-1])
+        bias = self._tensor(f"{name}.bias", features)
+        product = self.arithmetic.matmul(x, weight.swapaxes(-1, -2))
+        return self.arithmetic.add(product, bias[..., None, :])
+
+    def norm_relu(self, x: Array, name: str) -> Array:
+        """Batch normalization and ReLU."""
+        return self.arithmetic.relu(self.norm(x, name))
+
+    def norm(self, x: Array, name: str, part: Part | None = None) -> Array:
+        """(x - mean) / √(variance + ε) × scale + bias, of a part of the tensors."""
+        arithmetic = self.arithmetic
+        start, stop, width = part or (0, x.shape[-3], x.shape[-3])
+        scale, bias, center, var = (
+            self._tensor(f"{name}.{each}", width)[..., start:stop]
+            for each in ("scale", "bias", "mean", "var")
+        )
+        if self._training:
+            center, var, unbiased = self._moments(x)
+            self._move(f"{name}.mean", start, stop, center)
+            self._move(f"{name}.var", start, stop, unbiased)
+        centered = arithmetic.subtract(x, per_channel(center))
+        factor = arithmetic.divide_by_root(scale, arithmetic.offset(var, EPS))
+        return arithmetic.add(arithmetic.multiply(centered, per_channel(factor)), per_channel(bias))
+
+    def _moments(self, x: Array) -> tuple[Array, Array, Array]:
+        """Mean and variance over a batch, the latter biased and not; computed once for a value."""
+        if id(x) not in self._batch:
+            arithmetic, pixels = self.arithmetic, (-4, -2, -1)
+            count = x.shape[-4] * x.shape[-2] * x.shape[-1]
+            center = mean(arithmetic, x, pixels)
+            centered = arithmetic.subtract(x, per_channel(center))
+            var = mean(arithmetic, arithmetic.multiply(centered, centered), pixels)
+            unbiased = arithmetic.scale(var, Fraction(count, count - 1))
+            self._batch[id(x)] = (x, center, var, unbiased)  # with x, or another may get its id
+        return self._batch[id(x)][1:]
+
+    def _move(self, name: str, start: int, stop: int, observed: Array) -> None:
+        """Move a part of a running statistic, if the branch that it stands in is executed."""
+        running = self.meaning.running.setdefault(name, self._tensors[name].copy())
+        held = running[..., start:stop]
+        moved = move(self.arithmetic, held, observed, MOMENTUM)
+        if self._lives is not None:
+            change = self.arithmetic.subtract(moved, held)
+            lives = self._lives[..., 0, 0, 0]
+            moved = self.arithmetic.add(held, self.arithmetic.multiply(change, lives))
+        held[...] = moved
+        names = self.meaning.statistics.setdefault(self.place, [])
+        if name not in names:
+            names.append(name)
+
+    def dropout(self, x: Array, rate: float) -> Array:
+        """What dropout leaves, where masks are given."""
+        if not rate or self._masks is None:
+            return x
+        x = self.arithmetic.multiply(x, self._mask(*x.shape[-4:]))
+        return self.arithmetic.scale(x, 1 / (1 - rational(rate)))
+
+    def _mask(self, *shape: int) -> Array:
+        assert self._masks is not None  # noqa: S101  # nothing asks unless there are masks
+        self._choices += 1
+        return self._masks(self.place, self._choices - 1, shape)
+
+    def _tensor(self, name: str, *shape: int) -> Array:
+        if name not in self._tensors:
+            raise VerificationError(f"{self.place}: there is no {name}, which is declared")
+        tensor = self._tensors[name]
+        own = tensor.shape[self.arithmetic.lead :]
+        self.require(own == shape, f"{name} has the shape {own}, declared is {shape}")
+        self.meaning.tensors.add(name)
+        return tensor
+
+    def require(self, holds: bool, message: str) -> None:
+        """Raise a ``VerificationError`` at this place unless something holds."""
+        if not holds:
+            raise VerificationError(f"{self.place}: {message}")
+
+
+def _stride(op: Conv, block: int) -> int:
+    return block if op.reduce else op.stride

@@ -1,0 +1,165 @@
+"""Smaller networks of the same structure, for an exact comparison that every compile can afford."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from cliquegraph.diagnostics.errors import SpecError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import AvgPool, Conv, Input, MaxPool, Types
+from cliquegraph.ir.shapes import ShapeError
+from cliquegraph.ir.types import MapType, TensorType
+from cliquegraph.semantics.exact import Candidate, Evidence, compare
+from cliquegraph.semantics.structure import same_structure
+from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import BlockSpec
+
+_LEAST_WIDTHS = (2, 4, 8)
+"""What the narrowest layer is reduced to; a compression may leave nothing of less."""
+
+
+def compare_reduced(
+    network: NetworkSpec, candidate: Candidate, build: Callable[[NetworkSpec], Candidate]
+) -> Evidence:
+    """Compare a declaration with an op graph by a smaller network of the same structure.
+
+    Where none is found, the graph itself is compared, on smaller images.
+
+    Args:
+        network: the declaration.
+        candidate: its graph.
+        build: what makes the graph of another network in the same way.
+
+    Raises:
+        VerificationError: they differ; names the first place in the order of execution that does.
+    """
+    for reduced in reductions(network, candidate.graph):
+        try:
+            small = build(reduced)
+        except SpecError:  # it is too narrow for a compression
+            continue
+        if same_structure(candidate.graph, small.graph):
+            return compare(reduced, small)
+        break
+    size = least_size(candidate.graph)
+    unfolded = candidate.unfolded and resize(candidate.unfolded, *size)
+    graph = resize(candidate.graph, *size)
+    return compare(network, replace(candidate, graph=graph, unfolded=unfolded))
+
+
+def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
+    """Yield networks of the same structure that are narrower, on smaller images.
+
+    Args:
+        network: the network.
+        graph: its op graph.
+    """
+    declared = [network.stem.filters, *(_filters(block) for block in network.blocks)]
+    ordered = sorted({width for width in declared if width is not None})
+    height, width = least_size(graph)
+    channels = min(network.input.channels, 2)
+    image = {"channels": channels, "height": height, "width": width}
+    for least in _LEAST_WIDTHS:
+        # Widths that are alike stay so, and larger ones larger: skips see the same.
+        narrow = {width: min(width, least + rank) for rank, width in enumerate(ordered)}
+        stem = {"filters": narrow[network.stem.filters]}
+        classes = {"classes": min(network.classifier.classes, 3)}
+        yield network.model_copy(
+            update={
+                "input": network.input.model_copy(update=image),
+                "stem": network.stem.model_copy(update=stem),
+                "blocks": tuple(_narrowed(block, narrow) for block in network.blocks),
+                "classifier": network.classifier.model_copy(update=classes),
+            }
+        )
+
+
+def _filters(block: BlockSpec) -> int | None:
+    """The width that a block declares, if it is one for all layers."""
+    filters = getattr(block, "filters", None)
+    return filters if isinstance(filters, int) else None
+
+
+def _narrowed(block: BlockSpec, narrow: dict[int, int]) -> BlockSpec:
+    filters = _filters(block)
+    return block if filters is None else block.model_copy(update={"filters": narrow[filters]})
+
+
+def least_size(graph: Graph, least: int = 2) -> tuple[int, int]:
+    """Return the smallest height and width of images at which nothing of a graph is unseen.
+
+    No map has fewer than ``least`` rows or columns, unless it has so at the full size, and each
+    tap of a kernel meets a pixel.
+    """
+    image = graph.input.type
+    assert isinstance(image, MapType)  # noqa: S101  # so inputs are
+    full = {value: value.type for value in graph.producers}
+    small, large = 1, max(image.height, image.width)
+    while small < large:
+        middle = (small + large) // 2
+        size = min(middle, image.height), min(middle, image.width)
+        if _shows_all(graph, full, size, least):
+            large = middle
+        else:
+            small = middle + 1
+    return min(small, image.height), min(small, image.width)
+
+
+def _shows_all(
+    graph: Graph, full: Mapping[Value, TensorType], size: tuple[int, int], least: int
+) -> bool:
+    try:
+        types = _types(graph, *size)
+    except ShapeError:
+        return False
+
+    def shows(value: Value, needed: int) -> bool:
+        whole, part = full[value], types[value]
+        assert isinstance(whole, MapType) and isinstance(part, MapType)  # noqa: S101
+        sides = ((whole.height, part.height), (whole.width, part.width))
+        return all(left >= min(needed, all_of_it) for all_of_it, left in sides)
+
+    for node in graph.nodes:
+        if isinstance(node.op, Conv | MaxPool | AvgPool) and not shows(node.output, least):
+            return False
+        if isinstance(node.op, Conv) and not shows(node.inputs[0], (node.op.kernel + 1) // 2):
+            return False
+    return True
+
+
+def resize(graph: Graph, height: int, width: int) -> Graph:
+    """Return a graph on images of another size.
+
+    Raises:
+        ShapeError: a map is left with no pixels.
+    """
+    types = _types(graph, height, width)
+    values = {value: Value(types[value], value.hint) for value in types}
+
+    def resized(node: Node) -> Node:
+        op = replace(node.op, height=height, width=width) if isinstance(node.op, Input) else node.op
+        inputs = tuple(values[value] for value in node.inputs)
+        outputs = tuple(values[value] for value in node.outputs)
+        return replace(node, op=op, inputs=inputs, outputs=outputs)
+
+    return replace(
+        graph,
+        nodes=tuple(map(resized, graph.nodes)),
+        idle=tuple(map(resized, graph.idle)),
+        logits=values[graph.logits],
+        features=tuple(values[value] for value in graph.features),
+    )
+
+
+def _types(graph: Graph, height: int, width: int) -> dict[Value, TensorType]:
+    """The types of all values on images of another size."""
+    types: dict[Value, TensorType] = {}
+    for node in (*graph.nodes, *graph.idle):
+        if isinstance(node.op, Input):
+            inferred: Types = (MapType(node.op.channels, height, width),)
+        else:
+            inferred = node.op.infer(tuple(types[value] for value in node.inputs))
+        types |= zip(node.outputs, inferred, strict=True)
+    return types

@@ -1,0 +1,109 @@
+"""Whether two op graphs have the same structure: all but widths and sizes of images.
+
+Every op treats the channels of one feature alike. So two graphs of the same structure compute the
+same function of their features, at different widths, as long as no piece of a tensor and no slice
+of a parameter begins or ends within a feature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from itertools import accumulate, pairwise
+
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Concat, Input, PadChannels
+from cliquegraph.ir.types import Field, Param, Piece, Tensor
+
+_INPUTS = 1
+"""The axis of a parameter along which the channels lie that an op reads; else those it writes."""
+
+
+def same_structure(one: Graph, other: Graph) -> bool:
+    """Tell whether two graphs differ in widths and sizes of images alone.
+
+    Both have the same ops on the same values and parameters, from the same places; pieces of
+    tensors and slices lie along the same features, in the same order.
+    """
+    left, right = _Structure(one), _Structure(other)
+    return left.aligned and right.aligned and left.description == right.description
+
+
+class _Structure:
+    """A graph described without a width.
+
+    Attributes:
+        aligned: whether every piece and slice begins and ends where a feature does.
+        description: all of it.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.aligned = True
+        self._values: dict[Value, int] = {}
+        self._params: dict[Param, int] = {}
+        self._ends: dict[Value, tuple[int, ...]] = {}  # where the features of a value end
+        self._pieces: dict[Tensor, dict[tuple[int, int], None]] = {}
+        nodes = [self._node(node) for node in (*graph.nodes, *graph.idle)]
+        self.description = (
+            nodes,
+            len(graph.nodes),
+            [self._values[value] for value in graph.outputs],
+            [(tensor.slot, tensor.field, self._order(tensor)) for tensor in graph.tensors],
+        )
+
+    def _node(self, node: Node) -> object:
+        op, origin = node.op, node.origin
+        widths = ("channels",) if isinstance(op, PadChannels) else op.widths
+        attributes = [each.name for each in fields(op) if each.name not in widths]
+        inputs = [self._values[value] for value in node.inputs]
+        for value in node.outputs:
+            self._values[value] = len(self._values)
+            self._ends[value] = self._features(node, value)
+        return (
+            type(op),
+            None if isinstance(op, Input) else [getattr(op, name) for name in attributes],
+            (origin.section, origin.stage, origin.layer),
+            node.recompute,
+            inputs,
+            [self._param(operand.param) for operand in node.operands],
+            [self._lying(node, field) for field in op.fields],
+        )
+
+    def _features(self, node: Node, value: Value) -> tuple[int, ...]:
+        if isinstance(node.op, Concat):
+            ends = [(0, *self._ends[each]) for each in node.inputs]
+            widths = [b - a for each in ends for a, b in pairwise(each)]
+            return tuple(accumulate(widths))
+        if isinstance(node.op, PadChannels):
+            return (*self._ends[node.inputs[0]], value.type.channels)
+        if node.inputs and not node.op.widths:
+            return self._ends[node.inputs[0]]
+        return (value.type.channels,)
+
+    def _param(self, param: Param) -> object:
+        number = self._params.setdefault(param, len(self._params))
+        return number, type(param), param.slot, param.field, param.axis, len(param.mirrors)
+
+    def _lying(self, node: Node, field: Field) -> object:
+        """Which pieces of which tensors lie along which features."""
+        operands = [each for each in node.operands if each.param.field is field]
+        if not operands:
+            return None
+        over = node.inputs if operands[0].param.axis == _INPUTS else node.outputs
+        ends = {end: number for number, end in enumerate(self._ends[over[0]])}
+        held = [[piece for operand in operands for piece in operand.pieces]]
+        held += [list(mirror) for operand in operands for mirror in operand.param.mirrors]
+        return [self._along(pieces, ends) for pieces in held]
+
+    def _along(self, pieces: list[Piece], ends: dict[int, int]) -> object:
+        lying = []
+        for piece, end in zip(pieces, accumulate(each.extent for each in pieces), strict=True):
+            self.aligned &= end in ends
+            self._pieces.setdefault(piece.tensor, {})[piece.start, piece.stop] = None
+            lying.append((piece.tensor.slot, piece.tensor.field, ends.get(end)))
+        return lying
+
+    def _order(self, tensor: Tensor) -> list[int]:
+        """The order in which pieces of a tensor are met first, by where they lie in it."""
+        pieces = list(self._pieces.get(tensor, ()))
+        return sorted(range(len(pieces)), key=pieces.__getitem__)
