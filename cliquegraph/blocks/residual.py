@@ -134,4 +134,4 @@ def _draw(rng: Random) -> Document:
     }
 
 
-KIND = Kind(ResidualBlock, residual, fuzzing=Fuzzing(_draw, schedule=("layers",)))
+KIND = Kind(ResidualBlock, residual, fuzzing=Fuzzing(_draw, weight=2))

@@ -499,7 +499,7 @@ def test_steps_that_nothing_needs_are_unused_parameters_to_it(level: int, tmp_pa
 def test_what_a_compiler_sees_saves_maps_in_their_own_type(
     level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Model(EVERY_KEY["abc"], level, dtype=torch.float32)
+    model = Model(clique(bottleneck=True), level, dtype=torch.float32)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     saved: list[Tensor] = []
 

@@ -56,13 +56,13 @@ def test_pytorch_chooses_the_fastest_on_a_processor(
     assert choice.channels_last is True and choice.cudnn_benchmark is None
     # Within what the measurement can tell apart.
     assert mean[choice.level, True] < 1.05 * min(mean.values())
-    assert f": {STEPS[CPU_LEVEL, True]} of -O0's step in NCHW" in choice.why
+    assert f"measured {STEPS[CPU_LEVEL, True]} of -O0's step in NCHW" in choice.why
     nchw = find_engine("torch").choose(job("torch", any_level=True, channels_last=False))
     assert mean[nchw.level, False] < 1.05 * min(mean[level, False] for level in (0, 1, 2))
-    assert f": {STEPS[CPU_LEVEL, False]} of" in nchw.why
+    assert f"measured {STEPS[CPU_LEVEL, False]} of" in nchw.why
     for level in (0, 2):
         assert (
-            f": {STEPS[level, True]} of"
+            f"measured {STEPS[level, True]} of"
             in find_engine("torch").choose(job("torch", level=level)).why
         )
 

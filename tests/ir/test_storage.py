@@ -52,7 +52,7 @@ def test_long_lists_of_faults_are_cut() -> None:
 
 
 def test_statistics_that_are_stored_once_may_be_no_number_alike() -> None:
-    graph = optimise(graph_of(clique()))
+    graph = optimise(graph_of(clique()), 1)
     param = next(param for param in graph.params if param.mirrors)
     tensors = sample_tensors(graph)
     (piece,) = param.pieces

@@ -371,7 +371,7 @@ def test_a_target_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     write_weights(spec, tensors, tmp_path / "c")
     (tmp_path / "t").write_text("mine")
     with pytest.raises(WeightsError, match="running statistics"):
-        convert_weights(spec, tmp_path / "c", tmp_path / "t", to="torch")
+        convert_weights(spec, tmp_path / "c", tmp_path / "t", to="torch", level=1)
     assert (tmp_path / "t").read_text() == "mine"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["c", "t"]
 
@@ -480,7 +480,7 @@ def test_what_is_no_weight_is_refused(tmp_path: Path, change: Any, said: str) ->
 def test_pieces_of_two_types_are_refused_on_every_way(tmp_path: Path) -> None:
     spec = clique()
     there = tmp_path / "t"
-    convert_weights(spec, canonical_file(tmp_path / "c", spec), there, to="torch")
+    convert_weights(spec, canonical_file(tmp_path / "c", spec), there, to="torch", level=1)
     with open_tensors(there) as source:
         half = source.read("stem.moments.running_mean").astype(np.float16)
     mixed = with_tensors(there, tmp_path / "m", {"stem.moments.running_mean": half})
@@ -497,7 +497,7 @@ def test_small_variances_that_differ_are_not_taken_for_one(tmp_path: Path) -> No
     tensors["block1.x3.s1.norm.var"][:] = 9e-6
     write_weights(spec, tensors, tmp_path / "c")
     with pytest.raises(WeightsError, match=r"block1\.x3\.s1\.norm\.var"):
-        convert_weights(spec, tmp_path / "c", tmp_path / "t", to="torch")
+        convert_weights(spec, tmp_path / "c", tmp_path / "t", to="torch", level=1)
 
 
 def test_a_link_goes_on_leading_to_what_is_written(tmp_path: Path) -> None:
