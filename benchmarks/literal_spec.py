@@ -8,7 +8,7 @@ from benchmarks.literal import LiteralBlock, LiteralCliqueNet, LiteralSpec, Lite
 from cliquegraph import NetworkSpec
 from cliquegraph.blocks.clique import CliqueBlock
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.ir.ops import compressed, squeezed
+from cliquegraph.ir.shapes import compressed, squeezed
 
 
 def literal_model(network: NetworkSpec) -> LiteralCliqueNet:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cliquegraph.diagnostics.errors import VerificationError
+
 Array = NDArray[Any]
 Number = int | float | Fraction
 
@@ -217,5 +219,7 @@ def _windows(x: Array, kernel: int, stride: int, padding: int) -> Array:
     if kernel == 1 and not padding:  # each pixel is one
         return x[..., ::stride, ::stride, None, None]
     padded = np.pad(x, border) if padding else x
+    if min(padded.shape[-2:]) < kernel:  # of another network than the declared one
+        raise VerificationError(f"maps of {x.shape[-2:]} are smaller than a window of {kernel}")
     view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(-2, -1))
     return view[..., ::stride, ::stride, :, :]
