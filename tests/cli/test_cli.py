@@ -343,8 +343,8 @@ def test_check_refuses_a_graph_that_differs(run: Run, monkeypatch: pytest.Monkey
     assert ran.code == 1
     assert not json.loads(ran.out)["ok"]
     (said,) = json.loads(ran.out)["diagnostics"]
-    assert said["message"].startswith("as lowered: block1, stage 1 layer 1, line ")
-    assert said["message"].endswith(": block1.x1.s1.norm.mean does not move as declared")
+    assert said["message"].startswith("as lowered: transition1, line ")
+    assert said["message"].endswith(": transition1.norm.mean does not move as declared")
 
 
 BAD = ["tests/invalid/misspelt_key.yaml", "tests/invalid/unknown_version.yaml"]

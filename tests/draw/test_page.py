@@ -79,7 +79,7 @@ def test_the_kernels_after_a_bottleneck_are_told(name: str) -> None:
         sizes[block.index] for block in steps.blocks
     ]
     first = steps.block(1)
-    k = first.spec.filters
+    k = first.declared.layer(1).filters
     for layer, kernel in told[0].items():
         assert kernel["shape"].startswith(f"{k}×")
         assert kernel["shape"].endswith("×3×3")
