@@ -33,7 +33,7 @@ from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing
 from cliquegraph.steps.unroll import unroll
 
 _MOST_PIXELS = 512 * 512
-"""Of the smallest images that show all of a network; the paper's largest needs 64 × 64."""
+"""Of the smallest images that show all of a network; CliqueNet-S3 needs 61 × 61."""
 
 
 @dataclass(frozen=True)
