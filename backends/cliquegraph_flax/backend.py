@@ -12,7 +12,6 @@ from cliquegraph.emit.render import environment
 from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
-    Dense,
     FanOutKernel,
     Kernel,
     KernelBank,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _UNITS = ("norm_relu", "batch_norm_relu")
+
 _NORMS: tuple[type[Thing], ...] = (Norm, ZeroNorm)
 
 _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
@@ -42,13 +42,13 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "fan_out_kernel": frozenset({FanOutKernel}),
     "kernel_bank": frozenset({KernelBank}),
     "conv": frozenset({Conv, *_UNITS, "concat_conv"}),
-    "max_pool": frozenset({MaxPool}),
-    "avg_pool": frozenset({AvgPool}),
+    "pools": frozenset({MaxPool, AvgPool}),
     "feature": frozenset({Statistics}),
+    "batch_norm": frozenset(_NORMS),
     "batch_moments": frozenset({*_NORMS, Statistics}),
     "normalize": frozenset({*_NORMS, Normalizer}),
     "statistics": frozenset({*_NORMS, Statistics}),
-    "batch_norm": frozenset(_NORMS),
+    "statistics_norm": frozenset(_NORMS),
     "zero_norm": frozenset({ZeroNorm}),
     "moments": frozenset({Statistics}),
     "norm": frozenset({Normalizer}),
@@ -57,9 +57,12 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "unit": frozenset(_UNITS),
     **{function: frozenset({function}) for function in _UNITS},
     "concat_conv": frozenset({"concat_conv"}),
-    "xavier_linear": frozenset({Dense}),
 }
 """The templates of helpers, and the members, operations and units that need each."""
+
+_ABOVE_0 = frozenset({"moments", *_UNITS, "concat_conv"})
+_SHARE_MOMENTS = frozenset({"batch_moments", "normalize", "statistics", "statistics_norm"})
+"""A normalization in parts, for helpers that take its moments or use those of others."""
 
 _LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For that, compile at -O0."
 
@@ -69,6 +72,7 @@ _DEFINED = frozenset(
 
 _IMPORTS: tuple[Imports, ...] = (
     {
+        "from collections.abc import {}": ("Callable",),
         "from functools import {}": ("partial",),
         "from typing import {}": ("NamedTuple",),
     },
@@ -78,6 +82,7 @@ _IMPORTS: tuple[Imports, ...] = (
         "import numpy as {}": ("np",),
         "from flax import {}": ("nnx",),
         "from jax import Array, {}": ("lax",),
+        "from jax.nn.initializers import {}": ("variance_scaling", "xavier_uniform"),
         "from jax.typing import {}": ("DTypeLike",),
     },
 )
@@ -90,7 +95,7 @@ class FlaxBackend:
     description = "Flax NNX; images and maps are (batch, height, width, channels)"
     reserved = frozenset(
         {"Array", "DTypeLike", "jax", "jnp", "lax", "nnx", "np", "partial"}
-        | {"NamedTuple"}
+        | {"Callable", "NamedTuple", "avg_pool", "max_pool", "variance_scaling", "xavier_uniform"}
         | _HELPERS.keys()
         | _DEFINED
     )
@@ -104,10 +109,13 @@ class FlaxBackend:
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
         needed = view.things | view.ops | view.functions
-        used = [name for name, users in _HELPERS.items() if users & needed]
+        used = {name for name, users in _HELPERS.items() if users & needed}
+        used -= {"batch_norm"} if used & {"moments", *_UNITS} else _SHARE_MOMENTS
+        used -= {"he_kernel"} if "kernel_bank" in used else set()
+        helpers = {name: _substituted(name, view) for name in _HELPERS if name in used}
         templates = environment("cliquegraph_flax")
-        limits = _LIMITS if {"moments", *_UNITS, "concat_conv"} & set(used) else ""
-        return write_file(view, FlaxSpeller(), templates, used, _IMPORTS, limits=limits)
+        limits = _LIMITS if _ABOVE_0 & used else ""
+        return write_file(view, FlaxSpeller(view), templates, helpers, _IMPORTS, limits=limits)
 
     def missing(self) -> str | None:
         """Return how to install JAX and Flax, or None where they are installed."""
@@ -131,6 +139,34 @@ class FlaxBackend:
         from cliquegraph_flax.execute import FlaxExecutor
 
         return FlaxExecutor(source, class_name, graph, dtype)
+
+
+def _substituted(helper: str, view: ModelView) -> dict[str, str]:
+    """What the template of a helper substitutes: parameters that no call of this file gives stay
+    away."""
+    if helper == "batch_norm":
+        norms = [each.thing for each in view.members if isinstance(each.thing, Norm)]
+        return {"eps": f"{norms[0].eps:g}".replace("e-0", "e-"), "momentum": str(norms[0].momentum)}
+    if helper == "conv":
+        own = view.things & {BiasedKernel} or view.functions
+        convs = view.applied(Conv)
+        strided = bool(own) or any(conv.stride > 1 for conv in convs)
+        padded = bool(own) or any(conv.padding for conv in convs)
+        parameters = ["x: Array", "w: Array"]
+        parameters += ["stride: int = 1"] * strided + ["padding: int = 0"] * padded
+        return {
+            "parameters": ", ".join(parameters),
+            "strides": "(stride, stride)" if strided else "(1, 1)",
+            "pads": "((padding, padding), (padding, padding))" if padded else '"VALID"',
+        }
+    if helper == "pools":
+        pools: tuple[tuple[str, type[Op]], ...] = (("max_pool", MaxPool), ("avg_pool", AvgPool))
+        lines = [
+            f"{name}: Callable[..., Array] = nnx.{name}" for name, op in pools if op in view.ops
+        ]
+        lines[0] += "  # Flax's pools have no types"
+        return {"pools": "\n".join(lines)}
+    return {}
 
 
 BACKEND = FlaxBackend()

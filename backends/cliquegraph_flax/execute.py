@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from cliquegraph.emit.execute import load_source, require_nothing_kept, watch
+from cliquegraph.emit.execute import load_source, named_values, require_nothing_kept, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
@@ -112,12 +112,11 @@ class FlaxExecutor:
         found: dict[tuple[str, str], Array] = {}
         with jax.enable_x64(True):
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
-                for name, held in variables.items():
-                    value = getattr(held, "maps", held)  # a feature's are named like it
+                for name, value in variables.items():
                     if isinstance(value, jax.Array) and id(owner) in sections:
                         array = _channels_first(value) if value.ndim == 4 else _array(value)
                         found[sections[id(owner)], name] = array
-        return found
+        return named_values(self._graph, found)
 
     def _input(self, images: Array) -> jax.Array:
         return jnp.asarray(np.transpose(images, (0, 2, 3, 1)), self._dtype)

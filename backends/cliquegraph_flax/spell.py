@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 
 from cliquegraph.emit.code import Code, Text, call, listing
+from cliquegraph.emit.dims import items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
     BiasedKernel,
@@ -23,7 +24,7 @@ from cliquegraph.emit.things import (
     Thing,
     ZeroNorm,
 )
-from cliquegraph.emit.view import Apply, BankSlice, Kind
+from cliquegraph.emit.view import Apply, BankSlice, ClassView, Kind, ModelView
 from cliquegraph.ir import ops
 
 _ANNOTATIONS = {
@@ -40,7 +41,23 @@ class FlaxSpeller(Speller):
 
     tensor = "Array"
     call_method = "__call__"
-    init_inputs = ("rngs: nnx.Rngs", "param_dtype: DTypeLike")
+
+    def __init__(self, view: ModelView) -> None:
+        """Look which classes draw weights or noise, and whether kernels lie in banks."""
+        self._random: set[str] = set()
+        for each in view.classes:
+            if any(self._draws(member.thing) for group in each.groups for member in group.members):
+                self._random.add(each.name)
+        self._banks = KernelBank in view.things
+
+    def _draws(self, thing: Thing) -> bool:
+        if isinstance(thing, Child):
+            return thing.class_name in self._random
+        return isinstance(thing, Kernel | SharedKernel | KernelBank | Dense | Drop)
+
+    def init_inputs(self, view: ClassView) -> Sequence[str]:
+        """Spell the random streams, for a class that draws from them."""
+        return ("*", "rngs: nnx.Rngs") if view.name in self._random else ()
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
@@ -62,18 +79,20 @@ class FlaxSpeller(Speller):
 
     def bank_slice(self, view: BankSlice) -> Code:
         """Spell a slice of a kernel bank's input channels."""
-        if view.start is None and view.stop is None:
-            return Text(f"self.{view.name}[...]")
-        return Text(f"self.{view.name}[:, :, {view.start or ''}:{view.stop or ''}]")
+        return Text(f"self.{view.name}[{'...' if view.is_whole else f':, :, {view.bounds}'}]")
 
     def construct(self, thing: Thing) -> Code:
         """Spell the construction of a member."""
+        if isinstance(thing, FanOutKernel) or not self._banks:
+            return construct(thing)
+        if isinstance(thing, Kernel | SharedKernel):
+            thing = KernelBank((thing.channels,), thing.filters, thing.size)
         return construct(thing)
 
     def construct_child(self, child: Child) -> Code:
         """Spell the construction of an instance of another class of the file."""
-        widths = (f"{name}={value}" for name, value in child.arguments)
-        return call(child.class_name, "rngs", "param_dtype", *widths)
+        rngs = ["rngs=rngs"] if self._draws(child) else []
+        return call(child.class_name, *map(str, child.arguments), *rngs)
 
     def annotation(self, kind: Kind) -> str:
         """Spell the type of an input."""
@@ -131,13 +150,18 @@ def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 @spell_op.register
 def _(op: ops.MaxPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    padding = [f"padding={op.padding}"] if op.padding else []
-    return call("max_pool", x[0], str(op.kernel), f"stride={op.stride}", *padding)
+    border = f"({op.padding}, {op.padding})"
+    padding = [f"padding=({border}, {border})"] if op.padding else []
+    return call("max_pool", x[0], *_window(op), *padding)
 
 
 @spell_op.register
 def _(op: ops.AvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    return call("avg_pool", x[0], str(op.kernel), f"stride={op.stride}")
+    return call("avg_pool", x[0], *_window(op))
+
+
+def _window(op: ops.MaxPool | ops.AvgPool) -> tuple[str, str]:
+    return f"({op.kernel}, {op.kernel})", f"strides=({op.stride}, {op.stride})"
 
 
 @spell_op.register
@@ -168,10 +192,10 @@ def _(thing: ZeroNorm) -> Code:
 
 
 def _norm(function: str, thing: Norm) -> Code:
-    # The generated class has our defaults; anything else is said.
+    # The generated class has our defaults; anything else is an argument.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
     momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
-    return call(function, str(thing.channels), "param_dtype", *eps, *momentum)
+    return call(function, str(thing.channels), *eps, *momentum)
 
 
 @construct.register(Kernel)
@@ -180,7 +204,7 @@ def _norm(function: str, thing: Norm) -> Code:
 def _(thing: Kernel | SharedKernel) -> Code:
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
     function = "fan_out_kernel" if isinstance(thing, FanOutKernel) else "he_kernel"
-    return call(function, "rngs", "param_dtype", *sizes)
+    return call(function, *sizes, "rngs=rngs")
 
 
 @construct.register
@@ -188,37 +212,37 @@ def _(thing: BiasedKernel) -> Code:
     stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
-    return call("BiasedConv", "param_dtype", *sizes, *stride, *padding)
+    return call("BiasedConv", *sizes, *stride, *padding)
 
 
 @construct.register
 def _(thing: Normalizer) -> Code:
     eps = [f"eps={thing.eps}"] if thing.eps != ops.Normalize.eps else []
-    return call("Norm", str(thing.channels), "param_dtype", *eps)
+    return call("Norm", str(thing.channels), *eps)
 
 
 @construct.register
 def _(thing: Statistics) -> Code:
     default = thing.momentum == ops.Moments.momentum
     momentum = [] if default else [f"{thing.momentum}"]
-    return call("Moments", str(thing.channels), "param_dtype", *momentum)
+    return call("Moments", str(thing.channels), *momentum)
 
 
 @construct.register
 def _(thing: ChannelAffine) -> Code:
-    return call("ChannelAffine", str(thing.channels), "param_dtype")
+    return call("ChannelAffine", str(thing.channels))
 
 
 @construct.register
 def _(thing: KernelBank) -> Code:
-    sources = listing(*map(str, thing.sources))
-    return call("kernel_bank", "rngs", "param_dtype", str(thing.filters), sources, str(thing.size))
+    sources = listing(*items(thing.sources))
+    return call("kernel_bank", sources, str(thing.filters), str(thing.size), "rngs=rngs")
 
 
 @construct.register
 def _(thing: Dense) -> Code:
     sizes = (str(thing.inputs), str(thing.outputs))
-    return call("xavier_linear", "rngs", "param_dtype", *sizes)
+    return call("nnx.Linear", *sizes, "kernel_init=xavier_uniform()", "rngs=rngs")
 
 
 @construct.register

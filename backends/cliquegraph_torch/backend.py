@@ -23,7 +23,7 @@ from cliquegraph.emit.things import (
 )
 from cliquegraph.emit.view import ModelView
 from cliquegraph_torch.naming import TorchLayout
-from cliquegraph_torch.spell import TorchSpeller, alike_steps
+from cliquegraph_torch.spell import TorchSpeller, alike_steps, he_lines
 
 if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
@@ -35,10 +35,9 @@ _UNITS = ("norm_relu", "batch_norm_relu")
 
 _HELPERS: dict[str, frozenset[type[Thing] | str]] = {
     "kernel_bank": frozenset({KernelBank, SharedKernel}),
-    "he_conv": frozenset({Kernel}),
     "fan_out_conv": frozenset({FanOutKernel}),
     "zero_norm": frozenset({ZeroNorm}),
-    "xavier_linear": frozenset({Dense}),
+    "init_weights": frozenset({Kernel, FanOutKernel, Dense}),
     "channel_affine": frozenset({ChannelAffine}),
     "feature": frozenset({Statistics, *_UNITS}),
     "batch_moments": frozenset({Statistics, "batch_norm_relu"}),
@@ -51,7 +50,16 @@ _HELPERS: dict[str, frozenset[type[Thing] | str]] = {
 """The templates of helpers, and the members and units that need each."""
 
 _DEFINED = frozenset(
-    {"BatchMoments", "ChannelAffine", "ConcatConv", "Feature", "Moments", "Norm", "NormRelu"}
+    {
+        "BatchMoments",
+        "ChannelAffine",
+        "ConcatConv",
+        "FanOutConv2d",
+        "Feature",
+        "Moments",
+        "Norm",
+        "NormRelu",
+    }
     | {"fused", "plain"}
 )
 
@@ -68,7 +76,7 @@ _IMPORTS: tuple[Imports, ...] = (
     {
         "from collections.abc import {}": ("Callable",),
         "from functools import {}": ("partial",),
-        "from typing import {}": ("Any", "NamedTuple"),
+        "from typing import {}": ("Any", "Literal", "NamedTuple"),
     },
     {
         "import torch": ("torch",),
@@ -86,7 +94,7 @@ class TorchBackend:
     name = "torch"
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
-        {"torch", "nn", "F", "Tensor", "Any", "Callable", "NamedTuple", "partial"}
+        {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
         | {"checkpoint", "once_differentiable"}
         | _HELPERS.keys()
         | _DEFINED
@@ -101,11 +109,19 @@ class TorchBackend:
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
         needed = view.things | view.functions
-        helpers = [name for name, users in _HELPERS.items() if users & needed]
+        helpers: dict[str, dict[str, str]] = {
+            name: {} for name, users in _HELPERS.items() if users & needed
+        }
+        # Convolutions that start by their fan-out are marked where there are others.
+        marked = {Kernel, FanOutKernel} <= needed
+        if not marked:
+            helpers.pop("fan_out_conv", None)
+        if "init_weights" in helpers:
+            helpers["init_weights"] = {"convolution": he_lines(needed)}
         templates = environment("cliquegraph_torch")
-        methods = {"compile_steps": {"alike": alike_steps(view)}} if view.alike else {}
-        limits = _LIMITS if _ABOVE_0 & set(helpers) else ""
-        return write_file(view, TorchSpeller(), templates, helpers, _IMPORTS, methods, limits)
+        methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
+        limits = _LIMITS if _ABOVE_0 & helpers.keys() else ""
+        return write_file(view, TorchSpeller(marked), templates, helpers, _IMPORTS, methods, limits)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

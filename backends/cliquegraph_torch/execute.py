@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cliquegraph.emit.execute import load_source, require_nothing_kept, watch
+from cliquegraph.emit.execute import load_source, named_values, require_nothing_kept, watch
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
@@ -87,11 +87,10 @@ class TorchExecutor:
         found: dict[tuple[str, str], Array] = {}
         with torch.no_grad():
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
-                for name, held in variables.items():
-                    value = getattr(held, "maps", held)  # a feature's are named like it
+                for name, value in variables.items():
                     if isinstance(value, Tensor):
                         found[sections[id(owner)], name] = _array(value)
-        return found
+        return named_values(self._graph, found)
 
     def _input(self, images: Array) -> Tensor:
         return torch.from_numpy(images).to(self._dtype)

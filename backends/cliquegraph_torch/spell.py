@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import singledispatch
 from textwrap import wrap
 
-from cliquegraph.emit.code import INDENT, WIDTH, Code, Text, call, listing
+from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Code, Text, call, layout, listing
+from cliquegraph.emit.dims import items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
     BiasedKernel,
@@ -43,6 +44,10 @@ class TorchSpeller(Speller):
     tensor = "Tensor"
     call_method = "forward"
 
+    def __init__(self, marked: bool = False) -> None:
+        """``marked`` where convolutions that start by their fan-out are of a class of their own."""
+        self._marked = marked
+
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
         if isinstance(node.op, ops.Relu):
@@ -61,31 +66,28 @@ class TorchSpeller(Speller):
 
     def bank_slice(self, view: BankSlice) -> Code:
         """Spell a slice of a kernel bank's input channels."""
-        if view.start is None and view.stop is None:
-            return Text(f"self.{view.name}")
-        return Text(f"self.{view.name}[:, {view.start or ''}:{view.stop or ''}]")
+        return Text(f"self.{view.name}" + ("" if view.is_whole else f"[:, {view.bounds}]"))
 
     def construct(self, thing: Thing) -> Code:
         """Spell the construction of a member."""
-        return construct(thing)
+        code = construct(thing)
+        if self._marked and isinstance(thing, FanOutKernel) and isinstance(code, Bracket):
+            return Bracket("FanOutConv2d(", code.items, code.close)
+        return code
 
     def construct_child(self, child: Child) -> Code:
         """Spell the construction of an instance of another class of the file."""
-        return call(child.class_name, *(f"{name}={value}" for name, value in child.arguments))
+        return call(child.class_name, *map(str, child.arguments))
 
     def annotation(self, kind: Kind) -> str:
         """Spell the type of an input."""
         return _ANNOTATIONS[kind]
 
-    def declaration(self, values: Sequence[Expression]) -> str:
-        """Spell the type of what a module's call returns, which has none of its own."""
-        return ": Tensor" if any(map(_calls_module, values)) else ""
-
-
-def _calls_module(value: Expression) -> bool:
-    if isinstance(value, Apply):
-        return bool(value.members) and not value.banked
-    return isinstance(value, CallChild)
+    def untyped(self, value: Expression) -> bool:
+        """Tell whether a value is what a module's call returns, which has no type."""
+        if isinstance(value, Apply):
+            return bool(value.members) and not value.banked
+        return isinstance(value, CallChild)
 
 
 @singledispatch
@@ -157,13 +159,34 @@ def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked:
     return Text(f"{x[0]} * {x[1]}[:, :, None, None]")
 
 
+def he_lines(things: Collection[object]) -> str:
+    """Spell the initialization of a convolution."""
+    indent = INDENT * 2
+    fan_out = ', mode="fan_out"' if FanOutKernel in things else ""
+    if {Kernel, FanOutKernel} <= set(things):
+        mode = '"fan_out" if isinstance(module, FanOutConv2d) else "fan_in"'
+        return (
+            f"{indent}mode: Literal['fan_in', 'fan_out'] = {mode}\n"
+            f'{indent}nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")'
+        ).replace("'", '"')
+    return f'{indent}nn.init.kaiming_normal_(module.weight{fan_out}, nonlinearity="relu")'
+
+
 def alike_steps(view: ModelView) -> str:
-    """Spell the blocks and their steps that are alike, as lines of a list."""
-    lines = []
+    """Spell the loops over blocks and over their steps that are alike."""
+    blocks: dict[tuple[str, ...], list[str]] = {}
     for block, names in view.alike.items():
-        start, end = f'{INDENT * 3}(self.{block}, "', '"),'
-        width = WIDTH - len(start) - len(end)
-        lines += [f"{start}{row}{end}" for row in wrap(" ".join(names), width)]
+        blocks.setdefault(names, []).append(f"self.{block}")
+    lines = []
+    for names, of in blocks.items():
+        for row in wrap(" ".join(names), WIDTH - len('        alike = ""')):
+            lines.append(f'{INDENT * 2}alike = "{row}"')
+            if len(of) > 1:
+                lines += layout(listing(*of), prefix="for block in ", suffix=":", depth=2)
+            block, depth = ("block", 3) if len(of) > 1 else (of[0], 2)
+            compiled = f'{block}.get_submodule(name).compile(**{{"dynamic": False, **options}})'
+            lines.append(f"{INDENT * depth}for name in alike.split():")
+            lines.append(f"{INDENT * (depth + 1)}{compiled}")
     return "\n".join(lines)
 
 
@@ -184,7 +207,7 @@ def _(thing: ZeroNorm) -> Code:
 
 
 def _norm(function: str, thing: Norm) -> Code:
-    # PyTorch's defaults are ours; anything else is said.
+    # PyTorch's defaults are ours; anything else is an argument.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
     momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
     return call(function, str(thing.channels), *eps, *momentum)
@@ -197,15 +220,8 @@ def _(thing: Kernel | BiasedKernel) -> Code:
     stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
-    return call(_CONVOLUTIONS[type(thing)], *sizes, *stride, *padding)
-
-
-_CONVOLUTIONS: dict[type[Thing], str] = {
-    Kernel: "he_conv",
-    FanOutKernel: "fan_out_conv",
-    # What a pass made of trained weights is loaded: how it starts does not matter.
-    BiasedKernel: "nn.Conv2d",
-}
+    bias = [] if isinstance(thing, BiasedKernel) else ["bias=False"]
+    return call("nn.Conv2d", *sizes, *stride, *padding, *bias)
 
 
 @construct.register
@@ -227,18 +243,18 @@ def _(thing: ChannelAffine) -> Code:
 
 @construct.register
 def _(thing: SharedKernel) -> Code:
-    return call("kernel_bank", str(thing.filters), listing(str(thing.channels)), str(thing.size))
+    return call("kernel_bank", listing(str(thing.channels)), str(thing.filters), str(thing.size))
 
 
 @construct.register
 def _(thing: KernelBank) -> Code:
-    sources = listing(*map(str, thing.sources))
-    return call("kernel_bank", str(thing.filters), sources, str(thing.size))
+    sources = listing(*items(thing.sources))
+    return call("kernel_bank", sources, str(thing.filters), str(thing.size))
 
 
 @construct.register
 def _(thing: Dense) -> Code:
-    return call("xavier_linear", str(thing.inputs), str(thing.outputs))
+    return call("nn.Linear", str(thing.inputs), str(thing.outputs))
 
 
 @construct.register

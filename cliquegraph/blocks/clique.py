@@ -175,6 +175,8 @@ def _ops(spec: CliqueBlock) -> tuple[Ops, Ops]:
 def _words(spec: CliqueBlock) -> Words:
     stages = "1 stage" if spec.stages == 1 else f"{spec.stages} stages of {spec.update} updates"
     visits = "" if spec.order == "ascending" else f", visited as {list(spec.visiting_order)}"
+    layers = f"{spec.layers} layer{'s' * (spec.layers > 1)}"
+    order = "" if spec.order == "ascending" else f" in the order {list(spec.visiting_order)}"
     size = f"{spec.layers} layers × {spec.filters} filters"
     keys = ("filters", "kernel", "unit", "bottleneck", "dropout", "norm_per_stage")
     return Words(
@@ -187,6 +189,8 @@ def _words(spec: CliqueBlock) -> Words:
         note=_note(spec),
         steps_comment="updatej_s: writes Xj in stage s",
         unit_keys=tuple((key, getattr(spec, key)) for key in keys),
+        shared=f"Clique of {layers}{order}, {stages} (section 3.1)",
+        paper="CliqueNet: Yang et al., CVPR 2018, section 3, https://arxiv.org/abs/1802.10419",
     )
 
 

@@ -81,6 +81,8 @@ def dense(spec: DenseBlock) -> Block:
             unit_keys=tuple(
                 (key, getattr(spec, key)) for key in ("filters", "bottleneck", "dropout")
             ),
+            shared=f"Dense block of {spec.layers} layer{'s' * (spec.layers > 1)} (section 3)",
+            paper="DenseNet: Huang et al., CVPR 2017, section 3, https://arxiv.org/abs/1608.06993",
         ),
     )
 

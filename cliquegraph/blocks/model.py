@@ -216,6 +216,9 @@ class Words:
         staged: whether names and comments of updates carry the stage.
         steps_comment: what stands over the updates of a block, if their names do not say it.
         unit_keys: the keys that make a unit what it is, with their values: for comparisons.
+        shared: the title without widths, for the class of all blocks that differ in them alone;
+            with the section of the paper.
+        paper: what describes the kind: name, section, address.
     """
 
     kind: str
@@ -229,6 +232,8 @@ class Words:
     staged: bool = True
     steps_comment: str | None = None
     unit_keys: tuple[tuple[str, object], ...] = ()
+    shared: str | None = None
+    paper: str | None = None
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,8 @@ def _words(spec: ResidualBlock) -> Words:
         step="layer",
         staged=False,
         unit_keys=tuple((key, getattr(spec, key)) for key in keys),
+        shared=f"Residual block of {spec.layers} unit{'s' * (spec.layers > 1)}{stride} (section 3)",
+        paper="ResNet: He et al., CVPR 2016, section 3, https://arxiv.org/abs/1512.03385",
     )
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.storage import Array
+from cliquegraph.ir.types import MapType, Part
+
+Place = tuple[str, str]
+"""A section and the name of a value in it."""
 
 
 def load_source(source: str, name: str) -> ModuleType:
@@ -19,17 +25,23 @@ def load_source(source: str, name: str) -> ModuleType:
 
 
 def watch(module: ModuleType, run: Callable[[], object]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Call ``run``; yield ``self`` and the local variables of each of the module's methods.
+    """Call ``run``; yield ``self`` and the values of each of the module's methods, by name.
 
     A generated method names its values as the compiler does, so that a wrong one can be found.
+    What it returns without a name is ``returned``; in a growing list of features stand X0 and
+    what each layer wrote.
     """
     seen: list[tuple[Any, dict[str, Any]]] = []
 
-    def on_event(frame: FrameType, event: str, _: object) -> None:
+    def on_event(frame: FrameType, event: str, result: object) -> None:
         if event == "return" and frame.f_code.co_filename == module.__file__:
-            variables = dict(frame.f_locals)
+            variables = {"returned": result, **frame.f_locals}
+            for layer, value in enumerate(variables.pop("features", ())):
+                variables[f"x{layer}"] = value
             if "self" in variables:
-                seen.append((variables.pop("self"), variables))
+                # A feature's maps are named like it.
+                held = {name: getattr(value, "maps", value) for name, value in variables.items()}
+                seen.append((held.pop("self"), held))
 
     before = sys.getprofile()
     sys.setprofile(on_event)
@@ -38,6 +50,32 @@ def watch(module: ModuleType, run: Callable[[], object]) -> Iterator[tuple[Any, 
     finally:
         sys.setprofile(before)
     yield from seen
+
+
+def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Array]:
+    """Return arrays by section and the name of the value that they are.
+
+    Args:
+        graph: the graph.
+        watched: by section and variable, ``""`` for the network itself.
+    """
+    named = dict(watched)
+    last = {node.origin.section: node for node in graph.nodes}
+    for node in graph.nodes:
+        section, value = node.origin.section, node.output
+        if section.part is Part.BLOCK and node.origin.layer is None:
+            # The network makes it of what the block returns.
+            place, name = (str(section), value.hint), ("", f"{value.hint}{section.index}")
+        elif section.part is Part.CLASSIFIER and value is graph.logits:
+            place, name = ("", value.hint), ("", "returned")
+        elif section.part is not Part.BLOCK and node is last[section]:
+            letter = "x" if isinstance(value.type, MapType) else "z"
+            place, name = (str(section), letter), (str(section), "returned")
+        else:
+            continue
+        if name in watched:
+            named[place] = watched[name]
+    return named
 
 
 def require_nothing_kept(

@@ -24,7 +24,7 @@ def write_file(
     view: ModelView,
     speller: Speller,
     templates: Environment,
-    helpers: Sequence[str],
+    helpers: Mapping[str, Mapping[str, str]],
     imports: Sequence[Imports],
     methods: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     limits: str = "",
@@ -35,7 +35,7 @@ def write_file(
         view: the network.
         speller: the framework's words.
         templates: ``NAME.py.jinja`` for each of the names above and each helper.
-        helpers: the helpers that this network needs, in order.
+        helpers: the helpers that this network needs, in order, and what each substitutes.
         imports: groups of import lines and the names that each is for. Names that do not occur
             in this network are left out, and lines that are left without any.
         methods: templates of further methods of the network's class, and what each substitutes.
@@ -47,7 +47,7 @@ def write_file(
 
     definitions = "\n\n\n".join(
         [
-            *(render(helper) for helper in helpers),
+            *(render(helper, **values) for helper, values in helpers.items()),
             *(render("class", **class_values(each, speller)) for each in view.classes),
             "\n\n".join(
                 [
@@ -58,10 +58,11 @@ def write_file(
         ]
     )
     used = ["\n".join(_used(group, definitions)) for group in imports]
+    closing = ["", paragraph(limits)] if limits else []
     file = render(
         "model",
         doc=paragraph(f'"""{view.doc}'),
-        header="\n".join([*view.header, *(["", paragraph(limits)] if limits else [])]),
+        header="\n".join([*map(paragraph, view.references), "", *view.header, *closing]),
         imports="\n\n".join(group for group in used if group),
         class_name=view.class_name,
         definitions=definitions,
@@ -83,8 +84,8 @@ def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
     return {
         "name": view.name,
         "doc": docstring(view.doc, 1),
-        "init": method("__init__", [*speller.init_inputs, *widths], "None"),
-        "members": speller.members(view.groups, 2),
+        "init": method("__init__", [*widths, *speller.init_inputs(view)], "None"),
+        "members": speller.members(view.groups, 2, view.kept),
         "call": method(speller.call_method, map(speller.parameter, view.inputs), returned),
         "body": speller.body(view.body, 2),
     }

@@ -24,24 +24,27 @@ from cliquegraph.emit.things import (
     ZeroNorm,
 )
 from cliquegraph.emit.view import BankSlice, Expression, Own
+from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import Bank, Field, Init, Slot
 
+NUMBERS = Numbers()
 
-def member_of(node: Node) -> Member | None:
+
+def member_of(node: Node, widths: Numbers = NUMBERS) -> Member | None:
     """Return the member that holds a node's tensors, or None for an op without any."""
-    thing = thing_of(node.op, node)
+    thing = thing_of(node.op, node, widths)
     if thing is None:
         return None
     name = member_name(node.operands[0].param.slot) if node.operands else node.op.mnemonic
     return Member(name, thing)
 
 
-def members_of(nodes: Iterable[Node]) -> tuple[Member, ...]:
+def members_of(nodes: Iterable[Node], widths: Numbers = NUMBERS) -> tuple[Member, ...]:
     """Return the members of several nodes in the order of first use, each once."""
-    found = {member.name: member for node in nodes if (member := member_of(node))}
+    found = {member.name: member for node in nodes if (member := member_of(node, widths))}
     return tuple(found.values())
 
 
@@ -52,54 +55,54 @@ def kernel_slot(node: Node) -> Slot | None:
 
 
 @singledispatch
-def thing_of(op: ops.Op, node: Node) -> Thing | None:
+def thing_of(op: ops.Op, node: Node, widths: Numbers) -> Thing | None:
     """Return what holds a node's tensors; an op with a member of its own registers it."""
     return None
 
 
 @thing_of.register
-def _(op: ops.BatchNorm, node: Node) -> Thing:
+def _(op: ops.BatchNorm, node: Node, widths: Numbers) -> Thing:
     of = ZeroNorm if _starts(node, Field.SCALE, Init.ZEROS) else Norm
-    return of(node.input_types[0].channels, op.eps, op.momentum)
+    return of(widths.of(node.inputs[0]), op.eps, op.momentum)
 
 
 @thing_of.register
-def _(op: ops.Moments, node: Node) -> Thing:
-    return Statistics(node.input_types[0].channels, op.momentum)
+def _(op: ops.Moments, node: Node, widths: Numbers) -> Thing:
+    return Statistics(widths.of(node.inputs[0]), op.momentum)
 
 
 @thing_of.register
-def _(op: ops.Normalize, node: Node) -> Thing:
-    return Normalizer(node.input_types[0].channels, op.eps)
+def _(op: ops.Normalize, node: Node, widths: Numbers) -> Thing:
+    return Normalizer(widths.of(node.inputs[0]), op.eps)
 
 
 @thing_of.register
-def _(op: ops.Affine, node: Node) -> Thing:
-    return ChannelAffine(node.input_types[0].channels)
+def _(op: ops.Affine, node: Node, widths: Numbers) -> Thing:
+    return ChannelAffine(widths.of(node.inputs[0]))
 
 
 @thing_of.register
-def _(op: ops.Conv, node: Node) -> Thing:
+def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
     operand = node.operands[0]  # the pack pass leaves one kernel
-    channels = node.input_types[0].channels
+    channels, filters = widths.of(node.inputs[0]), widths.of(node.output)
     if isinstance(operand.param, Bank):
-        sources = tuple(piece.extent for piece in operand.param.pieces)
-        return KernelBank(op.filters, sources, op.kernel)
+        sources = tuple(map(widths.piece, operand.param.pieces))
+        return KernelBank(sources, filters, op.kernel)
     if kernel_slot(node) is not None:
-        return SharedKernel(channels, op.filters, op.kernel)
-    sizes = (channels, op.filters, op.kernel, op.stride, op.padding)
+        return SharedKernel(channels, filters, op.kernel)
     if op.bias:
-        return BiasedKernel(*sizes)
-    return (FanOutKernel if _starts(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel)(*sizes)
+        return BiasedKernel(channels, filters, op.kernel, op.stride, op.padding)
+    of = FanOutKernel if _starts(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel
+    return of(channels, filters, op.kernel, op.stride, op.padding)
 
 
 @thing_of.register
-def _(op: ops.Linear, node: Node) -> Thing:
-    return Dense(node.input_types[0].channels, op.features)
+def _(op: ops.Linear, node: Node, widths: Numbers) -> Thing:
+    return Dense(widths.of(node.inputs[0]), widths.of(node.output))
 
 
 @thing_of.register
-def _(op: ops.Dropout, node: Node) -> Thing:
+def _(op: ops.Dropout, node: Node, widths: Numbers) -> Thing:
     return Drop(op.rate)
 
 
@@ -119,12 +122,13 @@ def own_member(node: Node) -> tuple[Expression, ...]:
     return (Own(member.name),) if member is not None else ()
 
 
-def kernel_slice(node: Node) -> BankSlice:
+def kernel_slice(node: Node, widths: BlockWidths) -> BankSlice:
     """Return what a node reads of a kernel that stages share, as an expression in the block."""
     (operand,) = node.operands
-    start = operand.start or None
-    stop = None if operand.stop == operand.param.extent else operand.stop
-    return BankSlice(member_name(operand.param.slot), start, stop)
+    param = operand.param
+    start = widths.first(param, operand.start) if operand.start else None
+    stop = None if operand.stop == param.extent else widths.first(param, operand.stop)
+    return BankSlice(member_name(param.slot), start, stop)
 
 
 def free_inputs(nodes: Sequence[Node]) -> tuple[Value, ...]:

@@ -2,8 +2,9 @@
 
 Nodes that were lowered from one update form a step. Steps, and sections other than blocks, that
 do the same but for their widths share one class; the widths in which they differ become its
-constructor's arguments. A block has a class of its own, with its steps spelled out. Where its
-readers gather the maps themselves, it returns them in lists.
+constructor's arguments. A block's class has its steps spelled out (``blocks.py``); blocks with
+the same class but for its constructor's arguments share it. A block returns its layers as lists,
+of which the network makes the block feature and the transit.
 
 ``regions.py`` says which nodes become one call, ``plan.py`` which calls share a class and what each
 returns; here both become views.
@@ -14,18 +15,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cliquegraph.emit import words
+from cliquegraph.emit import docs, words
+from cliquegraph.emit.blocks import BlockClass, block_widths
 from cliquegraph.emit.body import apply, results_of, straight_body
 from cliquegraph.emit.members import (
     free_inputs,
-    kernel_slice,
     kernel_slot,
-    member_of,
     members_of,
     own_member,
 )
 from cliquegraph.emit.names import Namespace
-from cliquegraph.emit.plan import Names, Plan
+from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
 from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
 from cliquegraph.emit.view import (
@@ -41,12 +41,12 @@ from cliquegraph.emit.view import (
     Statement,
     Variable,
 )
-from cliquegraph.emit.widths import shared_widths
+from cliquegraph.emit.widths import Instance, Numbers, shared_widths
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat
 from cliquegraph.ir.types import Part, Section
-from cliquegraph.steps.graph import BlockSteps, StepGraph
+from cliquegraph.steps.graph import StepGraph
 
 _FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
 _LOGITS = (Part.READOUT, Part.CLASSIFIER)
@@ -82,6 +82,7 @@ def outline(
         header=tuple(header),
         class_name=network.python_class,
         doc=_network_doc(steps),
+        references=docs.papers(steps.blocks),
         classes_default=network.classifier.classes,
         input_shape=(images.channels, images.height, images.width),
         classes=tuple(outliner.classes),
@@ -105,17 +106,19 @@ class _Outliner:
         self._plan = plan
         self._names = Namespace(reserved)
         self._children: dict[tuple[Section, str], Child] = {}
-        self._lists: dict[Section, dict[Gather, str]] = {}
+        self._comments: dict[Section, str] = {}
+        self._results: dict[Section, BlockResults] = {}
+        self._shared: dict[ClassView, str] = {}
         self.classes: list[ClassView] = []
         self.variables: dict[str, Variable] = {}
         self.alike: dict[str, tuple[str, ...]] = {}
+        blocks = [section for section in plan.sections if section.part is Part.BLOCK]
+        self._widths = {section: block_widths(plan, section) for section in blocks}
         self._share_classes()
-        for section in plan.sections:
-            if section.part is Part.BLOCK:
-                regions = plan.regions[section]
-                self._block_class(plan.blocks[section.index], section, regions)
-                if alike := self._alike(regions):
-                    self.alike[str(section)] = alike
+        for section in blocks:
+            self._block_class(section)
+            if alike := self._alike(section):
+                self.alike[str(section)] = alike
 
     # ---- classes of steps, transitions and readouts --------------------------------------
 
@@ -124,21 +127,23 @@ class _Outliner:
             first = same[0]
             if first.step is None:
                 wanted = first.section.part.capitalize()
-                title = words.SECTION_TITLES[first.section.part]
+                doc = docs.section_doc(first.section.part, first.nodes)
             else:
                 of = self._plan.blocks[first.section.index].declared.words
-                wanted, title = of.unit, of.unit_doc
-            self._shared_class(same, self._names.unique(wanted), title)
+                wanted = of.unit
+                doc = f"{of.unit_doc}: {words.sequence(first.nodes)}."
+            self._shared_class(same, self._names.unique(wanted), doc)
 
-    def _shared_class(self, regions: Sequence[Region], name: str, title: str) -> None:
+    def _shared_class(self, regions: Sequence[Region], name: str, doc: str) -> None:
         first = regions[0]
-        shared = shared_widths([_own_members(region) for region in regions])
+        shared = shared_widths([self._instance(region) for region in regions])
         inputs = _inputs(first.nodes)
         self.classes.append(
             ClassView(
                 name=name,
-                doc=f"{title}: {words.sequence(first.nodes)}.",
+                doc=doc,
                 widths=shared.names,
+                kept=(),
                 groups=(MemberGroup(None, shared.members),) if shared.members else (),
                 inputs=inputs.variables,
                 body=straight_body(
@@ -152,92 +157,48 @@ class _Outliner:
             )
         )
         for region, arguments in zip(regions, shared.arguments, strict=True):
-            child = Child(name, tuple(zip(shared.names, arguments, strict=True)))
-            self._children[region.section, region.name] = child
+            self._children[region.section, region.name] = Child(name, arguments)
 
-    def _alike(self, steps: Sequence[Region]) -> tuple[str, ...]:
+    def _instance(self, region: Region) -> Instance:
+        widths = self._widths.get(region.section, Numbers())
+        nodes = [node for node in region.nodes if kernel_slot(node) is None]
+        first, *_ = region.nodes
+        reads = first.output if isinstance(first.op, Concat) else first.inputs[0]
+        (writes, *_) = self._plan.results(region)
+        return Instance(members_of(nodes, widths), widths.of(reads), widths.of(writes))
+
+    def _alike(self, section: Section) -> tuple[str, ...]:
         """The steps of a block that do what another does, on inputs of the same widths."""
+        widths = self._widths[section]
         found: dict[Hashable, list[str]] = {}
-        for step in steps:
+        for step in self._plan.regions[section]:
             if not step.idle:
+                child = self._children[section, step.name]
+                numbers = tuple(map(widths.number, child.arguments))
                 given = tuple(value.type for value in free_inputs(step.nodes))
-                same = found.setdefault((self._children[step.section, step.name], given), [])
+                same = found.setdefault((child.class_name, numbers, given), [])
                 same.append(step.name)
         groups = (dict.fromkeys(names) for names in found.values())
         return tuple(name for names in groups if len(names) > 1 for name in names)
 
-    # ---- blocks --------------------------------------------------------------------------
-
-    def _block_class(self, block: BlockSteps, section: Section, regions: Sequence[Region]) -> None:
-        nodes = self._plan.sections[section]
-        direct, lists = self._plan.block_results(block, section)
-        self._lists[section] = lists
-        x0 = self._plan.block_input(section)
-        names: Names = {x0: "x0"}
-        called = [region for region in regions if not region.idle]
-        statements = [self._step_statement(block, region, names) for region in called]
-        for node in nodes:
-            if node.origin.layer is None:  # gathers the block feature or the transit
-                items = Sources(tuple(self._plan.maps(value, names) for value in node.inputs))
-                names[node.output] = node.output.hint
-                gathered = apply(node, (items,), own_member)
-                statements.append(Statement((node.output.hint,), gathered, declares=True))
-        for gather, name in lists.items():
-            statements.append(Statement((name,), self._plan.listed(gather, names), declares=True))
-        shown = {value.hint: value.type for value in direct}
-        for gather, name in lists.items():
-            (joined,) = Concat().infer(tuple(value.type for value in gather.values))
-            shown[name.removesuffix("_maps")] = joined
-        shapes = ", ".join(f"{name} {words.shape(of)}" for name, of in shown.items())
-        returned = [self._plan.variable(value, names[value]) for value in direct]
-        returned += [Variable(name, gather.kind) for gather, name in lists.items()]
-        view = ClassView(
-            name=self._names.unique(f"Block{block.index}"),
-            doc=f"{block.declared.words.title}: X0 {words.shape(x0.type)} -> {shapes}.",
-            widths=(),
-            groups=(
-                *_kernel_groups([node for region in regions for node in region.nodes]),
-                *self._steps_groups(block, regions),
-            ),
-            inputs=(self._plan.variable(x0, "x0"),),
-            body=Body(tuple(statements), tuple(returned)),
-        )
-        self.classes.append(view)
-        self._children[section, str(section)] = Child(view.name, ())
-
-    def _step_statement(self, block: BlockSteps, region: Region, names: Names) -> Statement:
-        step = region.step
-        assert step is not None  # noqa: S101  # regions of a block are its steps
-        arguments = self._plan.arguments(region.nodes, names)
-        call = CallChild(region.name, arguments, _kernels(region.nodes))
-        line = words.step_line(block, step)
-        results = self._plan.returned(results_of(self._plan.graph, region.nodes))
-        if not results:
-            # Taken all the same, such as stage 2 of a last (I+II) block at -O0: its running
-            # statistics are the network's.
-            return Statement((), call, f"{line}, which none reads")
-        names.update({value: value.hint for value in results})
-        return Statement(tuple(value.hint for value in results), call, line, declares=True)
-
-    def _steps_groups(self, block: BlockSteps, regions: Sequence[Region]) -> Iterator[MemberGroup]:
-        # Where a later stage re-uses an earlier stage's normalisation, it calls its member.
-        called: dict[str, Child] = {}
-        idle: dict[str, Child] = {}
-        for region in regions:
-            child = self._children[region.section, region.name]
-            (idle if region.idle else called)[region.name] = child
-        comments = (block.declared.words.steps_comment, words.IDLE)
-        for comment, children in zip(comments, (called, idle), strict=True):
-            if children:
-                members = tuple(Member(name, child) for name, child in children.items())
-                yield MemberGroup(comment, members)
+    def _block_class(self, section: Section) -> None:
+        block, widths = self._plan.blocks[section.index], self._widths[section]
+        results = self._results[section] = self._plan.block_results(block, section)
+        view = BlockClass(self._plan, section, results, widths, self._children).view()
+        if view not in self._shared:
+            self._shared[view] = self._names.unique(view.name)
+            self.classes.append(replace(view, name=self._shared[view]))
+        arguments = tuple(widths.arguments[name] for name in view.widths)
+        self._children[section, str(section)] = Child(self._shared[view], arguments)
+        x0, feature = self._plan.block_input(section), self._plan.graph.features[section.index - 1]
+        self._comments[section] = docs.block_comment(x0.type, feature.type)
 
     # ---- the network ---------------------------------------------------------------------
 
     def network_members(self) -> tuple[Member, ...]:
         """Return the sections, then the classifier with ``num_classes`` outputs."""
         children = [
-            Member(str(section), self._children[section, str(section)])
+            Member(str(section), self._children[section, str(section)], self._comments.get(section))
             for section in self._plan.sections
             if not self._plan.is_inline(section)
         ]
@@ -265,6 +226,8 @@ class _Outliner:
                 arguments = self._plan.arguments(nodes, names)
             targets = tuple(self._section_results(section, nodes, names))
             statements.append(Statement(targets, CallChild(str(section), arguments)))
+            if section.part is Part.BLOCK:
+                statements += self._block_outputs(section, names)
         returned = tuple(self._plan.variable(value, names[value]) for value in results)
         return Body(tuple(statements), returned)
 
@@ -272,11 +235,9 @@ class _Outliner:
         self, section: Section, nodes: Sequence[Node], names: Names
     ) -> Iterator[str]:
         """Name what a section returns, in order."""
-        lists = self._lists.get(section, {})
-        listed = {value for gather in lists for value in gather.values}
-        for value in self._plan.returned(results_of(self._plan.graph, nodes)):
-            if value in listed:
-                continue
+        results = self._results.get(section)
+        values = results.direct if results else results_of(self._plan.graph, nodes)
+        for value in self._plan.returned(values):
             if section.part in (Part.BLOCK, Part.READOUT):
                 of = "feature" if value in self._plan.graph.features else value.hint
                 names[value] = f"{of}{section.index}"
@@ -284,10 +245,30 @@ class _Outliner:
             else:
                 names[value] = "entry" if value in self._plan.moments else "x"
             yield names[value]
-        for gather, name in lists.items():
-            names[gather] = f"{name}{section.index}"
-            self.variables[names[gather]] = Variable(names[gather], gather.kind)
-            yield names[gather]
+        for gather, name in results.lists.items() if results else ():
+            yield self._named(gather, name, section, names)
+
+    def _named(self, gather: Gather, name: str, section: Section, names: Names) -> str:
+        names[gather] = f"{name}{section.index}"
+        self.variables[names[gather]] = Variable(names[gather], gather.kind)
+        return names[gather]
+
+    def _block_outputs(self, section: Section, names: Names) -> Iterator[Statement]:
+        """The block feature and the transit, made of X0 and the lists that a block returned."""
+        results = self._results[section]
+        for gather, name in results.made.items():
+            value = self._plan.listed(gather, names)
+            yield Statement((self._named(gather, name, section, names),), value, declares=True)
+        for node in () if results.concatenates else results.concats:
+            maps = self._plan.listed(Gather(node.inputs, False), names)
+            gathered = apply(node, (maps,), own_member)
+            (reader, *others) = self._plan.graph.consumers[node.output]
+            if not others and reader.origin.section.part is Part.TRANSITION:
+                self._plan.inline[node.output] = gathered
+                continue
+            name = names[node.output] = f"{node.output.hint}{section.index}"
+            self.variables[name] = Variable(name, Kind.TENSOR)
+            yield Statement((name,), gathered, declares=True)
 
     def features_body(self, names: Names) -> Body:
         """Return the block features, made of what the blocks returned where they made none."""
@@ -325,10 +306,6 @@ class _Outliner:
         return Statement((name,), apply(node, arguments, own_member), declares=True)
 
 
-def _own_members(region: Region) -> tuple[Member, ...]:
-    return members_of(node for node in region.nodes if kernel_slot(node) is None)
-
-
 def _member_in_step(node: Node) -> tuple[Expression, ...]:
     """A kernel that stages share is handed to the step; anything else it holds itself."""
     slot = kernel_slot(node)
@@ -357,29 +334,6 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     slots = dict.fromkeys(slot.role for node in nodes if (slot := kernel_slot(node)))
     variables += [Variable(role, Kind.KERNEL) for role in slots]
     return _Inputs(tuple(variables), {v: Local(name) for v, name in names.items()}, sources)
-
-
-def _kernels(nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
-    """The kernels that a step is handed, by keyword.
-
-    A slice of a parameter is no positional argument of a module: PyTorch's FLOP counter hooks
-    those, and fails on one where gradients are off.
-    """
-    return tuple((slot.role, kernel_slice(node)) for node in nodes if (slot := kernel_slot(node)))
-
-
-def _kernel_groups(nodes: Sequence[Node]) -> tuple[MemberGroup, ...]:
-    """The kernels of a block that its stages share, by role."""
-    groups: dict[str, dict[str, Member]] = {}
-    comments: dict[str, str] = {}
-    for node in nodes:
-        slot, member = kernel_slot(node), member_of(node)
-        if slot is not None and member is not None:
-            comments[slot.role] = words.kernel_comment(slot)
-            groups.setdefault(slot.role, {})[member.name] = member
-    return tuple(
-        MemberGroup(comments[role], tuple(members.values())) for role, members in groups.items()
-    )
 
 
 def _network_doc(steps: StepGraph) -> str:

@@ -7,12 +7,13 @@ the maps themselves, it returns them in lists.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cliquegraph.emit.body import results_of
 from cliquegraph.emit.members import free_inputs, signature
+from cliquegraph.emit.names import Namespace
 from cliquegraph.emit.regions import Gather, Region, Values, given_to, steps_of
-from cliquegraph.emit.view import Expression, Kind, Local, MapsOf, Sources, Variable
+from cliquegraph.emit.view import Expression, Kind, Local, MapsOf, Sources, Spread, Variable
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Moments
@@ -22,6 +23,29 @@ from cliquegraph.steps.graph import BlockSteps, StepGraph
 
 Names = dict[Value | Gather, str]
 """What values, and lists of them, are called. Maps and their moments are one feature."""
+
+
+@dataclass(frozen=True)
+class BlockResults:
+    """What is read of a block outside, and how it gets there.
+
+    Attributes:
+        direct: values that it returns by themselves.
+        lists: lists that it returns, and what they are called.
+        made: lists that the network makes of X0 and one of those.
+        concats: the concatenations that make the block feature and the transit; the network's,
+            unless the block returns nothing else.
+    """
+
+    direct: Values
+    lists: dict[Gather, str]
+    made: dict[Gather, str]
+    concats: tuple[Node, ...]
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether the block makes its feature itself."""
+        return not self.lists
 
 
 class Plan:
@@ -36,6 +60,7 @@ class Plan:
         sections: the other nodes, by section.
         regions: what becomes one call each, by section; the classifier has none.
         moments: the moments of values that have them.
+        inline: values that stand where they are read, without a name.
     """
 
     def __init__(self, steps: StepGraph, graph: Graph) -> None:
@@ -47,6 +72,7 @@ class Plan:
         for node in graph.nodes[1:]:
             if node not in self.joined:
                 self.sections.setdefault(node.origin.section, []).append(node)
+        self.inline: dict[Value, Expression] = {}
         self.moments = {
             node.inputs[0]: node.output
             for node in (*graph.nodes, *graph.idle)
@@ -100,6 +126,8 @@ class Plan:
 
     def maps(self, value: Value, names: Names) -> Expression:
         """Return a value by itself, without its moments."""
+        if value in self.inline:
+            return self.inline[value]
         local = Local(names[value])
         return MapsOf(local) if value in self.moments else local
 
@@ -108,11 +136,10 @@ class Plan:
         (x0,) = self.returned(free_inputs(self.sections[section]))
         return x0
 
-    def block_results(
-        self, block: BlockSteps, section: Section
-    ) -> tuple[Values, dict[Gather, str]]:
-        """Return what is read of a block outside: values, and those that one takes as a list."""
+    def block_results(self, block: BlockSteps, section: Section) -> BlockResults:
+        """Return how what is read of a block outside gets there."""
         nodes = self.sections[section]
+        x0 = self.block_input(section)
         inside = {value for node in nodes for value in node.outputs}
         joined = self.graph.producers[self.graph.features[block.index - 1]]
         gathers = {
@@ -123,13 +150,40 @@ class Plan:
         }
         if joined in self.joined and Gather(joined.inputs, True) not in gathers:
             gathers[Gather(joined.inputs, False)] = None
-        lists: dict[Gather, str] = {}
-        for gather in sorted(gathers, key=lambda gather: gather.values != joined.inputs):
-            of = "feature" if gather.values == joined.inputs else "transit"
-            lists[gather] = of if gather.features else f"{of}_maps"
-        listed = {value for gather in lists for value in gather.values}
-        results = self.returned(results_of(self.graph, nodes))
-        return tuple(value for value in results if value not in listed), lists
+        concats = tuple(node for node in nodes if node.origin.layer is None)
+        # Where X0 goes on with the rest, as in a dense block, it is the block that puts it there.
+        with_x0 = block.transit == block.feature
+        if with_x0 and not gathers:
+            return BlockResults(self.returned(results_of(self.graph, nodes)), {}, {}, concats)
+        wanted = [*gathers, *(Gather(node.inputs, False) for node in concats)]
+        wanted.sort(key=lambda gather: gather.values != joined.inputs)
+        cores = {
+            gather: replace(gather, values=gather.values[1:])
+            if gather.values[0] is x0 and not with_x0
+            else gather
+            for gather in wanted
+        }
+        of = {
+            gather: "feature" if gather.values == joined.inputs else "transit" for gather in wanted
+        }
+        namespace = Namespace()
+        lists = dict.fromkeys(cores.values(), "")
+        for gather, core in cores.items():
+            if core in gathers:
+                lists[core] = of[core] if core.features else f"{of[core]}_maps"
+            elif not lists[core]:
+                lists[core] = "layers" if len(lists) == 1 else f"{of[gather]}_layers"
+        lists = {core: namespace.unique(name) for core, name in lists.items()}
+        made = {
+            gather: of[gather] if gather.features else f"{of[gather]}_maps"
+            for gather in gathers
+            if gather not in lists
+        }
+        listed = {value for core in lists for value in core.values}
+        steps = [node for node in nodes if node.origin.layer is not None]
+        results = self.returned(results_of(self.graph, steps))
+        direct = tuple(value for value in results if value not in listed)
+        return BlockResults(direct, lists, made, concats)
 
     def arguments(self, nodes: Sequence[Node], names: Names) -> tuple[Expression, ...]:
         """Return the arguments of a class's call, as a block or the network calls the member."""
@@ -141,9 +195,17 @@ class Plan:
         )
 
     def listed(self, gather: Gather, names: Names) -> Expression:
-        """Return a list of values: the variable that holds it, or one of their names."""
+        """Return a list of values: the variable that holds it, or one of their names.
+
+        In the network, where the layers of a block have no names, it is X0 and the others' list.
+        """
         if gather in names:
             return Local(names[gather])
-        if gather.features:
-            return Sources(tuple(Local(names[value]) for value in gather.values))
-        return Sources(tuple(self.maps(value, names) for value in gather.values))
+        first, *others = gather.values
+        rest = Gather(tuple(others), gather.features)
+        if rest in names:
+            return Sources((self._item(first, gather, names), Spread(Local(names[rest]))))
+        return Sources(tuple(self._item(value, gather, names) for value in gather.values))
+
+    def _item(self, value: Value, gather: Gather, names: Names) -> Expression:
+        return Local(names[value]) if gather.features else self.maps(value, names)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import ClassVar
 
-from cliquegraph.emit.code import WIDTH, Bracket, Code, Text, call, comment, layout, listing
-from cliquegraph.emit.things import Child, MemberGroup, Thing
+from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Code, Text, call, comment, layout, listing
+from cliquegraph.emit.things import Child, Member, MemberGroup, Thing
 from cliquegraph.emit.view import (
+    Append,
     Apply,
     BankSlice,
     Body,
     CallChild,
+    ClassView,
     Expression,
     Feature,
     Kind,
     Local,
     MapsOf,
     Own,
+    Several,
     Sources,
+    Spread,
     Statement,
     Unit,
     Variable,
@@ -31,13 +36,15 @@ _LONG = 52  # a longer type would not fit the line of a signature
 class Speller(ABC):
     """How one framework spells what every backend writes.
 
-    ``tensor`` is the framework's type of an array, ``call_method`` what a module's call runs,
-    ``init_inputs`` what every constructor takes before its widths.
+    ``tensor`` is the framework's type of an array, ``call_method`` what a module's call runs.
     """
 
     tensor: ClassVar[str]
     call_method: ClassVar[str]
-    init_inputs: ClassVar[tuple[str, ...]] = ()
+
+    def init_inputs(self, view: ClassView) -> Sequence[str]:
+        """Spell what a class's constructor takes behind its widths."""
+        return ()
 
     @abstractmethod
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
@@ -71,9 +78,9 @@ class Speller(ABC):
     def annotation(self, kind: Kind) -> str:
         """Spell the type of an input."""
 
-    def declaration(self, values: Sequence[Expression]) -> str:
-        """Spell the type of a variable to be returned, if its values do not tell a checker."""
-        return ""
+    def untyped(self, value: Expression) -> bool:
+        """Tell whether a type checker can't know what an expression is."""
+        return False
 
     def expression(self, view: Expression) -> Code:
         """Spell an expression."""
@@ -86,6 +93,12 @@ class Speller(ABC):
                 return self.bank_slice(view)
             case Sources(items):
                 return listing(*map(self.expression, items))
+            case Spread(of):
+                return Text(f"*{of.name}")
+            case Append(to, value):
+                return call(f"{to.name}.append", self.expression(value))
+            case Several(items):
+                return Text(", ".join(str(self.expression(item)) for item in items))
             case CallChild(name, arguments, keywords):
                 named = [f"{key}={self.expression(value)}" for key, value in keywords]
                 return call(f"self.{name}", *map(self.expression, arguments), *named)
@@ -129,34 +142,63 @@ class Speller(ABC):
 
     def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
         """Return statements and the return, indented by ``depth`` levels."""
-        lines = [line for each in body.statements for line in self._lines(each, body, depth)]
-        returned = names(body.returns, always_tuple=always_tuple)
+        statements, returned = body.statements, names(body.returns, always_tuple=always_tuple)
+        if not always_tuple and statements and statements[-1].targets == body.returns:
+            *others, last = statements
+            if not self.untyped(last.value):
+                statements, returned = tuple(others), self.expression(last.value)
+        lines = [line for each in statements for line in self._lines(each, body, depth)]
         lines += layout(returned, prefix="return ", depth=depth)
         return "\n".join(lines)
 
-    def members(self, groups: Sequence[MemberGroup], depth: int) -> str:
-        """Return the assignments of members, group by group."""
-        return "\n".join(line for group in groups for line in self._group(group, depth))
+    def members(self, groups: Sequence[MemberGroup], depth: int, kept: Sequence[str] = ()) -> str:
+        """Return the assignments of ``kept`` arguments and of members, group by group."""
+        targets = ", ".join(f"self.{name}" for name in kept)
+        lines = [f"{INDENT * depth}{targets} = {', '.join(kept)}"] if kept else []
+        lines += [line for group in groups for line in self._group(group, depth)]
+        return "\n".join(lines)
 
     def _lines(self, statement: Statement, body: Body, depth: int) -> Iterator[str]:
-        if statement.comment:
+        if statement.comment and not statement.beside:
             yield from comment(statement.comment, depth)
-        returned = statement.declares and set(statement.targets) <= set(body.returns)
-        values = [each.value for each in body.statements if each.targets == statement.targets]
-        declaration = self.declaration(values) if returned else ""
+        returned = statement.declares and statement.targets == body.returns
+        declaration = f": {self.tensor}" if returned and self.untyped(statement.value) else ""
         prefix = f"{', '.join(statement.targets)}{declaration} = "
         code = self.expression(statement.value)
-        yield from layout(code, prefix=prefix if statement.targets else "", depth=depth)
+        suffix = f"  # {statement.comment}" if statement.beside else ""
+        yield from layout(
+            code, prefix=prefix if statement.targets else "", suffix=suffix, depth=depth
+        )
 
     def _group(self, group: MemberGroup, depth: int) -> Iterator[str]:
         if group.comment:
             yield from comment(group.comment, depth)
-        for member in group.members:
-            thing = member.thing
-            code = (
-                self.construct_child(thing) if isinstance(thing, Child) else self.construct(thing)
-            )
-            yield from layout(code, prefix=f"self.{member.name} = ", depth=depth)
+        for thing, run in groupby(group.members, lambda member: member.thing):
+            members = list(run)
+            if len(members) > 3 and (lines := self._alike(members, self._construct(thing), depth)):
+                yield from lines
+            else:
+                yield from (line for member in members for line in self._member(member, depth))
+
+    def _alike(self, members: Sequence[Member], code: Code, depth: int) -> list[str]:
+        """Return one assignment of members constructed alike; nothing if it is too long."""
+        targets = ", ".join(f"self.{member.name}" for member in members)
+        items = f"{code} for _ in range({len(members)})"
+        lines = layout(Bracket("(", (Text(items),), ")"), prefix=f"{targets} = ", depth=depth)
+        return lines if max(map(len, lines)) <= WIDTH else []
+
+    def _construct(self, thing: Thing) -> Code:
+        return self.construct_child(thing) if isinstance(thing, Child) else self.construct(thing)
+
+    def _member(self, member: Member, depth: int) -> Iterator[str]:
+        code = self._construct(member.thing)
+        lines = layout(code, prefix=f"self.{member.name} = ", depth=depth)
+        if member.comment is None:
+            yield from lines
+        elif len(lines) == 1 and len(f"{lines[0]}  # {member.comment}") <= WIDTH:
+            yield f"{lines[0]}  # {member.comment}"
+        else:
+            yield from (*comment(member.comment, depth), *lines)
 
 
 def names(of: Sequence[str], *, always_tuple: bool = False) -> Code:

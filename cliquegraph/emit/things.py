@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Dim = int | str
-"""A width: a number, or a constructor argument where the instances of a class differ in it."""
+from cliquegraph.emit.dims import Dim
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,17 @@ class BiasedKernel:
 class SharedKernel:
     """A kernel that the stages of a block share; steps are handed it."""
 
-    channels: int
-    filters: int
+    channels: Dim
+    filters: Dim
     size: int
 
 
 @dataclass(frozen=True)
 class KernelBank:
-    """Such kernels of one layer, one for each source, side by side along their input channels."""
+    """Such kernels of one layer, one for each source, concatenated along input channels."""
 
-    filters: int
-    sources: tuple[int, ...]
+    sources: tuple[Dim, ...]
+    filters: Dim
     size: int
 
 
@@ -110,7 +109,7 @@ class Child:
     """An instance of another class of the file, with its constructor's arguments."""
 
     class_name: str
-    arguments: tuple[tuple[str, int], ...]
+    arguments: tuple[Dim, ...]
 
 
 Thing = (
@@ -132,10 +131,11 @@ Thing = (
 
 @dataclass(frozen=True)
 class Member:
-    """What a class holds under a name."""
+    """What a class holds under a name, with a comment behind it if there is something to say."""
 
     name: str
     thing: Thing
+    comment: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
-from cliquegraph.emit.things import MemberGroup, Thing
+from cliquegraph.emit.dims import Dim, bounds
+from cliquegraph.emit.things import Member, MemberGroup, Thing
 from cliquegraph.ir.ops import Conv, Op
+
+AnyOp = TypeVar("AnyOp", bound=Op)
 
 # ---- expressions -------------------------------------------------------------------------
 
@@ -36,13 +40,45 @@ class BankSlice:
     """Input channels [start:stop] of a member's bank; None at an end that is the bank's own."""
 
     name: str
-    start: int | None
-    stop: int | None
+    start: Dim | None
+    stop: Dim | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the bank."""
+        return self.start is None and self.stop is None
+
+    @property
+    def bounds(self) -> str:
+        """``start:stop``, as it stands in a subscript."""
+        return bounds(self.start, self.stop)
 
 
 @dataclass(frozen=True)
 class Sources:
     """Several values, such as the bottom layers of an update, as a list."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The items of a list, within another."""
+
+    of: Local
+
+
+@dataclass(frozen=True)
+class Append:
+    """A value, put at the end of a list."""
+
+    to: Local
+    value: Expression
+
+
+@dataclass(frozen=True)
+class Several:
+    """Several values for as many targets."""
 
     items: tuple[Expression, ...]
 
@@ -121,18 +157,34 @@ class CallChild:
     keywords: tuple[tuple[str, Expression], ...] = ()
 
 
-Expression = Local | Own | BankSlice | Sources | MapsOf | Feature | Apply | Unit | CallChild
+Expression = (
+    Local
+    | Own
+    | BankSlice
+    | Sources
+    | Spread
+    | Append
+    | Several
+    | MapsOf
+    | Feature
+    | Apply
+    | Unit
+    | CallChild
+)
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
     """Yield an expression and all its parts."""
     yield expression
     match expression:
-        case Sources(items):
+        case Sources(items) | Several(items):
             for item in items:
                 yield from walk(item)
-        case MapsOf(of):
+        case MapsOf(of) | Spread(of):
             yield of
+        case Append(to, value):
+            yield to
+            yield from walk(value)
         case Feature(maps, moments):
             yield maps
             yield from walk(moments)
@@ -150,12 +202,18 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 @dataclass(frozen=True)
 class Statement:
-    """An assignment. ``declares`` where its single target is a new variable."""
+    """An assignment.
+
+    Attributes:
+        comment: what it does, above it or, where it is short, ``beside`` it.
+        declares: its single target is a new variable.
+    """
 
     targets: tuple[str, ...]
     value: Expression
     comment: str | None = None
     declares: bool = False
+    beside: bool = False
 
 
 class Kind(StrEnum):
@@ -211,12 +269,16 @@ class Body:
 class ClassView:
     """A class for one part of the network, or for several that differ in widths alone.
 
-    ``widths`` are the constructor's arguments, ``inputs`` those of the call.
+    Attributes:
+        widths: the constructor's arguments.
+        kept: those that its call reads, as attributes.
+        inputs: the arguments of the call.
     """
 
     name: str
     doc: str
     widths: tuple[str, ...]
+    kept: tuple[str, ...]
     groups: tuple[MemberGroup, ...]
     inputs: tuple[Variable, ...]
     body: Body
@@ -230,6 +292,7 @@ class ModelView:
         header: lines for the top of the file: where it comes from.
         class_name: the network's class; the only public name.
         doc: what the network is.
+        references: the papers that describe it.
         classes_default: the default of the constructor's ``num_classes``.
         input_shape: channels, height, width of an image.
         classes: each before the first that uses it.
@@ -246,6 +309,7 @@ class ModelView:
     header: tuple[str, ...]
     class_name: str
     doc: str
+    references: tuple[str, ...]
     classes_default: int
     input_shape: tuple[int, int, int]
     classes: tuple[ClassView, ...]
@@ -266,14 +330,25 @@ class ModelView:
         """Which helpers the units call."""
         return frozenset(part.function for part in self._parts() if isinstance(part, Unit))
 
+    def applied(self, op: type[AnyOp]) -> frozenset[AnyOp]:
+        """Return the operations of one kind, and what units convolve."""
+        parts = [part.op for part in self._parts() if isinstance(part, Apply)]
+        parts += [part.conv for part in self._parts() if isinstance(part, Unit) and part.conv]
+        return frozenset(part for part in parts if isinstance(part, op))
+
     def _parts(self) -> Iterator[Expression]:
-        bodies = [*(each.body for each in self.classes), self.features, self.logits]
-        for body in bodies:
+        bodies = [*(each.body for each in self.classes), self.gather, self.features, self.logits]
+        for body in filter(None, bodies):
             for statement in body.statements:
                 yield from walk(statement.value)
 
     @property
     def things(self) -> frozenset[type[Thing]]:
         """Which kinds of member occur, so that a backend writes only the helpers in use."""
-        groups = [*self.groups, *(group for view in self.classes for group in view.groups)]
-        return frozenset(type(member.thing) for group in groups for member in group.members)
+        return frozenset(type(member.thing) for member in self.members)
+
+    @property
+    def members(self) -> Iterator[Member]:
+        """The members of the network and of every class."""
+        for group in (*self.groups, *(group for view in self.classes for group in view.groups)):
+            yield from group.members

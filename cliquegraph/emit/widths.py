@@ -1,17 +1,24 @@
-"""Which widths the instances of one class share, and what the others are called."""
+"""The widths of values and tensors: numbers, or in a block sums of its constructor's arguments.
+
+The width of X0 is one argument, what the layers write another: everything in a block is a sum of
+these, so that blocks which differ in numbers alone read the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.emit.names import Namespace
 from cliquegraph.emit.things import (
     BiasedKernel,
     ChannelAffine,
     Dense,
-    Dim,
     FanOutKernel,
     Kernel,
     Member,
@@ -21,6 +28,100 @@ from cliquegraph.emit.things import (
     Thing,
     ZeroNorm,
 )
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Add, Concat, PadChannels
+from cliquegraph.ir.types import Param, Piece, cut
+
+IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden_channels"
+
+
+class Numbers:
+    """Widths as they are."""
+
+    def of(self, value: Value) -> Dim:
+        """Return the width of a value."""
+        return value.type.channels
+
+    def piece(self, piece: Piece) -> Dim:
+        """Return how many channels of its source a kernel in a bank reads."""
+        return piece.extent
+
+
+class BlockWidths(Numbers):
+    """Widths in a block, as sums of its constructor's arguments.
+
+    Attributes:
+        arguments: the arguments, and what this block is constructed with.
+    """
+
+    def __init__(self, nodes: Iterable[Node], x0: Value, layers: Iterable[Value]) -> None:
+        """Follow widths through a block.
+
+        Args:
+            nodes: the block's, idle ones too, in order.
+            x0: its input.
+            layers: what its updates write.
+
+        Raises:
+            VerificationError: a width is no sum of the arguments.
+        """
+        nodes = tuple(nodes)
+        self.arguments = {IN: x0.type.channels}
+        self._filters: dict[int, str] = {}
+        filters = list(dict.fromkeys(value.type.channels for value in layers))
+        for number, channels in enumerate(filters, start=1):
+            self._filters[channels] = FILTERS if len(filters) == 1 else f"{FILTERS}{number}"
+            self.arguments[self._filters[channels]] = channels
+        # What is added to a layer's maps is as wide as they are.
+        added = {value for node in nodes if isinstance(node.op, Add) for value in node.inputs}
+        entry = Width.of(self._filters[x0.type.channels] if x0 in added else IN)
+        self._widths: dict[Value, Width] = {x0: entry}
+        self._layers: dict[int | None, Width] = {0: entry}
+        for node in nodes:
+            for value in node.outputs:
+                width = self._width(node, value)
+                if width.value(self.arguments) != value.type.channels:
+                    raise VerificationError(f"{node.origin}: {width} is not {value.type.channels}")
+                self._widths[value] = width
+                self._layers[node.origin.layer] = width
+
+    def _width(self, node: Node, value: Value) -> Width:
+        if isinstance(node.op, Concat):
+            return reduce(add, (self._widths[each] for each in node.inputs))
+        if node.op.widths or isinstance(node.op, PadChannels):
+            return Width.of(self._argument(value.type.channels))
+        return self._widths[node.inputs[0]]
+
+    def _argument(self, channels: int) -> str:
+        """The argument for what a convolution writes that is not a layer's result."""
+        if channels not in self._filters:
+            hidden = sum(name.startswith(HIDDEN) for name in self.arguments)
+            self._filters[channels] = f"{HIDDEN}{hidden + 1}" if hidden else HIDDEN
+            self.arguments[self._filters[channels]] = channels
+        return self._filters[channels]
+
+    def of(self, value: Value) -> Width:
+        """Return the width of a value."""
+        return self._widths[value]
+
+    def piece(self, piece: Piece) -> Width:
+        """Return how many channels of its source a kernel in a bank reads."""
+        return self._layers[piece.tensor.slot.source]
+
+    def first(self, param: Param, stop: int) -> Width:
+        """Return the first ``stop`` channels of a bank: the sources of its first kernels."""
+        (pieces,) = cut(param.pieces, 0, stop)
+        width = reduce(add, map(self.piece, pieces))
+        if width.value(self.arguments) != stop:
+            raise VerificationError(f"{param.slot}: {stop} channels are no whole kernels")
+        return width
+
+    def number(self, dim: Dim) -> int:
+        """Return the number that a width is in this block."""
+        return dim.value(self.arguments) if isinstance(dim, Width) else int(dim)
+
+
+# ---- what the instances of one class share ---------------------------------------------------
 
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
@@ -33,11 +134,20 @@ _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }
-_NAMES = {
-    ("mid_norm", "channels"): "filters",  # of the 1×1 convolution before it
-    ("moments", "channels"): "filters",  # of the convolution whose maps they are of
-    ("attention_fc1", "outputs"): "hidden",
-}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a class holds for one of the sections or updates that share it.
+
+    Attributes:
+        members: with their widths.
+        reads, writes: the widths of what comes in and of what is returned.
+    """
+
+    members: tuple[Member, ...]
+    reads: Dim
+    writes: Dim
 
 
 @dataclass(frozen=True)
@@ -52,34 +162,39 @@ class SharedWidths:
 
     members: tuple[Member, ...]
     names: tuple[str, ...]
-    arguments: tuple[tuple[int, ...], ...]
+    arguments: tuple[tuple[Dim, ...], ...]
 
 
-def shared_widths(instances: Sequence[tuple[Member, ...]]) -> SharedWidths:
+def shared_widths(instances: Sequence[Instance]) -> SharedWidths:
     """Compare the members of sections that are alike but for widths.
 
-    Widths that are equal in every section stay numbers; those that go together in every section
+    Numbers that are equal in every section stay numbers; widths that go together in every section
     become one argument.
     """
     namespace = Namespace()
     arguments: dict[tuple[Dim, ...], str] = {}
+
+    def column(read: Callable[[Instance], Dim]) -> tuple[Dim, ...]:
+        return tuple(read(instance) for instance in instances)
+
+    reads, writes = column(lambda i: i.reads), column(lambda i: i.writes)
+    usual = {writes: OUT, reads: "channels" if reads == writes else IN}
     members = []
-    for position, member in enumerate(instances[0]):
+    for position, member in enumerate(instances[0].members):
         changes: dict[str, str] = {}
         for width in _WIDTHS.get(type(member.thing), ()):
-            column = tuple(getattr(instance[position].thing, width) for instance in instances)
-            if len(set(column)) == 1:
+            dims = column(lambda i: getattr(i.members[position].thing, width))  # noqa: B023
+            if len(set(dims)) == 1 and isinstance(dims[0], int):
                 continue
-            if column not in arguments:
-                arguments[column] = namespace.unique(_NAMES.get((member.name, width), width))
-            changes[width] = arguments[column]
+            if dims not in arguments:
+                other = "hidden" if isinstance(member.thing, Dense) else HIDDEN
+                arguments[dims] = namespace.unique(usual.get(dims, other))
+            changes[width] = arguments[dims]
         # The names of the changed fields come from _WIDTHS, which mypy can't follow.
         thing: Any = member.thing
         members.append(replace(member, thing=replace(thing, **changes)))
     return SharedWidths(
         members=tuple(members),
         names=tuple(arguments.values()),
-        arguments=tuple(
-            tuple(int(column[i]) for column in arguments) for i in range(len(instances))
-        ),
+        arguments=tuple(tuple(column[i] for column in arguments) for i in range(len(instances))),
     )

@@ -8,7 +8,7 @@ from functools import singledispatch
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
 from cliquegraph.ir.nodes import Node
-from cliquegraph.ir.types import MapType, Part, Slot, TensorType
+from cliquegraph.ir.types import MapType, Slot, TensorType
 from cliquegraph.steps.graph import BlockSteps, Step
 
 
@@ -75,7 +75,8 @@ def _(op: ops.MaxPool) -> str:
 
 @describe.register
 def _(op: ops.AvgPool) -> str:
-    return f"{op.kernel}×{op.kernel} average pool of stride {op.stride}"
+    stride = f" of stride {op.stride}" if op.stride != op.kernel else ""
+    return f"{op.kernel}×{op.kernel} average pool{stride}"
 
 
 @describe.register
@@ -102,12 +103,6 @@ def shape(value: TensorType) -> str:
 
 
 IDLE = "held for their weights; nothing needs what they would compute"
-
-SECTION_TITLES = {
-    Part.STEM: "From the image to X0 of the first block",
-    Part.TRANSITION: "Between two blocks",
-    Part.READOUT: "From a block feature to a vector",
-}
 
 
 def step_line(block: BlockSteps, step: Step) -> str:

@@ -47,7 +47,7 @@ def test_check_prints_a_diff_exits_1_and_writes_nothing(run: Run, tmp_path: Path
 
     run("compile", QUICKSTART, *options)
     path = tmp_path / "torch" / "quickstart.py"
-    edited = path.read_text().replace("self.w1[:, :16]", "self.w1[:, :15]")
+    edited = path.read_text().replace("self.w1[:, :k0]", "self.w1[:, :15]")
     path.write_text(edited)
     changed = run("compile", QUICKSTART, *options, "--check")
     assert changed.code == 1

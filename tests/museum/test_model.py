@@ -85,7 +85,7 @@ def test_activations_that_outlive_the_forward_pass(monkeypatch: pytest.MonkeyPat
 
     Seen: existing implementations.
     """
-    last = "        feature = torch.cat("
+    last = "        return [x1_2, x2_2, x3_2]"
     held = "        self.held = [{'x1': x1_1}, x1_2, x2_2, x3_2]\n"
     return keeps(monkeypatch, last, held + last, "torch")
 
@@ -101,7 +101,7 @@ def test_activations_that_outlive_the_forward_pass_in_flax(
 
     Seen: existing implementations, in PyTorch.
     """
-    last = "        feature = jnp.concatenate("
+    last = "        return [x1_2, x2_2, x3_2]"
     held = "        self.held = nnx.data(x1_2)\n"
     return keeps(monkeypatch, last, held + last, "flax")
 
@@ -118,8 +118,8 @@ def test_running_statistics_of_the_biased_variance(monkeypatch: pytest.MonkeyPat
     """
     biased = verify_tampered(
         monkeypatch,
-        "moments[1] * (count / (count - 1))",
-        "moments[1]",
+        "var * (count / (count - 1))",
+        "var",
         backend="flax",
         spec=clique(),
     )

@@ -84,7 +84,7 @@ def test_one_dictionary_in_a_generated_file(monkeypatch: pytest.MonkeyPatch) -> 
 
     Seen: the authors' code, issues #2 and #3.
     """
-    stage_1, stage_2 = "[x0, x1_1, x2_1, x3_1], 1)", "[x0, x1_2, x2_2, x3_2], 1)"
+    stage_1, stage_2 = " = [x1_1, x2_1, x3_1]", " = [x1_2, x2_2, x3_2]"
     return verify_says(verify_tampered(monkeypatch, stage_1, stage_2, spec=I_II))
 
 

@@ -149,9 +149,9 @@ def test_one_slot_for_two_pairs_in_a_generated_file(monkeypatch: pytest.MonkeyPa
 
     Seen: a public re-implementation, which stops at 92.2 % on CIFAR-10.
     """
-    right = "self.update1_2([x2_1, x3_1, x4_1], w=self.w1[:, 4:])"
+    right = "self.update1_2([x2_1, x3_1, x4_1], w=self.w1[:, k0:])"
     wrong = right.replace(
-        "self.w1[:, 4:]", "torch.cat([self.w1[:, 4:7], self.w4[:, 7:10], self.w1[:, 10:]], 1)"
+        "self.w1[:, k0:]", "torch.cat([self.w1[:, 4:7], self.w4[:, 7:10], self.w1[:, 10:]], 1)"
     )
     return verify_says(verify_tampered(monkeypatch, right, wrong, spec=clique(layers=LAYERS)))
 
@@ -170,7 +170,7 @@ def test_a_slot_that_is_never_used() -> str:
     right = "self.w3 = kernel_bank("
     source = cliquegraph.compile(spec, "torch")
     assert right in source
-    source = source.replace(right, f"self.w4 = kernel_bank(3, [3], 3)\n        {right}", 1)
+    source = source.replace(right, f"self.w4 = kernel_bank([3], 3, 3)\n        {right}", 1)
     model = load_source(source, "generated").Small()
     with pytest.raises(WeightsError) as caught:
         cliquegraph.load_weights(model, spec, sampled(spec))

@@ -240,7 +240,7 @@ ALLOWED_CLASSES = [
     "X0",
     "NN",
     "Self",
-    "Block1",
+    "CliqueBlock",
     "A",
     "Update",
     "Block2",

@@ -46,7 +46,7 @@ class NumpyBackend:
 
     def write(self, view: ModelView) -> str:
         templates = environment("cliquegraph_numpy")
-        return write_file(view, NumpySpeller(), templates, ["helpers"], _IMPORTS)
+        return write_file(view, NumpySpeller(), templates, {"helpers": {}}, _IMPORTS)
 
     def missing(self) -> str | None:
         return None

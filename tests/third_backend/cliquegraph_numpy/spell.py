@@ -76,7 +76,7 @@ class NumpySpeller(Speller):
         return f"(batch, {channels}, {height}, {width})"
 
     def bank_slice(self, view: BankSlice) -> Code:
-        return Text(f"self.{view.name}[:, {view.start or ''}:{view.stop or ''}]")
+        return Text(f"self.{view.name}[:, {view.bounds}]")
 
     def construct(self, thing: Thing) -> Code:
         match thing:
@@ -93,8 +93,10 @@ class NumpySpeller(Speller):
                 return call("BiasedConv", *sizes)
             case Kernel(channels, filters, size) | SharedKernel(channels, filters, size):
                 return Text(f"np.zeros(({filters}, {channels}, {size}, {size}))")
-            case KernelBank(filters, sources, size):
-                return Text(f"np.zeros(({filters}, {sum(sources)}, {size}, {size}))")
+            case KernelBank(sources, filters, size):
+                return Text(
+                    f"np.zeros(({filters}, {' + '.join(map(str, sources))}, {size}, {size}))"
+                )
             case Dense(inputs, outputs):
                 return call("Linear", str(inputs), str(outputs))
             case Drop(rate):
@@ -102,7 +104,7 @@ class NumpySpeller(Speller):
         raise TypeError(f"the numpy backend has no member {type(thing).__name__}")
 
     def construct_child(self, child: Child) -> Code:
-        return call(child.class_name, *(f"{name}={value}" for name, value in child.arguments))
+        return call(child.class_name, *map(str, child.arguments))
 
     def annotation(self, kind: Kind) -> str:
         return _ANNOTATIONS[kind]

@@ -1,0 +1,222 @@
+"""The class of a block: its kernels, its updates as members, and their calls one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cliquegraph.emit import docs, words
+from cliquegraph.emit.body import apply, results_of
+from cliquegraph.emit.dims import Width, arguments_in
+from cliquegraph.emit.members import kernel_slice, kernel_slot, member_of, own_member
+from cliquegraph.emit.plan import BlockResults, Names, Plan
+from cliquegraph.emit.regions import Gather, Region, Values, given_to
+from cliquegraph.emit.things import Child, Member, MemberGroup
+from cliquegraph.emit.view import (
+    Append,
+    BankSlice,
+    Body,
+    CallChild,
+    ClassView,
+    Expression,
+    Kind,
+    Local,
+    Own,
+    Several,
+    Sources,
+    Statement,
+    Variable,
+)
+from cliquegraph.emit.widths import FILTERS, IN, BlockWidths
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.types import Section
+
+_SHORT = {IN: "k0", FILTERS: "k"}
+"""What widths are called between the updates: k is the paper's."""
+_MEANING = {IN: "X0", FILTERS: "each layer"}
+_GROWING = "features"
+
+
+def block_widths(plan: Plan, section: Section) -> BlockWidths:
+    """Return the widths of a block as sums of its constructor's arguments."""
+    nodes = [node for region in plan.regions[section] for node in region.nodes]
+    layers = tuple(value for region in plan.regions[section] for value in plan.results(region))
+    return BlockWidths(nodes, plan.block_input(section), plan.returned(layers))
+
+
+class BlockClass:
+    """Makes the view of one block's class; blocks with equal views share it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        section: Section,
+        results: BlockResults,
+        widths: BlockWidths,
+        children: Mapping[tuple[Section, str], Child],
+    ) -> None:
+        self._plan = plan
+        self._block = plan.blocks[section.index]
+        self._regions = plan.regions[section]
+        self._called = [region for region in self._regions if not region.idle]
+        self._results = results
+        self._widths = widths
+        self._children = children
+        self._x0 = plan.block_input(section)
+
+    def view(self) -> ClassView:
+        """Return the class, under the name of its kind."""
+        body = self._body()
+        groups = (*self._kernel_groups(), *self._steps_groups())
+        used = {*arguments_in(tuple(m.thing for g in groups for m in g.members))}
+        short = tuple(self._read_widths(body))
+        kept = tuple(name for name in self._widths.arguments if name in short)
+        if kept:
+            names = tuple(_SHORT.get(name, name) for name in kept)
+            values: Expression = Several(tuple(map(Own, kept)))
+            comment = "channels of " + " and of ".join(_MEANING.get(n, n) for n in kept)
+            first = Statement(names, values, comment, beside=True)
+            body = replace(body, statements=(first, *body.statements))
+        return ClassView(
+            name=docs.block_class(self._block),
+            doc=docs.block_doc(self._block, self._results.lists.values()),
+            widths=tuple(name for name in self._widths.arguments if name in used),
+            kept=kept,
+            groups=groups,
+            inputs=(self._plan.variable(self._x0, "x0"),),
+            body=body,
+        )
+
+    # ---- the call ------------------------------------------------------------------------
+
+    def _body(self) -> Body:
+        names: Names = {self._x0: "x0"}
+        if (grown := self._grown()) is not None:
+            return self._growing_body(grown, names)
+        statements = [self._step_statement(region, names) for region in self._called]
+        if self._results.concatenates:
+            for node in self._results.concats:
+                names[node.output] = node.output.hint
+                items = Sources(tuple(self._plan.maps(value, names) for value in node.inputs))
+                gathered = apply(node, (items,), own_member)
+                statements.append(Statement((node.output.hint,), gathered, declares=True))
+        returned = [self._plan.variable(v, names[v]) for v in self._results.direct]
+        for gather, name in self._results.lists.items():
+            # By one name, whatever the network calls it: the last block has no transit.
+            name = "layers" if len(self._results.lists) == 1 else name
+            statements.append(Statement((name,), self._plan.listed(gather, names), declares=True))
+            returned.append(Variable(name, gather.kind))
+        return Body(tuple(statements), tuple(returned))
+
+    def _step_statement(self, region: Region, names: Names) -> Statement:
+        step = region.step
+        assert step is not None  # noqa: S101  # regions of a block are its steps
+        call = CallChild(
+            region.name, self._plan.arguments(region.nodes, names), self._kernels(region.nodes)
+        )
+        staged = self._block.declared.words.staged
+        line = words.step_line(self._block, step) if staged else None
+        results = self._plan.returned(results_of(self._plan.graph, region.nodes))
+        if not results:
+            # Executed all the same, such as stage 2 of a last (I+II) block at -O0: its running
+            # statistics are the network's.
+            return Statement((), call, f"{line}, which none reads" if line else "none reads it")
+        names.update({value: value.hint for value in results})
+        return Statement(tuple(value.hint for value in results), call, line, declares=True)
+
+    def _kernels(self, nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
+        """The kernels that a step is handed, by keyword.
+
+        A slice of a parameter is no positional argument of a module: PyTorch's FLOP counter hooks
+        those, and fails on one where gradients are off.
+        """
+        return tuple(
+            (slot.role, _shortened(kernel_slice(node, self._widths)))
+            for node in nodes
+            if (slot := kernel_slot(node))
+        )
+
+    def _read_widths(self, body: Body) -> Iterator[str]:
+        """The constructor's arguments that the calls read."""
+        original = {short: name for name, short in _SHORT.items()}
+        for statement in body.statements:
+            if isinstance(statement.value, CallChild):
+                for _, value in statement.value.keywords:
+                    if isinstance(value, BankSlice):
+                        for name in arguments_in((value.start, value.stop)):
+                            yield original.get(name, name)
+
+    # ---- where every update reads all before it ------------------------------------------
+
+    def _grown(self) -> Values | None:
+        """X0 and what the updates write, if each reads all before it and all is returned.
+
+        Such a block has one list that grows. Where updates have stages, each stands under its row
+        of Table 1 instead, with its sources by name.
+        """
+        if self._block.declared.words.staged:
+            return None
+        grown: list[Value] = [self._x0]
+        featured = self._x0 in self._plan.moments
+        for region in self._called:
+            given = given_to(region.nodes)
+            results = self._plan.returned(results_of(self._plan.graph, region.nodes))
+            if given.gathered != Gather(tuple(grown), featured) or given.maps or given.features:
+                return None
+            if len(results) != 1 or (results[0] in self._plan.moments) != featured:
+                return None
+            grown += results
+        lists = [*self._results.lists, *(Gather(n.inputs, featured) for n in self._made_here())]
+        return tuple(grown) if lists == [Gather(tuple(grown), featured)] else None
+
+    def _made_here(self) -> tuple[Node, ...]:
+        return self._results.concats if self._results.concatenates else ()
+
+    def _growing_body(self, grown: Values, names: Names) -> Body:
+        features = Local(_GROWING)
+        names[Gather(grown, self._x0 in self._plan.moments)] = _GROWING
+        statements = [Statement((_GROWING,), Sources((Local("x0"),)), declares=True)]
+        for region in self._called:
+            call = CallChild(region.name, (features,), self._kernels(region.nodes))
+            statements.append(Statement((), Append(features, call)))
+        for node in self._made_here():
+            gathered = apply(node, (features,), own_member)
+            statements.append(Statement((node.output.hint,), gathered, declares=True))
+            return Body(tuple(statements), (Variable(node.output.hint, Kind.TENSOR),))
+        (gather,) = self._results.lists
+        return Body(tuple(statements), (Variable(_GROWING, gather.kind),))
+
+    # ---- the members ---------------------------------------------------------------------
+
+    def _kernel_groups(self) -> tuple[MemberGroup, ...]:
+        """The kernels of a block that its stages share, by role."""
+        groups: dict[str, dict[str, Member]] = {}
+        comments: dict[str, str] = {}
+        for node in (node for region in self._regions for node in region.nodes):
+            slot, member = kernel_slot(node), member_of(node, self._widths)
+            if slot is not None and member is not None:
+                comments[slot.role] = words.kernel_comment(slot)
+                groups.setdefault(slot.role, {})[member.name] = member
+        return tuple(
+            MemberGroup(comments[role], tuple(members.values())) for role, members in groups.items()
+        )
+
+    def _steps_groups(self) -> Iterator[MemberGroup]:
+        # Where a later stage re-uses an earlier stage's normalisation, it calls its member.
+        called: dict[str, Child] = {}
+        idle: dict[str, Child] = {}
+        for region in self._regions:
+            child = self._children[region.section, region.name]
+            (idle if region.idle else called)[region.name] = child
+        comments = (self._block.declared.words.steps_comment, words.IDLE)
+        for comment, children in zip(comments, (called, idle), strict=True):
+            if children:
+                members = tuple(Member(name, child) for name, child in children.items())
+                yield MemberGroup(comment, members)
+
+
+def _shortened(view: BankSlice) -> BankSlice:
+    start, stop = (
+        end.renamed(_SHORT) if isinstance(end, Width) else end for end in (view.start, view.stop)
+    )
+    return BankSlice(view.name, start, stop)

@@ -1,0 +1,79 @@
+"""What generated files say of papers, and what their docstrings say of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cliquegraph.emit.words import sequence, shape
+from cliquegraph.ir.nodes import Node
+from cliquegraph.ir.ops import ScaleChannels
+from cliquegraph.ir.types import Part, TensorType, VectorType
+from cliquegraph.steps.graph import BlockSteps, Feature
+
+
+def papers(blocks: Iterable[BlockSteps]) -> tuple[str, ...]:
+    """Return the papers that describe a network's blocks, each once."""
+    found = (block.declared.words.paper for block in blocks)
+    return tuple(dict.fromkeys(paper for paper in found if paper))
+
+
+def block_class(block: BlockSteps) -> str:
+    """Return what the class of a block is called, by its kind."""
+    return f"{''.join(map(str.capitalize, block.declared.words.kind.split('_')))}Block"
+
+
+def layers_words(layers: Iterable[Feature]) -> str:
+    """Return the layers that a block returns, ``X1 … X6 of stage 2``."""
+    found = list(layers)
+    numbers = [feature.layer for feature in found]
+    stages = {feature.stage for feature in found if feature.layer}
+    if len(stages) > 1:
+        return " ".join(f"X{each.layer} of stage {each.stage}," for each in found).rstrip(",")
+    span = " ".join(f"X{number}" for number in numbers[:2])
+    if len(numbers) > 2:
+        span = f"X{numbers[0]} … X{numbers[-1]}"
+    return f"{span} of stage {stages.pop()}"
+
+
+def block_doc(block: BlockSteps, lists: Iterable[str]) -> str:
+    """Return what a block's class is and returns.
+
+    Args:
+        block: the block.
+        lists: the names of the lists that are returned; none where the feature itself is.
+    """
+    of_kind = block.declared.words
+    title = of_kind.shared or f"{block_class(block)} of {len(block.declared.layers)} layers"
+    if len(block.feature) == 1:
+        return f"{title}."
+    if block.transit == block.feature:
+        return f"{title}: X0 and what each layer makes of all before it."
+    of = [block.transit if name.startswith("transit") else block.feature for name in lists]
+    written = [[each for each in features if each.layer] for features in of]
+    returned = ", then ".join(dict.fromkeys(map(layers_words, written)))
+    return f"{title}: X0 -> {returned}."
+
+
+_TITLES = {
+    Part.STEM: "Image to X0",
+    Part.TRANSITION: "Between blocks",
+    Part.READOUT: "Block feature to a vector",
+}
+
+
+def section_doc(part: Part, nodes: Sequence[Node]) -> str:
+    """Return what the class of a section other than a block does."""
+    gated = [i for i, node in enumerate(nodes) if isinstance(node.op, ScaleChannels)]
+    if not gated:
+        return f"{_TITLES[part]}: {sequence(nodes)}."
+    # What computes the gate, from the average of each map on, goes by the name of the whole.
+    (scale,) = gated
+    gate = [i for i, node in enumerate(nodes) if isinstance(node.output.type, VectorType)]
+    rest = [n for i, n in enumerate(nodes) if i > gate[0] and i not in (*gate, scale)]
+    parts = [sequence(nodes[: gate[0]]), "attention (Figure 4)", sequence(rest)]
+    return f"{_TITLES[part]}: {', '.join(filter(None, parts))}."
+
+
+def block_comment(x0: TensorType, feature: TensorType) -> str:
+    """Return the sizes of a block, ``X0 64 maps of 56×56, feature 304``."""
+    return f"X0 {shape(x0)}, feature {feature.channels}"
