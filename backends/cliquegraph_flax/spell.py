@@ -123,6 +123,12 @@ def _(op: ops.Add, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 
 @spell_op.register
+def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    total = " + ".join(map(str, x))
+    return Text(f"({total}) / {op.count}" if len(x) > 1 else f"{total} / {op.count}")
+
+
+@spell_op.register
 def _(op: ops.PadChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
     behind = f"(0, {op.channels} - {x[0]}.shape[-1])"
     return call("jnp.pad", x[0], listing("(0, 0)", "(0, 0)", "(0, 0)", behind))

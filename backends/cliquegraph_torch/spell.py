@@ -107,6 +107,12 @@ def _(op: ops.Add, x: Sequence[Code], members: Sequence[Code], banked: bool) -> 
 
 
 @spell_op.register
+def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    total = " + ".join(map(str, x))
+    return Text(f"({total}) / {op.count}" if len(x) > 1 else f"{total} / {op.count}")
+
+
+@spell_op.register
 def _(op: ops.PadChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     return call("F.pad", x[0], f"(0, 0, 0, 0, 0, {op.channels} - {x[0]}.shape[1])")
 

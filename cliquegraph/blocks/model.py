@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import dropwhile, takewhile
 from typing import Literal
 
 # ---- what stands on edges and in layers -----------------------------------------------------
@@ -136,6 +137,21 @@ class Read:
     def by_kernel(self) -> bool:
         """Whether the pair has a kernel."""
         return any(isinstance(op, Conv) for op in self.ops)
+
+    @cached_property
+    def gathered(self) -> tuple[str, ...]:
+        """The roles of the normalizations of what is read, before any kernel.
+
+        One of such a role lies over all that the layer reads by edges that have it.
+        """
+        before = takewhile(lambda op: not isinstance(op, Conv), self.ops)
+        return tuple(op.role for op in before if isinstance(op, Norm))
+
+    @property
+    def has_own_norms(self) -> bool:
+        """Whether the edge normalizes what its kernel writes, which nothing else reads."""
+        behind = dropwhile(lambda op: not isinstance(op, Conv), self.ops)
+        return any(isinstance(op, Norm) for op in behind)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from cliquegraph.emit import docs, words
 from cliquegraph.emit.body import apply, results_of
 from cliquegraph.emit.dims import Width, arguments_in
 from cliquegraph.emit.members import kernel_slice, kernel_slot, member_of, own_member
+from cliquegraph.emit.names import kernel_name
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, Values, given_to
 from cliquegraph.emit.things import Child, Member, MemberGroup
@@ -131,7 +132,7 @@ class BlockClass:
         those, and fails on one where gradients are off.
         """
         return tuple(
-            (slot.role, _shortened(kernel_slice(node, self._widths)))
+            (kernel_name(slot), _shortened(kernel_slice(node, self._widths)))
             for node in nodes
             if (slot := kernel_slot(node))
         )

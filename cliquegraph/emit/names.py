@@ -23,7 +23,15 @@ def member_name(slot: Slot) -> str:
     if shared_by_stages(slot):
         name = f"{slot.role}{slot.layer}"
         return name if slot.index is None else f"{name}_{slot.index}"
-    return slot.role.replace(".", "_")
+    name = slot.role.replace(".", "_")
+    if slot.source is not None:  # of an edge, behind its kernel
+        name = f"edge_{name}"
+    return name if slot.index is None else f"{name}_{slot.index}"
+
+
+def kernel_name(slot: Slot) -> str:
+    """Return what a kernel that stages share is called where an update is handed it."""
+    return slot.role if slot.index is None else f"{slot.role}_{slot.index}"
 
 
 def step_name(slot: Slot) -> str | None:

@@ -24,7 +24,7 @@ from cliquegraph.emit.members import (
     members_of,
     own_member,
 )
-from cliquegraph.emit.names import Namespace
+from cliquegraph.emit.names import Namespace, kernel_name
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
 from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
@@ -309,7 +309,7 @@ class _Outliner:
 def _member_in_step(node: Node) -> tuple[Expression, ...]:
     """A kernel that stages share is handed to the step; anything else it holds itself."""
     slot = kernel_slot(node)
-    return own_member(node) if slot is None else (Local(slot.role),)
+    return own_member(node) if slot is None else (Local(kernel_name(slot)),)
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     if given.gathered:
         sources = namespace.unique("sources")
         variables.append(Variable(sources, given.gathered.kind))
-    slots = dict.fromkeys(slot.role for node in nodes if (slot := kernel_slot(node)))
+    slots = dict.fromkeys(kernel_name(slot) for node in nodes if (slot := kernel_slot(node)))
     variables += [Variable(role, Kind.KERNEL) for role in slots]
     return _Inputs(tuple(variables), {v: Local(name) for v, name in names.items()}, sources)
 

@@ -41,6 +41,11 @@ def _(op: ops.Add) -> str:
 
 
 @describe.register
+def _(op: ops.Mean) -> str:
+    return "mean"
+
+
+@describe.register
 def _(op: ops.PadChannels) -> str:
     return f"maps of zeros up to {op.channels}"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import slot_name
 from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import Op
 from cliquegraph.ir.shapes import ShapeError
@@ -18,11 +19,31 @@ from cliquegraph.ir.types import (
     Init,
     Param,
     ParamSlice,
+    Piece,
     Slot,
     Tensor,
     TensorType,
     whole_tensor,
 )
+
+Span = tuple[int, int]
+"""Channels from the first to before the second."""
+
+
+@dataclass(frozen=True)
+class TensorPart:
+    """The part of canonical tensors that an op reads.
+
+    Attributes:
+        width: channels of the whole tensors.
+        spans: which channels it reads, in order.
+        number: tells it from the others of these tensors.
+    """
+
+    width: int
+    spans: tuple[Span, ...]
+    number: int
+
 
 _OF_THE_OP: Mapping[Field, Init] = MappingProxyType({})
 
@@ -34,6 +55,7 @@ class Builder:
         self._name = name
         self._nodes: list[Node] = []
         self._params: dict[tuple[Slot, Field], Param] = {}
+        self._tensors: dict[tuple[Slot, Field], Tensor] = {}
         self.origin: Origin | None = None
         self.location: Location | None = None
 
@@ -45,25 +67,35 @@ class Builder:
         slot: Slot | None = None,
         hint: str = "",
         init: Mapping[Field, Init] = _OF_THE_OP,
+        part: TensorPart | None = None,
     ) -> Value:
         """Append ``op``; the parameters that it reads are those of ``slot``.
 
-        ``init`` says how tensors start that do not start as the op's usually do.
+        ``init`` says how tensors start that do not start as the op's usually do, ``part`` that
+        the op reads a part of the slot's tensors, whose rest others read.
 
         Raises:
             SpecError: the sizes can't be had; points at the section that declared them.
         """
         types = self._infer(op, inputs)
-        operands = [] if slot is None else self._operands(op, inputs, slot, init)
+        operands = [] if slot is None else self._operands(op, inputs, slot, init, part)
         return self._append(op, inputs, operands, types, hint)
 
     def add_edges(
-        self, op: Op, concat: Value, sources: Sequence[Value], slots: Sequence[Slot]
+        self,
+        op: Op,
+        concat: Value,
+        sources: Sequence[Value],
+        slots: Sequence[Slot],
+        *,
+        init: Mapping[Field, Init] = _OF_THE_OP,
     ) -> Value:
         """Append ``op`` over a concatenation, with one kernel for each of its ``sources``."""
         types = self._infer(op, [concat])
         pairs = zip(sources, slots, strict=True)
-        operands = [each for source, slot in pairs for each in self._operands(op, [source], slot)]
+        operands = [
+            each for source, slot in pairs for each in self._operands(op, [source], slot, init)
+        ]
         return self._append(op, [concat], operands, types, "")
 
     def name(self, value: Value, hint: str) -> Value:
@@ -77,7 +109,8 @@ class Builder:
 
     def finish(self, logits: Value, features: Sequence[Value]) -> Graph:
         """Return the graph."""
-        held = [piece.tensor for param in self._params.values() for piece in param.pieces]
+        pieces = (piece for param in self._params.values() for piece in param.pieces)
+        held = dict.fromkeys(piece.tensor for piece in pieces)
         return Graph(self._name, tuple(held), tuple(self._nodes), logits, tuple(features))
 
     def _infer(self, op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
@@ -113,17 +146,34 @@ class Builder:
         inputs: Sequence[Value],
         slot: Slot,
         init: Mapping[Field, Init] = _OF_THE_OP,
+        part: TensorPart | None = None,
     ) -> list[ParamSlice]:
         shapes = op.param_shapes(tuple(value.type for value in inputs))
-        starts = {**op.fields, **init}
-        tensors = (Tensor(slot, field, shape, starts[field]) for field, shape in shapes.items())
-        return [self._param(tensor, op.param_axis()).whole() for tensor in tensors]
+        starts, axis = {**op.fields, **init}, op.param_axis()
+        params = []
+        for field, shape in shapes.items():
+            if part is None:
+                param = whole_tensor(Tensor(slot, field, shape, starts[field]), axis)
+            else:
+                whole = (*shape[:axis], part.width, *shape[axis + 1 :])
+                tensor = Tensor(slot, field, whole, starts[field])
+                pieces = tuple(Piece(tensor, *span) for span in part.spans)
+                param = Param(replace(slot, index=part.number), field, pieces, axis)
+            params.append(self._param(param, shape).whole())
+        return params
 
-    def _param(self, tensor: Tensor, axis: int) -> Param:
-        slot, field, shape = tensor.slot, tensor.field, tensor.shape
-        key = (slot, field)
-        if key not in self._params:
-            self._params[key] = whole_tensor(tensor, axis)
-        elif self._params[key].shape != shape:
-            raise ValueError(f"{slot} {field} is asked for with two shapes")
-        return self._params[key]
+    def _param(self, param: Param, shape: tuple[int, ...]) -> Param:
+        """The parameter that stands for ``param``: the first of its slot and field.
+
+        Raises:
+            SpecError: updates that share it meet different widths.
+        """
+        held = self._params.setdefault((param.slot, param.field), param)
+        tensor = param.pieces[0].tensor
+        known = self._tensors.setdefault((tensor.slot, tensor.field), tensor)
+        if held.shape != shape or held.pieces != param.pieces or known != tensor:
+            name = slot_name(tensor.slot)
+            message = f"updates that share {name} read maps of different widths by it"
+            hint = "give each stage its own, or let all stages read the same layers"
+            raise self.refusal(ShapeError(message, hint))
+        return held

@@ -22,21 +22,30 @@ def shared_by_stages(slot: Slot) -> bool:
     return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
 
 
+def is_edge_kernel(slot: Slot) -> bool:
+    """Tell whether a slot is the kernel of a pair, W(i→j)."""
+    return slot.role == EDGE_KERNEL and slot.source is not None
+
+
 def slot_name(slot: Slot) -> str:
     """Return the canonical name of a slot, ``block1.w0_2`` or ``block1.x2.s1.norm``."""
     parts = [str(slot.section)]
-    if slot.role == EDGE_KERNEL and slot.source is not None:
-        parts.append(f"{slot.role}{slot.source}_{slot.layer}")
+    if is_edge_kernel(slot):
+        index = "" if slot.index is None else f"_{slot.index}"
+        parts.append(f"{slot.role}{slot.source}_{slot.layer}{index}")
     elif shared_by_stages(slot) or slot.role == OWN_KERNEL:
         role = SPATIAL_KERNEL if slot.role == OWN_KERNEL else slot.role
         parts.append(f"{role}{slot.layer}" + ("" if slot.index is None else f"_{slot.index}"))
     else:
-        if slot.layer is not None:
+        if slot.source is not None:  # on an edge, behind its kernel
+            parts.append(f"{EDGE_KERNEL}{slot.source}_{slot.layer}")
+        elif slot.layer is not None:
             parts.append(f"x{slot.layer}")
         if slot.stage is not None:
             parts.append(f"s{slot.stage}")
         if slot.role:
-            parts.append(slot.role)
+            is_whole = slot.index is None or slot.source is not None
+            parts.append(slot.role if is_whole else f"{slot.role}_{slot.index}")
     return ".".join(parts)
 
 

@@ -103,6 +103,17 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
+class Mean(Add):
+    """The sum of maps of one type over ``count``, which may be more than they are.
+
+    A map can be the sum over several edges already.
+    """
+
+    mnemonic = "mean"
+    count: int
+
+
+@dataclass(frozen=True)
 class PadChannels(Op):
     """Maps of zeros behind those that there are, up to ``channels``."""
 
@@ -349,6 +360,7 @@ OPS: tuple[type[Op], ...] = (
     Input,
     Concat,
     Add,
+    Mean,
     PadChannels,
     BatchNorm,
     Moments,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +24,9 @@ class Fold:
 
     1. Dropout goes.
     2. A ``BatchNorm`` of a convolution's output that nothing else reads goes into the
-       convolution: kernel × scale / √(var + eps), and a bias. A kernel that several steps share
-       becomes a kernel for each.
+       convolution, if that stands in the same update: kernel × scale / √(var + eps), and a bias.
+       A kernel that several updates share becomes a kernel for each; where these share the
+       ``BatchNorm`` too, but read other parts of the kernel, it stays by itself.
     3. Any other ``BatchNorm`` becomes an ``Affine``: two numbers for each channel, not four.
     """
 
@@ -96,12 +98,18 @@ class _Folding:
         self._params: dict[tuple[Slot, Field], Param] = {}
         self.norms = tuple(node for node in graph.nodes if isinstance(node.op, BatchNorm))
         makers = {norm: graph.producers[norm.inputs[0]] for norm in self.norms}
+        behind = defaultdict(set)  # what each normalization is behind, wherever it stands
+        for norm, maker in makers.items():
+            read = tuple((o.param, o.start, o.stop) for o in maker.operands)
+            behind[norm.operands[0].param].add((maker.op, read))
         self._convs = {
             norm: maker
             for norm, maker in makers.items()
             if isinstance(maker.op, Conv)
+            and maker.origin == norm.origin
             and len(graph.consumers[maker.output]) == 1
             and maker.output not in graph.outputs
+            and len(behind[norm.operands[0].param]) == 1
         }
 
     @cached_property
@@ -172,7 +180,8 @@ class _Folding:
         sharing = [node for node in self._graph.nodes if _reads(node, conv.operands[0].param)]
         if not shared_by_stages(slot) and len(sharing) == 1 and conv.operands[0].is_whole:
             return slot
-        return replace(_slot(norm), role="mid_conv" if slot.role == SPATIAL_KERNEL else "conv")
+        role = "mid_conv" if slot.role == SPATIAL_KERNEL else "conv"
+        return replace(_slot(norm), role=role if slot.index is None else f"{role}{slot.index}")
 
     def _param(self, tensor: Tensor, op: Op) -> Param:
         param = whole_tensor(tensor)

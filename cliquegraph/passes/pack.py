@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import EDGE_KERNEL
+from cliquegraph.ir.names import EDGE_KERNEL, is_edge_kernel
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Conv
-from cliquegraph.ir.types import Bank, Field, Param, ParamSlice, Piece, Section, Slot
+from cliquegraph.ir.types import Bank, Field, Param, ParamSlice, Piece, Section, Slot, cut
 
-_Layer = tuple[Section, int]
+_Visits = Mapping[Section, Mapping[int, int]]
+"""The position of each layer in its block's order of visits; X0 comes first."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Store each layer's kernels side by side, so that a step slices and never concatenates.
+    """Store each layer's kernels concatenated, so that a step slices and never concatenates.
 
-    1. The kernels W(i→j) of a layer j become one ``Bank`` along the input channels, in the
-       order in which the layers are visited, X0 first.
-    2. Stage 1 reads a prefix of its bank and later stages the suffix without X0.
+    1. The kernels W(i→j) of a layer j that some step reads together become one ``Bank`` along
+       the input channels, in the order in which the layers are visited, X0 first and j last.
+    2. Stage 1 reads a prefix of its bank, later stages the suffix without X0, or all.
     3. Where layers are not visited in ascending order, a step concatenates its sources in the
        bank's order, and the normalisation of that concatenation is stored in the same order.
     """
@@ -31,25 +32,76 @@ class Pack:
 
     def apply(self, graph: Graph) -> Graph:
         """Return the graph with banks."""
-        readers = _edge_convolutions(graph)
         visits = _visits(graph)
-        banks = {layer: _bank(layer, nodes, visits[layer[0]]) for layer, nodes in readers.items()}
         replaced: dict[Node, Node] = {}
         norms: dict[Param, Param] = {}
-        for layer, nodes in readers.items():
-            for node in nodes:
-                _read_bank(graph, node, banks[layer], replaced, norms)
+        for layer in _edge_convolutions(graph):
+            groups = _groups(layer, visits)
+            for number, nodes in enumerate(groups, start=1):
+                bank = _bank(nodes, visits, number if len(groups) > 1 else None)
+                for node in nodes:
+                    _read_bank(graph, node, bank, replaced, norms)
         return replace(graph, nodes=tuple(replaced.get(node, node) for node in graph.nodes))
 
 
-def _edge_convolutions(graph: Graph) -> dict[_Layer, list[Node]]:
-    found: dict[_Layer, list[Node]] = defaultdict(list)
+def _edge_convolutions(graph: Graph) -> list[list[Node]]:
+    """The convolutions by edge kernels of each layer, in the order of their first."""
+    layers: dict[tuple[Section, int | None], list[Node]] = defaultdict(list)
     for node in graph.nodes:
-        if isinstance(node.op, Conv) and node.operands[0].param.slot.source is not None:
+        if isinstance(node.op, Conv) and is_edge_kernel(node.operands[0].param.slot):
             slot = node.operands[0].param.slot
-            assert slot.layer is not None  # noqa: S101  # an edge has a target
-            found[slot.section, slot.layer].append(node)
-    return found
+            layers[slot.section, slot.layer].append(node)
+    return list(layers.values())
+
+
+def _groups(nodes: Sequence[Node], visits: _Visits) -> list[list[Node]]:
+    """The convolutions of one layer in groups: each reads one slice of its group's bank.
+
+    A step reads one bank once, so that a layer with two op lists on its edges has two.
+    """
+    groups: list[list[Node]] = []
+    for nodes_of_kernels in _connected(nodes):
+        for group in groups:
+            if _fit([*group, *nodes_of_kernels], visits):
+                group += nodes_of_kernels
+                break
+        else:
+            groups.append(nodes_of_kernels)
+    return groups
+
+
+def _connected(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Nodes in groups: those with a kernel in common in one."""
+    groups: list[list[Node]] = []
+    for node in nodes:
+        kernels = _kernels([node])
+        joined = [group for group in groups if _kernels(group) & kernels]
+        first = joined[0] if joined else []
+        if not joined:
+            groups.append(first)
+        for other in joined[1:]:
+            first += other
+            groups.remove(other)
+        first.append(node)
+    return groups
+
+
+def _kernels(nodes: Iterable[Node]) -> set[Param]:
+    return {operand.param for node in nodes for operand in node.operands}
+
+
+def _fit(nodes: Sequence[Node], visits: _Visits) -> bool:
+    """Whether convolutions of one layer can read slices of one bank, each step one."""
+    kernels = [operand.param for node in nodes for operand in node.operands]
+    alike = {(kernel.slot.index, kernel.shape[0], kernel.shape[2:]) for kernel in kernels}
+    if len(alike) > 1 or len({node.origin for node in nodes}) < len(nodes):
+        return False
+    ordered = _ordered(nodes, visits)
+    return all(_is_run([ordered.index(o.param) for o in node.operands]) for node in nodes)
+
+
+def _is_run(places: Sequence[int]) -> bool:
+    return max(places) - min(places) + 1 == len(places)
 
 
 def _visits(graph: Graph) -> dict[Section, dict[int, int]]:
@@ -63,12 +115,23 @@ def _visits(graph: Graph) -> dict[Section, dict[int, int]]:
     return found
 
 
-def _bank(layer: _Layer, readers: Iterable[Node], visits: dict[int, int]) -> Bank:
+def _ordered(readers: Iterable[Node], visits: _Visits) -> list[Param]:
+    """The kernels that convolutions of one layer read, in the order of their bank."""
     kernels = dict.fromkeys(operand.param for node in readers for operand in node.operands)
-    ordered = sorted(kernels, key=lambda param: visits[param.slot.source or 0])
+
+    def place(param: Param) -> tuple[bool, int]:
+        slot, source = param.slot, param.slot.source or 0
+        return source == slot.layer, visits[slot.section][source]
+
+    return sorted(kernels, key=place)
+
+
+def _bank(readers: Iterable[Node], visits: _Visits, number: int | None) -> Bank:
+    ordered = _ordered(readers, visits)
     pieces = tuple(piece for param in ordered for piece in param.pieces)
-    slot = Slot(layer[0], EDGE_KERNEL, layer[1])
-    return Bank(slot, Field.WEIGHT, pieces, axis=ordered[0].axis)
+    slot = ordered[0].slot
+    of_bank = Slot(slot.section, EDGE_KERNEL, slot.layer, index=number)
+    return Bank(of_bank, Field.WEIGHT, pieces, axis=ordered[0].axis)
 
 
 def _read_bank(
@@ -120,6 +183,5 @@ def _widths(graph: Graph, norm: Node) -> list[int]:
 
 def _permuted(param: Param, widths: list[int], order: list[int]) -> Param:
     starts = [sum(widths[:i]) for i in range(len(widths))]
-    (whole,) = param.pieces
-    pieces = tuple(Piece(whole.tensor, starts[i], starts[i] + widths[i]) for i in order)
-    return replace(param, pieces=pieces)
+    parts = cut(param.pieces, *starts, sum(widths))
+    return replace(param, pieces=tuple(piece for i in order for piece in parts[i]))

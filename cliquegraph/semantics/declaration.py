@@ -8,7 +8,7 @@ sources of what stands on their edges.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -123,14 +123,17 @@ class _Network:
     def _update(self, layer: Layer, read: list[tuple[Read, Array]], site: Site) -> Array:
         """The layer's ops on what its edges combine to."""
         self._at.require(bool(read), "reads nothing")
-        width = sum(x.shape[-3] for each, x in read if _is_gathered(each.ops))
-        terms, at = [], 0
+        widths: dict[str, int] = {}  # of what lies over several edges
         for each, x in read:
-            part = None
-            if _is_gathered(each.ops):
-                part = (at, at + x.shape[-3], width)
-                at += x.shape[-3]
-            terms.append(self._at.run(each.ops, x, replace(site, source=each.source, part=part)))
+            for role in _gathered(each.ops):
+                widths[role] = widths.get(role, 0) + x.shape[-3]
+        terms, at = [], dict.fromkeys(widths, 0)
+        for each, x in read:
+            parts = {}
+            for role in _gathered(each.ops):
+                parts[role] = (at[role], at[role] + x.shape[-3], widths[role])
+                at[role] += x.shape[-3]
+            terms.append(self._at.run(each.ops, x, replace(site, source=each.source, parts=parts)))
         value = terms[0]
         for term in terms[1:]:
             value = self._at.arithmetic.add(value, term)
@@ -182,9 +185,18 @@ class _Network:
         return mean(self._at.arithmetic, x, (-2, -1))
 
 
-def _is_gathered(ops: Ops) -> bool:
-    """Whether an edge reads tensors that lie over all that the layer reads."""
-    return any(isinstance(op, Norm) or (isinstance(op, Conv) and op.role != "w") for op in ops)
+def _gathered(ops: Ops) -> Iterator[str]:
+    """The roles of what of an edge lies over all that the layer reads by such edges.
+
+    These are the normalizations of what it reads, and a kernel that is the layer's.
+    """
+    for op in ops:
+        if isinstance(op, Norm):
+            yield op.role
+        elif isinstance(op, Conv):
+            if op.role != "w":
+                yield op.role
+            return
 
 
 def _output(output: Output, versions: list[dict[int, Array]]) -> Array:

@@ -136,7 +136,7 @@ def _(op: ops.Add, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     total, *others = arguments
     for other in others:
         total = frame.arithmetic.add(total, other)
-    return total
+    return frame.arithmetic.divide(total, op.count) if isinstance(op, ops.Mean) else total
 
 
 @evaluate.register

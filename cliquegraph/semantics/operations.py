@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -89,7 +89,9 @@ class Site:
         stage: the stage in the names of the update's tensors, if they have one.
         stride: what ``reduce`` takes.
         source: on an edge, the layer that is read.
-        part: on an edge, which part is the source's of what lies over all that the layer reads.
+        parts: on an edge, which part is the source's of what lies over all that the layer reads,
+            by its role.
+        behind: on an edge, behind its kernel.
     """
 
     section: str
@@ -97,7 +99,8 @@ class Site:
     stage: int | None
     stride: int
     source: int | None = None
-    part: Part | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    behind: bool = False
 
     @property
     def of_layer(self) -> str:
@@ -107,7 +110,8 @@ class Site:
     @property
     def of_update(self) -> str:
         """How the names of the update's tensors begin."""
-        return self.of_layer if self.stage is None else f"{self.of_layer}.s{self.stage}"
+        of = f"{self.section}.w{self.source}_{self.layer}" if self.behind else self.of_layer
+        return of if self.stage is None else f"{of}.s{self.stage}"
 
     def kernel(self, op: Conv) -> str:
         """The name of a convolution: W(i→j) and V(j) are shared by stages."""
@@ -154,18 +158,20 @@ class Execution:
         """Ops in order."""
         for op in ops:
             x = self._apply(op, x, site)
+            if isinstance(op, Conv) and site.source is not None:
+                site = replace(site, parts={}, behind=True)
         return x
 
     def _apply(self, op: Op, x: Array, site: Site) -> Array:
         match op:
             case Norm():
-                return self.norm(x, f"{site.of_update}.{op.role}", site.part)
+                return self.norm(x, f"{site.of_update}.{op.role}", site.parts.get(op.role))
             case Relu():
                 return self.arithmetic.relu(x)
             case Dropout():
                 return self.dropout(x, op.rate)
             case Conv():
-                stride, part = _stride(op, site.stride), None if op.role == "w" else site.part
+                stride, part = _stride(op, site.stride), site.parts.get(op.role)
                 return self.conv(x, site.kernel(op), op.filters, op.kernel, stride, part)
             case Skip():
                 return self._skip(op, x, site)

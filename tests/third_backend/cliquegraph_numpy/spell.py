@@ -41,6 +41,8 @@ class NumpySpeller(Speller):
         match node.op:
             case ops.Concat():
                 return call("np.concatenate", x, "axis=1")
+            case ops.Mean() as op:
+                return Text(f"({' + '.join(map(str, arguments))}) / {op.count}")
             case ops.Add():
                 return Text(" + ".join(map(str, arguments)))
             case ops.PadChannels() as op:
