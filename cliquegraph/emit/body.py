@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from cliquegraph.emit.members import free_inputs, gathers, kernel_slot
 from cliquegraph.emit.view import (
@@ -56,6 +57,7 @@ def straight_body(
     members: Members,
     units: Mapping[Node, UnitNodes],
     sources: str | None = None,
+    features: Mapping[Value, Expression] = MappingProxyType({}),
 ) -> Body:
     """Write a run of nodes with few names: maps are ``x``, vectors ``z``, re-used when dead.
 
@@ -66,6 +68,7 @@ def straight_body(
         members: how a node's member is written here.
         units: the graph's, by their last node.
         sources: the parameter that holds what the first concatenation gathers, if it is one.
+        features: what comes from outside with its moments.
     """
     free = free_inputs(nodes)
     inner = {inside for node in nodes if node in units for inside in units[node].nodes[:-1]}
@@ -88,19 +91,30 @@ def straight_body(
             return nested.pop(value)
         return Local(names[value]) if value in names else inputs[value]
 
-    def side_by_side(node: Node) -> Expression:
+    def listed(node: Node, *, with_moments: bool = False) -> Expression:
         """What a concatenation reads, as a list."""
         if sources is not None and gathers(node, free):
             return Local(sources)
-        return Sources(tuple(read(value) for value in node.inputs))
+        return Sources(
+            tuple(
+                features[value] if with_moments and value in features else read(value)
+                for value in node.inputs
+            )
+        )
 
     def unit(of: UnitNodes) -> Unit:
         reader = of.concat or of.norm
         assert reader is not None  # noqa: S101  # a unit has one of them
+        given = of.norm is not None and isinstance(of.norm.op, Normalize)
+        if of.concat:
+            maps = listed(reader, with_moments=given)
+        else:
+            (value, *_) = reader.inputs
+            maps = Sources((features[value] if given and value in features else read(value),))
         return Unit(
-            sources=side_by_side(reader) if of.concat else Sources((read(reader.inputs[0]),)),
+            sources=maps,
             norm=None if of.norm is None else members(of.norm)[0],
-            given=of.norm is not None and isinstance(of.norm.op, Normalize),
+            given=given,
             conv=of.conv.op if of.conv is not None and isinstance(of.conv.op, Conv) else None,
             kernel=None if of.conv is None else members(of.conv)[0],
             banked=of.conv is not None and kernel_slot(of.conv) is not None,
@@ -115,7 +129,7 @@ def straight_body(
         if node in units:
             expression = unit(units[node])
         elif isinstance(node.op, Concat):
-            expression = apply(node, (side_by_side(node),), members)
+            expression = apply(node, (listed(node),), members)
         else:
             expression = apply(node, tuple(read(each) for each in node.inputs), members)
         if isinstance(node.op, Moments):

@@ -86,7 +86,9 @@ def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
     operand = node.operands[0]  # the pack pass leaves one kernel
     channels, filters = widths.of(node.inputs[0]), widths.of(node.output)
     if isinstance(operand.param, Bank):
-        sources = tuple(map(widths.piece, operand.param.pieces))
+        pieces = operand.param.pieces
+        # A second kernel of an edge reads what the first wrote.
+        sources = tuple(map(widths.piece, pieces)) if len(pieces) > 1 else (channels,)
         return KernelBank(sources, filters, op.kernel)
     if kernel_slot(node) is not None:
         return SharedKernel(channels, filters, op.kernel)
@@ -147,7 +149,12 @@ def gathers(node: Node, free: Sequence[Value]) -> bool:
 def signature(nodes: Sequence[Node]) -> Hashable:
     """Return what two regions have in common if they do the same, whatever their widths."""
     free = free_inputs(nodes)
-    place: dict[Value, int] = {}
+    listed = {value for node in nodes if gathers(node, free) for value in node.inputs}
+    several = len({node.inputs for node in nodes if gathers(node, free)}) > 1
+    place: dict[Value, int] = {
+        value: -1 - position
+        for position, value in enumerate(v for v in free if several or v not in listed)
+    }
     parts: list[Hashable] = []
     for node in nodes:
         attributes = tuple(
@@ -155,14 +162,14 @@ def signature(nodes: Sequence[Node]) -> Hashable:
             for field in fields(node.op)
             if field.name not in node.op.widths
         )
-        inputs: Hashable = tuple(place.get(value, -1) for value in node.inputs)
-        if gathers(node, free):
+        inputs: Hashable = tuple(place.get(value) for value in node.inputs)
+        if gathers(node, free) and not several:
             inputs = "sources"
         elif isinstance(node.op, ops.Normalize):
-            inputs = place.get(node.inputs[0], -1)  # the moments are those of what it reads
+            inputs = place.get(node.inputs[0])  # the moments are those of what it reads
         member = member_of(node)
         slot = node.operands[0].param.slot if node.operands else None
-        role = None if slot is None else (slot.role, slot.index)
+        role = None if slot is None else (slot.role, slot.index, slot.source is None)
         thing = None if member is None else type(member.thing)
         parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))
         for value in node.outputs:

@@ -41,7 +41,12 @@ def step_name(slot: Slot) -> str | None:
     """
     if slot.layer is None or shared_by_stages(slot):
         return None
-    return f"layer{slot.layer}" if slot.stage is None else f"update{slot.layer}_{slot.stage}"
+    return update_name(slot.layer, slot.stage)
+
+
+def update_name(layer: int, stage: int | None) -> str:
+    """Return the name of an update within its block; a block of one stage has layers."""
+    return f"layer{layer}" if stage is None else f"update{layer}_{stage}"
 
 
 def member_path(param: Param) -> tuple[str, ...]:

@@ -153,6 +153,7 @@ class _Outliner:
                     _member_in_step,
                     self._plan.units,
                     inputs.sources,
+                    inputs.features,
                 ),
             )
         )
@@ -314,11 +315,15 @@ def _member_in_step(node: Node) -> tuple[Expression, ...]:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """The inputs of a class, what each value is among them, and the name of a list."""
+    """The inputs of a class, what each value is among them, and the name of a list.
+
+    ``features`` are the values that come with their moments; among ``names`` are their maps.
+    """
 
     variables: tuple[Variable, ...]
     names: dict[Value, Expression]
     sources: str | None
+    features: dict[Value, Expression]
 
 
 def _inputs(nodes: Sequence[Node]) -> _Inputs:
@@ -333,7 +338,10 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
         variables.append(Variable(sources, given.gathered.kind))
     slots = dict.fromkeys(kernel_name(slot) for node in nodes if (slot := kernel_slot(node)))
     variables += [Variable(role, Kind.KERNEL) for role in slots]
-    return _Inputs(tuple(variables), {v: Local(name) for v, name in names.items()}, sources)
+    features: dict[Value, Expression] = {v: Local(names[v]) for v in given.features}
+    maps: dict[Value, Expression] = {v: Local(names[v]) for v in given.maps}
+    maps |= {v: MapsOf(Local(names[v])) for v in given.features}
+    return _Inputs(tuple(variables), maps, sources, features)
 
 
 def _network_doc(steps: StepGraph) -> str:

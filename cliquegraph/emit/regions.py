@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.members import free_inputs, gathers
-from cliquegraph.emit.names import step_name
+from cliquegraph.emit.names import step_name, update_name
 from cliquegraph.emit.view import Kind
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Normalize
@@ -38,7 +37,8 @@ class Region:
         if self.step is None:
             return str(self.section)
         slots = [operand.param.slot for node in self.nodes for operand in node.operands]
-        return next(name for slot in slots if (name := step_name(slot)))
+        names = (name for slot in slots if (name := step_name(slot)))
+        return next(names, update_name(self.step.layer, self.step.stage))
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,14 @@ class Given:
 def given_to(nodes: Sequence[Node]) -> Given:
     """Return what a region is given.
 
-    Raises:
-        VerificationError: it gathers more lists than the one that a call hands over.
+    Where it gathers one list, it is given that; values of several lists are given one by one.
     """
     free = free_inputs(nodes)
     normalized = {node.inputs[0] for node in nodes if isinstance(node.op, Normalize)}
     lists = {Gather(n.inputs, n.output in normalized) for n in nodes if gathers(n, free)}
-    if len(lists) > 1:
-        raise VerificationError(f"{nodes[0].origin}: gathers {len(lists)} lists, not one")
-    gathered = next(iter(lists), None)
+    gathered = lists.pop() if len(lists) == 1 else None
     listed = gathered.values if gathered else ()
+    normalized.update(value for each in lists if each.features for value in each.values)
     single = [
         value for value in free if value not in listed and not isinstance(value.type, MomentsType)
     ]

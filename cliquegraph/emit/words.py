@@ -125,4 +125,5 @@ _MEMBERS = {
 
 def kernel_comment(slot: Slot) -> str:
     """Return what the kernels of one role in a block are."""
-    return _MEMBERS[slot.role]
+    of = _MEMBERS[slot.role]
+    return of if slot.index is None else f"{slot.role}j_p: of several, {of.partition(': ')[2]}"

@@ -197,7 +197,8 @@ class _Update:
         return replace(self._slot(EDGE_KERNEL, source=source), index=conv.index)
 
     def _kernel(self, conv: model.Conv) -> Slot:
-        once = self.declared.schedule.stages == 1  # no stages share it
+        # Where updates carry no stage, there is one of each, and no stages share its kernels.
+        once = not self.declared.words.staged
         own = conv.role == SPATIAL_KERNEL and conv.index is not None and once
         return replace(self._slot(OWN_KERNEL if own else conv.role), index=conv.index)
 
