@@ -145,22 +145,24 @@ def gathers(node: Node, free: Sequence[Value]) -> bool:
 
 
 def signature(nodes: Sequence[Node]) -> Hashable:
-    """Return what two regions have in common if they do the same, whatever their widths."""
+    """Return what two regions have in common if they do the same, whatever widths and strides."""
     free = free_inputs(nodes)
     place: dict[Value, int] = {}
     parts: list[Hashable] = []
     for node in nodes:
+        member = member_of(node)
+        held = {"channels"} if isinstance(node.op, ops.PadChannels) else set()
+        held |= {"stride"} if member is not None and hasattr(member.thing, "stride") else set()
         attributes = tuple(
             (field.name, getattr(node.op, field.name))
             for field in fields(node.op)
-            if field.name not in node.op.widths
+            if field.name not in held.union(node.op.widths)
         )
         inputs: Hashable = tuple(place.get(value, -1) for value in node.inputs)
         if gathers(node, free):
             inputs = "sources"
         elif isinstance(node.op, ops.Normalize):
             inputs = place.get(node.inputs[0], -1)  # the moments are those of what it reads
-        member = member_of(node)
         slot = node.operands[0].param.slot if node.operands else None
         role = None if slot is None else (slot.role, slot.index)
         thing = None if member is None else type(member.thing)
