@@ -62,7 +62,14 @@ class FlaxSpeller(Speller):
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Spell one operation."""
         if isinstance(node.op, ops.Conv) and not node.op.bias:
-            return spell_conv(node.op, arguments[0], self.kernel(members[0], node.banked))
+            number = self.number(node, node.op.stride)
+            stride = [f"stride={number}"] if number != "1" else []
+            padding = [f"padding={node.op.padding}"] if node.op.padding else []
+            kernel = self.kernel(members[0], node.banked)
+            return call("conv", arguments[0], kernel, *stride, *padding)
+        if isinstance(node.op, ops.PadChannels):
+            behind = f"(0, {self.number(node, node.op.channels)} - {arguments[0]}.shape[-1])"
+            return call("jnp.pad", arguments[0], listing("(0, 0)", "(0, 0)", "(0, 0)", behind))
         return spell_op(node.op, arguments, members)
 
     def kernel(self, member: Code, banked: bool) -> Code:
@@ -92,18 +99,11 @@ class FlaxSpeller(Speller):
     def construct_child(self, child: Child) -> Code:
         """Spell the construction of an instance of another class of the file."""
         rngs = ["rngs=rngs"] if self._draws(child) else []
-        return call(child.class_name, *map(str, child.arguments), *rngs)
+        return call(child.class_name, *child.written, *rngs)
 
     def annotation(self, kind: Kind) -> str:
         """Spell the type of an input."""
         return _ANNOTATIONS[kind]
-
-
-def spell_conv(op: ops.Conv, x: Code, kernel: Code) -> Code:
-    """Spell a convolution with a kernel."""
-    stride = [f"stride={op.stride}"] if op.stride > 1 else []
-    padding = [f"padding={op.padding}"] if op.padding else []
-    return call("conv", x, kernel, *stride, *padding)
 
 
 @singledispatch
@@ -126,12 +126,6 @@ def _(op: ops.Add, x: Sequence[Code], members: Sequence[Code]) -> Code:
 def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code]) -> Code:
     total = " + ".join(map(str, x))
     return Text(f"({total}) / {op.count}" if len(x) > 1 else f"{total} / {op.count}")
-
-
-@spell_op.register
-def _(op: ops.PadChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    behind = f"(0, {op.channels} - {x[0]}.shape[-1])"
-    return call("jnp.pad", x[0], listing("(0, 0)", "(0, 0)", "(0, 0)", behind))
 
 
 @spell_op.register(ops.BatchNorm)
@@ -215,7 +209,7 @@ def _(thing: Kernel | SharedKernel) -> Code:
 
 @construct.register
 def _(thing: BiasedKernel) -> Code:
-    stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
+    stride = [f"stride={thing.stride}"] if thing.stride != 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
     return call("BiasedConv", *sizes, *stride, *padding)

@@ -114,6 +114,8 @@ class _Step:
             in_block = section.part is Part.BLOCK
             seen: list[Value] = []
             for call in group:
+                if in_block and call.origin.layer is None:  # the network's, with what was returned
+                    self._forget(value for value in seen if not to_come[value])
                 self._run(call)
                 to_come.subtract(call.reads)
                 now = [v for v in (*call.reads, call.output) if v not in returned]

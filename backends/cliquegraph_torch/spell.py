@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import singledispatch
 from textwrap import wrap
 
@@ -54,7 +54,14 @@ class TorchSpeller(Speller):
             inner = node.arguments[0]  # what has no other reader is written as an argument
             if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
                 return call("torch.relu_", arguments[0])
+        if isinstance(node.op, ops.PadChannels):
+            behind = f"{self.number(node, node.op.channels)} - {arguments[0]}.shape[1]"
+            return call("F.pad", arguments[0], f"(0, 0, 0, 0, 0, {behind})")
         return spell_op(node.op, arguments, members, node.banked)
+
+    def takes_stride(self, node: Apply) -> bool:
+        """Tell whether a convolution's call takes its stride: its member holds it."""
+        return False
 
     def kernel(self, member: Code, banked: bool) -> Code:
         """Spell the array of a convolution's member."""
@@ -77,7 +84,7 @@ class TorchSpeller(Speller):
 
     def construct_child(self, child: Child) -> Code:
         """Spell the construction of an instance of another class of the file."""
-        return call(child.class_name, *map(str, child.arguments))
+        return call(child.class_name, *child.written)
 
     def annotation(self, kind: Kind) -> str:
         """Spell the type of an input."""
@@ -110,11 +117,6 @@ def _(op: ops.Add, x: Sequence[Code], members: Sequence[Code], banked: bool) -> 
 def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     total = " + ".join(map(str, x))
     return Text(f"({total}) / {op.count}" if len(x) > 1 else f"{total} / {op.count}")
-
-
-@spell_op.register
-def _(op: ops.PadChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
-    return call("F.pad", x[0], f"(0, 0, 0, 0, 0, {op.channels} - {x[0]}.shape[1])")
 
 
 @spell_op.register(ops.BatchNorm)
@@ -167,33 +169,56 @@ def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked:
 
 def he_lines(things: Collection[object]) -> str:
     """Spell the initialization of a convolution."""
-    indent = INDENT * 2
-    fan_out = ', mode="fan_out"' if FanOutKernel in things else ""
+    mode = 'mode="fan_out", ' if FanOutKernel in things else ""
+    lines = []
     if {Kernel, FanOutKernel} <= set(things):
-        mode = '"fan_out" if isinstance(module, FanOutConv2d) else "fan_in"'
-        return (
-            f"{indent}mode: Literal['fan_in', 'fan_out'] = {mode}\n"
-            f'{indent}nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")'
-        ).replace("'", '"')
-    return f'{indent}nn.init.kaiming_normal_(module.weight{fan_out}, nonlinearity="relu")'
+        lines.append('mode: Literal["fan_in", "fan_out"] = "fan_in"')
+        lines.append(f'if isinstance(module, FanOutConv2d):\n{INDENT * 3}mode = "fan_out"')
+        mode = "mode=mode, "
+    lines.append(f'nn.init.kaiming_normal_(module.weight, {mode}nonlinearity="relu")')
+    return "\n".join(f"{INDENT * 2}{line}" for line in lines)
 
 
 def alike_steps(view: ModelView) -> str:
     """Spell the loops over blocks and over their steps that are alike."""
-    blocks: dict[tuple[str, ...], list[str]] = {}
+    members = {each.name: {m.name for g in each.groups for m in g.members} for each in view.classes}
+    loops: list[tuple[dict[str, None], list[str]]] = []
     for block, names in view.alike.items():
-        blocks.setdefault(names, []).append(f"self.{block}")
-    lines = []
-    for names, of in blocks.items():
-        for row in wrap(" ".join(names), WIDTH - len('        alike = ""')):
-            lines.append(f'{INDENT * 2}alike = "{row}"')
-            if len(of) > 1:
-                lines += layout(listing(*of), prefix="for block in ", suffix=":", depth=2)
-            block, depth = ("block", 3) if len(of) > 1 else (of[0], 2)
-            compiled = f'{block}.get_submodule(name).compile(**{{"dynamic": False, **options}})'
-            lines.append(f"{INDENT * depth}for name in alike.split():")
-            lines.append(f"{INDENT * (depth + 1)}{compiled}")
-    return "\n".join(lines)
+        for together, blocks in loops:
+            # One loop serves blocks in which the same names are alike, as far as they have them.
+            joined = {*together, *names}
+            if all(
+                joined & members[view.children[each]] == set(view.alike[each])
+                for each in (*blocks, block)
+            ):
+                together.update(dict.fromkeys(names))
+                blocks.append(block)
+                break
+        else:
+            loops.append((dict.fromkeys(names), [block]))
+    return "\n".join(line for names, blocks in loops for line in _compile_loop([*names], blocks))
+
+
+def _compile_loop(names: Sequence[str], blocks: Sequence[str]) -> Iterator[str]:
+    rows = wrap(" ".join(names), WIDTH - len(f'{INDENT * 3}""') - 1)
+    if len(rows) == 1:
+        yield f'{INDENT * 2}alike = "{rows[0]}"'
+    else:
+        quoted = [f'{INDENT * 3}"{row} "' for row in rows[:-1]]
+        yield from (
+            f"{INDENT * 2}alike = (",
+            *quoted,
+            f'{INDENT * 3}"{rows[-1]}"',
+            f"{INDENT * 2})",
+        )
+    block, depth = f"self.{blocks[0]}", 2
+    if len(blocks) > 1:
+        listed = listing(*(f"self.{each}" for each in blocks))
+        yield from layout(listed, prefix="for block in ", suffix=":", depth=2)
+        block, depth = "block", 3
+    yield f"{INDENT * depth}for name, step in {block}.named_children():"
+    yield f"{INDENT * (depth + 1)}if name in alike.split():"
+    yield f'{INDENT * (depth + 2)}step.compile(**{{"dynamic": False, **options}})'
 
 
 @singledispatch
@@ -223,7 +248,7 @@ def _norm(function: str, thing: Norm) -> Code:
 @construct.register(FanOutKernel)
 @construct.register(BiasedKernel)
 def _(thing: Kernel | BiasedKernel) -> Code:
-    stride = [f"stride={thing.stride}"] if thing.stride > 1 else []
+    stride = [f"stride={thing.stride}"] if thing.stride != 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
     bias = [] if isinstance(thing, BiasedKernel) else ["bias=False"]

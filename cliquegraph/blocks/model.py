@@ -228,6 +228,7 @@ class Words:
         note: a line for drawings of the block about what they do not show.
         unit: the class of an update in generated code.
         unit_doc: what one update is.
+        variants: other classes of updates, by what only theirs have: a role of tensors or an op.
         step: what an update is called as a member: ``update`` or ``layer``.
         staged: whether names and comments of updates carry the stage.
         steps_comment: what stands over the updates of a block, if their names do not say it.
@@ -250,6 +251,7 @@ class Words:
     unit_keys: tuple[tuple[str, object], ...] = ()
     shared: str | None = None
     paper: str | None = None
+    variants: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -101,18 +101,23 @@ def _branch(convolutions: tuple[Conv, ...], *, zero: bool) -> Ops:
 def _words(spec: ResidualBlock) -> Words:
     size = f"{spec.layers} unit{'s' * (spec.layers > 1)} × {spec.filters} filters"
     stride = f", stride {spec.stride}" if spec.stride > 1 else ""
+    is_basic = spec.unit == "basic"
     keys = ("filters", "unit", "reduce_in", "shortcut", "zero_init", "init")
     return Words(
         kind=spec.kind,
         title=f"Residual block, {size}{stride}",
         size=size,
-        unit="BasicUnit" if spec.unit == "basic" else "Bottleneck",
+        unit="BasicUnit" if is_basic else "Bottleneck",
+        variants=(
+            ("shortcut", "ProjectionUnit" if is_basic else "ProjectionBottleneck"),
+            ("pad_channels", "PaddingUnit" if is_basic else "PaddingBottleneck"),
+        ),
         unit_doc="One residual unit",
         short=(f"{spec.unit}{stride}",),
         step="layer",
         staged=False,
         unit_keys=tuple((key, getattr(spec, key)) for key in keys),
-        shared=f"Residual block of {spec.layers} unit{'s' * (spec.layers > 1)}{stride} (section 3)",
+        shared=f"Residual block of {spec.layers} unit{'s' * (spec.layers > 1)} (section 3)",
         paper="ResNet: He et al., CVPR 2016, section 3, https://arxiv.org/abs/1512.03385",
     )
 

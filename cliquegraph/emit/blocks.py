@@ -46,7 +46,7 @@ def block_widths(plan: Plan, section: Section) -> BlockWidths:
 
 
 class BlockClass:
-    """Makes the view of one block's class; blocks with equal views share it."""
+    """Makes the view of one block's class; blocks whose views differ in strides alone share it."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class BlockClass:
             name=docs.block_class(self._block),
             doc=docs.block_doc(self._block, self._results.lists.values()),
             widths=tuple(name for name in self._widths.arguments if name in used),
+            strides=(),
             kept=kept,
             groups=groups,
             inputs=(self._plan.variable(self._x0, "x0"),),
@@ -121,7 +122,9 @@ class BlockClass:
         if not results:
             # Executed all the same, such as stage 2 of a last (I+II) block at -O0: its running
             # statistics are the network's.
-            return Statement((), call, f"{line}, which none reads" if line else "none reads it")
+            return Statement(
+                (), call, f"{line}, which nothing reads" if line else "nothing reads it"
+            )
         names.update({value: value.hint for value in results})
         return Statement(tuple(value.hint for value in results), call, line, declares=True)
 
@@ -203,7 +206,7 @@ class BlockClass:
         )
 
     def _steps_groups(self) -> Iterator[MemberGroup]:
-        # Where a later stage re-uses an earlier stage's normalisation, it calls its member.
+        # Where a later stage re-uses an earlier stage's normalization, it calls its member.
         called: dict[str, Child] = {}
         idle: dict[str, Child] = {}
         for region in self._regions:

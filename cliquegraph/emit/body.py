@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from types import MappingProxyType
 
 from cliquegraph.emit.members import free_inputs, gathers, kernel_slot
@@ -22,14 +24,35 @@ from cliquegraph.emit.view import (
 )
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat, Conv, Dropout, Moments, Normalize, Op, Relu, Sigmoid
+from cliquegraph.ir.ops import (
+    BatchNorm,
+    Concat,
+    Conv,
+    Dropout,
+    Moments,
+    Normalize,
+    Op,
+    Relu,
+    Sigmoid,
+)
 from cliquegraph.ir.types import MapType
 from cliquegraph.ir.units import UnitNodes
 
-NESTING: tuple[type[Op], ...] = (Relu, Sigmoid, Dropout)
-"""Ops that are written around what they apply to, ``relu(norm(x))``."""
+_AROUND: dict[type[Op], tuple[type[Op], ...]] = {
+    Relu: (Op,),
+    Sigmoid: (Op,),
+    Dropout: (Op,),
+    BatchNorm: (Conv,),
+}
+"""Ops that are written around what they apply to, ``relu(norm(conv(x)))``."""
 
 Members = Callable[[Node], tuple[Expression, ...]]
+
+
+def _names(letters: str) -> Iterator[str]:
+    """``x``, ``y``, ``y2``, ``y3``, …"""
+    yield from letters
+    yield from (f"{letters[-1]}{number}" for number in count(2))
 
 
 def results_of(graph: Graph, nodes: Sequence[Node]) -> tuple[Value, ...]:
@@ -58,6 +81,7 @@ def straight_body(
     units: Mapping[Node, UnitNodes],
     sources: str | None = None,
     features: Mapping[Value, Expression] = MappingProxyType({}),
+    argument: Callable[[Node], str | None] = lambda node: None,
 ) -> Body:
     """Write a run of nodes with few names: maps are ``x``, vectors ``z``, re-used when dead.
 
@@ -69,6 +93,7 @@ def straight_body(
         units: the graph's, by their last node.
         sources: the parameter that holds what the first concatenation gathers, if it is one.
         features: what comes from outside with its moments.
+        argument: the constructor's argument that a number of a node is, as in ``Apply``.
     """
     free = free_inputs(nodes)
     inner = {inside for node in nodes if node in units for inside in units[node].nodes[:-1]}
@@ -131,7 +156,8 @@ def straight_body(
         elif isinstance(node.op, Concat):
             expression = apply(node, (listed(node),), members)
         else:
-            expression = apply(node, tuple(read(each) for each in node.inputs), members)
+            applied = apply(node, tuple(read(each) for each in node.inputs), members)
+            expression = replace(applied, argument=argument(node))
         if isinstance(node.op, Moments):
             (of,) = node.inputs
             feature[of] = feature[value] = "feature"
@@ -141,7 +167,8 @@ def straight_body(
         reader = nodes[i + 1] if i + 1 < len(nodes) else None
         if (
             reader is not None
-            and isinstance(reader.op, NESTING)
+            and isinstance(node.op, _AROUND.get(type(reader.op), ()))
+            and not (isinstance(reader.op, BatchNorm) and (node in units or reader in inner))
             and reader.inputs == (value,)
             and uses[value] == 1
             and value not in results
@@ -150,11 +177,8 @@ def straight_body(
             continue
         alive = [v for v, last in last_use.items() if last > i]
         held = {names[v] for v in alive if v in names}.union(*(given.get(v, ()) for v in alive))
-        name = base = "x" if isinstance(value.type, MapType) else "z"
-        count = 1
-        while name in held:
-            count += 1
-            name = f"{base}{count}"
+        letters = "xy" if isinstance(value.type, MapType) else "z"
+        name = next(name for name in _names(letters) if name not in held)
         names[value] = name
         statements.append(Statement((name,), expression, declares=name not in declared))
         declared.add(name)

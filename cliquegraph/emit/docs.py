@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from cliquegraph.blocks.model import Words
 from cliquegraph.emit.words import sequence, shape
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import ScaleChannels
@@ -20,6 +21,13 @@ def papers(blocks: Iterable[BlockSteps]) -> tuple[str, ...]:
 def block_class(block: BlockSteps) -> str:
     """Return what the class of a block is called, by its kind."""
     return f"{''.join(map(str.capitalize, block.declared.words.kind.split('_')))}Block"
+
+
+def unit_class(of_kind: Words, nodes: Sequence[Node]) -> str:
+    """Return what the class of an update is called, by what it has."""
+    slots = [operand.param.slot for node in nodes for operand in node.operands]
+    parts = {slot.role.split(".")[0] for slot in slots} | {node.op.mnemonic for node in nodes}
+    return next((name for part, name in of_kind.variants if part in parts), of_kind.unit)
 
 
 def layers_words(layers: Iterable[Feature]) -> str:
@@ -61,11 +69,11 @@ _TITLES = {
 }
 
 
-def section_doc(part: Part, nodes: Sequence[Node]) -> str:
-    """Return what the class of a section other than a block does."""
+def section_doc(part: Part, nodes: Sequence[Node], ops: str) -> str:
+    """Return what the class of a section other than a block does; ``ops`` are its nodes."""
     gated = [i for i, node in enumerate(nodes) if isinstance(node.op, ScaleChannels)]
     if not gated:
-        return f"{_TITLES[part]}: {sequence(nodes)}."
+        return f"{_TITLES[part]}: {ops}."
     # What computes the gate, from the average of each map on, goes by the name of the whole.
     (scale,) = gated
     gate = [i for i, node in enumerate(nodes) if isinstance(node.output.type, VectorType)]

@@ -80,12 +80,13 @@ def _used(imports: Imports, text: str) -> Iterator[str]:
 def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
     """Return what the template of a class substitutes."""
     widths = [f"{width}: int" for width in view.widths]
+    widths += [f"{stride}: int = 1" for stride in view.strides]
     returned = speller.returns(view.body.kinds)
     return {
         "name": view.name,
         "doc": docstring(view.doc, 1),
         "init": method("__init__", [*widths, *speller.init_inputs(view)], "None"),
-        "members": speller.members(view.groups, 2, view.kept),
+        "members": speller.members(view.groups, 2, speller.kept(view)),
         "call": method(speller.call_method, map(speller.parameter, view.inputs), returned),
         "body": speller.body(view.body, 2),
     }
@@ -138,7 +139,11 @@ def _method(*parts: str) -> str:
 
 def _unpacked(names: Sequence[str], used: Collection[str], source: str, view: ModelView) -> str:
     targets = [name if name in used else "_" for name in names]
-    return "\n".join(unpacking(targets, f"self.{source}({view.input_name})"))
+    value = f"self.{source}({view.input_name})"
+    *others, last = targets
+    if others and last != "_" and set(others) == {"_"}:
+        return f"{INDENT * 2}{last} = {value}[-1]"
+    return "\n".join(unpacking(targets, value))
 
 
 def unpacking(targets: Sequence[str], value: str) -> list[str]:

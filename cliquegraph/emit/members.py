@@ -147,7 +147,7 @@ def gathers(node: Node, free: Sequence[Value]) -> bool:
 
 
 def signature(nodes: Sequence[Node]) -> Hashable:
-    """Return what two regions have in common if they do the same, whatever their widths."""
+    """Return what two regions have in common if they do the same, whatever widths and strides."""
     free = free_inputs(nodes)
     listed = {value for node in nodes if gathers(node, free) for value in node.inputs}
     several = len({node.inputs for node in nodes if gathers(node, free)}) > 1
@@ -157,17 +157,19 @@ def signature(nodes: Sequence[Node]) -> Hashable:
     }
     parts: list[Hashable] = []
     for node in nodes:
+        member = member_of(node)
+        held = {"channels"} if isinstance(node.op, ops.PadChannels) else set()
+        held |= {"stride"} if member is not None and hasattr(member.thing, "stride") else set()
         attributes = tuple(
             (field.name, getattr(node.op, field.name))
             for field in fields(node.op)
-            if field.name not in node.op.widths
+            if field.name not in held.union(node.op.widths)
         )
         inputs: Hashable = tuple(place.get(value) for value in node.inputs)
         if gathers(node, free) and not several:
             inputs = "sources"
         elif isinstance(node.op, ops.Normalize):
             inputs = place.get(node.inputs[0])  # the moments are those of what it reads
-        member = member_of(node)
         slot = node.operands[0].param.slot if node.operands else None
         role = None if slot is None else (slot.role, slot.index, slot.source is None)
         thing = None if member is None else type(member.thing)

@@ -27,6 +27,7 @@ from cliquegraph.emit.members import (
 from cliquegraph.emit.names import Namespace, kernel_name
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
+from cliquegraph.emit.sharing import Instance, shared_blocks, shared_members, without_strides
 from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
 from cliquegraph.emit.view import (
     Body,
@@ -41,10 +42,10 @@ from cliquegraph.emit.view import (
     Statement,
     Variable,
 )
-from cliquegraph.emit.widths import Instance, Numbers, shared_widths
+from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat
+from cliquegraph.ir.ops import Concat, PadChannels
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
@@ -108,15 +109,14 @@ class _Outliner:
         self._children: dict[tuple[Section, str], Child] = {}
         self._comments: dict[Section, str] = {}
         self._results: dict[Section, BlockResults] = {}
-        self._shared: dict[ClassView, str] = {}
         self.classes: list[ClassView] = []
         self.variables: dict[str, Variable] = {}
         self.alike: dict[str, tuple[str, ...]] = {}
         blocks = [section for section in plan.sections if section.part is Part.BLOCK]
         self._widths = {section: block_widths(plan, section) for section in blocks}
         self._share_classes()
+        self._block_classes(blocks)
         for section in blocks:
-            self._block_class(section)
             if alike := self._alike(section):
                 self.alike[str(section)] = alike
 
@@ -125,24 +125,27 @@ class _Outliner:
     def _share_classes(self) -> None:
         for same in self._plan.shared():
             first = same[0]
+            strides = {tuple(getattr(n.op, "stride", 1) for n in region.nodes) for region in same}
+            sentence = words.sequence(first.nodes, strided=len(strides) > 1)
             if first.step is None:
                 wanted = first.section.part.capitalize()
-                doc = docs.section_doc(first.section.part, first.nodes)
+                doc = docs.section_doc(first.section.part, first.nodes, sentence)
             else:
                 of = self._plan.blocks[first.section.index].declared.words
-                wanted = of.unit
-                doc = f"{of.unit_doc}: {words.sequence(first.nodes)}."
+                wanted = docs.unit_class(of, first.nodes)
+                doc = f"{of.unit_doc}: {sentence}."
             self._shared_class(same, self._names.unique(wanted), doc)
 
     def _shared_class(self, regions: Sequence[Region], name: str, doc: str) -> None:
         first = regions[0]
-        shared = shared_widths([self._instance(region) for region in regions])
+        shared = shared_members([self._instance(region) for region in regions])
         inputs = _inputs(first.nodes)
         self.classes.append(
             ClassView(
                 name=name,
                 doc=doc,
-                widths=shared.names,
+                widths=shared.widths.names,
+                strides=shared.strides.names,
                 kept=(),
                 groups=(MemberGroup(None, shared.members),) if shared.members else (),
                 inputs=inputs.variables,
@@ -154,11 +157,12 @@ class _Outliner:
                     self._plan.units,
                     inputs.sources,
                     inputs.features,
+                    shared.argument,
                 ),
             )
         )
-        for region, arguments in zip(regions, shared.arguments, strict=True):
-            self._children[region.section, region.name] = Child(name, arguments)
+        for position, region in enumerate(regions):
+            self._children[region.section, region.name] = shared.child(name, position)
 
     def _instance(self, region: Region) -> Instance:
         widths = self._widths.get(region.section, Numbers())
@@ -166,7 +170,8 @@ class _Outliner:
         first, *_ = region.nodes
         reads = first.output if isinstance(first.op, Concat) else first.inputs[0]
         (writes, *_) = self._plan.results(region)
-        return Instance(members_of(nodes, widths), widths.of(reads), widths.of(writes))
+        pads = {n: widths.of(n.output) for n in nodes if isinstance(n.op, PadChannels)}
+        return Instance(members_of(nodes, widths), widths.of(reads), widths.of(writes), pads)
 
     def _alike(self, section: Section) -> tuple[str, ...]:
         """The steps of a block that do what another does, on inputs of the same widths."""
@@ -175,24 +180,34 @@ class _Outliner:
         for step in self._plan.regions[section]:
             if not step.idle:
                 child = self._children[section, step.name]
-                numbers = tuple(map(widths.number, child.arguments))
+                numbers = (*map(widths.number, child.arguments), *child.strides)
                 given = tuple(value.type for value in free_inputs(step.nodes))
                 same = found.setdefault((child.class_name, numbers, given), [])
                 same.append(step.name)
         groups = (dict.fromkeys(names) for names in found.values())
         return tuple(name for names in groups if len(names) > 1 for name in names)
 
-    def _block_class(self, section: Section) -> None:
+    def _block_classes(self, blocks: Sequence[Section]) -> None:
+        """Make the classes of blocks; those that differ in numbers alone share one."""
+        alike: dict[ClassView, list[tuple[Section, ClassView]]] = {}
+        for section in blocks:
+            view = self._block_class(section)
+            alike.setdefault(without_strides(view), []).append((section, view))
+        for same in alike.values():
+            view, strides = shared_blocks([each for _, each in same])
+            view = replace(view, name=self._names.unique(view.name))
+            self.classes.append(view)
+            for position, (section, _) in enumerate(same):
+                arguments = tuple(self._widths[section].arguments[name] for name in view.widths)
+                values = tuple(zip(strides.names, strides.of(position), strict=True))
+                self._children[section, str(section)] = Child(view.name, arguments, values)
+
+    def _block_class(self, section: Section) -> ClassView:
         block, widths = self._plan.blocks[section.index], self._widths[section]
         results = self._results[section] = self._plan.block_results(block, section)
-        view = BlockClass(self._plan, section, results, widths, self._children).view()
-        if view not in self._shared:
-            self._shared[view] = self._names.unique(view.name)
-            self.classes.append(replace(view, name=self._shared[view]))
-        arguments = tuple(widths.arguments[name] for name in view.widths)
-        self._children[section, str(section)] = Child(self._shared[view], arguments)
         x0, feature = self._plan.block_input(section), self._plan.graph.features[section.index - 1]
         self._comments[section] = docs.block_comment(x0.type, feature.type)
+        return BlockClass(self._plan, section, results, widths, self._children).view()
 
     # ---- the network ---------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What the classes of a file are made of: the plan that ``outline`` turns into views.
 
-Regions that do the same but for their widths share a class. Where the readers of a block gather
-the maps themselves, it returns them in lists.
+Regions that do the same but for their widths and strides share a class. Where the readers of a
+block gather the maps themselves, it returns them in lists.
 """
 
 from __future__ import annotations
@@ -102,12 +102,16 @@ class Plan:
         return section.part is Part.CLASSIFIER or is_pool
 
     def shared(self) -> Iterator[list[Region]]:
-        """Yield the regions that share a class, in the order of their first."""
+        """Yield the regions that share a class, in the order of their first.
+
+        They do the same but for widths and for the strides that their members hold.
+        """
         alike: dict[Hashable, list[Region]] = {}
         for region in (region for each in self.regions.values() for region in each):
             results = self.results(region)
             returned = tuple(node.output in results for node in region.nodes)
-            key = (region.section.part, signature(region.nodes), returned)
+            units = tuple(len(self.units[n].nodes) if n in self.units else 0 for n in region.nodes)
+            key = (region.section.part, signature(region.nodes), returned, units)
             alike.setdefault(key, []).append(region)
         yield from alike.values()
 

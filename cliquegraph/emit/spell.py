@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar
 
@@ -28,7 +29,9 @@ from cliquegraph.emit.view import (
     Statement,
     Unit,
     Variable,
+    walk,
 )
+from cliquegraph.ir.ops import Conv, PadChannels
 
 _LONG = 52  # a longer type would not fit the line of a signature
 
@@ -45,6 +48,23 @@ class Speller(ABC):
     def init_inputs(self, view: ClassView) -> Sequence[str]:
         """Spell what a class's constructor takes behind its widths."""
         return ()
+
+    def takes_stride(self, node: Apply) -> bool:
+        """Tell whether a convolution's call takes its stride; otherwise its member holds it."""
+        return isinstance(node.op, Conv) and not node.op.bias
+
+    def number(self, node: Apply, number: int) -> str:
+        """Spell the stride of a convolution's call, or the channels of a padding."""
+        return f"self.{node.argument}" if node.argument else str(number)
+
+    def kept(self, view: ClassView) -> Sequence[str]:
+        """Return the arguments of a class's constructor that its call reads."""
+        parts = (part for each in view.body.statements for part in walk(each.value))
+        calls = [part for part in parts if isinstance(part, Apply) and self._takes_number(part)]
+        return (*view.kept, *dict.fromkeys(each.argument for each in calls if each.argument))
+
+    def _takes_number(self, node: Apply) -> bool:
+        return isinstance(node.op, PadChannels) or self.takes_stride(node)
 
     @abstractmethod
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
@@ -147,6 +167,14 @@ class Speller(ABC):
             *others, last = statements
             if not self.untyped(last.value):
                 statements, returned = tuple(others), self.expression(last.value)
+            elif not last.declares:
+                # A type checker wants the type, which a parameter's new value can't have.
+                used = {*body.reads, *(name for each in others for name in each.targets)}
+                name = next(name for name in ("y", "z", "result") if name not in used)
+                variable = replace(body.returned[0], name=name)
+                last = replace(last, targets=(name,), declares=True)
+                body = Body((*others, last), (variable,))
+                statements, returned = body.statements, names(body.returns)
         lines = [line for each in statements for line in self._lines(each, body, depth)]
         lines += layout(returned, prefix="return ", depth=depth)
         return "\n".join(lines)

@@ -9,7 +9,7 @@ from cliquegraph.emit.dims import Dim
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch normalisation of so many channels."""
+    """A batch normalization of so many channels."""
 
     channels: Dim
     eps: float
@@ -23,7 +23,7 @@ class ZeroNorm(Norm):
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Scale and bias of a normalisation of so many channels by given moments."""
+    """Scale and bias of a normalization of so many channels by given moments."""
 
     channels: Dim
     eps: float
@@ -51,7 +51,7 @@ class Kernel:
     channels: Dim
     filters: Dim
     size: int
-    stride: int
+    stride: Dim
     padding: int
 
 
@@ -67,7 +67,7 @@ class BiasedKernel:
     channels: Dim
     filters: Dim
     size: int
-    stride: int
+    stride: Dim
     padding: int
 
 
@@ -106,10 +106,20 @@ class Drop:
 
 @dataclass(frozen=True)
 class Child:
-    """An instance of another class of the file, with its constructor's arguments."""
+    """An instance of another class of the file, with its constructor's arguments.
+
+    ``strides`` are given by name, where they aren't 1.
+    """
 
     class_name: str
     arguments: tuple[Dim, ...]
+    strides: tuple[tuple[str, Dim], ...] = ()
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The arguments as they stand in a call."""
+        strides = (f"{name}={value}" for name, value in self.strides if value != 1)
+        return (*map(str, self.arguments), *strides)
 
 
 Thing = (

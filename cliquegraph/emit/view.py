@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from cliquegraph.emit.dims import Dim, bounds
-from cliquegraph.emit.things import Member, MemberGroup, Thing
+from cliquegraph.emit.things import Child, Member, MemberGroup, Thing
 from cliquegraph.ir.ops import Conv, Op
 
 AnyOp = TypeVar("AnyOp", bound=Op)
@@ -88,13 +88,15 @@ class Apply:
     """One operation.
 
     ``members`` are what holds its tensors: a member that is called, or, where the operation is
-    ``banked``, a kernel.
+    ``banked``, a kernel. ``argument`` is the constructor's argument that a convolution's stride, or
+    the channels of a padding, are where the sections that share the class differ in it.
     """
 
     op: Op
     arguments: tuple[Expression, ...]
     members: tuple[Expression, ...]
     banked: bool = False
+    argument: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,16 +117,16 @@ class Feature:
 
 @dataclass(frozen=True)
 class Unit:
-    """Concatenation, normalisation, ReLU and the convolution that reads it, as one call.
+    """Concatenation, normalization, ReLU and the convolution that reads it, as one call.
 
     What a backend writes as one can be done again as one: where ``recompute`` says so, the
     backward pass does, and nothing between ``sources`` and the result is kept.
 
     Attributes:
-        sources: what is side by side, as a list: features where their moments are given, else
+        sources: what is concatenated, as a list: features where their moments are given, else
             maps.
-        norm: the member with scale and bias; None without normalisation and ReLU.
-        given: whether the maps are normalised by the moments of the features.
+        norm: the member with scale and bias; None without normalization and ReLU.
+        given: whether the maps are normalized by the moments of the features.
         conv: the convolution; None where something else reads the maps.
         kernel: the convolution's member or kernel, ``banked`` as in ``Apply``.
     """
@@ -267,17 +269,19 @@ class Body:
 
 @dataclass(frozen=True)
 class ClassView:
-    """A class for one part of the network, or for several that differ in widths alone.
+    """A class for one part of the network, or for several that differ in widths and strides alone.
 
     Attributes:
         widths: the constructor's arguments.
-        kept: those that its call reads, as attributes.
+        strides: further ones, 1 by default.
+        kept: the widths that its call reads, as attributes.
         inputs: the arguments of the call.
     """
 
     name: str
     doc: str
     widths: tuple[str, ...]
+    strides: tuple[str, ...]
     kept: tuple[str, ...]
     groups: tuple[MemberGroup, ...]
     inputs: tuple[Variable, ...]
@@ -346,6 +350,16 @@ class ModelView:
     def things(self) -> frozenset[type[Thing]]:
         """Which kinds of member occur, so that a backend writes only the helpers in use."""
         return frozenset(type(member.thing) for member in self.members)
+
+    @property
+    def children(self) -> dict[str, str]:
+        """The members of the network that are instances of the file's classes, and of which."""
+        return {
+            member.name: member.thing.class_name
+            for group in self.groups
+            for member in group.members
+            if isinstance(member.thing, Child)
+        }
 
     @property
     def members(self) -> Iterator[Member]:

@@ -6,33 +6,17 @@ these, so that blocks which differ in numbers alone read the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from functools import reduce
 from operator import add
-from typing import Any
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import Dim, Width
-from cliquegraph.emit.names import Namespace
-from cliquegraph.emit.things import (
-    BiasedKernel,
-    ChannelAffine,
-    Dense,
-    FanOutKernel,
-    Kernel,
-    Member,
-    Norm,
-    Normalizer,
-    Statistics,
-    Thing,
-    ZeroNorm,
-)
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Add, Concat, PadChannels
 from cliquegraph.ir.types import Param, Piece, cut
 
-IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden_channels"
+IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden"
 
 
 class Numbers:
@@ -119,82 +103,3 @@ class BlockWidths(Numbers):
     def number(self, dim: Dim) -> int:
         """Return the number that a width is in this block."""
         return dim.value(self.arguments) if isinstance(dim, Width) else int(dim)
-
-
-# ---- what the instances of one class share ---------------------------------------------------
-
-_WIDTHS: dict[type[Thing], tuple[str, ...]] = {
-    Norm: ("channels",),
-    ZeroNorm: ("channels",),
-    Normalizer: ("channels",),
-    Statistics: ("channels",),
-    ChannelAffine: ("channels",),
-    Kernel: ("channels", "filters"),
-    FanOutKernel: ("channels", "filters"),
-    BiasedKernel: ("channels", "filters"),
-    Dense: ("inputs", "outputs"),
-}
-
-
-@dataclass(frozen=True)
-class Instance:
-    """What a class holds for one of the sections or updates that share it.
-
-    Attributes:
-        members: with their widths.
-        reads, writes: the widths of what comes in and of what is returned.
-    """
-
-    members: tuple[Member, ...]
-    reads: Dim
-    writes: Dim
-
-
-@dataclass(frozen=True)
-class SharedWidths:
-    """Members of a class for several sections.
-
-    Attributes:
-        members: with a name in place of each width in which the sections differ.
-        names: the names, in the order of first use.
-        arguments: for each section, the values of ``names``.
-    """
-
-    members: tuple[Member, ...]
-    names: tuple[str, ...]
-    arguments: tuple[tuple[Dim, ...], ...]
-
-
-def shared_widths(instances: Sequence[Instance]) -> SharedWidths:
-    """Compare the members of sections that are alike but for widths.
-
-    Numbers that are equal in every section stay numbers; widths that go together in every section
-    become one argument.
-    """
-    namespace = Namespace()
-    arguments: dict[tuple[Dim, ...], str] = {}
-
-    def column(read: Callable[[Instance], Dim]) -> tuple[Dim, ...]:
-        return tuple(read(instance) for instance in instances)
-
-    reads, writes = column(lambda i: i.reads), column(lambda i: i.writes)
-    usual = {writes: OUT, reads: "channels" if reads == writes else IN}
-    members = []
-    for position, member in enumerate(instances[0].members):
-        changes: dict[str, str] = {}
-        for width in _WIDTHS.get(type(member.thing), ()):
-            dims = column(lambda i: getattr(i.members[position].thing, width))  # noqa: B023
-            if len(set(dims)) == 1 and isinstance(dims[0], int):
-                continue
-            if dims not in arguments:
-                other = "hidden" if isinstance(member.thing, Dense) else HIDDEN
-                arguments[dims] = namespace.unique(usual.get(dims, other))
-            changes[width] = arguments[dims]
-        # The names of the changed fields come from _WIDTHS, which mypy can't follow.
-        thing: Any = member.thing
-        members.append(replace(member, thing=replace(thing, **changes)))
-    return SharedWidths(
-        members=tuple(members),
-        names=tuple(arguments.values()),
-        arguments=tuple(tuple(column[i] for column in arguments) for i in range(len(instances))),
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 from cliquegraph.ir import ops
@@ -47,7 +48,7 @@ def _(op: ops.Mean) -> str:
 
 @describe.register
 def _(op: ops.PadChannels) -> str:
-    return f"maps of zeros up to {op.channels}"
+    return "padding with maps of zeros"
 
 
 @describe.register(ops.BatchNorm)
@@ -94,9 +95,18 @@ def _(op: ops.ScaleChannels) -> str:
     return "filter-wise multiplication"
 
 
-def sequence(nodes: Iterable[Node]) -> str:
-    """Return the ops of a section in a row."""
-    return ", ".join(describe(node.op) for node in nodes if not isinstance(node.op, ops.Input))
+def sequence(nodes: Sequence[Node], *, strided: bool = False) -> str:
+    """Return the ops of a section in a row, branches behind semicolons.
+
+    ``strided`` where the strides of convolutions are arguments, which no sentence names.
+    """
+    text = ""
+    for before, node in zip((None, *nodes), nodes, strict=False):
+        joins = before is None or before.output in node.inputs
+        joins = joins and not (isinstance(node.op, ops.Add) and "; " in text)  # of two branches
+        op = replace(node.op, stride=1) if strided and isinstance(node.op, ops.Conv) else node.op
+        text += f"{', ' if joins else '; '}{describe(op)}"
+    return text[2:]
 
 
 def shape(value: TensorType) -> str:
@@ -118,7 +128,7 @@ def step_line(block: BlockSteps, step: Step) -> str:
 
 
 _MEMBERS = {
-    EDGE_KERNEL: "wj: the kernels W(i→j) of layer j side by side along input channels, X0 first",
+    EDGE_KERNEL: "wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first",
     SPATIAL_KERNEL: "vj: the spatial kernel of layer j",
 }
 

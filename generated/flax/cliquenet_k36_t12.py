@@ -126,7 +126,7 @@ class CliqueBlock(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1 = kernel_bank([in_channels, filters, filters, filters], filters, 3, rngs=rngs)
         self.w2 = kernel_bank([in_channels, filters, filters, filters], filters, 3, rngs=rngs)
         self.w3 = kernel_bank([in_channels, filters, filters, filters], filters, 3, rngs=rngs)

@@ -125,7 +125,7 @@ class CliqueBlock(nnx.Module):
     """Clique of 5 layers, 1 stage (section 3.1): X0 -> X1 … X5 of stage 1."""
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1 = kernel_bank([in_channels], filters, 3, rngs=rngs)
         self.w2 = kernel_bank([in_channels, filters], filters, 3, rngs=rngs)
         self.w3 = kernel_bank([in_channels, filters, filters], filters, 3, rngs=rngs)

@@ -128,7 +128,7 @@ class CliqueBlock(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 3, rngs=rngs) for _ in range(5)
         )
@@ -174,7 +174,7 @@ class CliqueBlock2(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 3, rngs=rngs) for _ in range(5)
         )
@@ -208,7 +208,7 @@ class CliqueBlock2(nnx.Module):
         x3_2 = self.update3_2([x1_2, x2_2, x4_1, x5_1], w=self.w3[:, :, k0:])
         # stage 2: X5 X1 X2 X3 -> X4
         x4_2 = self.update4_2([x1_2, x2_2, x3_2, x5_1], w=self.w4[:, :, k0:])
-        # stage 2: X1 X2 X3 X4 -> X5, which none reads
+        # stage 2: X1 X2 X3 X4 -> X5, which nothing reads
         self.update5_2([x1_2, x2_2, x3_2, x4_2], w=self.w5[:, :, k0:])
         return [x1_1, x2_1, x3_1, x4_1, x5_1]
 

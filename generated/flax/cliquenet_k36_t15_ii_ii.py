@@ -126,7 +126,7 @@ class CliqueBlock(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 3, rngs=rngs) for _ in range(5)
         )

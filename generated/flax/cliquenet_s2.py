@@ -82,8 +82,7 @@ class Stem(nnx.Module):
         self.norm = BatchNorm(64)
 
     def __call__(self, x: Array) -> Array:
-        x = conv(x, self.conv[...], stride=2, padding=3)
-        x = nnx.relu(self.norm(x))
+        x = nnx.relu(self.norm(conv(x, self.conv[...], stride=2, padding=3)))
         return max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
@@ -97,8 +96,7 @@ class Update(nnx.Module):
     def __call__(self, sources: list[Array], w: Array, v: Array) -> Array:
         x = jnp.concatenate(sources, axis=-1)
         x = nnx.relu(self.norm(x))
-        x = conv(x, w)
-        x = nnx.relu(self.mid_norm(x))
+        x = nnx.relu(self.mid_norm(conv(x, w)))
         return conv(x, v, padding=1)
 
 
@@ -131,8 +129,7 @@ class Readout(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         x = nnx.relu(self.compress_norm(x))
-        x = conv(x, self.compress_conv[...])
-        x = nnx.relu(self.norm(x))
+        x = nnx.relu(self.norm(conv(x, self.compress_conv[...])))
         return jnp.mean(x, axis=(1, 2))
 
 
@@ -141,7 +138,7 @@ class CliqueBlock(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 1, rngs=rngs) for _ in range(5)
         )
@@ -189,7 +186,7 @@ class CliqueBlock2(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5, self.w6 = (
             kernel_bank([in_channels, *[filters] * 5], filters, 1, rngs=rngs) for _ in range(6)
         )

@@ -82,8 +82,7 @@ class Stem(nnx.Module):
         self.norm = BatchNorm(64)
 
     def __call__(self, x: Array) -> Array:
-        x = conv(x, self.conv[...], stride=2, padding=3)
-        x = nnx.relu(self.norm(x))
+        x = nnx.relu(self.norm(conv(x, self.conv[...], stride=2, padding=3)))
         return max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
@@ -92,19 +91,16 @@ class DenseLayer(nnx.Module):
     convolution.
     """
 
-    def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, *, rngs: nnx.Rngs) -> None:
         self.norm = BatchNorm(in_channels)
-        self.conv = he_kernel(in_channels, hidden_channels, 1, rngs=rngs)
-        self.mid_norm = BatchNorm(hidden_channels)
-        self.mid_conv = he_kernel(hidden_channels, out_channels, 3, rngs=rngs)
+        self.conv = he_kernel(in_channels, hidden, 1, rngs=rngs)
+        self.mid_norm = BatchNorm(hidden)
+        self.mid_conv = he_kernel(hidden, out_channels, 3, rngs=rngs)
 
     def __call__(self, sources: list[Array]) -> Array:
         x = jnp.concatenate(sources, axis=-1)
         x = nnx.relu(self.norm(x))
-        x = conv(x, self.conv[...])
-        x = nnx.relu(self.mid_norm(x))
+        x = nnx.relu(self.mid_norm(conv(x, self.conv[...])))
         return conv(x, self.mid_conv[...], padding=1)
 
 
@@ -135,15 +131,13 @@ class Readout(nnx.Module):
 class DenseBlock(nnx.Module):
     """Dense block of 6 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters, rngs=rngs)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = DenseLayer(in_channels, filters, hidden, rngs=rngs)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden, rngs=rngs)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden, rngs=rngs)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden, rngs=rngs)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden, rngs=rngs)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         features = [x0]
@@ -159,21 +153,19 @@ class DenseBlock(nnx.Module):
 class DenseBlock2(nnx.Module):
     """Dense block of 12 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters, rngs=rngs)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = DenseLayer(in_channels, filters, hidden, rngs=rngs)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden, rngs=rngs)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden, rngs=rngs)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden, rngs=rngs)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden, rngs=rngs)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden, rngs=rngs)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden, rngs=rngs)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden, rngs=rngs)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden, rngs=rngs)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden, rngs=rngs)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden, rngs=rngs)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         features = [x0]
@@ -195,33 +187,31 @@ class DenseBlock2(nnx.Module):
 class DenseBlock3(nnx.Module):
     """Dense block of 24 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters, rngs=rngs)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer13 = DenseLayer(in_channels + 12 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer14 = DenseLayer(in_channels + 13 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer15 = DenseLayer(in_channels + 14 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer16 = DenseLayer(in_channels + 15 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer17 = DenseLayer(in_channels + 16 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer18 = DenseLayer(in_channels + 17 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer19 = DenseLayer(in_channels + 18 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer20 = DenseLayer(in_channels + 19 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer21 = DenseLayer(in_channels + 20 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer22 = DenseLayer(in_channels + 21 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer23 = DenseLayer(in_channels + 22 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer24 = DenseLayer(in_channels + 23 * filters, hidden_channels, filters, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = DenseLayer(in_channels, filters, hidden, rngs=rngs)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden, rngs=rngs)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden, rngs=rngs)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden, rngs=rngs)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden, rngs=rngs)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden, rngs=rngs)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden, rngs=rngs)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden, rngs=rngs)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden, rngs=rngs)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden, rngs=rngs)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden, rngs=rngs)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden, rngs=rngs)
+        self.layer13 = DenseLayer(in_channels + 12 * filters, filters, hidden, rngs=rngs)
+        self.layer14 = DenseLayer(in_channels + 13 * filters, filters, hidden, rngs=rngs)
+        self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden, rngs=rngs)
+        self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden, rngs=rngs)
+        self.layer17 = DenseLayer(in_channels + 16 * filters, filters, hidden, rngs=rngs)
+        self.layer18 = DenseLayer(in_channels + 17 * filters, filters, hidden, rngs=rngs)
+        self.layer19 = DenseLayer(in_channels + 18 * filters, filters, hidden, rngs=rngs)
+        self.layer20 = DenseLayer(in_channels + 19 * filters, filters, hidden, rngs=rngs)
+        self.layer21 = DenseLayer(in_channels + 20 * filters, filters, hidden, rngs=rngs)
+        self.layer22 = DenseLayer(in_channels + 21 * filters, filters, hidden, rngs=rngs)
+        self.layer23 = DenseLayer(in_channels + 22 * filters, filters, hidden, rngs=rngs)
+        self.layer24 = DenseLayer(in_channels + 23 * filters, filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         features = [x0]
@@ -255,25 +245,23 @@ class DenseBlock3(nnx.Module):
 class DenseBlock4(nnx.Module):
     """Dense block of 16 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters, rngs=rngs)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer13 = DenseLayer(in_channels + 12 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer14 = DenseLayer(in_channels + 13 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer15 = DenseLayer(in_channels + 14 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer16 = DenseLayer(in_channels + 15 * filters, hidden_channels, filters, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = DenseLayer(in_channels, filters, hidden, rngs=rngs)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden, rngs=rngs)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden, rngs=rngs)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden, rngs=rngs)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden, rngs=rngs)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden, rngs=rngs)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden, rngs=rngs)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden, rngs=rngs)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden, rngs=rngs)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden, rngs=rngs)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden, rngs=rngs)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden, rngs=rngs)
+        self.layer13 = DenseLayer(in_channels + 12 * filters, filters, hidden, rngs=rngs)
+        self.layer14 = DenseLayer(in_channels + 13 * filters, filters, hidden, rngs=rngs)
+        self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden, rngs=rngs)
+        self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         features = [x0]
@@ -336,6 +324,6 @@ class DenseNet121(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, _, feature4 = self.forward_features(x)
+        feature4 = self.forward_features(x)[-1]
         pooled4 = self.readout4(feature4)
         return self.classifier(pooled4)

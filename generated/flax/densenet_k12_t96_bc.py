@@ -88,14 +88,12 @@ class DenseLayer(nnx.Module):
     3×3 convolution, dropout.
     """
 
-    def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, *, rngs: nnx.Rngs) -> None:
         self.norm = BatchNorm(in_channels)
-        self.conv = he_kernel(in_channels, hidden_channels, 1, rngs=rngs)
+        self.conv = he_kernel(in_channels, hidden, 1, rngs=rngs)
         self.dropout = nnx.Dropout(0.2, rngs=rngs)
-        self.mid_norm = BatchNorm(hidden_channels)
-        self.mid_conv = he_kernel(hidden_channels, out_channels, 3, rngs=rngs)
+        self.mid_norm = BatchNorm(hidden)
+        self.mid_conv = he_kernel(hidden, out_channels, 3, rngs=rngs)
 
     def __call__(self, sources: list[Array]) -> Array:
         x = jnp.concatenate(sources, axis=-1)
@@ -133,25 +131,23 @@ class Readout(nnx.Module):
 class DenseBlock(nnx.Module):
     """Dense block of 16 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters, rngs=rngs)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer13 = DenseLayer(in_channels + 12 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer14 = DenseLayer(in_channels + 13 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer15 = DenseLayer(in_channels + 14 * filters, hidden_channels, filters, rngs=rngs)
-        self.layer16 = DenseLayer(in_channels + 15 * filters, hidden_channels, filters, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = DenseLayer(in_channels, filters, hidden, rngs=rngs)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden, rngs=rngs)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden, rngs=rngs)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden, rngs=rngs)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden, rngs=rngs)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden, rngs=rngs)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden, rngs=rngs)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden, rngs=rngs)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden, rngs=rngs)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden, rngs=rngs)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden, rngs=rngs)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden, rngs=rngs)
+        self.layer13 = DenseLayer(in_channels + 12 * filters, filters, hidden, rngs=rngs)
+        self.layer14 = DenseLayer(in_channels + 13 * filters, filters, hidden, rngs=rngs)
+        self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden, rngs=rngs)
+        self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         features = [x0]
@@ -210,6 +206,6 @@ class DenseNetK12T96BC(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, feature3 = self.forward_features(x)
+        feature3 = self.forward_features(x)[-1]
         pooled3 = self.readout3(feature3)
         return self.classifier(pooled3)

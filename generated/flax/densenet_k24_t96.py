@@ -232,6 +232,6 @@ class DenseNetK24T96(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, feature3 = self.forward_features(x)
+        feature3 = self.forward_features(x)[-1]
         pooled3 = self.readout3(feature3)
         return self.classifier(pooled3)

@@ -81,8 +81,7 @@ class Stem(nnx.Module):
         self.norm = BatchNorm(24)
 
     def __call__(self, x: Array) -> Array:
-        x = conv(x, self.conv[...], stride=2, padding=1)
-        return nnx.relu(self.norm(x))
+        return nnx.relu(self.norm(conv(x, self.conv[...], stride=2, padding=1)))
 
 
 class Update(nnx.Module):
@@ -126,8 +125,7 @@ class Readout(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         x = nnx.relu(self.compress_norm(x))
-        x = conv(x, self.compress_conv[...])
-        x = nnx.relu(self.norm(x))
+        x = nnx.relu(self.norm(conv(x, self.compress_conv[...])))
         return jnp.mean(x, axis=(1, 2))
 
 
@@ -136,7 +134,7 @@ class CliqueBlock(nnx.Module):
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1 = kernel_bank([in_channels, filters, filters, filters], filters, 3, rngs=rngs)
         self.w2 = kernel_bank([in_channels, filters, filters, filters], filters, 3, rngs=rngs)
         self.w3 = kernel_bank([in_channels, filters, filters, filters], filters, 3, rngs=rngs)

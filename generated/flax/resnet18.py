@@ -81,8 +81,7 @@ class Stem(nnx.Module):
         self.norm = BatchNorm(64)
 
     def __call__(self, x: Array) -> Array:
-        x = conv(x, self.conv[...], stride=2, padding=3)
-        x = nnx.relu(self.norm(x))
+        x = nnx.relu(self.norm(conv(x, self.conv[...], stride=2, padding=3)))
         return max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
@@ -96,16 +95,14 @@ class BasicUnit(nnx.Module):
         self.norm2 = BatchNorm(channels)
 
     def __call__(self, x: Array) -> Array:
-        x2 = conv(x, self.conv1[...], padding=1)
-        x2 = nnx.relu(self.norm1(x2))
-        x2 = conv(x2, self.conv2[...], padding=1)
-        x2 = self.norm2(x2)
-        return nnx.relu(x2 + x)
+        y = nnx.relu(self.norm1(conv(x, self.conv1[...], padding=1)))
+        y = self.norm2(conv(y, self.conv2[...], padding=1))
+        return nnx.relu(y + x)
 
 
-class BasicUnit2(nnx.Module):
-    """One residual unit: 3×3 convolution of stride 2, BN, ReLU, 3×3 convolution, BN, 1×1
-    convolution of stride 2, BN, addition, ReLU.
+class ProjectionUnit(nnx.Module):
+    """One residual unit: 3×3 convolution of stride 2, BN, ReLU, 3×3 convolution, BN; 1×1
+    convolution of stride 2, BN; addition, ReLU.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs) -> None:
@@ -117,13 +114,10 @@ class BasicUnit2(nnx.Module):
         self.shortcut_norm = BatchNorm(out_channels)
 
     def __call__(self, x: Array) -> Array:
-        x2 = conv(x, self.conv1[...], stride=2, padding=1)
-        x2 = nnx.relu(self.norm1(x2))
-        x2 = conv(x2, self.conv2[...], padding=1)
-        x2 = self.norm2(x2)
-        x = conv(x, self.shortcut_conv[...], stride=2)
-        x = self.shortcut_norm(x)
-        return nnx.relu(x2 + x)
+        y = nnx.relu(self.norm1(conv(x, self.conv1[...], stride=2, padding=1)))
+        y = self.norm2(conv(y, self.conv2[...], padding=1))
+        x = self.shortcut_norm(conv(x, self.shortcut_conv[...], stride=2))
+        return nnx.relu(y + x)
 
 
 class ResidualBlock(nnx.Module):
@@ -139,10 +133,10 @@ class ResidualBlock(nnx.Module):
 
 
 class ResidualBlock2(nnx.Module):
-    """Residual block of 2 units, stride 2 (section 3)."""
+    """Residual block of 2 units (section 3)."""
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:
-        self.layer1 = BasicUnit2(in_channels, filters, rngs=rngs)
+        self.layer1 = ProjectionUnit(in_channels, filters, rngs=rngs)
         self.layer2 = BasicUnit(filters, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
@@ -183,6 +177,6 @@ class ResNet18(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, _, feature4 = self.forward_features(x)
+        feature4 = self.forward_features(x)[-1]
         pooled4 = jnp.mean(feature4, axis=(1, 2))
         return self.classifier(pooled4)

@@ -81,101 +81,65 @@ class Stem(nnx.Module):
         self.norm = BatchNorm(64)
 
     def __call__(self, x: Array) -> Array:
-        x = conv(x, self.conv[...], stride=2, padding=3)
-        x = nnx.relu(self.norm(x))
+        x = nnx.relu(self.norm(conv(x, self.conv[...], stride=2, padding=3)))
         return max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+class ProjectionBottleneck(nnx.Module):
+    """One residual unit: 1×1 convolution, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1 convolution,
+    BN; 1×1 convolution, BN; addition, ReLU.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, stride: int = 1, *, rngs: nnx.Rngs
+    ) -> None:
+        self.stride = stride
+        self.conv1 = fan_out_kernel(in_channels, hidden, 1, rngs=rngs)
+        self.norm1 = BatchNorm(hidden)
+        self.conv2 = fan_out_kernel(hidden, hidden, 3, rngs=rngs)
+        self.norm2 = BatchNorm(hidden)
+        self.conv3 = fan_out_kernel(hidden, out_channels, 1, rngs=rngs)
+        self.norm3 = BatchNorm(out_channels)
+        self.shortcut_conv = fan_out_kernel(in_channels, out_channels, 1, rngs=rngs)
+        self.shortcut_norm = BatchNorm(out_channels)
+
+    def __call__(self, x: Array) -> Array:
+        y = nnx.relu(self.norm1(conv(x, self.conv1[...], stride=self.stride)))
+        y = nnx.relu(self.norm2(conv(y, self.conv2[...], padding=1)))
+        y = self.norm3(conv(y, self.conv3[...]))
+        x = self.shortcut_norm(conv(x, self.shortcut_conv[...], stride=self.stride))
+        return nnx.relu(y + x)
 
 
 class Bottleneck(nnx.Module):
     """One residual unit: 1×1 convolution, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1 convolution,
-    BN, 1×1 convolution, BN, addition, ReLU.
-    """
-
-    def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.conv1 = fan_out_kernel(in_channels, hidden_channels, 1, rngs=rngs)
-        self.norm1 = BatchNorm(hidden_channels)
-        self.conv2 = fan_out_kernel(hidden_channels, hidden_channels, 3, rngs=rngs)
-        self.norm2 = BatchNorm(hidden_channels)
-        self.conv3 = fan_out_kernel(hidden_channels, out_channels, 1, rngs=rngs)
-        self.norm3 = BatchNorm(out_channels)
-        self.shortcut_conv = fan_out_kernel(in_channels, out_channels, 1, rngs=rngs)
-        self.shortcut_norm = BatchNorm(out_channels)
-
-    def __call__(self, x: Array) -> Array:
-        x2 = conv(x, self.conv1[...])
-        x2 = nnx.relu(self.norm1(x2))
-        x2 = conv(x2, self.conv2[...], padding=1)
-        x2 = nnx.relu(self.norm2(x2))
-        x2 = conv(x2, self.conv3[...])
-        x2 = self.norm3(x2)
-        x = conv(x, self.shortcut_conv[...])
-        x = self.shortcut_norm(x)
-        return nnx.relu(x2 + x)
-
-
-class Bottleneck2(nnx.Module):
-    """One residual unit: 1×1 convolution, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1 convolution,
     BN, addition, ReLU.
     """
 
-    def __init__(self, channels: int, hidden_channels: int, *, rngs: nnx.Rngs) -> None:
-        self.conv1 = fan_out_kernel(channels, hidden_channels, 1, rngs=rngs)
-        self.norm1 = BatchNorm(hidden_channels)
-        self.conv2 = fan_out_kernel(hidden_channels, hidden_channels, 3, rngs=rngs)
-        self.norm2 = BatchNorm(hidden_channels)
-        self.conv3 = fan_out_kernel(hidden_channels, channels, 1, rngs=rngs)
+    def __init__(self, channels: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.conv1 = fan_out_kernel(channels, hidden, 1, rngs=rngs)
+        self.norm1 = BatchNorm(hidden)
+        self.conv2 = fan_out_kernel(hidden, hidden, 3, rngs=rngs)
+        self.norm2 = BatchNorm(hidden)
+        self.conv3 = fan_out_kernel(hidden, channels, 1, rngs=rngs)
         self.norm3 = BatchNorm(channels)
 
     def __call__(self, x: Array) -> Array:
-        x2 = conv(x, self.conv1[...])
-        x2 = nnx.relu(self.norm1(x2))
-        x2 = conv(x2, self.conv2[...], padding=1)
-        x2 = nnx.relu(self.norm2(x2))
-        x2 = conv(x2, self.conv3[...])
-        x2 = self.norm3(x2)
-        return nnx.relu(x2 + x)
-
-
-class Bottleneck3(nnx.Module):
-    """One residual unit: 1×1 convolution of stride 2, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1
-    convolution, BN, 1×1 convolution of stride 2, BN, addition, ReLU.
-    """
-
-    def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.conv1 = fan_out_kernel(in_channels, hidden_channels, 1, rngs=rngs)
-        self.norm1 = BatchNorm(hidden_channels)
-        self.conv2 = fan_out_kernel(hidden_channels, hidden_channels, 3, rngs=rngs)
-        self.norm2 = BatchNorm(hidden_channels)
-        self.conv3 = fan_out_kernel(hidden_channels, out_channels, 1, rngs=rngs)
-        self.norm3 = BatchNorm(out_channels)
-        self.shortcut_conv = fan_out_kernel(in_channels, out_channels, 1, rngs=rngs)
-        self.shortcut_norm = BatchNorm(out_channels)
-
-    def __call__(self, x: Array) -> Array:
-        x2 = conv(x, self.conv1[...], stride=2)
-        x2 = nnx.relu(self.norm1(x2))
-        x2 = conv(x2, self.conv2[...], padding=1)
-        x2 = nnx.relu(self.norm2(x2))
-        x2 = conv(x2, self.conv3[...])
-        x2 = self.norm3(x2)
-        x = conv(x, self.shortcut_conv[...], stride=2)
-        x = self.shortcut_norm(x)
-        return nnx.relu(x2 + x)
+        y = nnx.relu(self.norm1(conv(x, self.conv1[...])))
+        y = nnx.relu(self.norm2(conv(y, self.conv2[...], padding=1)))
+        y = self.norm3(conv(y, self.conv3[...]))
+        return nnx.relu(y + x)
 
 
 class ResidualBlock(nnx.Module):
     """Residual block of 3 units (section 3)."""
 
     def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
+        self, in_channels: int, filters: int, hidden: int, stride: int = 1, *, rngs: nnx.Rngs
     ) -> None:
-        self.layer1 = Bottleneck(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = Bottleneck2(filters, hidden_channels, rngs=rngs)
-        self.layer3 = Bottleneck2(filters, hidden_channels, rngs=rngs)
+        self.layer1 = ProjectionBottleneck(in_channels, filters, hidden, stride=stride, rngs=rngs)
+        self.layer2 = Bottleneck(filters, hidden, rngs=rngs)
+        self.layer3 = Bottleneck(filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         x1 = self.layer1(x0)
@@ -184,15 +148,13 @@ class ResidualBlock(nnx.Module):
 
 
 class ResidualBlock2(nnx.Module):
-    """Residual block of 4 units, stride 2 (section 3)."""
+    """Residual block of 4 units (section 3)."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = Bottleneck3(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = Bottleneck2(filters, hidden_channels, rngs=rngs)
-        self.layer3 = Bottleneck2(filters, hidden_channels, rngs=rngs)
-        self.layer4 = Bottleneck2(filters, hidden_channels, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = ProjectionBottleneck(in_channels, filters, hidden, stride=2, rngs=rngs)
+        self.layer2 = Bottleneck(filters, hidden, rngs=rngs)
+        self.layer3 = Bottleneck(filters, hidden, rngs=rngs)
+        self.layer4 = Bottleneck(filters, hidden, rngs=rngs)
 
     def __call__(self, x0: Array) -> Array:
         x1 = self.layer1(x0)
@@ -202,14 +164,12 @@ class ResidualBlock2(nnx.Module):
 
 
 class ResidualBlock3(nnx.Module):
-    """Residual block of 6 units, stride 2 (section 3)."""
+    """Residual block of 6 units (section 3)."""
 
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = Bottleneck3(in_channels, hidden_channels, filters, rngs=rngs)
+    def __init__(self, in_channels: int, filters: int, hidden: int, *, rngs: nnx.Rngs) -> None:
+        self.layer1 = ProjectionBottleneck(in_channels, filters, hidden, stride=2, rngs=rngs)
         self.layer2, self.layer3, self.layer4, self.layer5, self.layer6 = (
-            Bottleneck2(filters, hidden_channels, rngs=rngs) for _ in range(5)
+            Bottleneck(filters, hidden, rngs=rngs) for _ in range(5)
         )
 
     def __call__(self, x0: Array) -> Array:
@@ -219,22 +179,6 @@ class ResidualBlock3(nnx.Module):
         x4 = self.layer4(x3)
         x5 = self.layer5(x4)
         return self.layer6(x5)
-
-
-class ResidualBlock4(nnx.Module):
-    """Residual block of 3 units, stride 2 (section 3)."""
-
-    def __init__(
-        self, in_channels: int, filters: int, hidden_channels: int, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layer1 = Bottleneck3(in_channels, hidden_channels, filters, rngs=rngs)
-        self.layer2 = Bottleneck2(filters, hidden_channels, rngs=rngs)
-        self.layer3 = Bottleneck2(filters, hidden_channels, rngs=rngs)
-
-    def __call__(self, x0: Array) -> Array:
-        x1 = self.layer1(x0)
-        x2 = self.layer2(x1)
-        return self.layer3(x2)
 
 
 class ResNet50V1(nnx.Module):
@@ -255,7 +199,7 @@ class ResNet50V1(nnx.Module):
         # X0 512 maps of 28×28, feature 1024
         self.block3 = ResidualBlock3(512, 1024, 256, rngs=rngs)
         # X0 1024 maps of 14×14, feature 2048
-        self.block4 = ResidualBlock4(1024, 2048, 512, rngs=rngs)
+        self.block4 = ResidualBlock(1024, 2048, 512, stride=2, rngs=rngs)
         self.classifier = nnx.Linear(2048, num_classes, kernel_init=xavier_uniform(), rngs=rngs)
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
@@ -272,6 +216,6 @@ class ResNet50V1(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, _, feature4 = self.forward_features(x)
+        feature4 = self.forward_features(x)[-1]
         pooled4 = jnp.mean(feature4, axis=(1, 2))
         return self.classifier(pooled4)

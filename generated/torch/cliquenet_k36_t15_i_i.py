@@ -42,8 +42,8 @@ class Stem(nn.Module):
         self.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        y: Tensor = self.conv(x)
+        return y
 
 
 class Update(nn.Module):
@@ -57,8 +57,8 @@ class Update(nn.Module):
     def forward(self, sources: list[Tensor], w: Tensor) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
-        x = self.dropout(F.conv2d(x, w, padding=1))
-        return x
+        y: Tensor = self.dropout(F.conv2d(x, w, padding=1))
+        return y
 
 
 class Transition(nn.Module):
@@ -93,7 +93,7 @@ class CliqueBlock(nn.Module):
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1 = kernel_bank([in_channels], filters, 3)
         self.w2 = kernel_bank([in_channels, filters], filters, 3)
         self.w3 = kernel_bank([in_channels, filters, filters], filters, 3)

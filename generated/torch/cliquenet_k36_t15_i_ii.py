@@ -44,8 +44,8 @@ class Stem(nn.Module):
         self.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        y: Tensor = self.conv(x)
+        return y
 
 
 class Update(nn.Module):
@@ -59,8 +59,8 @@ class Update(nn.Module):
     def forward(self, sources: list[Tensor], w: Tensor) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
-        x = self.dropout(F.conv2d(x, w, padding=1))
-        return x
+        y: Tensor = self.dropout(F.conv2d(x, w, padding=1))
+        return y
 
 
 class Transition(nn.Module):
@@ -98,7 +98,7 @@ class CliqueBlock(nn.Module):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 3) for _ in range(5)
         )
@@ -145,7 +145,7 @@ class CliqueBlock2(nn.Module):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 3) for _ in range(5)
         )
@@ -179,7 +179,7 @@ class CliqueBlock2(nn.Module):
         x3_2 = self.update3_2([x1_2, x2_2, x4_1, x5_1], w=self.w3[:, k0:])
         # stage 2: X5 X1 X2 X3 -> X4
         x4_2 = self.update4_2([x1_2, x2_2, x3_2, x5_1], w=self.w4[:, k0:])
-        # stage 2: X1 X2 X3 X4 -> X5, which none reads
+        # stage 2: X1 X2 X3 X4 -> X5, which nothing reads
         self.update5_2([x1_2, x2_2, x3_2, x4_2], w=self.w5[:, k0:])
         return [x1_1, x2_1, x3_1, x4_1, x5_1]
 
@@ -229,5 +229,6 @@ class CliqueNetK36T15F1T2(nn.Module):
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         alike = "update1_2 update2_2 update3_2 update4_2 update5_2"
         for block in [self.block1, self.block2, self.block3]:
-            for name in alike.split():
-                block.get_submodule(name).compile(**{"dynamic": False, **options})
+            for name, step in block.named_children():
+                if name in alike.split():
+                    step.compile(**{"dynamic": False, **options})

@@ -44,8 +44,8 @@ class Stem(nn.Module):
         self.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        y: Tensor = self.conv(x)
+        return y
 
 
 class Update(nn.Module):
@@ -59,8 +59,8 @@ class Update(nn.Module):
     def forward(self, sources: list[Tensor], w: Tensor) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
-        x = self.dropout(F.conv2d(x, w, padding=1))
-        return x
+        y: Tensor = self.dropout(F.conv2d(x, w, padding=1))
+        return y
 
 
 class Transition(nn.Module):
@@ -96,7 +96,7 @@ class CliqueBlock(nn.Module):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 3) for _ in range(5)
         )
@@ -179,9 +179,11 @@ class CliqueNetK64T15(nn.Module):
         """Compile updates of one shape by torch.compile; raises the process's recompile_limit."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         alike = "update4_1 update1_2 update2_2 update3_2 update4_2 update5_2"
-        for name in alike.split():
-            self.block1.get_submodule(name).compile(**{"dynamic": False, **options})
+        for name, step in self.block1.named_children():
+            if name in alike.split():
+                step.compile(**{"dynamic": False, **options})
         alike = "update1_2 update2_2 update3_2 update4_2 update5_2"
         for block in [self.block2, self.block3]:
-            for name in alike.split():
-                block.get_submodule(name).compile(**{"dynamic": False, **options})
+            for name, step in block.named_children():
+                if name in alike.split():
+                    step.compile(**{"dynamic": False, **options})

@@ -45,8 +45,7 @@ class Stem(nn.Module):
         self.norm = nn.BatchNorm2d(64)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = torch.relu_(self.norm(x))
+        x = torch.relu_(self.norm(self.conv(x)))
         return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
@@ -61,8 +60,7 @@ class Update(nn.Module):
     def forward(self, sources: list[Tensor], w: Tensor, v: Tensor) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
-        x = F.conv2d(x, w)
-        x = torch.relu_(self.mid_norm(x))
+        x = torch.relu_(self.mid_norm(F.conv2d(x, w)))
         return F.conv2d(x, v, padding=1)
 
 
@@ -91,8 +89,7 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu_(self.compress_norm(x))
-        x = self.compress_conv(x)
-        x = torch.relu_(self.norm(x))
+        x = torch.relu_(self.norm(self.compress_conv(x)))
         return x.mean((2, 3))
 
 
@@ -102,7 +99,7 @@ class CliqueBlock(nn.Module):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5 = (
             kernel_bank([in_channels, *[filters] * 4], filters, 1) for _ in range(5)
         )
@@ -151,7 +148,7 @@ class CliqueBlock2(nn.Module):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4, self.w5, self.w6 = (
             kernel_bank([in_channels, *[filters] * 5], filters, 1) for _ in range(6)
         )
@@ -252,11 +249,8 @@ class CliqueNetS2Star(nn.Module):
     def compile_steps(self, **options: Any) -> None:
         """Compile updates of one shape by torch.compile; raises the process's recompile_limit."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        alike = "update1_2 update2_2 update3_2 update4_2 update5_2"
-        for block in [self.block1, self.block2]:
-            for name in alike.split():
-                block.get_submodule(name).compile(**{"dynamic": False, **options})
         alike = "update1_2 update2_2 update3_2 update4_2 update5_2 update6_2"
-        for block in [self.block3, self.block4]:
-            for name in alike.split():
-                block.get_submodule(name).compile(**{"dynamic": False, **options})
+        for block in [self.block1, self.block2, self.block3, self.block4]:
+            for name, step in block.named_children():
+                if name in alike.split():
+                    step.compile(**{"dynamic": False, **options})

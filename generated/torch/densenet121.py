@@ -35,8 +35,7 @@ class Stem(nn.Module):
         self.norm = nn.BatchNorm2d(64)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = torch.relu_(self.norm(x))
+        x = torch.relu_(self.norm(self.conv(x)))
         return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
@@ -45,20 +44,19 @@ class DenseLayer(nn.Module):
     convolution.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
-        self.conv = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
-        self.mid_norm = nn.BatchNorm2d(hidden_channels)
-        self.mid_conv = nn.Conv2d(hidden_channels, out_channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.mid_norm = nn.BatchNorm2d(hidden)
+        self.mid_conv = nn.Conv2d(hidden, out_channels, 3, padding=1, bias=False)
 
     def forward(self, sources: list[Tensor]) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
-        x = self.conv(x)
-        x = torch.relu_(self.mid_norm(x))
-        x = self.mid_conv(x)
-        return x
+        x = torch.relu_(self.mid_norm(self.conv(x)))
+        y: Tensor = self.mid_conv(x)
+        return y
 
 
 class Transition(nn.Module):
@@ -90,14 +88,14 @@ class Readout(nn.Module):
 class DenseBlock(nn.Module):
     """Dense block of 6 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters)
+        self.layer1 = DenseLayer(in_channels, filters, hidden)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         features = [x0]
@@ -113,20 +111,20 @@ class DenseBlock(nn.Module):
 class DenseBlock2(nn.Module):
     """Dense block of 12 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters)
+        self.layer1 = DenseLayer(in_channels, filters, hidden)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         features = [x0]
@@ -148,32 +146,32 @@ class DenseBlock2(nn.Module):
 class DenseBlock3(nn.Module):
     """Dense block of 24 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters)
-        self.layer13 = DenseLayer(in_channels + 12 * filters, hidden_channels, filters)
-        self.layer14 = DenseLayer(in_channels + 13 * filters, hidden_channels, filters)
-        self.layer15 = DenseLayer(in_channels + 14 * filters, hidden_channels, filters)
-        self.layer16 = DenseLayer(in_channels + 15 * filters, hidden_channels, filters)
-        self.layer17 = DenseLayer(in_channels + 16 * filters, hidden_channels, filters)
-        self.layer18 = DenseLayer(in_channels + 17 * filters, hidden_channels, filters)
-        self.layer19 = DenseLayer(in_channels + 18 * filters, hidden_channels, filters)
-        self.layer20 = DenseLayer(in_channels + 19 * filters, hidden_channels, filters)
-        self.layer21 = DenseLayer(in_channels + 20 * filters, hidden_channels, filters)
-        self.layer22 = DenseLayer(in_channels + 21 * filters, hidden_channels, filters)
-        self.layer23 = DenseLayer(in_channels + 22 * filters, hidden_channels, filters)
-        self.layer24 = DenseLayer(in_channels + 23 * filters, hidden_channels, filters)
+        self.layer1 = DenseLayer(in_channels, filters, hidden)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden)
+        self.layer13 = DenseLayer(in_channels + 12 * filters, filters, hidden)
+        self.layer14 = DenseLayer(in_channels + 13 * filters, filters, hidden)
+        self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden)
+        self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden)
+        self.layer17 = DenseLayer(in_channels + 16 * filters, filters, hidden)
+        self.layer18 = DenseLayer(in_channels + 17 * filters, filters, hidden)
+        self.layer19 = DenseLayer(in_channels + 18 * filters, filters, hidden)
+        self.layer20 = DenseLayer(in_channels + 19 * filters, filters, hidden)
+        self.layer21 = DenseLayer(in_channels + 20 * filters, filters, hidden)
+        self.layer22 = DenseLayer(in_channels + 21 * filters, filters, hidden)
+        self.layer23 = DenseLayer(in_channels + 22 * filters, filters, hidden)
+        self.layer24 = DenseLayer(in_channels + 23 * filters, filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         features = [x0]
@@ -207,24 +205,24 @@ class DenseBlock3(nn.Module):
 class DenseBlock4(nn.Module):
     """Dense block of 16 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters)
-        self.layer13 = DenseLayer(in_channels + 12 * filters, hidden_channels, filters)
-        self.layer14 = DenseLayer(in_channels + 13 * filters, hidden_channels, filters)
-        self.layer15 = DenseLayer(in_channels + 14 * filters, hidden_channels, filters)
-        self.layer16 = DenseLayer(in_channels + 15 * filters, hidden_channels, filters)
+        self.layer1 = DenseLayer(in_channels, filters, hidden)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden)
+        self.layer13 = DenseLayer(in_channels + 12 * filters, filters, hidden)
+        self.layer14 = DenseLayer(in_channels + 13 * filters, filters, hidden)
+        self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden)
+        self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         features = [x0]
@@ -278,7 +276,7 @@ class DenseNet121(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, _, feature4 = self.forward_features(x)
+        feature4 = self.forward_features(x)[-1]
         pooled4 = self.readout4(feature4)
         logits: Tensor = self.classifier(pooled4)
         return logits

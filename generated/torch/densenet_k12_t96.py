@@ -34,8 +34,8 @@ class Stem(nn.Module):
         self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        y: Tensor = self.conv(x)
+        return y
 
 
 class DenseLayer(nn.Module):
@@ -50,8 +50,8 @@ class DenseLayer(nn.Module):
     def forward(self, sources: list[Tensor]) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
-        x = self.dropout(self.conv(x))
-        return x
+        y: Tensor = self.dropout(self.conv(x))
+        return y
 
 
 class Transition(nn.Module):
@@ -183,7 +183,7 @@ class DenseNetK12T96(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, feature3 = self.forward_features(x)
+        feature3 = self.forward_features(x)[-1]
         pooled3 = self.readout3(feature3)
         logits: Tensor = self.classifier(pooled3)
         return logits

@@ -34,8 +34,8 @@ class Stem(nn.Module):
         self.conv = nn.Conv2d(3, 48, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        y: Tensor = self.conv(x)
+        return y
 
 
 class DenseLayer(nn.Module):
@@ -43,21 +43,21 @@ class DenseLayer(nn.Module):
     3×3 convolution, dropout.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
-        self.conv = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
+        self.conv = nn.Conv2d(in_channels, hidden, 1, bias=False)
         self.dropout = nn.Dropout(0.2)
-        self.mid_norm = nn.BatchNorm2d(hidden_channels)
-        self.mid_conv = nn.Conv2d(hidden_channels, out_channels, 3, padding=1, bias=False)
+        self.mid_norm = nn.BatchNorm2d(hidden)
+        self.mid_conv = nn.Conv2d(hidden, out_channels, 3, padding=1, bias=False)
 
     def forward(self, sources: list[Tensor]) -> Tensor:
         x = torch.cat(sources, 1)
         x = torch.relu_(self.norm(x))
         x = self.dropout(self.conv(x))
         x = torch.relu_(self.mid_norm(x))
-        x = self.dropout(self.mid_conv(x))
-        return x
+        y: Tensor = self.dropout(self.mid_conv(x))
+        return y
 
 
 class Transition(nn.Module):
@@ -90,49 +90,49 @@ class Readout(nn.Module):
 class DenseBlock(nn.Module):
     """Dense block of 41 layers (section 3): X0 and what each layer makes of all before it."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = DenseLayer(in_channels, hidden_channels, filters)
-        self.layer2 = DenseLayer(in_channels + filters, hidden_channels, filters)
-        self.layer3 = DenseLayer(in_channels + 2 * filters, hidden_channels, filters)
-        self.layer4 = DenseLayer(in_channels + 3 * filters, hidden_channels, filters)
-        self.layer5 = DenseLayer(in_channels + 4 * filters, hidden_channels, filters)
-        self.layer6 = DenseLayer(in_channels + 5 * filters, hidden_channels, filters)
-        self.layer7 = DenseLayer(in_channels + 6 * filters, hidden_channels, filters)
-        self.layer8 = DenseLayer(in_channels + 7 * filters, hidden_channels, filters)
-        self.layer9 = DenseLayer(in_channels + 8 * filters, hidden_channels, filters)
-        self.layer10 = DenseLayer(in_channels + 9 * filters, hidden_channels, filters)
-        self.layer11 = DenseLayer(in_channels + 10 * filters, hidden_channels, filters)
-        self.layer12 = DenseLayer(in_channels + 11 * filters, hidden_channels, filters)
-        self.layer13 = DenseLayer(in_channels + 12 * filters, hidden_channels, filters)
-        self.layer14 = DenseLayer(in_channels + 13 * filters, hidden_channels, filters)
-        self.layer15 = DenseLayer(in_channels + 14 * filters, hidden_channels, filters)
-        self.layer16 = DenseLayer(in_channels + 15 * filters, hidden_channels, filters)
-        self.layer17 = DenseLayer(in_channels + 16 * filters, hidden_channels, filters)
-        self.layer18 = DenseLayer(in_channels + 17 * filters, hidden_channels, filters)
-        self.layer19 = DenseLayer(in_channels + 18 * filters, hidden_channels, filters)
-        self.layer20 = DenseLayer(in_channels + 19 * filters, hidden_channels, filters)
-        self.layer21 = DenseLayer(in_channels + 20 * filters, hidden_channels, filters)
-        self.layer22 = DenseLayer(in_channels + 21 * filters, hidden_channels, filters)
-        self.layer23 = DenseLayer(in_channels + 22 * filters, hidden_channels, filters)
-        self.layer24 = DenseLayer(in_channels + 23 * filters, hidden_channels, filters)
-        self.layer25 = DenseLayer(in_channels + 24 * filters, hidden_channels, filters)
-        self.layer26 = DenseLayer(in_channels + 25 * filters, hidden_channels, filters)
-        self.layer27 = DenseLayer(in_channels + 26 * filters, hidden_channels, filters)
-        self.layer28 = DenseLayer(in_channels + 27 * filters, hidden_channels, filters)
-        self.layer29 = DenseLayer(in_channels + 28 * filters, hidden_channels, filters)
-        self.layer30 = DenseLayer(in_channels + 29 * filters, hidden_channels, filters)
-        self.layer31 = DenseLayer(in_channels + 30 * filters, hidden_channels, filters)
-        self.layer32 = DenseLayer(in_channels + 31 * filters, hidden_channels, filters)
-        self.layer33 = DenseLayer(in_channels + 32 * filters, hidden_channels, filters)
-        self.layer34 = DenseLayer(in_channels + 33 * filters, hidden_channels, filters)
-        self.layer35 = DenseLayer(in_channels + 34 * filters, hidden_channels, filters)
-        self.layer36 = DenseLayer(in_channels + 35 * filters, hidden_channels, filters)
-        self.layer37 = DenseLayer(in_channels + 36 * filters, hidden_channels, filters)
-        self.layer38 = DenseLayer(in_channels + 37 * filters, hidden_channels, filters)
-        self.layer39 = DenseLayer(in_channels + 38 * filters, hidden_channels, filters)
-        self.layer40 = DenseLayer(in_channels + 39 * filters, hidden_channels, filters)
-        self.layer41 = DenseLayer(in_channels + 40 * filters, hidden_channels, filters)
+        self.layer1 = DenseLayer(in_channels, filters, hidden)
+        self.layer2 = DenseLayer(in_channels + filters, filters, hidden)
+        self.layer3 = DenseLayer(in_channels + 2 * filters, filters, hidden)
+        self.layer4 = DenseLayer(in_channels + 3 * filters, filters, hidden)
+        self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden)
+        self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden)
+        self.layer7 = DenseLayer(in_channels + 6 * filters, filters, hidden)
+        self.layer8 = DenseLayer(in_channels + 7 * filters, filters, hidden)
+        self.layer9 = DenseLayer(in_channels + 8 * filters, filters, hidden)
+        self.layer10 = DenseLayer(in_channels + 9 * filters, filters, hidden)
+        self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden)
+        self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden)
+        self.layer13 = DenseLayer(in_channels + 12 * filters, filters, hidden)
+        self.layer14 = DenseLayer(in_channels + 13 * filters, filters, hidden)
+        self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden)
+        self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden)
+        self.layer17 = DenseLayer(in_channels + 16 * filters, filters, hidden)
+        self.layer18 = DenseLayer(in_channels + 17 * filters, filters, hidden)
+        self.layer19 = DenseLayer(in_channels + 18 * filters, filters, hidden)
+        self.layer20 = DenseLayer(in_channels + 19 * filters, filters, hidden)
+        self.layer21 = DenseLayer(in_channels + 20 * filters, filters, hidden)
+        self.layer22 = DenseLayer(in_channels + 21 * filters, filters, hidden)
+        self.layer23 = DenseLayer(in_channels + 22 * filters, filters, hidden)
+        self.layer24 = DenseLayer(in_channels + 23 * filters, filters, hidden)
+        self.layer25 = DenseLayer(in_channels + 24 * filters, filters, hidden)
+        self.layer26 = DenseLayer(in_channels + 25 * filters, filters, hidden)
+        self.layer27 = DenseLayer(in_channels + 26 * filters, filters, hidden)
+        self.layer28 = DenseLayer(in_channels + 27 * filters, filters, hidden)
+        self.layer29 = DenseLayer(in_channels + 28 * filters, filters, hidden)
+        self.layer30 = DenseLayer(in_channels + 29 * filters, filters, hidden)
+        self.layer31 = DenseLayer(in_channels + 30 * filters, filters, hidden)
+        self.layer32 = DenseLayer(in_channels + 31 * filters, filters, hidden)
+        self.layer33 = DenseLayer(in_channels + 32 * filters, filters, hidden)
+        self.layer34 = DenseLayer(in_channels + 33 * filters, filters, hidden)
+        self.layer35 = DenseLayer(in_channels + 34 * filters, filters, hidden)
+        self.layer36 = DenseLayer(in_channels + 35 * filters, filters, hidden)
+        self.layer37 = DenseLayer(in_channels + 36 * filters, filters, hidden)
+        self.layer38 = DenseLayer(in_channels + 37 * filters, filters, hidden)
+        self.layer39 = DenseLayer(in_channels + 38 * filters, filters, hidden)
+        self.layer40 = DenseLayer(in_channels + 39 * filters, filters, hidden)
+        self.layer41 = DenseLayer(in_channels + 40 * filters, filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         features = [x0]
@@ -207,7 +207,7 @@ class DenseNetK24T246BC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, feature3 = self.forward_features(x)
+        feature3 = self.forward_features(x)[-1]
         pooled3 = self.readout3(feature3)
         logits: Tensor = self.classifier(pooled3)
         return logits

@@ -45,8 +45,7 @@ class Stem(nn.Module):
         self.norm = nn.BatchNorm2d(24)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return torch.relu_(self.norm(x))
+        return torch.relu_(self.norm(self.conv(x)))
 
 
 class Update(nn.Module):
@@ -93,8 +92,7 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu_(self.compress_norm(x))
-        x = self.compress_conv(x)
-        x = torch.relu_(self.norm(x))
+        x = torch.relu_(self.norm(self.compress_conv(x)))
         return x.mean((2, 3))
 
 
@@ -104,7 +102,7 @@ class CliqueBlock(nn.Module):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.in_channels, self.filters = in_channels, filters
-        # wj: the kernels W(i→j) of layer j side by side along input channels, X0 first
+        # wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first
         self.w1, self.w2, self.w3, self.w4 = (
             kernel_bank([in_channels, filters, filters, filters], filters, 3) for _ in range(4)
         )
@@ -183,5 +181,6 @@ class Fashion(nn.Module):
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         alike = "update1_2 update2_2 update3_2 update4_2"
         for block in [self.block1, self.block2, self.block3]:
-            for name in alike.split():
-                block.get_submodule(name).compile(**{"dynamic": False, **options})
+            for name, step in block.named_children():
+                if name in alike.split():
+                    step.compile(**{"dynamic": False, **options})

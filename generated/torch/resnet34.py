@@ -37,8 +37,7 @@ class Stem(nn.Module):
         self.norm = nn.BatchNorm2d(64)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = torch.relu_(self.norm(x))
+        x = torch.relu_(self.norm(self.conv(x)))
         return F.max_pool2d(x, 3, stride=2, padding=1)
 
 
@@ -53,16 +52,14 @@ class BasicUnit(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x2 = self.conv1(x)
-        x2 = torch.relu_(self.norm1(x2))
-        x2 = self.conv2(x2)
-        x2 = self.norm2(x2)
-        return torch.relu_(x2 + x)
+        y = torch.relu_(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return torch.relu_(y + x)
 
 
-class BasicUnit2(nn.Module):
-    """One residual unit: 3×3 convolution of stride 2, BN, ReLU, 3×3 convolution, BN, 1×1
-    convolution of stride 2, BN, addition, ReLU.
+class ProjectionUnit(nn.Module):
+    """One residual unit: 3×3 convolution of stride 2, BN, ReLU, 3×3 convolution, BN; 1×1
+    convolution of stride 2, BN; addition, ReLU.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -75,13 +72,10 @@ class BasicUnit2(nn.Module):
         self.shortcut_norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x2 = self.conv1(x)
-        x2 = torch.relu_(self.norm1(x2))
-        x2 = self.conv2(x2)
-        x2 = self.norm2(x2)
-        x = self.shortcut_conv(x)
-        x = self.shortcut_norm(x)
-        return torch.relu_(x2 + x)
+        y = torch.relu_(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        x = self.shortcut_norm(self.shortcut_conv(x))
+        return torch.relu_(y + x)
 
 
 class ResidualBlock(nn.Module):
@@ -101,11 +95,11 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlock2(nn.Module):
-    """Residual block of 4 units, stride 2 (section 3)."""
+    """Residual block of 4 units (section 3)."""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.layer1 = BasicUnit2(in_channels, filters)
+        self.layer1 = ProjectionUnit(in_channels, filters)
         self.layer2 = BasicUnit(filters)
         self.layer3 = BasicUnit(filters)
         self.layer4 = BasicUnit(filters)
@@ -119,11 +113,11 @@ class ResidualBlock2(nn.Module):
 
 
 class ResidualBlock3(nn.Module):
-    """Residual block of 6 units, stride 2 (section 3)."""
+    """Residual block of 6 units (section 3)."""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.layer1 = BasicUnit2(in_channels, filters)
+        self.layer1 = ProjectionUnit(in_channels, filters)
         self.layer2, self.layer3, self.layer4, self.layer5, self.layer6 = (
             BasicUnit(filters) for _ in range(5)
         )
@@ -139,11 +133,11 @@ class ResidualBlock3(nn.Module):
 
 
 class ResidualBlock4(nn.Module):
-    """Residual block of 3 units, stride 2 (section 3)."""
+    """Residual block of 3 units (section 3)."""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.layer1 = BasicUnit2(in_channels, filters)
+        self.layer1 = ProjectionUnit(in_channels, filters)
         self.layer2 = BasicUnit(filters)
         self.layer3 = BasicUnit(filters)
 
@@ -178,7 +172,7 @@ class ResNet34(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, _, feature4 = self.forward_features(x)
+        feature4 = self.forward_features(x)[-1]
         pooled4 = feature4.mean((2, 3))
         logits: Tensor = self.classifier(pooled4)
         return logits
@@ -187,14 +181,11 @@ class ResNet34(nn.Module):
         """Compile updates of one shape by torch.compile; raises the process's recompile_limit."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         alike = "layer1 layer2 layer3"
-        for name in alike.split():
-            self.block1.get_submodule(name).compile(**{"dynamic": False, **options})
-        alike = "layer2 layer3 layer4"
-        for name in alike.split():
-            self.block2.get_submodule(name).compile(**{"dynamic": False, **options})
+        for name, step in self.block1.named_children():
+            if name in alike.split():
+                step.compile(**{"dynamic": False, **options})
         alike = "layer2 layer3 layer4 layer5 layer6"
-        for name in alike.split():
-            self.block3.get_submodule(name).compile(**{"dynamic": False, **options})
-        alike = "layer2 layer3"
-        for name in alike.split():
-            self.block4.get_submodule(name).compile(**{"dynamic": False, **options})
+        for block in [self.block2, self.block3, self.block4]:
+            for name, step in block.named_children():
+                if name in alike.split():
+                    step.compile(**{"dynamic": False, **options})

@@ -37,99 +37,63 @@ class Stem(nn.Module):
         self.norm = nn.BatchNorm2d(64)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = torch.relu_(self.norm(x))
+        x = torch.relu_(self.norm(self.conv(x)))
         return F.max_pool2d(x, 3, stride=2, padding=1)
+
+
+class ProjectionBottleneck(nn.Module):
+    """One residual unit: 1×1 convolution, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1 convolution,
+    BN; 1×1 convolution, BN; addition, ReLU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, hidden: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, hidden, 1, stride=stride, bias=False)
+        self.norm1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(hidden)
+        self.conv3 = nn.Conv2d(hidden, out_channels, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(out_channels)
+        self.shortcut_conv = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+        self.shortcut_norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu_(self.norm1(self.conv1(x)))
+        y = torch.relu_(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        x = self.shortcut_norm(self.shortcut_conv(x))
+        return torch.relu_(y + x)
 
 
 class Bottleneck(nn.Module):
     """One residual unit: 1×1 convolution, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1 convolution,
-    BN, 1×1 convolution, BN, addition, ReLU.
-    """
-
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(hidden_channels)
-        self.conv2 = nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(hidden_channels)
-        self.conv3 = nn.Conv2d(hidden_channels, out_channels, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(out_channels)
-        self.shortcut_conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.shortcut_norm = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x2 = self.conv1(x)
-        x2 = torch.relu_(self.norm1(x2))
-        x2 = self.conv2(x2)
-        x2 = torch.relu_(self.norm2(x2))
-        x2 = self.conv3(x2)
-        x2 = self.norm3(x2)
-        x = self.shortcut_conv(x)
-        x = self.shortcut_norm(x)
-        return torch.relu_(x2 + x)
-
-
-class Bottleneck2(nn.Module):
-    """One residual unit: 1×1 convolution, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1 convolution,
     BN, addition, ReLU.
     """
 
-    def __init__(self, channels: int, hidden_channels: int) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, hidden_channels, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(hidden_channels)
-        self.conv2 = nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(hidden_channels)
-        self.conv3 = nn.Conv2d(hidden_channels, channels, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(hidden)
+        self.conv3 = nn.Conv2d(hidden, channels, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x2 = self.conv1(x)
-        x2 = torch.relu_(self.norm1(x2))
-        x2 = self.conv2(x2)
-        x2 = torch.relu_(self.norm2(x2))
-        x2 = self.conv3(x2)
-        x2 = self.norm3(x2)
-        return torch.relu_(x2 + x)
-
-
-class Bottleneck3(nn.Module):
-    """One residual unit: 1×1 convolution of stride 2, BN, ReLU, 3×3 convolution, BN, ReLU, 1×1
-    convolution, BN, 1×1 convolution of stride 2, BN, addition, ReLU.
-    """
-
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 1, stride=2, bias=False)
-        self.norm1 = nn.BatchNorm2d(hidden_channels)
-        self.conv2 = nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(hidden_channels)
-        self.conv3 = nn.Conv2d(hidden_channels, out_channels, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(out_channels)
-        self.shortcut_conv = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
-        self.shortcut_norm = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x2 = self.conv1(x)
-        x2 = torch.relu_(self.norm1(x2))
-        x2 = self.conv2(x2)
-        x2 = torch.relu_(self.norm2(x2))
-        x2 = self.conv3(x2)
-        x2 = self.norm3(x2)
-        x = self.shortcut_conv(x)
-        x = self.shortcut_norm(x)
-        return torch.relu_(x2 + x)
+        y = torch.relu_(self.norm1(self.conv1(x)))
+        y = torch.relu_(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        return torch.relu_(y + x)
 
 
 class ResidualBlock(nn.Module):
     """Residual block of 3 units (section 3)."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int, stride: int = 1) -> None:
         super().__init__()
-        self.layer1 = Bottleneck(in_channels, hidden_channels, filters)
-        self.layer2 = Bottleneck2(filters, hidden_channels)
-        self.layer3 = Bottleneck2(filters, hidden_channels)
+        self.layer1 = ProjectionBottleneck(in_channels, filters, hidden, stride=stride)
+        self.layer2 = Bottleneck(filters, hidden)
+        self.layer3 = Bottleneck(filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         x1 = self.layer1(x0)
@@ -139,14 +103,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlock2(nn.Module):
-    """Residual block of 4 units, stride 2 (section 3)."""
+    """Residual block of 4 units (section 3)."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = Bottleneck3(in_channels, hidden_channels, filters)
-        self.layer2 = Bottleneck2(filters, hidden_channels)
-        self.layer3 = Bottleneck2(filters, hidden_channels)
-        self.layer4 = Bottleneck2(filters, hidden_channels)
+        self.layer1 = ProjectionBottleneck(in_channels, filters, hidden, stride=2)
+        self.layer2 = Bottleneck(filters, hidden)
+        self.layer3 = Bottleneck(filters, hidden)
+        self.layer4 = Bottleneck(filters, hidden)
 
     def forward(self, x0: Tensor) -> Tensor:
         x1 = self.layer1(x0)
@@ -157,13 +121,13 @@ class ResidualBlock2(nn.Module):
 
 
 class ResidualBlock3(nn.Module):
-    """Residual block of 6 units, stride 2 (section 3)."""
+    """Residual block of 6 units (section 3)."""
 
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int, hidden: int) -> None:
         super().__init__()
-        self.layer1 = Bottleneck3(in_channels, hidden_channels, filters)
+        self.layer1 = ProjectionBottleneck(in_channels, filters, hidden, stride=2)
         self.layer2, self.layer3, self.layer4, self.layer5, self.layer6 = (
-            Bottleneck2(filters, hidden_channels) for _ in range(5)
+            Bottleneck(filters, hidden) for _ in range(5)
         )
 
     def forward(self, x0: Tensor) -> Tensor:
@@ -176,22 +140,6 @@ class ResidualBlock3(nn.Module):
         return x6
 
 
-class ResidualBlock4(nn.Module):
-    """Residual block of 3 units, stride 2 (section 3)."""
-
-    def __init__(self, in_channels: int, filters: int, hidden_channels: int) -> None:
-        super().__init__()
-        self.layer1 = Bottleneck3(in_channels, hidden_channels, filters)
-        self.layer2 = Bottleneck2(filters, hidden_channels)
-        self.layer3 = Bottleneck2(filters, hidden_channels)
-
-    def forward(self, x0: Tensor) -> Tensor:
-        x1 = self.layer1(x0)
-        x2 = self.layer2(x1)
-        x3: Tensor = self.layer3(x2)
-        return x3
-
-
 class ResNet50V1(nn.Module):
     """resnet50_v1: 4 blocks, images of 224×224 in 3 channels."""
 
@@ -201,7 +149,8 @@ class ResNet50V1(nn.Module):
         self.block1 = ResidualBlock(64, 256, 64)  # X0 64 maps of 56×56, feature 256
         self.block2 = ResidualBlock2(256, 512, 128)  # X0 256 maps of 56×56, feature 512
         self.block3 = ResidualBlock3(512, 1024, 256)  # X0 512 maps of 28×28, feature 1024
-        self.block4 = ResidualBlock4(1024, 2048, 512)  # X0 1024 maps of 14×14, feature 2048
+        # X0 1024 maps of 14×14, feature 2048
+        self.block4 = ResidualBlock(1024, 2048, 512, stride=2)
         self.classifier = nn.Linear(2048, num_classes)
         self.apply(init_weights)
 
@@ -216,7 +165,7 @@ class ResNet50V1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
-        _, _, _, feature4 = self.forward_features(x)
+        feature4 = self.forward_features(x)[-1]
         pooled4 = feature4.mean((2, 3))
         logits: Tensor = self.classifier(pooled4)
         return logits
@@ -224,13 +173,8 @@ class ResNet50V1(nn.Module):
     def compile_steps(self, **options: Any) -> None:
         """Compile updates of one shape by torch.compile; raises the process's recompile_limit."""
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        alike = "layer2 layer3"
-        for block in [self.block1, self.block4]:
-            for name in alike.split():
-                block.get_submodule(name).compile(**{"dynamic": False, **options})
-        alike = "layer2 layer3 layer4"
-        for name in alike.split():
-            self.block2.get_submodule(name).compile(**{"dynamic": False, **options})
         alike = "layer2 layer3 layer4 layer5 layer6"
-        for name in alike.split():
-            self.block3.get_submodule(name).compile(**{"dynamic": False, **options})
+        for block in [self.block1, self.block2, self.block3, self.block4]:
+            for name, step in block.named_children():
+                if name in alike.split():
+                    step.compile(**{"dynamic": False, **options})

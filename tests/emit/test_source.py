@@ -169,7 +169,7 @@ def test_every_named_value_of_the_graph_is_in_the_file(backend: str) -> None:
 def test_steps_that_nobody_reads_are_taken_literally_and_say_so() -> None:
     # Stage 2 of a last (I+II) block moves running statistics, which are the network's.
     source = cliquegraph.compile(clique(feature=1), "torch", level=0)
-    assert "# stage 2: X1 X2 -> X3, which none reads\n        self.update3_2(" in source
+    assert "# stage 2: X1 X2 -> X3, which nothing reads\n        self.update3_2(" in source
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -276,7 +276,7 @@ EDITS = {
     "no ReLU": ("x = torch.relu_(self.norm(x))", "x = self.norm(x)", "x1_1 of block1"),
     "another pool": ("F.avg_pool2d", "F.max_pool2d", "x of transition1"),
     "no attention": ("x = x * z[:, :, None, None]", "x = x", "x of transition1"),
-    "another stem": ("x = self.conv(x)", "x = 2 * self.conv(x)", "x of stem"),
+    "another stem": ("Tensor = self.conv(x)", "Tensor = 2 * self.conv(x)", "x of stem"),
     "a sum for a mean": ("return x.mean((2, 3))", "return x.sum((2, 3))", "z of readout1"),
     "blocks in another order": ("[pooled1, pooled2]", "[pooled2, pooled1]", "pooled"),
     "twice the logits": ("self.classifier(pooled)", "2 * self.classifier(pooled)", "logits"),

@@ -46,7 +46,7 @@ class NumpySpeller(Speller):
             case ops.Add():
                 return Text(" + ".join(map(str, arguments)))
             case ops.PadChannels() as op:
-                behind = f"(0, {op.channels} - {x}.shape[1])"
+                behind = f"(0, {self.number(node, op.channels)} - {x}.shape[1])"
                 return call("np.pad", x, f"((0, 0), {behind}, (0, 0), (0, 0))")
             case ops.BatchNorm() | ops.Moments() | ops.Affine() | ops.Linear():
                 return call(str(members[0]), x)
@@ -59,7 +59,7 @@ class NumpySpeller(Speller):
             case ops.Conv(bias=True):
                 return call(str(members[0]), x)
             case ops.Conv() as op:
-                return call("conv", x, members[0], str(op.stride), str(op.padding))
+                return call("conv", x, members[0], self.number(node, op.stride), str(op.padding))
             case ops.MaxPool() as op:
                 sizes = f"{op.kernel}, {op.stride}, {op.padding}, -np.inf"
                 return Text(f"windows({x}, {sizes}).max((4, 5))")
@@ -106,7 +106,7 @@ class NumpySpeller(Speller):
         raise TypeError(f"the numpy backend has no member {type(thing).__name__}")
 
     def construct_child(self, child: Child) -> Code:
-        return call(child.class_name, *map(str, child.arguments))
+        return call(child.class_name, *child.written)
 
     def annotation(self, kind: Kind) -> str:
         return _ANNOTATIONS[kind]

@@ -1,0 +1,196 @@
+"""What the sections that share a class have in common, and the arguments in which they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cliquegraph.emit.dims import Dim
+from cliquegraph.emit.members import member_of
+from cliquegraph.emit.names import Namespace
+from cliquegraph.emit.things import (
+    BiasedKernel,
+    ChannelAffine,
+    Child,
+    Dense,
+    FanOutKernel,
+    Kernel,
+    Member,
+    Norm,
+    Normalizer,
+    Statistics,
+    Thing,
+    ZeroNorm,
+)
+from cliquegraph.emit.view import ClassView
+from cliquegraph.emit.widths import HIDDEN, IN, OUT
+from cliquegraph.ir.nodes import Node
+from cliquegraph.ir.ops import PadChannels
+
+_WIDTHS: dict[type[Thing], tuple[str, ...]] = {
+    Norm: ("channels",),
+    ZeroNorm: ("channels",),
+    Normalizer: ("channels",),
+    Statistics: ("channels",),
+    ChannelAffine: ("channels",),
+    Kernel: ("channels", "filters"),
+    FanOutKernel: ("channels", "filters"),
+    BiasedKernel: ("channels", "filters"),
+    Dense: ("inputs", "outputs"),
+}
+_STRIDE = "stride"
+
+Column = tuple[Dim, ...]
+"""One number for each of the sections that share a class."""
+
+
+class Arguments:
+    """The arguments of a constructor, each with what every section is constructed with."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._columns: dict[Column, str] = {}
+
+    def name(self, column: Column, wanted: str) -> str:
+        """Return the argument that a column is; numbers that go together are one."""
+        if column not in self._columns:
+            self._columns[column] = self._namespace.unique(wanted)
+        return self._columns[column]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What comes in, what goes out, then others in the order of first use."""
+        return tuple(name for _, name in self._sorted)
+
+    def of(self, section: int) -> tuple[Dim, ...]:
+        """Return what one of the sections is constructed with."""
+        return tuple(column[section] for column, _ in self._sorted)
+
+    @property
+    def _sorted(self) -> list[tuple[Column, str]]:
+        return sorted(self._columns.items(), key=lambda item: (item[1] != IN, item[1] != OUT))
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a class holds for one of the sections or updates that share it.
+
+    Attributes:
+        members: with their widths.
+        reads, writes: the widths of what comes in and of what is returned.
+        pads: the widths of what is padded with channels, by the nodes that do it.
+    """
+
+    members: tuple[Member, ...]
+    reads: Dim
+    writes: Dim
+    pads: Mapping[Node, Dim]
+
+
+@dataclass(frozen=True)
+class SharedMembers:
+    """Members of a class, with a name in place of each number in which the sections differ."""
+
+    members: tuple[Member, ...]
+    widths: Arguments
+    strides: Arguments
+    pads: Mapping[Node, str]
+
+    def child(self, class_name: str, section: int) -> Child:
+        """Return the instance that one of the sections has."""
+        strides = tuple(zip(self.strides.names, self.strides.of(section), strict=True))
+        return Child(class_name, self.widths.of(section), strides)
+
+    def argument(self, node: Node) -> str | None:
+        """Return the argument that the stride of a node's member, or its padding, is."""
+        if isinstance(node.op, PadChannels):
+            return self.pads.get(node)
+        member = member_of(node)
+        things = (each.thing for each in self.members if member and each.name == member.name)
+        stride = getattr(next(things, None), _STRIDE, None)
+        return stride if isinstance(stride, str) else None
+
+
+def shared_members(instances: Sequence[Instance]) -> SharedMembers:
+    """Compare the members of sections that are alike but for widths and strides.
+
+    Numbers that are equal in every section stay numbers.
+    """
+    namespace = Namespace()
+    widths, strides = Arguments(namespace), Arguments(namespace)
+
+    def column(read: Callable[[Instance], Dim]) -> Column:
+        return tuple(read(instance) for instance in instances)
+
+    reads, writes = column(lambda i: i.reads), column(lambda i: i.writes)
+    usual = {writes: OUT, reads: "channels" if reads == writes else IN}
+    members = []
+    for position, member in enumerate(instances[0].members):
+        changes: dict[str, str] = {}
+        for field in (*_WIDTHS.get(type(member.thing), ()), _STRIDE):
+            if not hasattr(member.thing, field):
+                continue
+            dims = column(lambda i: getattr(i.members[position].thing, field))  # noqa: B023
+            if len(set(dims)) == 1 and isinstance(dims[0], int):
+                continue
+            if field == _STRIDE:
+                changes[field] = strides.name(dims, _STRIDE)
+            else:
+                changes[field] = widths.name(dims, usual.get(dims, HIDDEN))
+        # The names of the changed fields come from above, which mypy can't follow.
+        thing: Any = member.thing
+        members.append(replace(member, thing=replace(thing, **changes)))
+    pads = {}
+    columns = zip(*(instance.pads.values() for instance in instances), strict=True)
+    for node, dims in zip(instances[0].pads, columns, strict=True):
+        if len(set(dims)) > 1 or not isinstance(dims[0], int):
+            pads[node] = widths.name(dims, usual.get(dims, HIDDEN))
+    return SharedMembers(tuple(members), widths, strides, pads)
+
+
+def without_strides(view: ClassView) -> ClassView:
+    """Return what the classes of blocks that may be one have in common."""
+    return _with_strides(view, lambda position, name, stride: 0)
+
+
+def shared_blocks(views: Sequence[ClassView]) -> tuple[ClassView, Arguments]:
+    """Compare the classes of blocks that are equal ``without_strides``.
+
+    Returns:
+        The class of them all, and its strides.
+    """
+    columns: dict[tuple[int, str], list[Dim]] = {}
+
+    def collect(position: int, name: str, stride: Dim) -> Dim:
+        columns.setdefault((position, name), []).append(stride)
+        return stride
+
+    for view in views:
+        _with_strides(view, collect)
+    first = views[0]
+    strides = Arguments(Namespace(first.widths))
+
+    def shared(position: int, name: str, stride: Dim) -> Dim:
+        column = tuple(columns[position, name])
+        return stride if len(set(column)) == 1 else strides.name(column, _STRIDE)
+
+    view = _with_strides(first, shared)
+    return replace(view, strides=strides.names), strides
+
+
+def _with_strides(view: ClassView, change: Callable[[int, str, Dim], Dim]) -> ClassView:
+    """Return a class with other strides for its members, by position and name."""
+    position = 0
+    groups = []
+    for group in view.groups:
+        members = []
+        for member in group.members:
+            position += 1
+            thing = member.thing
+            if isinstance(thing, Child):
+                changed = tuple((n, change(position, n, stride)) for n, stride in thing.strides)
+                member = replace(member, thing=replace(thing, strides=changed))
+            members.append(member)
+        groups.append(replace(group, members=tuple(members)))
+    return replace(view, groups=tuple(groups))
