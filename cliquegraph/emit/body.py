@@ -22,11 +22,14 @@ from cliquegraph.emit.view import (
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat, Conv, Dropout, Moments, Normalize, Op, Relu, Sigmoid
-from cliquegraph.ir.types import MapType
+from cliquegraph.ir.types import MapType, MaskType
 from cliquegraph.ir.units import UnitNodes
 
 NESTING: tuple[type[Op], ...] = (Relu, Sigmoid, Dropout)
 """Ops that are written around what they apply to, ``relu(norm(x))``."""
+
+_BASES = {MapType: "x", MaskType: "keep"}
+"""What values are called by their type; others are ``z``."""
 
 Members = Callable[[Node], tuple[Expression, ...]]
 
@@ -136,7 +139,7 @@ def straight_body(
             continue
         alive = [v for v, last in last_use.items() if last > i]
         held = {names[v] for v in alive if v in names}.union(*(given.get(v, ()) for v in alive))
-        name = base = "x" if isinstance(value.type, MapType) else "z"
+        name = base = _BASES.get(type(value.type), "z")
         count = 1
         while name in held:
             count += 1

@@ -17,22 +17,27 @@ from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.emit.names import Namespace
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     Dense,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     Member,
     Norm,
     Normalizer,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Add, Concat, PadChannels
-from cliquegraph.ir.types import Param, Piece, cut
+from cliquegraph.ir.types import MaskType, Param, Piece, cut
 
 IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden_channels"
+RATE = "drop_rate"
 
 
 class Numbers:
@@ -79,6 +84,8 @@ class BlockWidths(Numbers):
         self._layers: dict[int | None, Width] = {0: entry}
         for node in nodes:
             for value in node.outputs:
+                if isinstance(value.type, MaskType):
+                    continue
                 width = self._width(node, value)
                 if width.value(self.arguments) != value.type.channels:
                     raise VerificationError(f"{node.origin}: {width} is not {value.type.channels}")
@@ -116,9 +123,9 @@ class BlockWidths(Numbers):
             raise VerificationError(f"{param.slot}: {stop} channels are no whole kernels")
         return width
 
-    def number(self, dim: Dim) -> int:
-        """Return the number that a width is in this block."""
-        return dim.value(self.arguments) if isinstance(dim, Width) else int(dim)
+    def number(self, dim: Dim) -> int | str:
+        """Return the number that a width is in this block; a rate as it is."""
+        return dim.value(self.arguments) if isinstance(dim, Width) else dim
 
 
 # ---- what the instances of one class share ---------------------------------------------------
@@ -126,6 +133,10 @@ class BlockWidths(Numbers):
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
     ZeroNorm: ("channels",),
+    BranchNorm: ("channels",),
+    ZeroBranchNorm: ("channels",),
+    BranchDrop: ("rate",),
+    ImageBranchDrop: ("rate",),
     Normalizer: ("channels",),
     Statistics: ("channels",),
     ChannelAffine: ("channels",),
@@ -134,6 +145,10 @@ _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }
+
+
+_OTHERS: dict[type[Thing], str] = {Dense: "hidden", BranchDrop: RATE, ImageBranchDrop: RATE}
+"""What other arguments are called than widths of maps."""
 
 
 @dataclass(frozen=True)
@@ -184,15 +199,16 @@ def shared_widths(instances: Sequence[Instance]) -> SharedWidths:
         changes: dict[str, str] = {}
         for width in _WIDTHS.get(type(member.thing), ()):
             dims = column(lambda i: getattr(i.members[position].thing, width))  # noqa: B023
-            if len(set(dims)) == 1 and isinstance(dims[0], int):
+            if len(set(dims)) == 1 and not isinstance(dims[0], Width):
                 continue
             if dims not in arguments:
-                other = "hidden" if isinstance(member.thing, Dense) else HIDDEN
+                other = _OTHERS.get(type(member.thing), HIDDEN)
                 arguments[dims] = namespace.unique(usual.get(dims, other))
             changes[width] = arguments[dims]
         # The names of the changed fields come from _WIDTHS, which mypy can't follow.
         thing: Any = member.thing
         members.append(replace(member, thing=replace(thing, **changes)))
+    arguments = dict(sorted(arguments.items(), key=lambda each: each[1].startswith(RATE)))
     return SharedWidths(
         members=tuple(members),
         names=tuple(arguments.values()),

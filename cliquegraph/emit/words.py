@@ -53,6 +53,11 @@ def _(op: ops.Op) -> str:
 
 
 @describe.register
+def _(op: ops.DropPath) -> str:
+    return "drop-path"
+
+
+@describe.register
 def _(op: ops.Relu) -> str:
     return "ReLU"
 
@@ -91,7 +96,8 @@ def _(op: ops.ScaleChannels) -> str:
 
 def sequence(nodes: Iterable[Node]) -> str:
     """Return the ops of a section in a row."""
-    return ", ".join(describe(node.op) for node in nodes if not isinstance(node.op, ops.Input))
+    unsaid = (ops.Input, ops.Keep)
+    return ", ".join(describe(node.op) for node in nodes if not isinstance(node.op, unsaid))
 
 
 def shape(value: TensorType) -> str:

@@ -41,10 +41,17 @@ def lower_step(
 
 @dataclass(frozen=True)
 class _Update:
+    """One update.
+
+    Attributes:
+        mask: of the branch that is lowered, where whole batches leave it out.
+    """
+
     declared: Block
     section: Section
     step: Step
     builder: Builder
+    mask: Value | None = None
 
     def lower(self, values: Sequence[Value]) -> Value:
         layer = self.declared.layer(self.step.layer)
@@ -52,9 +59,7 @@ class _Update:
         reads = [ways[feature.layer] for feature in self.step.reads]
         (ops_of_edges,) = {read.ops for read in reads}
         value = self._edges(ops_of_edges, reads, values)
-        for op in layer.ops:
-            value = self.apply(op, value)
-        return value
+        return self._run(layer.ops, value)
 
     def _edges(self, edge: Ops, reads: Sequence[Read], values: Sequence[Value]) -> Value:
         """Concatenate what is read by kernels, and convolve that; add what is read itself."""
@@ -97,7 +102,8 @@ class _Update:
         stage = self.declared.norm_stage(self.step.stage)
         slot = Slot(self.section, op.role, self.step.layer, stage)
         init = {Field.SCALE: Init.ZEROS} if op.zero else {}
-        return self.builder.add(ops.BatchNorm(), [value], slot=slot, init=init)
+        read = [value] if self.mask is None else [value, self.mask]
+        return self.builder.add(ops.BatchNorm(), read, slot=slot, init=init)
 
     @apply.register
     def _(self, op: model.Relu, value: Value) -> Value:
@@ -115,10 +121,23 @@ class _Update:
 
     @apply.register
     def _(self, op: model.Skip, value: Value) -> Value:
-        branch = value
-        for each in op.branch:
-            branch = self.apply(each, branch)
+        branch = self._branch(op, value)
         return self._sum([branch, self._shortcut(op, value, branch)])
+
+    def _branch(self, skip: model.Skip, value: Value) -> Value:
+        """The branch of a skip; one that is left out at random, times its mask."""
+        drop = skip.drop
+        if drop is None:
+            return self._run(skip.branch, value)
+        mask = self.builder.add(ops.Keep(drop.rate, drop.per == "image"), [value], hint="keep")
+        inside = replace(self, mask=mask) if drop.per == "batch" else self
+        branch = inside._run(skip.branch, value)
+        return self.builder.add(ops.DropPath(drop.rate, drop.scale), [branch, mask])
+
+    def _run(self, branch: Ops, value: Value) -> Value:
+        for op in branch:
+            value = self.apply(op, value)
+        return value
 
     def _shortcut(self, skip: model.Skip, value: Value, branch: Value) -> Value:
         """What a skip adds to its branch: the value, or one of the branch's channels and size."""
