@@ -25,8 +25,13 @@ Outcome = dict[str, dict[str, Array]]
 """What one forward and backward pass gives, by canonical name."""
 
 
+def kept(module: nn.Module, inputs: object, mask: Tensor) -> Tensor:
+    """In training every branch is kept."""
+    return torch.ones_like(mask) if module.training else mask
+
+
 class Model:
-    """A generated model with sampled weights, the same at every level; dropout is off."""
+    """A generated model with sampled weights, the same at every level; nothing is left out."""
 
     def __init__(
         self,
@@ -44,6 +49,8 @@ class Model:
         for module in self.module.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            elif type(module).__name__.endswith("DropPath"):
+                module.register_forward_hook(kept)
         shared = optimise(graph_of(spec), max(LEVELS))
         self.moving = statistics_in_use(shared)  # not those of steps that nothing needs
         tensors = sample_tensors(shared)

@@ -159,6 +159,33 @@ EVERY_KEY = {
         {"kind": "dense", "layers": 2, "filters": 3},
         transition="none",
     ),
+    "drop_path": network(
+        {"kind": "residual", "layers": 2, "filters": 4, "drop_path": {"last": 0.5}},
+        {
+            "kind": "residual",
+            "layers": 2,
+            "filters": 3,
+            "unit": "bottleneck",
+            "zero_init": True,
+            "drop_path": {"last": 0.25, "scale": "training"},
+        },
+        {
+            "kind": "residual",
+            "layers": 2,
+            "filters": 6,
+            "stride": 2,
+            "drop_path": {"last": 0.5, "per": "image"},
+        },
+        {
+            "kind": "residual",
+            "layers": 2,
+            "filters": 6,
+            "drop_path": {"last": 0.1, "per": "image", "scale": "training"},
+        },
+        stem={"filters": 4, "norm": True},
+        transition="none",
+        readout={"blocks": "last", "norm": False},
+    ),
     "residual_transitions": network(
         {"kind": "residual", "layers": 1, "filters": 4, "unit": "bottleneck"},
         {"kind": "residual", "layers": 2, "filters": 5, "stride": 2},

@@ -38,6 +38,7 @@ PARAMETERS = {
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
     "resnet50_v1": 25_557_032,
+    "resnet110_stochastic_depth": 1_727_962,
 }
 
 MACS = {
@@ -46,6 +47,7 @@ MACS = {
     "resnet34": 3_663_761_408,
     "resnet50": 4_089_184_256,
     "resnet50_v1": 3_857_973_248,
+    "resnet110_stochastic_depth": 252_887_680,
 }
 
 GIGA_MACS = {

@@ -11,8 +11,11 @@ from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     KernelBank,
     Norm,
@@ -20,6 +23,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 
 _UNITS = ("norm_relu", "batch_norm_relu")
 
-_NORMS: tuple[type[Thing], ...] = (Norm, ZeroNorm)
+_NORMS: tuple[type[Thing], ...] = (Norm, ZeroNorm, BranchNorm, ZeroBranchNorm)
 
 _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "he_kernel": frozenset({Kernel, SharedKernel}),
@@ -50,6 +54,10 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "statistics": frozenset({*_NORMS, Statistics}),
     "statistics_norm": frozenset(_NORMS),
     "zero_norm": frozenset({ZeroNorm}),
+    "drop_path": frozenset({BranchDrop}),
+    "image_drop_path": frozenset({ImageBranchDrop}),
+    "branch_norm": frozenset({BranchNorm, ZeroBranchNorm}),
+    "zero_branch_norm": frozenset({ZeroBranchNorm}),
     "moments": frozenset({Statistics}),
     "norm": frozenset({Normalizer}),
     "biased_conv": frozenset({BiasedKernel}),
@@ -67,7 +75,8 @@ _SHARE_MOMENTS = frozenset({"batch_moments", "normalize", "statistics", "statist
 _LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For that, compile at -O0."
 
 _DEFINED = frozenset(
-    {"BatchNorm", "BiasedConv", "ChannelAffine", "Feature", "Moments", "Norm", "Statistics"}
+    {"BatchNorm", "BiasedConv", "BranchNorm", "ChannelAffine", "DropPath", "Feature"}
+    | {"ImageDropPath", "Moments", "Norm", "Statistics"}
 )
 
 _IMPORTS: tuple[Imports, ...] = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -12,7 +12,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from cliquegraph.emit.execute import load_source, named_values, require_nothing_kept, watch
+from cliquegraph.emit.execute import (
+    drop_paths,
+    load_source,
+    named_values,
+    require_nothing_kept,
+    watch,
+)
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
@@ -28,7 +34,7 @@ _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passe
 
 
 class FlaxExecutor:
-    """A generated model on JAX's default device, with dropout off."""
+    """A generated model on JAX's default device, with nothing left out at random."""
 
     def __init__(self, source: str, class_name: str, graph: Graph, dtype: str) -> None:
         self._module = load_source(source, f"cliquegraph_generated_{graph.name}")
@@ -51,6 +57,10 @@ class FlaxExecutor:
         for _, module in nnx.iter_modules(self._model):
             if isinstance(module, nnx.Dropout):
                 module.rate = 0.0
+        self._drop_paths = tuple(drop_paths(graph, _LAYOUT.name))
+        for kind in {type(self._find(path)) for path in self._drop_paths}:
+            kind.__call__ = _masked(kind.__call__)
+        self.set_masks([np.ones(1)] * len(self._drop_paths))
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter and running statistic, and forget the optimiser's state."""
@@ -68,6 +78,11 @@ class FlaxExecutor:
             for param in self._graph.params
         }
         return from_storage(held)
+
+    def set_masks(self, masks: Sequence[Array]) -> None:
+        """Set what training multiplies branches with drop-path by."""
+        for path, mask in zip(self._drop_paths, masks, strict=True):
+            self._find(path).mask = tuple(mask.ravel())  # constants of the programs
 
     def parameters(self) -> int:
         """Count the trainable numbers of the model as its framework does."""
@@ -118,6 +133,9 @@ class FlaxExecutor:
                         found[sections[id(owner)], name] = array
         return named_values(self._graph, found)
 
+    def _find(self, path: str) -> Any:
+        return reduce(getattr, path.split("."), self._model)
+
     def _input(self, images: Array) -> jax.Array:
         return jnp.asarray(np.transpose(images, (0, 2, 3, 1)), self._dtype)
 
@@ -131,6 +149,19 @@ class FlaxExecutor:
             )
         nnx.update(self._model, rest)
         return float(loss), gradients
+
+
+def _masked(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """What draws a mask, changed to return the one that was set."""
+
+    def call(module: Any, x: jax.Array) -> jax.Array:
+        drawn = draw(module, x)
+        if module.deterministic:
+            return drawn
+        mask = jnp.array(module.mask, x.dtype).reshape(-1, 1, 1, 1)
+        return jnp.broadcast_to(mask, drawn.shape)
+
+    return call
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -10,11 +10,14 @@ from cliquegraph.emit.dims import items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     Child,
     Dense,
     Drop,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     KernelBank,
     Norm,
@@ -22,6 +25,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.emit.view import Apply, BankSlice, ClassView, Kind, ModelView
@@ -53,7 +57,7 @@ class FlaxSpeller(Speller):
     def _draws(self, thing: Thing) -> bool:
         if isinstance(thing, Child):
             return thing.class_name in self._random
-        return isinstance(thing, Kernel | SharedKernel | KernelBank | Dense | Drop)
+        return isinstance(thing, Kernel | SharedKernel | KernelBank | Dense | Drop | BranchDrop)
 
     def init_inputs(self, view: ClassView) -> Sequence[str]:
         """Spell the random streams, for a class that draws from them."""
@@ -133,9 +137,17 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code]) -> Code:
 @spell_op.register(ops.Affine)
 @spell_op.register(ops.Conv)
 @spell_op.register(ops.Dropout)
+@spell_op.register(ops.Keep)
 @spell_op.register(ops.Linear)
 def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    return call(str(members[0]), x[0])
+    return call(str(members[0]), *x)
+
+
+@spell_op.register
+def _(op: ops.DropPath, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    if op.scale == "evaluation":
+        return Text(f"{x[0]} * {x[1]}")
+    return Text(f"{x[0]} * ({x[1]} / {members[0]}.survival)")
 
 
 @spell_op.register
@@ -189,6 +201,16 @@ def _(thing: Norm) -> Code:
 @construct.register
 def _(thing: ZeroNorm) -> Code:
     return _norm("zero_norm", thing)
+
+
+@construct.register
+def _(thing: BranchNorm) -> Code:
+    return _norm("BranchNorm", thing)
+
+
+@construct.register
+def _(thing: ZeroBranchNorm) -> Code:
+    return _norm("zero_branch_norm", thing)
 
 
 def _norm(function: str, thing: Norm) -> Code:
@@ -248,3 +270,13 @@ def _(thing: Dense) -> Code:
 @construct.register
 def _(thing: Drop) -> Code:
     return call("nnx.Dropout", str(thing.rate), "rngs=rngs")
+
+
+@construct.register
+def _(thing: BranchDrop) -> Code:
+    return call("DropPath", str(thing.rate), "rngs=rngs")
+
+
+@construct.register
+def _(thing: ImageBranchDrop) -> Code:
+    return call("ImageDropPath", str(thing.rate), "rngs=rngs")

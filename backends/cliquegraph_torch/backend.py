@@ -10,15 +10,19 @@ from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import Imports, write_file
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.things import (
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     Dense,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     KernelBank,
     Normalizer,
     SharedKernel,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
@@ -37,6 +41,10 @@ _HELPERS: dict[str, frozenset[type[Thing] | str]] = {
     "kernel_bank": frozenset({KernelBank, SharedKernel}),
     "fan_out_conv": frozenset({FanOutKernel}),
     "zero_norm": frozenset({ZeroNorm}),
+    "drop_path": frozenset({BranchDrop}),
+    "image_drop_path": frozenset({ImageBranchDrop}),
+    "branch_norm": frozenset({BranchNorm, ZeroBranchNorm}),
+    "zero_branch_norm": frozenset({ZeroBranchNorm}),
     "init_weights": frozenset({Kernel, FanOutKernel, Dense}),
     "channel_affine": frozenset({ChannelAffine}),
     "feature": frozenset({Statistics, *_UNITS}),
@@ -52,10 +60,13 @@ _HELPERS: dict[str, frozenset[type[Thing] | str]] = {
 _DEFINED = frozenset(
     {
         "BatchMoments",
+        "BranchNorm2d",
         "ChannelAffine",
         "ConcatConv",
+        "DropPath",
         "FanOutConv2d",
         "Feature",
+        "ImageDropPath",
         "Moments",
         "Norm",
         "NormRelu",
@@ -70,6 +81,10 @@ _LIMITS = (
     "Compiled above -O0, for less memory. It supports no second derivatives, torch.func, torch.fx "
     "or torch.jit.save, and tools that look for nn.BatchNorm2d (freezing, update_bn, "
     "SyncBatchNorm) miss its normalizations. For these, compile at -O0."
+)
+
+_BRANCH_NORMS = (
+    "Statistics stay where a branch is left out: nn.SyncBatchNorm can't replace its BranchNorm2d."
 )
 
 _IMPORTS: tuple[Imports, ...] = (
@@ -120,8 +135,10 @@ class TorchBackend:
             helpers["init_weights"] = {"convolution": he_lines(needed)}
         templates = environment("cliquegraph_torch")
         methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
-        limits = _LIMITS if _ABOVE_0 & helpers.keys() else ""
-        return write_file(view, TorchSpeller(marked), templates, helpers, _IMPORTS, methods, limits)
+        limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)
+        limits += [_LIMITS] * bool(_ABOVE_0 & helpers.keys())
+        speller, ends = TorchSpeller(marked), " ".join(limits)
+        return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

@@ -131,11 +131,11 @@ def _overwrites(graph: Graph, node: Node, before: Call) -> bool:
 
 
 def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:
-    """Return the calls that the logits depend on: autograd lets go of the others."""
+    """Return the calls that gradients run through: autograd lets go of the others."""
     needed = {graph.logits}
     found = set()
     for call in reversed(calls):
-        if call.output in needed:
+        if call.output in needed and not isinstance(call.last.op, ops.Keep):
             needed.update(call.reads)
             found.add(call)
     return found
@@ -155,7 +155,6 @@ def kept_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
     return ()
 
 
-@kept_values.register(ops.BatchNorm)
 @kept_values.register(ops.Moments)
 @kept_values.register(ops.Affine)
 @kept_values.register(ops.Conv)
@@ -165,6 +164,16 @@ def kept_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
 @kept_values.register(ops.ScaleChannels)
 def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
     return node.inputs
+
+
+@kept_values.register
+def _(op: ops.BatchNorm, node: Node) -> tuple[Value, ...]:
+    return node.inputs[:1]  # a mask moves statistics, and has no gradient
+
+
+@kept_values.register
+def _(op: ops.DropPath, node: Node) -> tuple[Value, ...]:
+    return node.inputs[1:]
 
 
 @kept_values.register(ops.Relu)
@@ -181,7 +190,8 @@ def extra_bytes(op: ops.Op, node: Node, sizes: Sizes) -> int:
 
 @extra_bytes.register
 def _(op: ops.BatchNorm, node: Node, sizes: Sizes) -> int:
-    return sizes.statistics(2 * node.output.type.channels)  # mean, 1 / standard deviation
+    # Mean, 1 / standard deviation; where there is a mask, what statistics move towards as well.
+    return sizes.statistics((4 if len(node.inputs) > 1 else 2) * node.output.type.channels)
 
 
 @extra_bytes.register

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cliquegraph.emit.execute import load_source, named_values, require_nothing_kept, watch
+from cliquegraph.emit.execute import (
+    drop_paths,
+    load_source,
+    named_values,
+    require_nothing_kept,
+    watch,
+)
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
@@ -22,7 +28,7 @@ _DECLARED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class TorchExecutor:
-    """A generated model on the CPU, with dropout off."""
+    """A generated model on the CPU, with nothing left out at random."""
 
     def __init__(self, source: str, class_name: str, graph: Graph, dtype: str) -> None:
         self._module = load_source(source, f"cliquegraph_generated_{graph.name}")
@@ -34,6 +40,11 @@ class TorchExecutor:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         self._graph = graph
+        self._masks: dict[str, Tensor] = {}
+        for path in drop_paths(graph, _LAYOUT.name):
+            self._masks[path] = torch.ones((1, 1, 1, 1), dtype=self._dtype)
+            drawn = self._model.get_submodule(path)
+            drawn.register_forward_hook(_masked(self._masks, path))
         self._optimiser = self._new_optimiser()
 
     def load(self, tensors: Mapping[str, Array]) -> None:
@@ -47,6 +58,11 @@ class TorchExecutor:
         """Return every parameter and running statistic."""
         held = {param: _array(self._find(param)) for param in self._graph.params}
         return from_storage(held)
+
+    def set_masks(self, masks: Sequence[Array]) -> None:
+        """Set what training multiplies branches with drop-path by."""
+        arrays = (torch.from_numpy(mask).to(self._dtype) for mask in masks)
+        self._masks.update(zip(self._masks, arrays, strict=True))
 
     def parameters(self) -> int:
         """Count the trainable numbers of the model as its framework does."""
@@ -119,6 +135,15 @@ class TorchExecutor:
             weight_decay=sgd.weight_decay,
             nesterov=True,
         )
+
+
+def _masked(masks: Mapping[str, Tensor], path: str) -> Callable[..., Tensor]:
+    """A hook behind what draws a mask: in training it returns the one that was set."""
+
+    def hook(module: nn.Module, inputs: object, drawn: Tensor) -> Tensor:
+        return masks[path].expand(drawn.shape) if module.training else drawn
+
+    return hook
 
 
 def _array(tensor: Tensor) -> Array:

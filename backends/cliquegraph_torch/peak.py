@@ -31,7 +31,7 @@ from itertools import chain, groupby
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Param, ParamSlice, Part
+from cliquegraph.ir.types import MaskType, Param, ParamSlice, Part
 from cliquegraph_torch.eager import Call, behind_logits
 from cliquegraph_torch.precision import Sizes
 
@@ -246,7 +246,7 @@ class _Step:
         elif isinstance(call.last.op, ops.Concat | ops.Add):
             beside = self.heap.hold(grad)
         for value in call.reads:
-            if value is self._graph.input:
+            if value is self._graph.input or isinstance(value.type, MaskType):
                 continue
             if beside is None or self._sizes.is_fixed(value):
                 yield value, self.heap.take(self._sizes.of(value))

@@ -7,7 +7,7 @@ from math import prod
 
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.nodes import Value
-from cliquegraph.ir.types import MomentsType, Param
+from cliquegraph.ir.types import MaskType, MomentsType, Param
 
 _POSITION = 8  # bytes of the position that a max pool keeps for each output
 
@@ -55,12 +55,14 @@ class Sizes:
 
     def is_fixed(self, value: Value) -> bool:
         """Whether a value is as large for any batch."""
-        return isinstance(value.type, MomentsType)
+        return isinstance(value.type, MomentsType) or value.type == MaskType(per_image=False)
 
     def of(self, value: Value) -> int:
         """Return the bytes of a value."""
-        if self.is_fixed(value):
+        if isinstance(value.type, MomentsType):
             return self.statistics(2 * value.type.channels)
+        if value.type == MaskType(per_image=False):
+            return self.precision.maps
         return value.type.elements * self.batch * self.precision.maps
 
     def positions(self, value: Value) -> int:

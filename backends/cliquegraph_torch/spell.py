@@ -11,11 +11,14 @@ from cliquegraph.emit.dims import items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     Child,
     Dense,
     Drop,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     KernelBank,
     Norm,
@@ -23,6 +26,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.emit.view import Apply, BankSlice, CallChild, Expression, Kind, ModelView
@@ -120,12 +124,20 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code], banked: bool) ->
 
 
 @spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.Keep)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
 @spell_op.register(ops.Dropout)
 @spell_op.register(ops.Linear)
 def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
-    return call(str(members[0]), x[0])
+    return call(str(members[0]), *x)
+
+
+@spell_op.register
+def _(op: ops.DropPath, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    if op.scale == "evaluation":
+        return Text(f"{x[0]} * {x[1]}")
+    return Text(f"{x[0]} * ({x[1]} / {members[0]}.survival)")
 
 
 @spell_op.register
@@ -237,6 +249,16 @@ def _(thing: ZeroNorm) -> Code:
     return _norm("zero_norm", thing)
 
 
+@construct.register
+def _(thing: BranchNorm) -> Code:
+    return _norm("BranchNorm2d", thing)
+
+
+@construct.register
+def _(thing: ZeroBranchNorm) -> Code:
+    return _norm("zero_branch_norm", thing)
+
+
 def _norm(function: str, thing: Norm) -> Code:
     # PyTorch's defaults are ours; anything else is an argument.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
@@ -291,3 +313,13 @@ def _(thing: Dense) -> Code:
 @construct.register
 def _(thing: Drop) -> Code:
     return call("nn.Dropout", str(thing.rate))
+
+
+@construct.register
+def _(thing: BranchDrop) -> Code:
+    return call("DropPath", str(thing.rate))
+
+
+@construct.register
+def _(thing: ImageBranchDrop) -> Code:
+    return call("ImageDropPath", str(thing.rate))

@@ -42,11 +42,16 @@ def synchronise(model: nn.Module) -> None:
     """Make every normalisation of a model compiled at -O0 one over all processes.
 
     Raises:
-        UsageError: the model shares moments between readers, as from -O1 on.
+        UsageError: the model shares moments between readers, as from -O1 on, or processes leave
+            out branches by themselves.
     """
     names = {type(module).__name__ for module in model.modules()}
     if names & {"Moments", "Norm"}:
         raise UsageError("--sync-batchnorm is for models compiled at -O0")
+    if "BranchNorm2d" in names:
+        raise UsageError(
+            "--sync-batchnorm can't do drop-path per batch: each process draws its own"
+        )
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             # Same parameters, buffers and names: only what forward does is another thing.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from itertools import dropwhile, takewhile
 from typing import Literal
@@ -78,15 +79,25 @@ class DropPath:
     """A branch that is left out at random (Huang et al., ECCV 2016).
 
     Attributes:
-        rate: how often.
-        per: one draw for the batch, or for each image.
+        last: the rate of the last unit of the network; the others' are in proportion.
+        per: one draw for the batch, or for each image. A branch that is left out of a whole batch
+            moves no running statistics; one that is left out of some images moves them as ever,
+            by the whole batch.
         scale: where the branch is scaled: in ``training`` by 1 / (1 - rate), or in ``evaluation``
             by 1 - rate.
+        unit, units: its number l among the L of the network, which ``blocks_of`` sets.
     """
 
-    rate: float
-    per: Literal["batch", "image"]
-    scale: Literal["training", "evaluation"]
+    last: float
+    per: Literal["batch", "image"] = "batch"
+    scale: Literal["training", "evaluation"] = "evaluation"
+    unit: int = 1
+    units: int = 1
+
+    @property
+    def rate(self) -> float:
+        """How often it is left out: l / L of the last unit's rate."""
+        return float(Fraction(str(self.last)) * self.unit / self.units)
 
 
 @dataclass(frozen=True)
@@ -170,6 +181,11 @@ class Layer:
     combine: Literal["sum", "mean"] = "sum"
     ops: Ops = ()
 
+    def __post_init__(self) -> None:
+        every = (op for ops in (self.ops, *(read.ops for read in self.reads)) for op in walk(ops))
+        if sum(isinstance(op, Skip) and op.drop is not None for op in every) > 1:
+            raise ValueError("a layer has one branch with drop-path, or none")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -236,6 +252,7 @@ class Words:
         shared: the title without widths, for the class of all blocks that differ in them alone;
             with the section of the paper.
         paper: what describes the kind: name, section, address.
+        further_papers: what describes its options.
     """
 
     kind: str
@@ -252,6 +269,7 @@ class Words:
     shared: str | None = None
     paper: str | None = None
     variants: tuple[tuple[str, str], ...] = ()
+    further_papers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from cliquegraph.blocks.model import Block
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cliquegraph.blocks.model import Block, Ops, Skip
 from cliquegraph.plugins.kinds import kinds
 from cliquegraph.spec.schema import BlockSpec
 
 
-def block_of(spec: BlockSpec) -> Block:
-    """Return the block that a kind's keys declare."""
-    return kinds()[spec.kind].block(spec)
+def blocks_of(specs: Sequence[BlockSpec]) -> tuple[Block, ...]:
+    """Return the blocks that a network's kinds declare.
+
+    Skips with drop-path are numbered through all blocks: their rates depend on their place.
+    """
+    blocks = [kinds()[spec.kind].block(spec) for spec in specs]
+    units = sum(isinstance(op, Skip) and op.drop is not None for b in blocks for op in b.ops)
+    numbers = iter(range(1, units + 1))
+    return tuple(_numbered(block, numbers, units) for block in blocks) if units else tuple(blocks)
+
+
+def _numbered(block: Block, numbers: Iterator[int], units: int) -> Block:
+    """The block with a number for each of its skips that is left out at random."""
+
+    def number(ops: Ops) -> Ops:
+        return tuple(number_skip(op) if isinstance(op, Skip) else op for op in ops)
+
+    def number_skip(skip: Skip) -> Skip:
+        drop = skip.drop and replace(skip.drop, unit=next(numbers), units=units)
+        return replace(skip, drop=drop, branch=number(skip.branch))
+
+    layers = tuple(
+        replace(
+            layer,
+            reads=tuple(replace(read, ops=number(read.ops)) for read in layer.reads),
+            ops=number(layer.ops),
+        )
+        for layer in block.layers
+    )
+    return replace(block, layers=layers)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cliquegraph.blocks.model import (
     Block,
     Conv,
+    DropPath,
     Layer,
     Norm,
     Op,
@@ -19,10 +20,30 @@ from cliquegraph.blocks.model import (
     Words,
 )
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
-from cliquegraph.spec.schema import BlockSpec, Channels, Init, Kernel, up_to
+from cliquegraph.spec.schema import BlockSpec, Channels, Init, Kernel, Rate, SpecModel, up_to
 
 EXPANSION = 4
 """A bottleneck writes so many times the channels of its 3×3 convolution."""
+
+
+_STOCHASTIC_DEPTH = (
+    "Stochastic depth: Huang et al., ECCV 2016, section 3, https://arxiv.org/abs/1603.09382"
+)
+
+
+class DropPathKeys(SpecModel):
+    """Stochastic depth: in training, units are left out at random but for their shortcut.
+
+    Unit l of the L of the network is left out at a rate of l / L × last.
+    """
+
+    last: Rate
+    """the rate of the last unit of the network"""
+    per: Literal["batch", "image"] = "batch"
+    """one draw for the batch, or for each image; a unit that is left out of a batch moves no
+    running statistics"""
+    scale: Literal["evaluation", "training"] = "evaluation"
+    """where branches are scaled: by 1 - rate in evaluation, or by 1 / (1 - rate) in training"""
 
 
 class ResidualBlock(BlockSpec):
@@ -46,6 +67,8 @@ class ResidualBlock(BlockSpec):
     """the scale of each unit's last BN starts at 0, so that a unit starts as its shortcut"""
     init: Init = "fan_out"
     """He initialization by fan-out, as in the ResNets' code, or by fan-in"""
+    drop_path: DropPathKeys | None = None
+    """stochastic depth (Huang et al., ECCV 2016)"""
 
     @property
     def reads(self) -> int:
@@ -58,7 +81,10 @@ def residual(spec: ResidualBlock) -> Block:
     numbers = tuple(range(1, spec.layers + 1))
     last = Output((spec.layers,), 1, alone=True)
     convolutions = _convolutions(spec)
-    unit = Skip(_branch(convolutions, zero=spec.zero_init), spec.shortcut)
+    drop = None
+    if (keys := spec.drop_path) is not None and keys.last:
+        drop = DropPath(keys.last, keys.per, keys.scale)
+    unit = Skip(_branch(convolutions, zero=spec.zero_init), spec.shortcut, drop)
     return Block(
         layers=tuple(
             Layer((Read(j - 1),), convolutions[-1].filters, ops=(unit, Relu())) for j in numbers
@@ -99,6 +125,7 @@ def _branch(convolutions: tuple[Conv, ...], *, zero: bool) -> Ops:
 
 
 def _words(spec: ResidualBlock) -> Words:
+    drop = spec.drop_path
     size = f"{spec.layers} unit{'s' * (spec.layers > 1)} × {spec.filters} filters"
     stride = f", stride {spec.stride}" if spec.stride > 1 else ""
     is_basic = spec.unit == "basic"
@@ -113,12 +140,16 @@ def _words(spec: ResidualBlock) -> Words:
             ("pad_channels", "PaddingUnit" if is_basic else "PaddingBottleneck"),
         ),
         unit_doc="One residual unit",
-        short=(f"{spec.unit}{stride}",),
+        short=(f"{spec.unit}{stride}", *([f"drop-path {drop.last:g}"] if drop else [])),
         step="layer",
         staged=False,
-        unit_keys=tuple((key, getattr(spec, key)) for key in keys),
+        unit_keys=(
+            *((key, getattr(spec, key)) for key in keys),
+            *((f"drop_path.{key}", value) for key, value in (drop or ())),
+        ),
         shared=f"Residual block of {spec.layers} unit{'s' * (spec.layers > 1)} (section 3)",
         paper="ResNet: He et al., CVPR 2016, section 3, https://arxiv.org/abs/1512.03385",
+        further_papers=(_STOCHASTIC_DEPTH,) if drop else (),
     )
 
 
@@ -131,12 +162,19 @@ def _draw(rng: Random) -> Document:
         "layers": rng.integer(1, 3),
         "filters": rng.integer(1, 3),
         **rng.some(
+            0.6,
             unit=rng.one(("basic", "bottleneck")),
             stride=rng.integer(1, 2),
             reduce_in=rng.one(("spatial", "first")),
             shortcut=rng.one(("projection", "pad")),
             zero_init=rng.holds(0.7),
             init=rng.one(("fan_in", "fan_out")),
+            drop_path={
+                "last": rng.one((0.5, 0.25, 0.1)),
+                **rng.some(
+                    per=rng.one(("batch", "image")), scale=rng.one(("evaluation", "training"))
+                ),
+            },
         ),
     }
 

@@ -207,7 +207,12 @@ def check(
 
 @weights.command()
 def infer(
-    file: Annotated[Path, typer.Argument(help="An official checkpoint.", metavar="FILE")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A checkpoint of the authors or by torchvision's names.", metavar="FILE"
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write a file in place of printing.")
     ] = None,
@@ -215,9 +220,11 @@ def infer(
         str | None, typer.Option("--name", help="The network's; default: after the file written.")
     ] = None,
 ) -> None:
-    """Write the spec that an official checkpoint implies.
+    """Write the spec that a checkpoint implies: the authors', or by torchvision's names.
 
     cliquegraph weights infer fine_tuned.pth.tar -o fine_tuned.yaml
+
+    cliquegraph weights infer resnet50.pth
     """
     from cliquegraph.files import write_files
     from cliquegraph.weights import inferred_text

@@ -35,7 +35,7 @@ from cliquegraph.ir.ops import (
     Relu,
     Sigmoid,
 )
-from cliquegraph.ir.types import MapType
+from cliquegraph.ir.types import MapType, MaskType
 from cliquegraph.ir.units import UnitNodes
 
 _AROUND: dict[type[Op], tuple[type[Op], ...]] = {
@@ -46,11 +46,14 @@ _AROUND: dict[type[Op], tuple[type[Op], ...]] = {
 }
 """Ops that are written around what they apply to, ``relu(norm(conv(x)))``."""
 
+_LETTERS: dict[type, Sequence[str]] = {MapType: "xy", MaskType: ("keep",)}
+"""What values are called by their type; others are ``z``."""
+
 Members = Callable[[Node], tuple[Expression, ...]]
 
 
-def _names(letters: str) -> Iterator[str]:
-    """``x``, ``y``, ``y2``, ``y3``, …"""
+def _names(letters: Sequence[str]) -> Iterator[str]:
+    """``x``, ``y``, ``y2``, ``y3``, … for the letters ``x`` and ``y``."""
     yield from letters
     yield from (f"{letters[-1]}{number}" for number in count(2))
 
@@ -177,7 +180,7 @@ def straight_body(
             continue
         alive = [v for v, last in last_use.items() if last > i]
         held = {names[v] for v in alive if v in names}.union(*(given.get(v, ()) for v in alive))
-        letters = "xy" if isinstance(value.type, MapType) else "z"
+        letters = _LETTERS.get(type(value.type), ("z",))
         name = next(name for name in _names(letters) if name not in held)
         names[value] = name
         statements.append(Statement((name,), expression, declares=name not in declared))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from fractions import Fraction
 from itertools import groupby
 
 
@@ -49,6 +50,18 @@ class Width:
 
 Dim = int | str | Width
 """A width in generated code: a number, an argument, or a sum of arguments."""
+
+
+def ratio(rate: float) -> str:
+    """Return a rate as one would write it: in few decimals, or as a fraction.
+
+    >>> ratio(0.25), ratio(1 / 108)
+    ('0.25', '1 / 108')
+    """
+    fraction = Fraction(rate).limit_denominator(10**6)
+    if len(str(rate)) <= 6 or float(fraction) != rate:
+        return str(rate)
+    return f"{fraction.numerator} / {fraction.denominator}"
 
 
 def bounds(start: Dim | None, stop: Dim | None) -> str:

@@ -14,8 +14,9 @@ from cliquegraph.steps.graph import BlockSteps, Feature
 
 def papers(blocks: Iterable[BlockSteps]) -> tuple[str, ...]:
     """Return the papers that describe a network's blocks, each once."""
-    found = (block.declared.words.paper for block in blocks)
-    return tuple(dict.fromkeys(paper for paper in found if paper))
+    found = [block.declared.words for block in blocks]
+    named = [*(words.paper for words in found), *(p for w in found for p in w.further_papers)]
+    return tuple(dict.fromkeys(paper for paper in named if paper))
 
 
 def block_class(block: BlockSteps) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.ops import DropPath, Keep
 from cliquegraph.ir.storage import Array
-from cliquegraph.ir.types import MapType, Part
+from cliquegraph.ir.types import MapType, Param, Part
 
 Place = tuple[str, str]
 """A section and the name of a value in it."""
@@ -76,6 +77,15 @@ def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Ar
         if name in watched:
             named[place] = watched[name]
     return named
+
+
+def drop_paths(graph: Graph, name: Callable[[Param], str]) -> Iterator[str]:
+    """Yield the path of the member that draws the mask of each ``Keep``, in order."""
+    for node in graph.nodes:
+        if isinstance(node.op, Keep):
+            beside = next(n for n in graph.nodes if n.origin == node.origin and n.operands)
+            section, step, *_ = name(beside.operands[0].param).split(".")
+            yield f"{section}.{step}.{DropPath.mnemonic}"
 
 
 def require_nothing_kept(

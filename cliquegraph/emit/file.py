@@ -15,6 +15,7 @@ from jinja2 import Environment
 from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Text, docstring, layout, paragraph
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.view import ClassView, ModelView
+from cliquegraph.emit.widths import RATE
 
 Imports = Mapping[str, tuple[str, ...]]
 """Import lines, with ``{}`` where names stand, and the names that each is for."""
@@ -79,7 +80,7 @@ def _used(imports: Imports, text: str) -> Iterator[str]:
 
 def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
     """Return what the template of a class substitutes."""
-    widths = [f"{width}: int" for width in view.widths]
+    widths = [f"{width}: {'float' if width.startswith(RATE) else 'int'}" for width in view.widths]
     widths += [f"{stride}: int = 1" for stride in view.strides]
     returned = speller.returns(view.body.kinds)
     return {

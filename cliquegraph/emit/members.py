@@ -6,13 +6,17 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import fields
 from functools import singledispatch
 
+from cliquegraph.emit.dims import ratio
 from cliquegraph.emit.names import member_name
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     Dense,
     Drop,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     KernelBank,
     Member,
@@ -21,6 +25,7 @@ from cliquegraph.emit.things import (
     SharedKernel,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.emit.view import BankSlice, Expression, Own
@@ -38,6 +43,8 @@ def member_of(node: Node, widths: Numbers = NUMBERS) -> Member | None:
     thing = thing_of(node.op, node, widths)
     if thing is None:
         return None
+    if isinstance(node.op, ops.Keep):
+        return Member(ops.DropPath.mnemonic, thing)
     name = member_name(node.operands[0].param.slot) if node.operands else node.op.mnemonic
     return Member(name, thing)
 
@@ -62,7 +69,8 @@ def thing_of(op: ops.Op, node: Node, widths: Numbers) -> Thing | None:
 
 @thing_of.register
 def _(op: ops.BatchNorm, node: Node, widths: Numbers) -> Thing:
-    of = ZeroNorm if _starts(node, Field.SCALE, Init.ZEROS) else Norm
+    kinds = (BranchNorm, ZeroBranchNorm) if len(node.inputs) > 1 else (Norm, ZeroNorm)
+    of = kinds[_starts(node, Field.SCALE, Init.ZEROS)]
     return of(widths.of(node.inputs[0]), op.eps, op.momentum)
 
 
@@ -108,6 +116,11 @@ def _(op: ops.Dropout, node: Node, widths: Numbers) -> Thing:
     return Drop(op.rate)
 
 
+@thing_of.register
+def _(op: ops.Keep, node: Node, widths: Numbers) -> Thing:
+    return (ImageBranchDrop if op.per_image else BranchDrop)(ratio(op.rate))
+
+
 def _starts(node: Node, field: Field, init: Init) -> bool:
     """Whether a tensor of a node starts in some way."""
     return any(
@@ -120,6 +133,8 @@ def _starts(node: Node, field: Field, init: Init) -> bool:
 
 def own_member(node: Node) -> tuple[Expression, ...]:
     """Return a node's member as an expression within its class."""
+    if isinstance(node.op, ops.DropPath):
+        return (Own(node.op.mnemonic),)  # which drew the mask
     member = member_of(node)
     return (Own(member.name),) if member is not None else ()
 
@@ -163,7 +178,7 @@ def signature(nodes: Sequence[Node]) -> Hashable:
         attributes = tuple(
             (field.name, getattr(node.op, field.name))
             for field in fields(node.op)
-            if field.name not in held.union(node.op.widths)
+            if field.name not in held.union(node.op.widths, node.op.rates)
         )
         inputs: Hashable = tuple(place.get(value) for value in node.inputs)
         if gathers(node, free) and not several:

@@ -6,31 +6,39 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cliquegraph.emit.dims import Dim
+from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.emit.members import member_of
 from cliquegraph.emit.names import Namespace
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
+    BranchNorm,
     ChannelAffine,
     Child,
     Dense,
     FanOutKernel,
+    ImageBranchDrop,
     Kernel,
     Member,
     Norm,
     Normalizer,
     Statistics,
     Thing,
+    ZeroBranchNorm,
     ZeroNorm,
 )
 from cliquegraph.emit.view import ClassView
-from cliquegraph.emit.widths import HIDDEN, IN, OUT
+from cliquegraph.emit.widths import HIDDEN, IN, OUT, RATE
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import PadChannels
 
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
     ZeroNorm: ("channels",),
+    BranchNorm: ("channels",),
+    ZeroBranchNorm: ("channels",),
+    BranchDrop: ("rate",),
+    ImageBranchDrop: ("rate",),
     Normalizer: ("channels",),
     Statistics: ("channels",),
     ChannelAffine: ("channels",),
@@ -60,7 +68,7 @@ class Arguments:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What comes in, what goes out, then others in the order of first use."""
+        """What comes in, what goes out, others in the order of first use, and rates."""
         return tuple(name for _, name in self._sorted)
 
     def of(self, section: int) -> tuple[Dim, ...]:
@@ -69,7 +77,10 @@ class Arguments:
 
     @property
     def _sorted(self) -> list[tuple[Column, str]]:
-        return sorted(self._columns.items(), key=lambda item: (item[1] != IN, item[1] != OUT))
+        def place(item: tuple[Column, str]) -> tuple[bool, bool, bool]:
+            return item[1].startswith(RATE), item[1] != IN, item[1] != OUT
+
+        return sorted(self._columns.items(), key=place)
 
 
 @dataclass(frozen=True)
@@ -132,12 +143,13 @@ def shared_members(instances: Sequence[Instance]) -> SharedMembers:
             if not hasattr(member.thing, field):
                 continue
             dims = column(lambda i: getattr(i.members[position].thing, field))  # noqa: B023
-            if len(set(dims)) == 1 and isinstance(dims[0], int):
+            if len(set(dims)) == 1 and not isinstance(dims[0], Width):
                 continue
             if field == _STRIDE:
                 changes[field] = strides.name(dims, _STRIDE)
             else:
-                changes[field] = widths.name(dims, usual.get(dims, HIDDEN))
+                other = RATE if field == "rate" else HIDDEN
+                changes[field] = widths.name(dims, usual.get(dims, other))
         # The names of the changed fields come from above, which mypy can't follow.
         thing: Any = member.thing
         members.append(replace(member, thing=replace(thing, **changes)))

@@ -22,6 +22,16 @@ class ZeroNorm(Norm):
 
 
 @dataclass(frozen=True)
+class BranchNorm(Norm):
+    """One in a branch: where whole batches leave that out, running statistics stay."""
+
+
+@dataclass(frozen=True)
+class ZeroBranchNorm(BranchNorm):
+    """One whose scale starts at 0."""
+
+
+@dataclass(frozen=True)
 class Normalizer:
     """Scale and bias of a normalization of so many channels by given moments."""
 
@@ -105,6 +115,18 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class BranchDrop:
+    """Draws the mask of a branch, for a whole batch."""
+
+    rate: Dim
+
+
+@dataclass(frozen=True)
+class ImageBranchDrop(BranchDrop):
+    """Draws one for each image."""
+
+
+@dataclass(frozen=True)
 class Child:
     """An instance of another class of the file, with its constructor's arguments.
 
@@ -125,6 +147,8 @@ class Child:
 Thing = (
     Norm
     | ZeroNorm
+    | BranchNorm
+    | ZeroBranchNorm
     | Normalizer
     | Statistics
     | ChannelAffine
@@ -135,6 +159,8 @@ Thing = (
     | KernelBank
     | Dense
     | Drop
+    | BranchDrop
+    | ImageBranchDrop
     | Child
 )
 

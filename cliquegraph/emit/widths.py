@@ -14,9 +14,10 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Add, Concat, PadChannels
-from cliquegraph.ir.types import Param, Piece, cut
+from cliquegraph.ir.types import MaskType, Param, Piece, cut
 
 IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden"
+RATE = "drop_rate"
 
 
 class Numbers:
@@ -63,6 +64,8 @@ class BlockWidths(Numbers):
         self._layers: dict[int | None, Width] = {0: entry}
         for node in nodes:
             for value in node.outputs:
+                if isinstance(value.type, MaskType):
+                    continue
                 width = self._width(node, value)
                 if width.value(self.arguments) != value.type.channels:
                     raise VerificationError(f"{node.origin}: {width} is not {value.type.channels}")
@@ -100,6 +103,6 @@ class BlockWidths(Numbers):
             raise VerificationError(f"{param.slot}: {stop} channels are no whole kernels")
         return width
 
-    def number(self, dim: Dim) -> int:
-        """Return the number that a width is in this block."""
-        return dim.value(self.arguments) if isinstance(dim, Width) else int(dim)
+    def number(self, dim: Dim) -> int | str:
+        """Return the number that a width is in this block; a rate as it is."""
+        return dim.value(self.arguments) if isinstance(dim, Width) else dim

@@ -59,6 +59,11 @@ def _(op: ops.Op) -> str:
 
 
 @describe.register
+def _(op: ops.DropPath) -> str:
+    return "drop-path"
+
+
+@describe.register
 def _(op: ops.Relu) -> str:
     return "ReLU"
 
@@ -101,6 +106,7 @@ def sequence(nodes: Sequence[Node], *, strided: bool = False) -> str:
     ``strided`` where the strides of convolutions are arguments, which no sentence names.
     """
     text = ""
+    nodes = [node for node in nodes if not isinstance(node.op, ops.Input | ops.Keep)]
     for before, node in zip((None, *nodes), nodes, strict=False):
         joins = before is None or before.output in node.inputs
         joins = joins and not (isinstance(node.op, ops.Add) and "; " in text)  # of two branches

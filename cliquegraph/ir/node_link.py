@@ -16,6 +16,7 @@ from cliquegraph.ir.types import (
     Bank,
     Biased,
     MapType,
+    MaskType,
     MomentsType,
     Param,
     Piece,
@@ -33,6 +34,7 @@ KINDS: dict[type[TensorType], str] = {
     MapType: "maps",
     VectorType: "vector",
     MomentsType: "moments",
+    MaskType: "mask",
 }
 
 

@@ -1,55 +1,22 @@
-"""The operations. Shapes, counts, paddings and parameter shapes are computed here only.
+"""The operations. Shapes, counts, paddings and parameter shapes are computed in ops only.
 
-An op is a frozen dataclass of its attributes. Its methods take the types of its inputs:
-``infer`` gives the types of its outputs (or raises ``ShapeError``), ``param_shapes`` the shapes
-of the tensors it reads, ``macs`` the multiply–accumulates for one image. What an op computes is
-defined by ``semantics/interpret.py``.
+Those that choose at random stand in ``ir/chance.py``. What an op computes is defined by
+``semantics/interpret.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from cliquegraph.ir.chance import Dropout as Dropout
+from cliquegraph.ir.chance import DropPath as DropPath
+from cliquegraph.ir.chance import Keep as Keep
+from cliquegraph.ir.op import Op as Op
+from cliquegraph.ir.op import Shape as Shape
+from cliquegraph.ir.op import Types as Types
+from cliquegraph.ir.op import map_type
 from cliquegraph.ir.shapes import ShapeError
-from cliquegraph.ir.types import (
-    Field,
-    Init,
-    MapType,
-    MomentsType,
-    TensorType,
-    VectorType,
-)
-
-Shape = tuple[int, ...]
-Types = tuple[TensorType, ...]
-
-
-@dataclass(frozen=True)
-class Op:
-    """Base of every operation."""
-
-    mnemonic: ClassVar[str]
-    fields: ClassVar[dict[Field, Init]] = {}
-    """the tensors that the op reads, in the order of its operands, and how each starts"""
-    widths: ClassVar[tuple[str, ...]] = ()
-    """the attributes that are channel counts: code may take them as arguments"""
-
-    def infer(self, inputs: Types) -> Types:
-        """Return the types of the outputs."""
-        raise NotImplementedError  # abstract; each op below has its own
-
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        """Return the shape of each field, in canonical layout."""
-        return {}
-
-    def param_axis(self) -> int:
-        """Return the axis along which the op's parameters may be cut into pieces."""
-        return 0
-
-    def macs(self, inputs: Types) -> int:
-        """Return the multiply–accumulates for one image; convolutions and linear layers count."""
-        return 0
+from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, VectorType
 
 
 @dataclass(frozen=True)
@@ -80,7 +47,7 @@ class Concat(Op):
             if not all(isinstance(value, VectorType) for value in inputs):
                 raise ShapeError("a vector can't be concatenated with maps")
             return (VectorType(channels),)
-        if any(
+        if isinstance(first, MaskType) or any(
             not isinstance(value, MapType)
             or (value.height, value.width) != (first.height, first.width)
             for value in inputs
@@ -96,7 +63,7 @@ class Add(Op):
     mnemonic = "add"
 
     def infer(self, inputs: Types) -> Types:
-        first = _map(inputs[0])
+        first = map_type(inputs[0])
         if different := [value for value in inputs if value != first]:
             raise ShapeError(f"maps of {first} and of {different[0]} can't be added")
         return (first,)
@@ -121,7 +88,7 @@ class PadChannels(Op):
     channels: int
 
     def infer(self, inputs: Types) -> Types:
-        value = _map(inputs[0])
+        value = map_type(inputs[0])
         if value.channels > self.channels:
             raise ShapeError(f"{value.channels} maps can't be padded to {self.channels}")
         return (MapType(self.channels, value.height, value.width),)
@@ -133,6 +100,9 @@ class BatchNorm(Op):
 
     ``momentum`` weighs the new batch in the running statistics (PyTorch's sense). The batch
     variance is biased for normalising and unbiased in the running variance.
+
+    In a branch that is left out of whole batches the mask of that is a second input: it
+    multiplies the move of the running statistics.
     """
 
     mnemonic = "batch_norm"
@@ -146,7 +116,9 @@ class BatchNorm(Op):
     momentum: float = 0.1
 
     def infer(self, inputs: Types) -> Types:
-        return (_map(inputs[0]),)
+        if any(mask != MaskType(per_image=False) for mask in inputs[1:]):
+            raise ShapeError("running statistics are moved by whole batches")
+        return (map_type(inputs[0]),)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return dict.fromkeys(self.fields, (inputs[0].channels,))
@@ -165,7 +137,7 @@ class Moments(Op):
     momentum: float = 0.1
 
     def infer(self, inputs: Types) -> Types:
-        return (MomentsType(_map(inputs[0]).channels),)
+        return (MomentsType(map_type(inputs[0]).channels),)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return dict.fromkeys(self.fields, (inputs[0].channels,))
@@ -180,7 +152,7 @@ class Normalize(Op):
     eps: float = 1e-5
 
     def infer(self, inputs: Types) -> Types:
-        maps, moments = _map(inputs[0]), inputs[1:]
+        maps, moments = map_type(inputs[0]), inputs[1:]
         if not all(isinstance(each, MomentsType) for each in moments):
             raise ShapeError("maps are normalised by moments")
         channels = sum(each.channels for each in moments)
@@ -200,7 +172,7 @@ class Affine(Op):
     fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
 
     def infer(self, inputs: Types) -> Types:
-        return (_map(inputs[0]),)
+        return (map_type(inputs[0]),)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return dict.fromkeys(self.fields, (inputs[0].channels,))
@@ -221,17 +193,6 @@ class Sigmoid(Op):
     """1 / (1 + exp(-x))."""
 
     mnemonic = "sigmoid"
-
-    def infer(self, inputs: Types) -> Types:
-        return (inputs[0],)
-
-
-@dataclass(frozen=True)
-class Dropout(Op):
-    """In training each element is zeroed at ``rate``, the others scaled by 1 / (1 - rate)."""
-
-    mnemonic = "dropout"
-    rate: float
 
     def infer(self, inputs: Types) -> Types:
         return (inputs[0],)
@@ -261,7 +222,9 @@ class Conv(Op):
     def infer(self, inputs: Types) -> Types:
         if self.filters < 1:
             raise ShapeError("a convolution is left with no channels")
-        return (_windows(_map(inputs[0]), self.kernel, self.stride, self.padding, self.filters),)
+        return (
+            _windows(map_type(inputs[0]), self.kernel, self.stride, self.padding, self.filters),
+        )
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         weight = (self.filters, inputs[0].channels, self.kernel, self.kernel)
@@ -316,7 +279,7 @@ class MaxPool(Op):
         return (self.kernel - 1) // 2
 
     def infer(self, inputs: Types) -> Types:
-        value = _map(inputs[0])
+        value = map_type(inputs[0])
         return (_windows(value, self.kernel, self.stride, self.padding, value.channels),)
 
 
@@ -329,7 +292,7 @@ class AvgPool(Op):
     stride: int
 
     def infer(self, inputs: Types) -> Types:
-        value = _map(inputs[0])
+        value = map_type(inputs[0])
         return (_windows(value, self.kernel, self.stride, 0, value.channels),)
 
 
@@ -340,7 +303,7 @@ class GlobalAvgPool(Op):
     mnemonic = "global_avg_pool"
 
     def infer(self, inputs: Types) -> Types:
-        return (VectorType(_map(inputs[0]).channels),)
+        return (VectorType(map_type(inputs[0]).channels),)
 
 
 @dataclass(frozen=True)
@@ -350,7 +313,7 @@ class ScaleChannels(Op):
     mnemonic = "scale_channels"
 
     def infer(self, inputs: Types) -> Types:
-        maps, vector = _map(inputs[0]), inputs[1]
+        maps, vector = map_type(inputs[0]), inputs[1]
         if vector != VectorType(maps.channels):
             raise ShapeError(f"{maps.channels} maps can't be scaled by a vector of {vector}")
         return (maps,)
@@ -369,6 +332,8 @@ OPS: tuple[type[Op], ...] = (
     Relu,
     Sigmoid,
     Dropout,
+    Keep,
+    DropPath,
     Conv,
     Linear,
     MaxPool,
@@ -377,12 +342,6 @@ OPS: tuple[type[Op], ...] = (
     ScaleChannels,
 )
 """Every op. The interpreter and each backend handle all of them; a test walks this table."""
-
-
-def _map(value: TensorType) -> MapType:
-    if not isinstance(value, MapType):
-        raise ShapeError("maps are needed here, not a vector")
-    return value
 
 
 def _windows(value: MapType, kernel: int, stride: int, padding: int, channels: int) -> MapType:

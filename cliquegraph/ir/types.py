@@ -58,7 +58,27 @@ class MomentsType:
         return f"2x{self.channels}"
 
 
-TensorType = MapType | VectorType | MomentsType
+@dataclass(frozen=True)
+class MaskType:
+    """What a branch is multiplied by: one element for the batch, or one for each image."""
+
+    per_image: bool
+
+    @property
+    def channels(self) -> int:
+        """One, for all channels of the branch."""
+        return 1
+
+    @property
+    def elements(self) -> int:
+        """Elements for one image."""
+        return int(self.per_image)
+
+    def __str__(self) -> str:
+        return "1 for each image" if self.per_image else "1"
+
+
+TensorType = MapType | VectorType | MomentsType | MaskType
 
 
 class Part(StrEnum):

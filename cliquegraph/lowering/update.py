@@ -108,10 +108,17 @@ def _spans(reads: Sequence[Read], values: Sequence[Value]) -> dict[str, dict[int
 
 @dataclass(frozen=True)
 class _Update:
+    """One update.
+
+    Attributes:
+        mask: of the branch that is lowered, where whole batches leave it out.
+    """
+
     declared: Block
     section: Section
     step: Step
     builder: Builder
+    mask: Value | None = None
 
     def lower(self, values: Sequence[Value]) -> Value:
         layer = self.declared.layer(self.step.layer)
@@ -120,9 +127,7 @@ class _Update:
         spans = _spans(reads, values)
         terms = [self._edges(each, reads, values, spans) for each in _together(reads)]
         value = self._combine(terms, len(values), layer.combine)
-        for op in layer.ops:
-            value = self.apply(op, value, _IN_LAYER)
-        return value
+        return self._run(layer.ops, value, _IN_LAYER)
 
     def _edges(
         self,
@@ -137,7 +142,7 @@ class _Update:
         parts = {role: self._part(edges, each) for role, each in spans.items()}
         place = _Place(spans={role: part for role, part in parts.items() if part})
         if not edges.distribute:
-            return self._edge(of[0], sources[0], replace(place, source=of[0].source))
+            return self._run(edges.ops, sources[0], replace(place, source=of[0].source))
         *before, last = edges.ops
         assert isinstance(last, model.Conv)  # noqa: S101  # they distribute over one
         self._require_equal_sizes(of, sources)
@@ -149,14 +154,6 @@ class _Update:
             return self.builder.add(convolution, [value], slot=self._kernel(last), init=init)
         slots = [self._edge_kernel(last, read.source) for read in of]
         return self.builder.add_edges(convolution, value, sources, slots, init=init)
-
-    def _edge(self, read: Read, value: Value, place: _Place) -> Value:
-        """Apply the ops of one edge."""
-        for op in read.ops:
-            value = self.apply(op, value, place)
-            if isinstance(op, model.Conv):
-                place = replace(place, behind=True)
-        return value
 
     def _part(self, edges: _Edges, spans: Mapping[int, Span]) -> TensorPart | None:
         """What is these edges' of a normalization, unless that is all of it."""
@@ -220,7 +217,8 @@ class _Update:
             slot = replace(slot, source=place.source, index=self._number(place.source))
         init = {Field.SCALE: Init.ZEROS} if op.zero else {}
         part = None if place.behind else place.spans.get(op.role)
-        return self.builder.add(ops.BatchNorm(), [value], slot=slot, init=init, part=part)
+        read = [value] if self.mask is None else [value, self.mask]
+        return self.builder.add(ops.BatchNorm(), read, slot=slot, init=init, part=part)
 
     @apply.register
     def _(self, op: model.Relu, value: Value, place: _Place) -> Value:
@@ -239,10 +237,26 @@ class _Update:
 
     @apply.register
     def _(self, op: model.Skip, value: Value, place: _Place) -> Value:
-        branch = value
-        for each in op.branch:
-            branch = self.apply(each, branch, place)
+        branch = self._branch(op, value, place)
         return self._sum([branch, self._shortcut(op, value, branch)])
+
+    def _branch(self, skip: model.Skip, value: Value, place: _Place) -> Value:
+        """The branch of a skip; one that is left out at random, times its mask."""
+        drop = skip.drop
+        if drop is None:
+            return self._run(skip.branch, value, place)
+        mask = self.builder.add(ops.Keep(drop.rate, drop.per == "image"), [value], hint="keep")
+        inside = replace(self, mask=mask) if drop.per == "batch" else self
+        branch = inside._run(skip.branch, value, place)
+        return self.builder.add(ops.DropPath(drop.rate, drop.scale), [branch, mask])
+
+    def _run(self, each: Ops, value: Value, place: _Place) -> Value:
+        """Apply ops; behind a kernel, an edge normalizes what nothing else reads."""
+        for op in each:
+            value = self.apply(op, value, place)
+            if isinstance(op, model.Conv) and place.source is not None:
+                place = replace(place, behind=True)
+        return value
 
     def _shortcut(self, skip: model.Skip, value: Value, branch: Value) -> Value:
         """What a skip adds to its branch: the value, or one of the branch's channels and size."""

@@ -31,7 +31,8 @@ class ShareMoments:
 
     A ``BatchNorm`` that sees several versions of a layer (``norm_per_stage: false``) has running
     statistics of its own and stays, as do the readers of what its step writes. So does one
-    without a ReLU of its own behind it: a ``Normalize`` runs together with that.
+    without a ReLU of its own behind it: a ``Normalize`` runs together with that. And so does one
+    in a branch that whole batches leave out, whose statistics then stay.
     """
 
     name = "share moments"
@@ -145,8 +146,13 @@ class _Plan:
 
 
 def _is_rectified(graph: Graph, node: Node) -> bool:
-    """Whether a node is a ``BatchNorm`` that a ReLU of the same place reads, and nothing else."""
+    """Whether a node is a ``BatchNorm`` that a ReLU of the same place reads, and nothing else.
+
+    It reads maps alone, no mask.
+    """
     if not isinstance(node.op, BatchNorm) or node.output in graph.outputs:
+        return False
+    if len(node.inputs) > 1:
         return False
     readers = graph.consumers.get(node.output, ())
     return [(type(reader.op), reader.origin) for reader in readers] == [(Relu, node.origin)]

@@ -17,6 +17,7 @@ class Recompute:
     1. A chain concatenation–normalisation–ReLU, or its last two, that one convolution or global
        average pool reads is marked: its backward pass does it again from the features and their
        moments. No convolution is done twice. What a convolution with a stride reads is kept.
+       So is what a ``BatchNorm`` reads that has a mask.
     2. So is a concatenation that a convolution reads as it is (post-activation).
 
     Idle nodes are marked like live ones: updates that are alike share a class in generated code,
@@ -52,6 +53,8 @@ def _chain(graph: Graph, reader: Node) -> list[Node]:
     norm = _maker(graph, relu, BatchNorm, Normalize)
     if norm is None or norm.origin != relu.origin:
         return []  # to redo the ReLU alone, its input would have to be kept
+    if isinstance(norm.op, BatchNorm) and len(norm.inputs) > 1:
+        return []  # units know no masks
     concat = _maker(graph, norm, Concat)
     # One that the block makes is its result: it is there whether it is read again or not.
     its_own = concat is not None and concat.origin == norm.origin

@@ -6,7 +6,7 @@ none by name: ours are found as somebody else's would be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Protocol
@@ -47,7 +47,7 @@ class Outputs:
 
 
 class Executor(Protocol):
-    """A generated model in its framework, with dropout off; ``verify`` drives it.
+    """A generated model in its framework, with nothing left out at random; ``verify`` drives it.
 
     Images are (batch, channels, height, width). Tensors are canonical, by name.
     """
@@ -57,6 +57,13 @@ class Executor(Protocol):
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
+
+    def set_masks(self, masks: Sequence[Array]) -> None:
+        """Set what training multiplies branches with drop-path by; at first they are kept.
+
+        One array, (1 or batch, 1, 1, 1), for each ``Keep`` of the graph, in order; the running
+        statistics in a branch of whole batches move by that share.
+        """
 
     def parameters(self) -> int:
         """Count the trainable numbers of the model as its framework does."""

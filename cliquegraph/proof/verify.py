@@ -19,7 +19,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError, UsageError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.ops import Dropout
+from cliquegraph.ir.ops import Dropout, Keep
 from cliquegraph.ir.storage import Array, Labels
 from cliquegraph.ir.types import MapType, Part
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
@@ -31,7 +31,7 @@ from cliquegraph.proof.verification import (
     errors_of,
     relative_error,
 )
-from cliquegraph.semantics.interpret import Result, interpret
+from cliquegraph.semantics.interpret import Mask, Result, interpret
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors
 
@@ -50,6 +50,14 @@ class Trial:
     tensors: dict[str, Array]
     images: Array
     labels: Labels
+    masks: tuple[Array, ...]
+    """what branches with drop-path are multiplied by: any numbers, so that no branch is closed"""
+
+    def chance(self, lowered: Graph) -> Mask:
+        """What random choices come to: dropout does nothing, masks are those that are set."""
+        keeps = (node for node in lowered.nodes if isinstance(node.op, Keep))
+        masks = dict(zip(keeps, self.masks, strict=True))
+        return lambda node, x: masks.get(node, x)
 
 
 def verify(
@@ -110,17 +118,18 @@ def verify(
         idle = set(expected[False].running)
     else:
         report("interpreter, training")
-        expected[True] = interpret(lowered, trial.tensors, trial.images, training=True)
+        chance = trial.chance(lowered)
+        expected[True] = interpret(lowered, trial.tensors, trial.images, training=True, mask=chance)
 
     histories = {}
     literal, first = Compilation(network, 0), chosen[0]
     if compilation.level and not inference:
         report(f"{first.name} -O0, gradients and {SGD_STEPS} SGD steps")
-        executor = _executor(first, literal, "float64")
+        executor = _executor(first, literal, "float64", trial)
         histories[f"{first.name} -O0"] = dict(_history(executor, trial, idle))
     for backend in chosen:
         report(f"{backend.name}, forward")
-        executor = _executor(backend, compilation, "float64")
+        executor = _executor(backend, compilation, "float64", trial)
         _compare_count(found, backend.name, executor)
         for training, result in expected.items():
             place = f"{backend.name}, {'training' if training else 'evaluation'}"
@@ -129,7 +138,7 @@ def verify(
             report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
             histories[backend.name] = dict(_history(executor, trial, idle))
         report(f"{backend.name}, float32")
-        single = _executor(backend, compilation, "float32")
+        single = _executor(backend, compilation, "float32", trial)
         single.load(trial.tensors)
         logits = single.forward(trial.images, training=False).logits
         found.note_float32("logits, evaluation", logits, expected[False].logits)
@@ -137,7 +146,7 @@ def verify(
 
         @cache
         def rounded_otherwise() -> tuple[History, ...]:
-            executor = _executor(first, literal, "float64")
+            executor = _executor(first, literal, "float64", trial)
             trials = (replace(trial, tensors=each) for each in _rounded_otherwise(trial.tensors))
             return tuple(dict(_history(executor, each, idle)) for each in trials)
 
@@ -145,9 +154,12 @@ def verify(
     return found
 
 
-def _executor(backend: Backend, compilation: Compilation, dtype: str) -> Executor:
-    name = compilation.network.python_class
-    return backend.executor(compilation.source(backend), name, compilation.graph, dtype)
+def _executor(backend: Backend, compilation: Compilation, dtype: str, trial: Trial) -> Executor:
+    name, graph = compilation.network.python_class, compilation.graph
+    executor = backend.executor(compilation.source(backend), name, graph, dtype)
+    if trial.masks and not compilation.inference:
+        executor.set_masks(trial.masks)
+    return executor
 
 
 def choose_backends(names: Sequence[str] | None) -> list[Backend]:
@@ -194,7 +206,9 @@ def _trial(lowered: Graph, graph: Graph, seed: int, batch: int) -> Trial:
     assert isinstance(image, MapType)  # noqa: S101  # Input infers no other
     images = rng.normal(size=(batch, image.channels, image.height, image.width))
     labels = rng.integers(0, graph.logits.type.channels, batch)
-    return Trial(sample_tensors(graph, seed), images, labels)
+    keeps = [node.op for node in lowered.nodes if isinstance(node.op, Keep)]
+    masks = [rng.uniform(0.5, 1.5, (batch if op.per_image else 1, 1, 1, 1)) for op in keeps]
+    return Trial(sample_tensors(graph, seed), images, labels, tuple(masks))
 
 
 def _idle_statistics(graph: Graph) -> set[str]:

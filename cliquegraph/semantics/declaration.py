@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read
-from cliquegraph.blocks.registry import block_of
+from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.semantics.arithmetic import (
     FLOAT64,
     Arithmetic,
@@ -45,7 +45,8 @@ def evaluate(
         tensors: canonical tensors by name.
         images: (batch, channels, height, width).
         training: normalize by the batch, move running statistics, drop out.
-        masks: what dropout and drop path multiply by in training; default: they do nothing.
+        masks: what dropout and drop-path multiply by in training; default: dropout does nothing,
+            and drop-path keeps every branch.
         arithmetic: what is computed in.
 
     Raises:
@@ -66,8 +67,7 @@ class _Network:
         x = at.write(self._stem(images))
         features = []
         last = len(self._network.blocks)
-        for b, spec in enumerate(self._network.blocks, start=1):
-            block = block_of(spec)
+        for b, block in enumerate(blocks_of(self._network.blocks), start=1):
             versions = self._block(b, block, x)
             at.enter(Place(f"block{b}"))
             features.append(at.write(_output(block.feature, versions)))

@@ -18,9 +18,9 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Dropout
+from cliquegraph.ir.ops import Dropout, Keep
 from cliquegraph.ir.storage import agree
-from cliquegraph.ir.types import MapType, MomentsType, Part, Section
+from cliquegraph.ir.types import MapType, MaskType, MomentsType, Part, Section
 from cliquegraph.semantics.arithmetic import Arithmetic, Array, rational
 from cliquegraph.semantics.declaration import evaluate
 from cliquegraph.semantics.degrees import Degrees
@@ -203,6 +203,9 @@ class _Comparison:
         arithmetic = declared.arithmetic
 
         def mask(node: Node, x: Array) -> Array:
+            if isinstance(node.op, Keep):
+                batch = x.shape[-4] if node.op.per_image else 1
+                return declared.mask(*self._sites[node], (batch, 1, 1, 1))
             assert isinstance(node.op, Dropout)  # noqa: S101  # nothing else asks
             masked = arithmetic.multiply(x, declared.mask(*self._sites[node], x.shape[-4:]))
             return arithmetic.scale(masked, 1 / (1 - rational(node.op.rate)))
@@ -278,7 +281,7 @@ def _written(graph: Graph) -> dict[Place, Value]:
         _place(node): value
         for node in graph.nodes
         for value in node.outputs
-        if not isinstance(value.type, MomentsType)
+        if not isinstance(value.type, MomentsType | MaskType)
     }
     for block in [place for place in values if place.layer is None]:
         if block.section.startswith(str(Part.BLOCK)):
@@ -295,9 +298,9 @@ def _feature_places(graph: Graph) -> dict[Place, Value]:
 
 
 def _sites(graph: Graph) -> Iterator[tuple[Node, tuple[Place, int]]]:
-    """The place of each dropout and its number there."""
+    """The place of each random choice and its number there."""
     choices: Counter[Place] = Counter()
     for node in graph.nodes:
-        if isinstance(node.op, Dropout):
+        if isinstance(node.op, Dropout | Keep):
             yield node, (_place(node), choices[_place(node)])
             choices[_place(node)] += 1

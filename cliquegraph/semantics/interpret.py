@@ -28,6 +28,7 @@ from cliquegraph.semantics.arithmetic import (
     mean,
     move,
     per_channel,
+    rational,
 )
 
 Mask = Callable[[Node, Array], Array]
@@ -63,11 +64,28 @@ class _Frame:
         """What a node's operands of one field hold."""
         return read_operands(node, wanted, self.storage)
 
-    def observe(self, node: Node, wanted: Field, observed: Array, momentum: float) -> None:
-        """Move a running statistic towards what this batch shows."""
+    def observe(
+        self,
+        node: Node,
+        wanted: Field,
+        observed: Array,
+        momentum: float,
+        keep: Array | None,
+    ) -> None:
+        """Move a running statistic towards what this batch shows, by a share if there is one."""
         (operand,) = (o for o in node.operands if o.param.field == wanted)
         running = self.storage[operand.param][..., operand.start : operand.stop]
-        running[...] = move(self.arithmetic, running, observed, momentum)
+        moved = move(self.arithmetic, running, observed, momentum)
+        if keep is not None:
+            change = self.arithmetic.subtract(moved, running)
+            change = self.arithmetic.multiply(change, keep[..., 0, 0, 0])
+            moved = self.arithmetic.add(running, change)
+        running[...] = moved
+
+    @property
+    def chooses(self) -> bool:
+        """Whether what is random happens: in training, where masks are given."""
+        return self.training and self.mask is not None
 
 
 def interpret(
@@ -86,8 +104,9 @@ def interpret(
         tensors: canonical tensors by name.
         images: (batch, channels, height, width).
         training: normalise by the batch and update running statistics, drop out.
-        mask: what dropout does in training, given its node and input; default: nothing, so
-            that a network with dropout can be compared.
+        mask: what a random choice comes to in training, given its node and input: what dropout
+            leaves, or the mask that a ``Keep`` draws, (1 or batch, 1, 1, 1); default: dropout
+            does nothing and every branch is kept, so that a network with them can be compared.
         arithmetic: what the graph is computed in.
 
     Raises:
@@ -148,8 +167,9 @@ def _(op: ops.PadChannels, node: Node, arguments: list[Array], frame: _Frame) ->
 
 @evaluate.register
 def _(op: ops.BatchNorm, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    (x,) = arguments
-    moments = _moments(op.momentum, node, x, frame)
+    x, *masks = arguments
+    keep = masks[0] if masks and frame.chooses else None
+    moments = _moments(op.momentum, node, x, frame, keep)
     return _normalized(x, *moments, op.eps, node, frame)
 
 
@@ -172,7 +192,9 @@ def _(op: ops.Affine, node: Node, arguments: list[Array], frame: _Frame) -> Arra
     return _scaled(arguments[0], scale, bias, frame)
 
 
-def _moments(momentum: float, node: Node, x: Array, frame: _Frame) -> tuple[Array, Array]:
+def _moments(
+    momentum: float, node: Node, x: Array, frame: _Frame, keep: Array | None = None
+) -> tuple[Array, Array]:
     """The moments to normalise by; in training those of the batch, which are observed."""
     if not frame.training:
         return frame.read(node, Field.MEAN), frame.read(node, Field.VAR)
@@ -185,9 +207,9 @@ def _moments(momentum: float, node: Node, x: Array, frame: _Frame) -> tuple[Arra
     center = mean(arithmetic, x, pixels)
     centered = arithmetic.subtract(x, per_channel(center))
     var = mean(arithmetic, arithmetic.multiply(centered, centered), pixels)
-    frame.observe(node, Field.MEAN, center, momentum)
+    frame.observe(node, Field.MEAN, center, momentum, keep)
     unbiased = arithmetic.divide(arithmetic.scale(var, count), count - 1)
-    frame.observe(node, Field.VAR, unbiased, momentum)
+    frame.observe(node, Field.VAR, unbiased, momentum, keep)
     return center, var
 
 
@@ -221,6 +243,25 @@ def _(op: ops.Dropout, node: Node, arguments: list[Array], frame: _Frame) -> Arr
     if frame.training and frame.mask is not None:
         return frame.mask(node, arguments[0])
     return arguments[0]
+
+
+@evaluate.register
+def _(op: ops.Keep, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    (x,) = arguments
+    if frame.training and frame.mask is not None:
+        return frame.mask(node, x)
+    return np.ones((*x.shape[:-4], 1, 1, 1, 1), x.dtype)  # nothing multiplies by it
+
+
+@evaluate.register
+def _(op: ops.DropPath, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    x, keep = arguments
+    alive = 1 - rational(op.rate)
+    if frame.chooses:
+        x = frame.arithmetic.multiply(x, keep)
+    if not frame.training:
+        return frame.arithmetic.scale(x, alive) if op.scale == "evaluation" else x
+    return frame.arithmetic.scale(x, 1 / alive) if op.scale == "training" else x
 
 
 @evaluate.register

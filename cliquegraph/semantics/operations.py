@@ -183,11 +183,14 @@ class Execution:
             if self._masks is not None:
                 batch = x.shape[-4] if op.drop.per == "image" else 1
                 lives = self._mask(batch, 1, 1, 1)
-                scale = 1 / alive if op.drop.scale == "training" else scale
+            if self._training and op.drop.scale == "training":
+                scale = 1 / alive
             elif not self._training and op.drop.scale == "evaluation":
                 scale = alive
-        # A branch that is not executed moves no running statistics.
-        outer, self._lives = self._lives, lives if op.drop and op.drop.per == "batch" else None
+        # A branch that is left out of a whole batch moves no running statistics.
+        outer = self._lives
+        if op.drop is not None and op.drop.per == "batch":
+            self._lives = lives
         branch = self.run(op.branch, x, site)
         self._lives = outer
         if lives is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cliquegraph.blocks.model import Block, Output, Read
-from cliquegraph.blocks.registry import block_of
+from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
 
@@ -24,7 +24,7 @@ def unroll(network: NetworkSpec) -> StepGraph:
     return StepGraph(
         network=network,
         blocks=tuple(
-            unroll_block(block_of(spec), b) for b, spec in enumerate(network.blocks, start=1)
+            unroll_block(block, b) for b, block in enumerate(blocks_of(network.blocks), start=1)
         ),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from cliquegraph.blocks.registry import block_of
+from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.engines import find_engine
 from cliquegraph.spec.network import NetworkSpec
@@ -70,7 +70,7 @@ def papers_variants(network: NetworkSpec) -> tuple[Variant, ...]:
     Raises:
         UsageError: the blocks are not cliques of at least two layers.
     """
-    layers = [len(block_of(block).layers) for block in network.blocks]
+    layers = [len(block.layers) for block in blocks_of(network.blocks)]
     keys = [type(block).model_fields.keys() for block in network.blocks]
     if min(layers) < 2 or not all(each >= _STUDIED for each in keys):
         raise UsageError(f"{network.name} has blocks that are no cliques: say --variant")

@@ -13,6 +13,7 @@ from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import OFFICIAL, formats
 from cliquegraph.weights.official import implied_document
 from cliquegraph.weights.source import TensorInfo, TensorSource
+from cliquegraph.weights.torchvision_implied import torchvision_document
 
 DIGEST = "cliquegraph.digest"
 SPEC = "cliquegraph.spec"
@@ -87,7 +88,7 @@ def official_differences(
     Raises:
         WeightsError: it is no official checkpoint.
     """
-    implied = implied_network(found, place, network.name)
+    implied = implied_network(found, place, network.name, OFFICIAL)
     return [
         (key, theirs, ours)
         for key, theirs, ours in spec_differences(implied, network)
@@ -95,11 +96,19 @@ def official_differences(
     ]
 
 
-def implied_network(found: Mapping[str, TensorInfo], place: str, name: str) -> NetworkSpec:
-    """Return the network that an official checkpoint's shapes imply; every tensor fits it.
+def implied_network(
+    found: Mapping[str, TensorInfo], place: str, name: str, format: str
+) -> NetworkSpec:
+    """Return the network that a file's shapes imply; every tensor fits it.
+
+    Args:
+        found: the tensors by name.
+        place: where they are, for messages.
+        name: the network's.
+        format: ``official`` or ``torchvision``.
 
     Raises:
-        WeightsError: it is no official checkpoint, or one with tensors that fit no network.
+        WeightsError: it is not of that format, or has tensors that fit no network.
         UsageError: no network can have that name.
     """
     try:
@@ -107,10 +116,12 @@ def implied_network(found: Mapping[str, TensorInfo], place: str, name: str) -> N
     except SpecError as error:
         raise UsageError(f"no network can be called {name!r}: {_first(error)}") from None
     try:
-        network = _named(name, implied_document(found, place))
+        document = implied_document if format == OFFICIAL else torchvision_document
+        network = _named(name, document(found, place))
     except SpecError as error:
         raise WeightsError(f"{place} implies no network: {_first(error)}") from None
-    formats(network, OFFICIAL)[0].require(found, place)
+    nearest = max(formats(network, format), key=lambda each: len(each.params.keys() & found.keys()))
+    nearest.require(found, place)
     return network
 
 

@@ -1,4 +1,4 @@
-"""What the shapes of the authors' checkpoints imply."""
+"""What the shapes of checkpoints imply: the authors', and those by torchvision's names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cliquegraph.plugins.pickles import pickle_readers
 from cliquegraph.spec.dump import dumps
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.schema import Expect
+from cliquegraph.weights.formats import OFFICIAL, TORCHVISION
 from cliquegraph.weights.identity import (
     UNTOLD,
     Difference,
@@ -18,25 +19,41 @@ from cliquegraph.weights.identity import (
     official_differences,
 )
 from cliquegraph.weights.tensors import open_tensors
+from cliquegraph.weights.torchvision_implied import (
+    is_of_torchvision,
+    torchvision_document,
+    untold,
+)
 
 
 def infer_spec(path: str | os.PathLike[str], name: str | None = None) -> NetworkSpec:
-    """Return the network that the shapes of an official checkpoint imply.
+    """Return the network that the shapes of a checkpoint imply, the authors' or torchvision's.
 
-    What shapes do not tell is the authors' ImageNet model: images of 224×224, the stem's stride
-    and pool.
+    What shapes do not tell is the authors' ImageNet model, or torchvision's: images of 224×224, the
+    stem's stride and pool, and in torchvision's the strides of blocks, in the 3×3 convolution of a
+    bottleneck (``torchvision_implied.py``).
 
     Args:
         path: the checkpoint.
         name: the network's name; default: after the file.
 
     Raises:
-        WeightsError: it is no official checkpoint, or one with tensors that fit no network.
+        WeightsError: it is no such checkpoint, or one with tensors that fit no network.
         UsageError: no network can have that name.
     """
-    path = Path(path)
+    return _inferred(Path(path), name)[0]
+
+
+def _inferred(path: Path, name: str | None) -> tuple[NetworkSpec, str]:
+    """The network that a checkpoint implies, and what of it shapes do not tell."""
+    name = name or _name_after(path)
     with open_tensors(path, pickle_readers()) as source:
-        return implied_network(source.infos, str(path), name or _name_after(path))
+        found, place = source.infos, str(path)
+        if is_of_torchvision(found):
+            network = implied_network(found, place, name, TORCHVISION)
+            return network, "\n".join(untold(torchvision_document(found, place)))
+        network = implied_network(found, place, name, OFFICIAL)
+        return network, f"{', '.join(UNTOLD)}: the authors' ImageNet model; shapes don't tell"
 
 
 def check_official(network: NetworkSpec, path: str | os.PathLike[str]) -> list[Difference]:
@@ -55,7 +72,7 @@ def inferred_text(
     name: str | None = None,
     target: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Return the spec that an official checkpoint implies, as YAML.
+    """Return the spec that a checkpoint implies, as YAML.
 
     Args:
         path: the checkpoint.
@@ -63,12 +80,13 @@ def inferred_text(
         target: the file that the text is for.
 
     Raises:
-        WeightsError: it is no official checkpoint, or one with tensors that fit no network.
+        WeightsError: it is no such checkpoint, or one with tensors that fit no network.
     """
-    network = infer_spec(path, name or (None if target is None else _name_after(Path(target))))
+    name = name or (None if target is None else _name_after(Path(target)))
+    network, comment = _inferred(Path(path), name)
     parameters = Compilation(network).cost.total.parameters
     counted = network.model_copy(update={"expect": Expect(parameters=parameters)})
-    return dumps(counted, f"{', '.join(UNTOLD)}: the authors' ImageNet model; shapes don't tell")
+    return dumps(counted, comment)
 
 
 def _name_after(path: Path) -> str:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from functools import cached_property
-from math import ceil
 from typing import Any
 
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
-from cliquegraph.ir.shapes import compressed
 from cliquegraph.ir.types import Field, Param, Part, Slot
+from cliquegraph.weights.shares import share_kept
 from cliquegraph.weights.source import TensorInfo
 
 _FIELDS = {
@@ -157,11 +155,10 @@ class _Implied:
             return None
         shapes = [self._shape(f"list_compress.{b}.conv.weight", 4) for b in range(self._blocks)]
         pairs = [(channels, kept) for kept, channels, *_ in shapes]
-        least = max(Fraction(kept, channels) for channels, kept in pairs)
-        for share in (0.5, *(_rounded_up(least, digits) for digits in range(1, 7))):
-            if share <= 1 and all(compressed(c, share) == kept for c, kept in pairs):
-                return share
-        raise self._no("the readouts keep different shares of their channels")
+        share = share_kept(pairs)
+        if share is None:
+            raise self._no("the readouts keep different shares of their channels")
+        return share
 
     def _count(self, pattern: str) -> int:
         numbers = {int(found[1]) for name in self._shapes if (found := re.match(pattern, name))}
@@ -180,8 +177,3 @@ class _Implied:
 
     def _no(self, why: str) -> WeightsError:
         return WeightsError(f"{self._place} is no checkpoint of the authors' ImageNet form: {why}")
-
-
-def _rounded_up(share: Fraction, digits: int) -> float:
-    scale = int(10**digits)
-    return ceil(share * scale) / scale

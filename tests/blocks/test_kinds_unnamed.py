@@ -25,6 +25,9 @@ LITERALS = {*kinds(), "residual", "recurrent", "fractal", "graph", "dasnet"}
 ALLOWED = {
     # What a checkpoint of the authors implies is a spec, and their blocks are cliques.
     ("cliquegraph/weights/official.py", "clique"),
+    # Likewise of torchvision's.
+    ("cliquegraph/weights/torchvision_implied.py", "residual"),
+    ("cliquegraph/weights/torchvision_implied.py", "dense"),
     # A key of node-link JSON, as networkx has it.
     ("cliquegraph/ir/node_link.py", "graph"),
     ("cliquegraph/ir/serialize.py", "graph"),

@@ -106,9 +106,12 @@ CONTRACTS: dict[str, Contract] = {
     ),
     "addmm.default": Contract("aten/src/ATen/native/cuda/Blas.cpp", "matrices of one type"),
     "mm.default": Contract("aten/src/ATen/native/cuda/Blas.cpp", "matrices of one type"),
-    "bernoulli_.float": Contract(
-        "aten/src/ATen/native/cuda/DistributionBernoulli.cu",
-        "floating types; a captured CUDA graph needs a registered generator",
+    **dict.fromkeys(
+        ("bernoulli_.float", "bernoulli.default"),
+        Contract(
+            "aten/src/ATen/native/cuda/DistributionBernoulli.cu",
+            "floating types; a captured CUDA graph needs a registered generator",
+        ),
     ),
     "native_dropout.default": Contract(
         "aten/src/ATen/native/cuda/Dropout.cu", "floating types; the fused kernel of `nn.Dropout`"
@@ -121,7 +124,7 @@ CONTRACTS: dict[str, Contract] = {
             *("add.Tensor", "add_.Tensor", "sub.Tensor", "mul.Tensor", "mul_.Tensor"),
             *("div.Tensor", "div.Scalar", "div_.Scalar", "neg.default", "rsqrt.default"),
             *("relu.default", "relu_.default", "sigmoid.default", "sigmoid_backward.default"),
-            "lerp_.Scalar",
+            *("lerp_.Scalar", "lerp_.Tensor"),
         ),
         Contract(_ITERATOR, _ELEMENTWISE),
     ),
@@ -133,7 +136,7 @@ CONTRACTS: dict[str, Contract] = {
         (
             *("slice.Tensor", "split_with_sizes.default", "unbind.int", "view.default"),
             *("unsqueeze.default", "squeeze.dim", "expand.default", "t.default", "alias.default"),
-            "detach.default",
+            *("squeeze.default", "detach.default"),
         ),
         Contract("aten/src/ATen/native/TensorShape.cpp", _VIEW),
     ),
@@ -142,6 +145,7 @@ CONTRACTS: dict[str, Contract] = {
             *("empty.memory_format", "empty_like.default", "new_empty.default", "stack.default"),
             *("new_empty_strided.default", "copy_.default", "constant_pad_nd.default"),
             *("_to_copy.default", "clone.default", "slice_backward.default", "ones_like.default"),
+            *("zeros_like.default", "new_full.default"),
         ),
         Contract("aten/src/ATen/native/TensorFactories.cpp", _MEMORY),
     ),

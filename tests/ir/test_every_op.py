@@ -66,8 +66,10 @@ KEEPS_NOTHING = {
     ops.PadChannels,
     ops.GlobalAvgPool,
     ops.Normalize,
+    ops.Keep,
 }
-"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass.
+"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass; a mask has
+none.
 
 A normalisation by shared moments is only ever part of a unit, which says what it keeps.
 """

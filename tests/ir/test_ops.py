@@ -7,7 +7,7 @@ import pytest
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import Op
 from cliquegraph.ir.shapes import ShapeError, compressed, squeezed
-from cliquegraph.ir.types import Field, Init, MapType, MomentsType, TensorType, VectorType
+from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, TensorType, VectorType
 
 MAPS = MapType(6, 8, 10)
 VECTOR = VectorType(6)
@@ -39,6 +39,16 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.Relu(), [VECTOR], VECTOR, {}, 0),
     (ops.Sigmoid(), [VECTOR], VECTOR, {}, 0),
     (ops.Dropout(0.2), [MAPS], MAPS, {}, 0),
+    (ops.Keep(0.2, per_image=False), [MAPS], MaskType(per_image=False), {}, 0),
+    (ops.Keep(0.2, per_image=True), [MAPS], MaskType(per_image=True), {}, 0),
+    (ops.DropPath(0.2, "training"), [MAPS, MaskType(per_image=True)], MAPS, {}, 0),
+    (
+        ops.BatchNorm(),
+        [MAPS, MaskType(per_image=False)],
+        MAPS,
+        {Field.SCALE: (6,), Field.BIAS: (6,), Field.MEAN: (6,), Field.VAR: (6,)},
+        0,
+    ),
     (ops.Conv(5, 3), [MAPS], MapType(5, 8, 10), {Field.WEIGHT: (5, 6, 3, 3)}, 5 * 80 * 6 * 9),
     (ops.Conv(5, 1), [MAPS], MapType(5, 8, 10), {Field.WEIGHT: (5, 6, 1, 1)}, 5 * 80 * 6),
     (
@@ -105,6 +115,14 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         (ops.Concat(), [MAPS, MapType(6, 8, 9)], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [MAPS, MapType(6, 9, 10)], "maps of different sizes can't be concatenated"),
         (ops.BatchNorm(), [VECTOR], "maps are needed here, not a vector"),
+        (
+            ops.BatchNorm(),
+            [MAPS, MaskType(per_image=True)],
+            "running statistics are moved by whole batches",
+        ),
+        (ops.Concat(), [MaskType(per_image=True)], "maps of different sizes can't be concatenated"),
+        (ops.Keep(0.2, per_image=True), [VECTOR], "maps are needed here, not a vector"),
+        (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is left out by a mask"),
         (ops.Moments(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Affine(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Normalize(), [MAPS, VECTOR], "maps are normalised by moments"),

@@ -149,6 +149,9 @@ OTHER_UNITS: list[dict[str, Any]] = [
     {"shortcut": "pad"},
     {"zero_init": True},
     {"init": "fan_in"},
+    {"drop_path": {"last": 0.5}},
+    {"drop_path": {"last": 0.5, "per": "image"}},
+    {"drop_path": {"last": 0.5, "scale": "training"}},
 ]
 OTHER_BLOCKS: list[dict[str, Any]] = [
     {"layers": 4},

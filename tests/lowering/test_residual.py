@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cliquegraph import Graph
+from cliquegraph.blocks.model import DropPath, Layer, Read, Relu, Skip
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import tensor_name
@@ -120,9 +121,42 @@ def test_a_pad_that_is_impossible_is_refused(keys: dict[str, int], message: str)
         lowered(shortcut="pad", **keys)
 
 
-def test_drop_path_is_no_key_yet() -> None:
-    with pytest.raises(ValueError, match="drop_path"):
-        lowered(drop_path={"last": 0.5})
+def test_a_branch_with_drop_path_has_its_mask_at_its_normalizations_and_before_the_sum() -> None:
+    graph = lowered(drop_path={"last": 0.5}, stride=2)
+    keep, *nodes = unit(graph, 1)
+    assert keep.op == ops.Keep(0.25, per_image=False)
+    assert keep.inputs == nodes[0].inputs
+    readers = [node.op.mnemonic for node in graph.consumers[keep.output]]
+    assert readers == ["batch_norm", "batch_norm", "drop_path"]
+    names = [node.op.mnemonic for node in nodes]
+    assert names[4:] == ["batch_norm", "drop_path", "conv", "batch_norm", "add", "relu"]
+    assert len(nodes[7].inputs) == 1  # the projection is no part of the branch
+
+
+def test_masks_of_images_move_no_statistics() -> None:
+    graph = lowered(drop_path={"last": 0.5, "per": "image"})
+    keep, *_ = unit(graph, 1)
+    assert keep.op == ops.Keep(0.25, per_image=True)
+    assert [node.op.mnemonic for node in graph.consumers[keep.output]] == ["drop_path"]
+
+
+def test_rates_grow_through_all_blocks_with_drop_path() -> None:
+    drop, plain = {"last": 0.5}, {"kind": "residual", "layers": 2, "filters": 4}
+    blocks = [{**plain, "layers": 3, "drop_path": drop}, plain, {**plain, "drop_path": drop}]
+    graph = graph_of(network(*blocks, readout={"norm": False}))
+    rates = [node.op.rate for node in graph if isinstance(node.op, ops.Keep)]
+    assert rates == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert {node.origin.section.index for node in graph if isinstance(node.op, ops.Keep)} == {1, 3}
+
+
+def test_a_rate_of_0_leaves_nothing_out() -> None:
+    assert lowered(drop_path={"last": 0.0}) == lowered()
+
+
+def test_a_layer_has_one_branch_that_is_left_out() -> None:
+    skip = Skip((Relu(),), drop=DropPath(0.5))
+    with pytest.raises(ValueError, match="one branch with drop-path"):
+        Layer((Read(0),), 4, ops=(skip, skip))
 
 
 def test_without_a_transition_the_transit_is_the_next_x0() -> None:

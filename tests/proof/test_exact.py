@@ -28,6 +28,7 @@ from cliquegraph.ir.ops import (
     Concat,
     Conv,
     Dropout,
+    Keep,
     MaxPool,
     Moments,
     Normalize,
@@ -432,6 +433,8 @@ def parts(graph: Graph, value: Value) -> tuple[Value, ...]:
 def changes(graph: Graph, random: Random) -> Iterator[Graph]:
     """The graph with another value of the same type in the place of one that a node reads."""
     for node in random.sample(graph.nodes[1:], len(graph.nodes) - 1):
+        if isinstance(node.op, Keep):
+            continue  # of its input only the number of images counts
         place = random.randrange(len(node.inputs))
         own = node.inputs[place]
         earlier = [v for n in graph.nodes[: graph.nodes.index(node)] for v in n.outputs]

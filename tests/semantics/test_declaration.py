@@ -119,7 +119,7 @@ def meaning_of(
 ) -> tuple[Meaning, dict[str, Tensor]]:
     """A network of one block, X0 of 4 maps, with random tensors."""
     monkeypatch.setattr(
-        sys.modules["cliquegraph.semantics.declaration"], "block_of", lambda spec: block
+        sys.modules["cliquegraph.semantics.declaration"], "blocks_of", lambda specs: (block,)
     )
     spec = network({"layers": 1, "filters": 1, "stages": 1}, readout={"blocks": "last"})
     rng = np.random.default_rng(0)

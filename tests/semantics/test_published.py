@@ -1,12 +1,13 @@
 """ResNets and DenseNets of others compute what ours compute: logits, gradients, statistics, steps.
 
-``fixtures/*.npz`` hold the weights of torchvision's and felixgwu's models, an input, and what they
-computed from it.
+``fixtures/*.npz`` hold the weights of torchvision's and felixgwu's models, and of stochastic depth
+as in its authors' code, an input, and what they computed from it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cliquegraph import NetworkSpec, interpret
 from cliquegraph.compiler import Compilation
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.ops import Keep
 from cliquegraph.ir.storage import Array, agree
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import Executor, find_backend
@@ -55,6 +57,22 @@ SPECS: dict[str, dict[str, Any]] = {
         ],
         **_CHAIN,
     },
+    "stochastic_depth_authors": {
+        "input": {"channels": 3, "height": 32, "width": 32},
+        "stem": {"filters": 8, "norm": True},
+        "blocks": [
+            {
+                "kind": "residual",
+                "layers": 3,
+                "filters": filters,
+                "stride": stride,
+                "shortcut": "pad",
+                "drop_path": {"last": 0.5},
+            }
+            for filters, stride in ((8, 1), (16, 2), (32, 2))
+        ],
+        **_CHAIN,
+    },
     "densenet_bc_torchvision": {
         "input": {"channels": 3, "height": 64, "width": 64},
         "stem": {"filters": 8, "kernel": 7, "stride": 2, "norm": True, "pool": _POOL},
@@ -66,6 +84,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "readout": {"blocks": "last"},
     },
 }
+_ENDS = {"conv1": "stem", "bn1": "bn"}
 RUNS = [
     (name, backend, level) for name in SPECS for backend in ("torch", "flax") for level in LEVELS
 ]
@@ -94,11 +113,21 @@ def keys(name: str) -> dict[str, str]:
     """Their key of each canonical name."""
     lowered = compilation(name).lowered
     layout = TorchvisionLayout(lowered)
+    named = authors_key if name.endswith("authors") else str
     return {
-        tensor_name(piece.tensor): layout.name(param)
+        tensor_name(piece.tensor): named(layout.name(param))
         for param in lowered.params
         for piece in param.pieces
     }
+
+
+def authors_key(key: str) -> str:
+    """The key of stochastic depth's fixture for torchvision's: units are numbered through."""
+    owner, field = key.rsplit(".", 1)
+    if unit := re.fullmatch(r"layer(\d)\.(\d)\.(conv|bn)(\d)", owner):
+        block, number, kind, place = unit.groups()
+        owner = f"blocks.{3 * int(block) - 3 + int(number)}.{kind[0]}{place}"
+    return f"{_ENDS.get(owner, owner)}.{field}"
 
 
 def group(name: str, of: str) -> dict[str, Array]:
@@ -123,10 +152,16 @@ def state_for(name: str, graph: Graph) -> dict[str, Array]:
     return found
 
 
-@cache
+EXECUTORS: dict[tuple[str, str], Executor] = {}
+
+
 def executor(name: str, backend: str, level: int) -> Executor:
+    """A model of a level; levels that are the same source share it, and its compiled programs."""
     of, found = find_backend(backend), compilation(name, level)
-    return of.executor(found.source(of), found.network.python_class, found.graph, "float64")
+    key = (backend, found.source(of))
+    if key not in EXECUTORS:
+        EXECUTORS[key] = of.executor(key[1], found.network.python_class, found.graph, "float64")
+    return EXECUTORS[key]
 
 
 def images(name: str) -> Array:
@@ -197,3 +232,57 @@ def test_a_backend_trains_as_they_do(name: str, backend: str, level: int) -> Non
     model.load(state)
     losses = [model.sgd_step(images(name), labels) for _ in range(3)]
     assert losses == pytest.approx(arrays(name)["losses_3_sgd_steps"], rel=TOLERANCE)
+
+
+# ---- stochastic depth --------------------------------------------------------------------------
+
+AUTHORS = "stochastic_depth_authors"
+
+
+def closed() -> list[Array]:
+    """The mask of each unit, where those that the fixture names are left out."""
+    units = range(1, len(arrays(AUTHORS)["survival"]) + 1)
+    return [np.full((1, 1, 1, 1), float(u not in arrays(AUTHORS)["closed_units"])) for u in units]
+
+
+def closed_group() -> dict[str, Array]:
+    return group(AUTHORS, "after_closed")
+
+
+def test_the_rates_are_theirs() -> None:
+    drops = [node.op for node in compilation(AUTHORS).lowered if isinstance(node.op, Keep)]
+    assert [1 - drop.rate for drop in drops] == pytest.approx(list(arrays(AUTHORS)["survival"]))
+
+
+def test_the_interpreter_leaves_out_units_and_their_statistics() -> None:
+    graph = compilation(AUTHORS).lowered
+    masks = dict(zip((n for n in graph if isinstance(n.op, Keep)), closed(), strict=True))
+    state = state_for(AUTHORS, graph)
+    result = interpret(
+        graph, state, images(AUTHORS), training=True, mask=lambda node, x: masks[node]
+    )
+    assert_close(result.logits, arrays(AUTHORS)["logits_train_closed"])
+    assert_all_close(result.running, closed_group())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("backend", ["torch", "flax"])
+def test_a_backend_leaves_out_units_their_statistics_and_their_gradients(
+    backend: str, level: int
+) -> None:
+    model, state = executor(AUTHORS, backend, level), state_for(AUTHORS, compilation(AUTHORS).graph)
+    open_again = [np.ones((1, 1, 1, 1))] * len(closed())
+    model.set_masks(closed())
+    model.load(state)
+    found = model.forward(images(AUTHORS), training=True).logits
+    assert_close(found, arrays(AUTHORS)["logits_train_closed"])
+    after = model.tensors()
+    assert_all_close(after, closed_group())
+    model.load(state)
+    _, gradients = model.gradients(images(AUTHORS), arrays(AUTHORS)["labels"])
+    left_out = re.compile(r"block(1\.(v|x)2|2\.(v|x)2|3\.(v|x)3)[._]")  # units 2, 5 and 9
+    for name, gradient in gradients.items():
+        assert np.any(gradient) != bool(left_out.match(name)), name
+    for name in closed_group():
+        assert np.array_equal(after[name], state[name]) == bool(left_out.match(name)), name
+    model.set_masks(open_again)

@@ -28,6 +28,7 @@ NAMES = {
     *("densenet_k12_t36", "densenet_k12_t96", "densenet_k24_t96"),
     *("densenet_k12_t96_bc", "densenet_k24_t246_bc"),
     *("densenet121", "resnet18", "resnet34", "resnet50", "resnet50_v1"),
+    "resnet110_stochastic_depth",
 }
 
 EXACT = {
@@ -58,6 +59,7 @@ EXACT = {
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
     "resnet50_v1": 25_557_032,
+    "resnet110_stochastic_depth": 1_727_962,
 }
 """Parameters, known without this compiler."""
 
@@ -127,7 +129,7 @@ def residual(count: Count, block: ResidualBlock, c: int, before: int, after: int
             count.kernel(9 * k * k, after)
             count.kernel(k * wide, after)
             count.norm(2 * k + wide)
-        if (c, before) != (wide, after):
+        if (c, before) != (wide, after) and block.shortcut == "projection":
             count.kernel(c * wide, after)
             count.norm(wide)
         c, before = wide, after

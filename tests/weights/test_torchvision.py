@@ -18,6 +18,7 @@ from cliquegraph.weights.sample import sample_tensors
 from tests.networks import EVERY_KEY, clique, network, shipped
 from tests.semantics.test_published import SPECS, arrays, compilation, group
 
+THEIRS = [name for name in SPECS if not name.endswith("authors")]
 RESNET, DENSENET = "resnet_basic_torchvision", "densenet_bc_torchvision"
 
 
@@ -30,7 +31,7 @@ def state(name: str) -> dict[str, Array]:
     }
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", THEIRS)
 def test_a_file_is_read_whether_its_format_is_named_or_not(name: str, tmp_path: Path) -> None:
     file = tmp_path / "theirs.safetensors"
     save_file(state(name), file)
