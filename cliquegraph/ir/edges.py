@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
 
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
-from cliquegraph.ir.types import Part, Piece, Tensor
+from cliquegraph.ir.names import is_edge_kernel
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Relu
+from cliquegraph.ir.types import Piece, Tensor
 
 INPUTS = 1
 """The axis of a kernel, OIHW, along which a piece is cut: its input channels."""
@@ -18,42 +21,62 @@ EdgeKernels = dict[tuple[int, int], Piece]
 def edge_kernels(graph: Graph) -> dict[int, EdgeKernels]:
     """Return the kernels of each block, by its index; ``graph`` is as lowered.
 
-    A clique has a tensor for each pair. A dense layer has one over everything before it, which
-    is cut where its sources end.
+    A pair has a tensor of its own, or a part of a kernel over everything that the layer reads,
+    as in a dense block, which is cut where its sources end. Of several kernels on one edge the
+    first is the pair's.
     """
     found: dict[int, EdgeKernels] = {}
-    dense: dict[int, dict[int, Tensor]] = {}
-    for tensor in graph.tensors:
-        slot, block = tensor.slot, tensor.slot.section.index
-        if slot.section.part is not Part.BLOCK or slot.layer is None:
-            continue
-        if slot.role == EDGE_KERNEL and slot.source is not None:
-            whole = Piece(tensor, 0, tensor.shape[INPUTS])
-            found.setdefault(block, {})[slot.source, slot.layer] = whole
-        elif slot.role == "conv":
-            dense.setdefault(block, {})[slot.layer] = tensor
-    for block, layers in dense.items():
-        # Layer j reads what layer j - 1 read and what that wrote.
-        ends = [0, *(layers[layer].shape[INPUTS] for layer in sorted(layers))]
-        found[block] = {
-            (source, layer): Piece(layers[layer], *bounds)
-            for layer in sorted(layers)
-            for source, bounds in enumerate(pairwise(ends[: layer + 1]))
-        }
-    return dict(sorted(found.items()))
+    for node in _convolutions(graph):
+        block = found.setdefault(node.origin.section.index, {})
+        layer = node.origin.layer or 0
+        if is_edge_kernel(node.operands[0].param.slot):
+            for operand in node.operands:
+                (piece,) = operand.param.pieces
+                if (source := piece.tensor.slot.source) is not None:
+                    block.setdefault((source, layer), piece)
+        elif (concat := _gathered(graph, node)) is not None:
+            (tensor,) = (piece.tensor for piece in node.operands[0].pieces)
+            ends = [0, *accumulate(value.type.channels for value in concat.inputs)]
+            for value, bounds in zip(concat.inputs, pairwise(ends), strict=True):
+                block[_layer(graph, value, node), layer] = Piece(tensor, *bounds)
+    return {index: block for index, block in found.items() if block}
 
 
 def spatial_kernels(graph: Graph) -> dict[int, dict[int, Tensor]]:
-    """Return the kernel V(j) of each layer j that has a bottleneck, by block.
+    """Return the kernel V(j) of each layer j that has one behind its edges, by block.
 
-    In a dense layer it is the 3×3 convolution after the 1×1 one.
+    In a dense layer it is the 3×3 convolution after the 1×1 one. Of a layer with several, none
+    is the one.
     """
     found: dict[int, dict[int, Tensor]] = {}
-    for tensor in graph.tensors:
-        slot = tensor.slot
-        if slot.role in (SPATIAL_KERNEL, "mid_conv") and slot.layer is not None:
-            found.setdefault(slot.section.index, {})[slot.layer] = tensor
+    for node in _convolutions(graph):
+        slot = node.operands[0].param.slot
+        on_edges = is_edge_kernel(slot) or _gathered(graph, node) is not None
+        if not on_edges and slot.index is None and slot.role != "shortcut.conv":
+            (piece,) = node.operands[0].pieces
+            found.setdefault(slot.section.index, {})[node.origin.layer or 0] = piece.tensor
     return found
+
+
+def _convolutions(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        if isinstance(node.op, Conv) and node.origin.layer is not None:
+            yield node
+
+
+def _gathered(graph: Graph, conv: Node) -> Node | None:
+    """The concatenation of what a layer reads that a convolution is applied to, if it is one."""
+    node = graph.producers[conv.inputs[0]]
+    while isinstance(node.op, BatchNorm | Relu) and node.origin == conv.origin:
+        node = graph.producers[node.inputs[0]]
+    is_one = isinstance(node.op, Concat) and node.origin == conv.origin
+    return node if is_one else None
+
+
+def _layer(graph: Graph, value: Value, reader: Node) -> int:
+    """The layer of a block that wrote a value; X0's is 0."""
+    origin = graph.producers[value].origin
+    return (origin.layer or 0) if origin.section == reader.origin.section else 0
 
 
 def kernel_shape(piece: Piece) -> tuple[int, ...]:
