@@ -8,6 +8,7 @@ from cliquegraph.emit.code import Code, Text, call
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
     BiasedKernel,
+    BranchDrop,
     ChannelAffine,
     Child,
     Dense,
@@ -54,8 +55,12 @@ class NumpySpeller(Speller):
                 return call("np.maximum", x, "0")
             case ops.Sigmoid():
                 return Text(f"1 / (1 + np.exp(-{x}))")
-            case ops.Dropout():
+            case ops.Dropout() | ops.DropPath(scale="training"):
                 return x
+            case ops.Keep():
+                return Text(f"1 - {members[0]}")
+            case ops.DropPath():
+                return Text(f"{x} * {arguments[1]}")
             case ops.Conv(bias=True):
                 return call(str(members[0]), x)
             case ops.Conv() as op:
@@ -103,6 +108,8 @@ class NumpySpeller(Speller):
                 return call("Linear", str(inputs), str(outputs))
             case Drop(rate):
                 return Text(str(rate))  # for the reader; evaluation keeps everything
+            case BranchDrop(rate):
+                return Text(str(rate))
         raise TypeError(f"the numpy backend has no member {type(thing).__name__}")
 
     def construct_child(self, child: Child) -> Code:
