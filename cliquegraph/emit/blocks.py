@@ -29,7 +29,7 @@ from cliquegraph.emit.view import (
     Variable,
 )
 from cliquegraph.emit.widths import FILTERS, IN, BlockWidths
-from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.types import Section
 
 _SHORT = {IN: "k0", FILTERS: "k"}
@@ -182,7 +182,7 @@ class BlockClass:
         statements = [Statement((_GROWING,), Sources((Local("x0"),)), declares=True)]
         for region in self._called:
             call = CallChild(region.name, (features,), self._kernels(region.nodes))
-            statements.append(Statement((), Append(features, call)))
+            statements.append(Statement((), Append(features, call), origins=_origins(region)))
         for node in self._made_here():
             gathered = apply(node, (features,), own_member)
             statements.append(Statement((node.output.hint,), gathered, declares=True))
@@ -217,6 +217,10 @@ class BlockClass:
             if children:
                 members = tuple(Member(name, child) for name, child in children.items())
                 yield MemberGroup(comment, members)
+
+
+def _origins(region: Region) -> tuple[Origin, ...]:
+    return tuple(dict.fromkeys(node.origin for node in region.nodes))
 
 
 def _shortened(view: BankSlice) -> BankSlice:

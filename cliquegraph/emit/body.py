@@ -23,7 +23,7 @@ from cliquegraph.emit.view import (
     walk,
 )
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import (
     BatchNorm,
     Concat,
@@ -85,6 +85,7 @@ def straight_body(
     sources: str | None = None,
     features: Mapping[Value, Expression] = MappingProxyType({}),
     argument: Callable[[Node], str | None] = lambda node: None,
+    alike: Sequence[Sequence[Node]] = (),
 ) -> Body:
     """Write a run of nodes with few names: maps are ``x``, vectors ``z``, re-used when dead.
 
@@ -97,6 +98,7 @@ def straight_body(
         sources: the parameter that holds what the first concatenation gathers, if it is one.
         features: what comes from outside with its moments.
         argument: the constructor's argument that a number of a node is, as in ``Apply``.
+        alike: the runs that share the class, this one among them.
     """
     free = free_inputs(nodes)
     inner = {inside for node in nodes if node in units for inside in units[node].nodes[:-1]}
@@ -113,6 +115,9 @@ def straight_body(
     }
     declared = set().union(*given.values())
     feature: dict[Value, str] = {}
+
+    def origins_of(i: int) -> tuple[Origin, ...]:
+        return tuple(dict.fromkeys(run[i].origin for run in alike or (nodes,)))
 
     def read(value: Value) -> Expression:
         if value in nested:
@@ -165,7 +170,7 @@ def straight_body(
             (of,) = node.inputs
             feature[of] = feature[value] = "feature"
             made = Feature(Local(names[of]), expression)
-            statements.append(Statement(("feature",), made))
+            statements.append(Statement(("feature",), made, origins=origins_of(i)))
             continue
         reader = nodes[i + 1] if i + 1 < len(nodes) else None
         if (
@@ -183,7 +188,8 @@ def straight_body(
         letters = _LETTERS.get(type(value.type), ("z",))
         name = next(name for name in _names(letters) if name not in held)
         names[value] = name
-        statements.append(Statement((name,), expression, declares=name not in declared))
+        declares = name not in declared
+        statements.append(Statement((name,), expression, declares=declares, origins=origins_of(i)))
         declared.add(name)
     returned = dict.fromkeys(
         Variable(feature[value], Kind.FEATURE)

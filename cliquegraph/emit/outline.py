@@ -158,6 +158,7 @@ class _Outliner:
                     inputs.sources,
                     inputs.features,
                     shared.argument,
+                    [region.nodes for region in regions],
                 ),
             )
         )
@@ -241,7 +242,9 @@ class _Outliner:
             else:
                 arguments = self._plan.arguments(nodes, names)
             targets = tuple(self._section_results(section, nodes, names))
-            statements.append(Statement(targets, CallChild(str(section), arguments)))
+            origins = tuple(dict.fromkeys(node.origin for node in nodes))
+            call = CallChild(str(section), arguments)
+            statements.append(Statement(targets, call, origins=origins))
             if section.part is Part.BLOCK:
                 statements += self._block_outputs(section, names)
         returned = tuple(self._plan.variable(value, names[value]) for value in results)
@@ -319,7 +322,8 @@ class _Outliner:
         is_readout = node.origin.section.part is Part.READOUT
         name = f"{node.output.hint}{node.origin.section.index if is_readout else ''}"
         names[node.output] = name
-        return Statement((name,), apply(node, arguments, own_member), declares=True)
+        value = apply(node, arguments, own_member)
+        return Statement((name,), value, declares=True, origins=(node.origin,))
 
 
 def _member_in_step(node: Node) -> tuple[Expression, ...]:

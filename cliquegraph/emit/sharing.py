@@ -27,7 +27,7 @@ from cliquegraph.emit.things import (
     ZeroBranchNorm,
     ZeroNorm,
 )
-from cliquegraph.emit.view import ClassView
+from cliquegraph.emit.view import Body, ClassView
 from cliquegraph.emit.widths import HIDDEN, IN, OUT, RATE
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import PadChannels
@@ -188,7 +188,18 @@ def shared_blocks(views: Sequence[ClassView]) -> tuple[ClassView, Arguments]:
         return stride if len(set(column)) == 1 else strides.name(column, _STRIDE)
 
     view = _with_strides(first, shared)
-    return replace(view, strides=strides.names), strides
+    return replace(view, strides=strides.names, body=_with_origins(views)), strides
+
+
+def _with_origins(views: Sequence[ClassView]) -> Body:
+    """The body of equal classes, its statements with the origins of all of them."""
+    body = views[0].body
+    columns = zip(*(view.body.statements for view in views), strict=True)
+    statements = tuple(
+        replace(each[0], origins=tuple(dict.fromkeys(o for one in each for o in one.origins)))
+        for each in columns
+    )
+    return replace(body, statements=statements)
 
 
 def _with_strides(view: ClassView, change: Callable[[int, str, Dim], Dim]) -> ClassView:

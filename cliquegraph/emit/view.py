@@ -8,12 +8,13 @@ backend spells each of these once, in its framework's words.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
 from cliquegraph.emit.dims import Dim, bounds
 from cliquegraph.emit.things import Child, Member, MemberGroup, Thing
+from cliquegraph.ir.nodes import Origin
 from cliquegraph.ir.ops import Conv, Op
 
 AnyOp = TypeVar("AnyOp", bound=Op)
@@ -209,6 +210,8 @@ class Statement:
     Attributes:
         comment: what it does, above it or, where it is short, ``beside`` it.
         declares: its single target is a new variable.
+        origins: the updates and sections that it is generated from; a class that several share
+            has all of theirs.
     """
 
     targets: tuple[str, ...]
@@ -216,6 +219,7 @@ class Statement:
     comment: str | None = None
     declares: bool = False
     beside: bool = False
+    origins: tuple[Origin, ...] = field(default=(), compare=False)
 
 
 class Kind(StrEnum):

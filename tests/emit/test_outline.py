@@ -1,17 +1,12 @@
-"""From op graphs to views: what a call hands over, and which graphs have no such call."""
+"""From op graphs to views: which updates are alike, and what statements are generated from."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
-from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.outline import outline
-from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat
 from tests.networks import clique, network
 
 STAGE_2 = "update1_2 update2_2 update3_2"
@@ -47,16 +42,11 @@ def test_updates_are_alike_that_do_the_same_on_the_same_widths(
     assert {block: " ".join(names) for block, names in view.alike.items()} == alike
 
 
-def test_an_update_that_gathers_a_second_list_is_refused() -> None:
-    # A class takes one list: the second would silently be the first.
-    compilation = Compilation(clique(), 1)
-    graph = compilation.graph
-    of = [n for n in graph if (n.origin.stage, n.origin.layer) == (2, 3)]
-    gathered, *_ = of
-    assert isinstance(gathered.op, Concat)
-    two = gathered.inputs[::-1]
-    second = Node(Concat(), two, (), (Value(gathered.output.type),), gathered.origin)
-    place = graph.nodes.index(of[-1]) + 1
-    nodes = (*graph.nodes[:place], second, *graph.nodes[place:])
-    with pytest.raises(VerificationError, match="block1, stage 2 layer 3: gathers 2 lists"):
-        outline(compilation.steps, replace(graph, nodes=nodes), (), ())
+def test_statements_know_every_update_that_they_are_generated_from() -> None:
+    compilation = Compilation(network(POST, POST | {"filters": 3}))
+    view = outline(compilation.steps, compilation.graph, (), ())
+    block = next(each for each in view.classes if each.name == "CliqueBlock")
+    update = next(each for each in view.classes if each.name == "Update")
+    places = {s.targets: [str(origin) for origin in s.origins] for s in block.body.statements}
+    assert places["x2_1",] == ["block1, stage 1 layer 2", "block2, stage 1 layer 2"]
+    assert len(update.body.statements[-1].origins) == 2 * 2 * 3  # blocks, stages, layers
