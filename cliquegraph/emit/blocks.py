@@ -122,11 +122,11 @@ class BlockClass:
         if not results:
             # Executed all the same, such as stage 2 of a last (I+II) block at -O0: its running
             # statistics are the network's.
-            return Statement(
-                (), call, f"{line}, which nothing reads" if line else "nothing reads it"
-            )
+            line = f"{line}, which nothing reads" if line else "nothing reads it"
+            return Statement((), call, line, origins=_origins(region))
         names.update({value: value.hint for value in results})
-        return Statement(tuple(value.hint for value in results), call, line, declares=True)
+        targets = tuple(value.hint for value in results)
+        return Statement(targets, call, line, declares=True, origins=_origins(region))
 
     def _kernels(self, nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
         """The kernels that a step is handed, by keyword.
