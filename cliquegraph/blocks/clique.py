@@ -22,6 +22,7 @@ from cliquegraph.blocks.model import (
     Words,
 )
 from cliquegraph.blocks.phrases import bottleneck_note, stage_numeral
+from cliquegraph.blocks.topology import Direction, Edges, Entry, Topology
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.schema import (
     BlockSpec,
@@ -65,6 +66,14 @@ class CliqueBlock(BlockSpec):
     """the stage whose layers go on to the next block; default: the last"""
     norm_per_stage: bool = True
     """own batch normalisation for each stage; false: stages from 3 on re-use stage 2's"""
+    edges: Edges = "complete"
+    """which layers read each other: complete, chain, ring, none, nearest, small_world, or a list"""
+    direction: Direction = "both"
+    """of these pairs: both ways, those to a higher layer (forward), or to a lower one (feedback)"""
+    self: Literal[True] | None = None
+    """true: each layer reads its own last version too, by a kernel"""
+    input: Entry = Entry()
+    """who reads X0, and in which stages"""
 
     @field_validator("order", mode="before")
     @classmethod
@@ -93,16 +102,27 @@ class CliqueBlock(BlockSpec):
             stage = getattr(self, key)
             if stage is not None and stage > stages:
                 yield impossible(f"must be a stage of the block, 1 to {stages}", key)
-        if n == 1 and stages > 1 and (stages > 2 or updates != 0):
+        alone = not self.self and self.input.stages == "first"
+        if n == 1 and stages > 1 and (stages > 2 or updates != 0) and alone:
             yield impossible(
                 "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
                 "layers",
             )
+        elif sorted(self.visiting_order) == list(range(1, n + 1)):
+            yield from self._topology.faults()
 
     @property
     def reads(self) -> int:
         """layers × layers × stages: an upper bound on the features that the updates read."""
         return self.stages * self.layers**2
+
+    @property
+    def _topology(self) -> Topology:
+        """Who reads whom."""
+        updates = tuple(self.updates_in(stage) for stage in range(1, self.stages + 1))
+        return Topology(
+            self.edges, self.direction, bool(self.self), self.input, self.visiting_order, updates
+        )
 
     @property
     def visiting_order(self) -> tuple[int, ...]:
@@ -137,10 +157,12 @@ def clique(spec: CliqueBlock) -> Block:
     """Return the block that a clique's keys declare."""
     numbers = range(1, spec.layers + 1)
     edge, layer = _ops(spec)
+    topology = spec._topology
+    every_stage = spec.input.stages == "all"
     return Block(
         layers=tuple(
             Layer(
-                reads=tuple(Read(i, edge) for i in (0, *numbers) if i != j),
+                reads=tuple(Read(i, edge, every_stage) for i in topology.sources(j)),
                 filters=spec.filters,
                 ops=layer,
             )
@@ -178,18 +200,20 @@ def _words(spec: CliqueBlock) -> Words:
     layers = f"{spec.layers} layer{'s' * (spec.layers > 1)}"
     order = "" if spec.order == "ascending" else f" in the order {list(spec.visiting_order)}"
     size = f"{spec.layers} layers × {spec.filters} filters"
+    topology = spec._topology.words
     keys = ("filters", "kernel", "unit", "bottleneck", "dropout", "norm_per_stage")
     return Words(
         kind=spec.kind,
-        title=f"Clique, {size}{visits}, {stages}",
+        title=f"Clique, {size}{topology}{visits}, {stages}",
         size=size,
         unit="Update",
         unit_doc="One update (Table 1)",
         short=_short(spec),
         note=_note(spec),
+        drawn=spec._topology.drawn,
         steps_comment="updatej_s: writes Xj in stage s",
         unit_keys=tuple((key, getattr(spec, key)) for key in keys),
-        shared=f"Clique of {layers}{order}, {stages} (section 3.1)",
+        shared=f"Clique of {layers}{topology}{order}, {stages} (section 3.1)",
         paper="CliqueNet: Yang et al., CVPR 2018, section 3, https://arxiv.org/abs/1802.10419",
     )
 

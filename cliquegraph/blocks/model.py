@@ -253,6 +253,7 @@ class Words:
             with the section of the paper.
         paper: what describes the kind: name, section, address.
         further_papers: what describes its options.
+        drawn: the pairs of a topology that was drawn at random, for headers and tables.
     """
 
     kind: str
@@ -270,6 +271,7 @@ class Words:
     paper: str | None = None
     variants: tuple[tuple[str, str], ...] = ()
     further_papers: tuple[str, ...] = ()
+    drawn: str | None = None
 
 
 @dataclass(frozen=True)

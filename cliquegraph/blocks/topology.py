@@ -1,0 +1,281 @@
+"""Which layers read which: the graphs of ``edges``, and who reads X0.
+
+A pair (i, j) says that layer j reads layer i. Layers count from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from cliquegraph.spec.schema import SpecModel, impossible, up_to
+
+Pair = tuple[int, int]
+Direction = Literal["both", "forward", "feedback"]
+
+
+def _tuples(value: object) -> object:
+    """Lists as tuples: a section is frozen, all the way down."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class Nearest(SpecModel):
+    """Every two layers that are at most so far apart, without wrapping."""
+
+    nearest: Annotated[int, up_to("MAX_LAYERS")]
+    """k: layers i and j read each other if 0 < |i − j| ≤ k"""
+
+
+class SmallWorldKeys(SpecModel):
+    """A graph drawn as Watts and Strogatz do (Nature 1998), the same everywhere."""
+
+    neighbours: Annotated[int, Field(ge=2, multiple_of=2)]
+    """how many layers each is joined to before edges are rewired; even, and fewer than layers"""
+    rewire: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    """the probability that an edge is rewired"""
+    seed: Annotated[int, Field(ge=0)]
+    """of the draws"""
+
+
+class SmallWorld(SpecModel):
+    """A ring lattice with edges rewired at random."""
+
+    small_world: SmallWorldKeys
+    """neighbours, rewire and seed"""
+
+
+Word = Literal["complete", "chain", "ring", "none"]
+Edges = Annotated[Word | Nearest | SmallWorld | tuple[Pair, ...], BeforeValidator(_tuples)]
+Layers = Annotated[Literal["all", "first", "sources"] | tuple[int, ...], BeforeValidator(_tuples)]
+
+
+class Entry(SpecModel):
+    """Who reads X0, and when."""
+
+    to: Layers = "all"
+    """all layers, the first that is visited, those that read no layer visited before, or a list"""
+    stages: Literal["first", "all"] = "first"
+    """stage 1 alone, or every stage"""
+
+
+def pairs_of(edges: Any, n: int, direction: Direction = "both") -> tuple[Pair, ...]:
+    """Return the pairs of a topology of n layers, by target, then source.
+
+    Args:
+        edges: as a spec says it.
+        n: the number of layers.
+        direction: ``forward`` keeps pairs (i, j) with i < j, ``feedback`` those with i > j.
+    """
+    match edges:
+        case Nearest(nearest=k):
+            found = {(i, j) for i, j in _complete(n) if abs(i - j) <= k}
+        case SmallWorld(small_world=keys):
+            found = set(_both(small_world(n, keys.neighbours, keys.rewire, keys.seed)))
+        case "complete":
+            found = set(_complete(n))
+        case "chain":
+            found = {(j, j + 1) for j in range(1, n)}
+        case "ring":
+            found = set(_both((j, j % n + 1) for j in range(1, n + 1) if n > 1))
+        case "none":
+            found = set()
+        case _:
+            found = set(edges)
+    allowed = {"both": (-1, 1), "forward": (1,), "feedback": (-1,)}[direction]
+    kept = ((i, j) for i, j in found if (j > i) - (j < i) in allowed)
+    return tuple(sorted(kept, key=lambda pair: pair[::-1]))
+
+
+def _complete(n: int) -> Iterator[Pair]:
+    numbers = range(1, n + 1)
+    return ((i, j) for i in numbers for j in numbers if i != j)
+
+
+def _both(edges: Iterable[Pair]) -> Iterator[Pair]:
+    for i, j in edges:
+        yield from ((i, j), (j, i))
+
+
+def small_world(n: int, neighbours: int, rewire: float, seed: int) -> tuple[Pair, ...]:
+    """Draw a Watts–Strogatz graph; undirected edges of layers, as they were drawn.
+
+    A ring lattice joins each node i, from 0, to i ± 1 … i ± neighbours/2. Then, for distances
+    d = 1 … neighbours/2 and i = 0 … n − 1, the edge {i, i + d mod n} is replaced by {i, t} with
+    the probability ``rewire``; t is drawn uniformly from the nodes that i is not joined to. The
+    draws are no library's: see ``_draws``.
+
+    >>> small_world(5, 2, 0.0, 1)
+    ((1, 2), (2, 3), (3, 4), (4, 5), (5, 1))
+    """
+    draws = _draws(seed)
+    half = neighbours // 2
+    joined: list[set[int]] = [
+        {(i + d) % n for d in range(-half, half + 1) if d % n} for i in range(n)
+    ]
+    edges: dict[Pair, Pair] = {}
+    for d in range(1, half + 1):
+        for i in range(n):
+            edge = end = (i, (i + d) % n)
+            if next(draws) < rewire:
+                candidates = [t for t in range(n) if t != i and t not in joined[i]]
+                if candidates:
+                    t = candidates[int(next(draws) * len(candidates))]
+                    for a, b in (end, end[::-1]):
+                        joined[a].discard(b)
+                    joined[i].add(t)
+                    joined[t].add(i)
+                    edge = (i, t)
+            edges[end] = edge
+    return tuple((i + 1, j + 1) for i, j in edges.values())
+
+
+def _draws(seed: int) -> Iterator[float]:
+    """Numbers in [0, 1): the c-th is the first 8 bytes of SHA-256 of ``SEED:c``, over 2⁶⁴."""
+    count = 0
+    while True:
+        digest = sha256(f"{seed}:{count}".encode("ascii")).digest()
+        yield int.from_bytes(digest[:8], "big") / 2**64
+        count += 1
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Who reads whom in a block, as its keys say it.
+
+    Attributes:
+        edges, direction, itself, entry: the keys ``edges``, ``direction``, ``self``, ``input``.
+        order: the layers in the order of their visits.
+        updates: how many of them each stage visits.
+    """
+
+    edges: Any
+    direction: Direction
+    itself: bool
+    entry: Entry
+    order: tuple[int, ...]
+    updates: tuple[int, ...]
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of layers, without X0 and without a layer's own version."""
+        return pairs_of(self.edges, len(self.order), self.direction)
+
+    @cached_property
+    def _visit(self) -> dict[int, int]:
+        return {layer: position for position, layer in enumerate(self.order)}
+
+    @cached_property
+    def _read_x0(self) -> frozenset[int]:
+        match self.entry.to:
+            case "all":
+                return frozenset(self.order)
+            case "first":
+                return frozenset(self.order[:1])
+            case "sources":
+                return frozenset(self.order) - {j for i, j in self.pairs if self._before(i, j)}
+            case layers:
+                return frozenset(layers)
+
+    def _before(self, i: int, j: int) -> bool:
+        return self._visit[i] < self._visit[j]
+
+    def sources(self, layer: int) -> tuple[int, ...]:
+        """Return what a layer reads, X0 (0) first, then ascending, itself among them."""
+        sources = {i for i, j in self.pairs if j == layer}
+        sources |= {0} if layer in self._read_x0 else set()
+        sources |= {layer} if self.itself and len(self.updates) > 1 else set()
+        return tuple(sorted(sources))
+
+    def faults(self) -> Iterator[PydanticCustomError]:
+        """Yield what can't be, each at its key."""
+        if faults := [*self._faults_of_edges(), *self._faults_of_entry()]:
+            yield from faults
+            return
+        for j in self.order:
+            if j not in self._read_x0 and not any(
+                self._before(i, j) for i, k in self.pairs if k == j
+            ):
+                hint = "let it read X0 by input.to, or visit it later"
+                yield impossible(f"X{j} reads nothing in stage 1", "input", hint=hint)
+        again = self.order[: self.updates[1]] if len(self.updates) > 1 else ()
+        for j in again:
+            entered = j in self._read_x0 and self.entry.stages == "all"
+            if not (entered or self.itself or any(k == j for _, k in self.pairs)):
+                hint = "let it read itself (self: true), or X0 in all stages (input: {stages: all})"
+                yield impossible(f"X{j} reads nothing in stage 2", "edges", hint=hint)
+        yield from self._unread(frozenset(again))
+
+    def _unread(self, again: frozenset[int]) -> Iterator[PydanticCustomError]:
+        """What no stage reads; a complete graph means what can be read."""
+        if self.itself and not again:
+            hint = "write stages: 2 or more"
+            yield impossible("no stage reads a layer's own last version", "self", hint=hint)
+        unread = [(i, j) for i, j in self.pairs if not self._before(i, j) and j not in again]
+        if unread and self.edges != "complete":
+            (i, j), *_ = unread
+            hint = "write more stages, or direction: forward"
+            yield impossible(
+                f"no stage reads X{i} for X{j}, which is visited before", "edges", hint=hint
+            )
+
+    def _faults_of_edges(self) -> Iterator[PydanticCustomError]:
+        n = len(self.order)
+        match self.edges:
+            case SmallWorld(small_world=keys) if keys.neighbours >= n:
+                message = f"must be fewer than layers, {n}"
+                yield impossible(message, "edges", "small_world", "neighbours")
+            case tuple(pairs):
+                for place, (i, j) in enumerate(pairs):
+                    if not (1 <= i <= n and 1 <= j <= n):
+                        message = f"must name layers from 1 to {n}, found [{i}, {j}]"
+                        yield impossible(message, "edges", place)
+                    elif i == j:
+                        message = f"X{i} can't be its own source here"
+                        yield impossible(message, "edges", place, hint="write self: true")
+                    elif (i, j) in pairs[:place]:
+                        yield impossible(f"[{i}, {j}] is there twice", "edges", place)
+
+    def _faults_of_entry(self) -> Iterator[PydanticCustomError]:
+        n, to = len(self.order), self.entry.to
+        if isinstance(to, tuple):
+            for place, layer in enumerate(to):
+                if not 1 <= layer <= n:
+                    message = f"must name layers from 1 to {n}, found {layer}"
+                    yield impossible(message, "input", "to", place)
+
+    @property
+    def words(self) -> str:
+        """What a title says of it, from a comma on; nothing where all read each other."""
+        match self.edges:
+            case "complete":
+                found = []
+            case Nearest(nearest=k):
+                found = [f"nearest {k}"]
+            case SmallWorld(small_world=keys):
+                found = [f"small world of {keys.neighbours} neighbors, seed {keys.seed}"]
+            case str(word):
+                found = [word if word != "none" else "no edges"]
+            case pairs:
+                found = [f"{len(pairs)} edges"]
+        found += [f"{self.direction} only"] if self.direction != "both" else []
+        found += ["each reads itself"] if self.itself else []
+        found += ["X0 in every stage"] if self.entry.stages == "all" else []
+        return "".join(f", {each}" for each in found)
+
+    @property
+    def drawn(self) -> str | None:
+        """The pairs of a graph that was drawn, by target: ``X1 ← X4 X5, X2 ← …``."""
+        if not isinstance(self.edges, SmallWorld):
+            return None
+        by_target: dict[int, list[int]] = {}
+        for i, j in self.pairs:
+            by_target.setdefault(j, []).append(i)
+        return ", ".join(
+            f"X{j} ← {' '.join(f'X{i}' for i in sources)}" for j, sources in by_target.items()
+        )
