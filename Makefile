@@ -1,10 +1,10 @@
-# Everything a newcomer needs; `make` alone lists it.
+# Everything a newcomer needs; `make` alone lists the targets.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# A test that hangs is shown where it stands and ends its process; the rest goes on in another.
+# A hanging test prints its stack and ends its process; the other tests continue in a new one.
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
@@ -13,7 +13,7 @@ HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(READY)  ## create .venv with everything, at the versions of constraints.txt
+install: $(READY)  ## create .venv with everything, at the versions in constraints.txt
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,21 +24,21 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-install-locked:  ## create .venv anew from requirements.lock, by hashes (Python 3.11, Linux); see SECURITY.md
+install-locked:  ## recreate .venv from requirements.lock, with hashes (Python 3.11, Linux); see SECURITY.md
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-lock:  ## make requirements.lock anew from constraints.txt, with pip-tools and Python 3.11
+lock:  ## regenerate requirements.lock from constraints.txt, with pip-tools and Python 3.11
 	$(PYTHON) -m venv $(VENV)/tools
 	$(VENV)/tools/bin/pip install --quiet --disable-pip-version-check pip-tools==7.6.2
 	$(VENV)/tools/bin/pip-compile --quiet --generate-hashes --strip-extras --extra dev --build-deps-for editable \
 	  --constraint constraints.txt --unsafe-package torch --no-emit-find-links --no-emit-index-url \
 	  -o requirements.lock pyproject.toml
 
-audit:  ## known vulnerabilities in the locked versions and PyTorch's, by pip-audit; needs pypi.org
+audit:  ## list known vulnerabilities of the locked versions and PyTorch, with pip-audit; needs pypi.org
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
 	  $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; } || \
 	  { echo "pip-audit can't be installed here; elsewhere: pip-audit --strict --disable-pip -r requirements.lock"; exit 2; }
@@ -57,31 +57,31 @@ demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, tr
 test: lint types generated-check browser images  ## lint, types, generated files, tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(HUNG)
 
-browser:  ## Chromium for the page's tests, where root may install it; they are skipped without
+browser:  ## install Chromium for the tests of the HTML page, as root; without it they are skipped
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    { apt-get install -y -qq chromium chromium-driver || \
 	      { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }; } >/dev/null 2>&1; } || \
 	  echo "no Chromium, the page's tests are skipped; on Debian: apt-get install chromium chromium-driver"
 
-images:  ## Fashion-MNIST for the tests on real data, where root may install it
+images:  ## install Fashion-MNIST for the tests on real data, as root
 	@test -d /usr/share/datasets/fashion-mnist || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	    { apt-get install -y -qq dataset-fashion-mnist || \
 	      { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; }; } >/dev/null 2>&1; } || \
 	  echo "no Fashion-MNIST, the tests on it are skipped; on Debian: apt-get install dataset-fashion-mnist"
 
-lint: $(READY)  ## ruff, and who imports whom
+lint: $(READY)  ## ruff, and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check cliquegraph backends tests examples benchmarks
 	$(BIN)/lint-imports --no-logo
 
-types: $(READY)  ## mypy, strict, on the compiler, the backends and what they generate
+types: $(READY)  ## strict mypy on the compiler, the backends and their generated code
 	$(BIN)/mypy
 	$(BIN)/mypy generated/torch generated/flax
 	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out build/o2 && $(BIN)/mypy build/o2
 
-generated-check: $(READY)  ## generated/ is what specs/ compile to, whatever the hash seed
+generated-check: $(READY)  ## check that generated/ is up to date, for two hash seeds
 	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check
 	PYTHONHASHSEED=2 $(BIN)/cliquegraph compile --all --check
 
@@ -93,7 +93,7 @@ generate: $(READY)  ## compile every spec for every backend; draw the README's p
 	$(BIN)/cliquegraph render specs/cliquenet_k64_t15.yaml --view steps --block 1 -o docs/pictures/steps.svg
 	$(BIN)/cliquegraph render specs/cliquenet_s3.yaml --view network -o docs/pictures/network.svg
 
-bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine idle
+bench: $(READY)  ## run every benchmark, into benchmarks/results; leave the machine idle
 	$(BIN)/python benchmarks/training.py --output
 	$(BIN)/python benchmarks/training.py --backend flax --output
 	$(BIN)/python benchmarks/memory_format.py --output
@@ -104,13 +104,13 @@ bench: $(READY)  ## every benchmark, into benchmarks/results; leave the machine 
 	$(BIN)/python benchmarks/first_step.py --backend flax --output
 	$(BIN)/python benchmarks/compile_time.py --out benchmarks/results/compile_time.json
 
-gpu: $(READY)  ## every -O level checked, then timed, on a CUDA device (9 minutes), into benchmarks/results
+gpu: $(READY)  ## test, then time every -O level on a CUDA device (9 minutes), into benchmarks/results
 	$(BIN)/python benchmarks/gpu.py --output
 
-fuzz: $(READY)  ## a night of random networks (10 hours of one core), into tests/fuzz/results
+fuzz: $(READY)  ## verify random networks for a night (10 hours of one core), into tests/fuzz/results
 	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 3 -o tests/fuzz/results/nightly_seed3.json
 
-mutants: $(READY)  ## small changes of core and templates that no test notices, into tests/mutants (hours)
+mutants: $(READY)  ## mutation testing of core and templates, into tests/mutants (hours)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1
 	$(BIN)/python tests/mutants/run.py -o tests/mutants/results.json
 

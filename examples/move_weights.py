@@ -1,8 +1,8 @@
-"""Moves the weights of a PyTorch model into a Flax one and shows that both say the same.
+"""Copy the weights of a PyTorch model to a Flax one and show that both compute the same logits.
 
     python examples/move_weights.py
 
-Writes ``quickstart.safetensors`` where it is called.
+Writes ``quickstart.safetensors`` to the current folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     images = np.random.default_rng(0).normal(size=(4, 1, 8, 8)).astype(np.float32)
 
     there = TorchQuickstart()
-    there(torch.from_numpy(images))  # in training: running statistics move
+    there(torch.from_numpy(images))  # training mode: updates the running statistics
     tensors = cliquegraph.model_weights(there, spec)
     cliquegraph.write_weights(spec, tensors, "quickstart.safetensors")
 

@@ -1,8 +1,8 @@
-"""A training loop of your own for a generated Flax model.
+"""A custom training loop for a generated Flax model.
 
     python examples/own_loop_flax.py --epochs 10
 
-The model is `generated/flax/quickstart.py`; cliquegraph gives the images alone.
+The model is `generated/flax/quickstart.py`; cliquegraph provides only the images.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from generated.flax.quickstart import Quickstart
 
 @nnx.jit
 def train_step(
-    model: Quickstart, optimiser: nnx.Optimizer, images: jax.Array, labels: jax.Array
+    model: Quickstart, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
 ) -> None:
     def loss_of(model: Quickstart) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
 
-    optimiser.update(model, nnx.grad(loss_of)(model))
+    optimizer.update(model, nnx.grad(loss_of)(model))
 
 
 def main() -> None:
@@ -41,16 +41,16 @@ def main() -> None:
     model = Quickstart(rngs=nnx.Rngs(0))
     rate = optax.cosine_decay_schedule(0.1, epochs * len(data.training(64)))
     rule = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(rate, 0.9, nesterov=True))
-    optimiser = nnx.Optimizer(model, rule, wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, rule, wrt=nnx.Param)
     for epoch in range(epochs):
         for batch in prefetched(data.training(64).epoch(epoch)):
-            train_step(model, optimiser, batch.images.transpose(0, 2, 3, 1), batch.labels)
+            train_step(model, optimizer, batch.images.transpose(0, 2, 3, 1), batch.labels)
     model.eval()
     classify = nnx.jit(lambda model, images: model(images).argmax(1))
     hits = count = 0
     for batch in data.evaluation("test", 64).epoch(0):
         guesses = classify(model, batch.images.transpose(0, 2, 3, 1))
-        hits += (guesses == batch.labels).sum()  # what fills the last batch is labelled -1
+        hits += (guesses == batch.labels).sum()  # padding of the last batch is labeled -1
         count += (batch.labels >= 0).sum()
     print(f"test accuracy {hits / count:.2%} ({epochs} epochs)")
 

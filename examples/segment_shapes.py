@@ -1,10 +1,10 @@
-"""Segments discs and squares, with a generated model as the backbone.
+"""Segment discs and squares, with a generated model as the backbone.
 
     python examples/segment_shapes.py
 
-``forward_features`` returns the feature of each block at its own resolution. A 1×1 convolution
-on each, brought to the size of the image and added up, is the smallest of all segmentation heads
-(as in fully convolutional networks); backbone and head are trained together.
+``forward_features`` returns the feature of each block at its own resolution. A minimal
+segmentation head, as in fully convolutional networks, applies a 1×1 convolution to each, upsamples
+the results to the image size and adds them. Backbone and head are trained together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Segmenter(nn.Module):
 
 
 def shapes(count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Noisy images (count, 1, 28, 28) of one disc and one square each; a class for each pixel."""
+    """Noisy images (count, 1, 28, 28) of one disc and one square each, and a class per pixel."""
     row, column = np.mgrid[:SIDE, :SIDE]
     truth = np.zeros((count, SIDE, SIDE), np.int64)
     for mask in truth:
@@ -77,13 +77,13 @@ def main() -> None:
     test = shapes(64, random)
     model = Segmenter(Fashion(), len(CLASSES))
     print(f"intersection over union before training: {agreement(model, *test):.3f}")
-    optimiser = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, nesterov=True)
     for _ in range(steps):
         model.train()
         images, truth = shapes(16, random)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(model(images), truth).backward()
-        optimiser.step()
+        optimizer.step()
     print(f"after {steps} steps: {agreement(model, *test):.3f}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import fields
 from functools import singledispatch
+from itertools import count
 
 from cliquegraph.emit.dims import ratio
 from cliquegraph.emit.names import member_name
@@ -33,7 +34,7 @@ from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Bank, Field, Init, Slot
+from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Slot
 
 NUMBERS = Numbers()
 
@@ -166,10 +167,12 @@ def signature(nodes: Sequence[Node]) -> Hashable:
     free = free_inputs(nodes)
     listed = {value for node in nodes if gathers(node, free) for value in node.inputs}
     several = len({node.inputs for node in nodes if gathers(node, free)}) > 1
+    maps = [value for value in free if not isinstance(value.type, MomentsType)]
     place: dict[Value, int] = {
         value: -1 - position
-        for position, value in enumerate(v for v in free if several or v not in listed)
+        for position, value in enumerate(v for v in maps if several or v not in listed)
     }
+    written = count()
     parts: list[Hashable] = []
     for node in nodes:
         member = member_of(node)
@@ -190,5 +193,5 @@ def signature(nodes: Sequence[Node]) -> Hashable:
         thing = None if member is None else type(member.thing)
         parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))
         for value in node.outputs:
-            place[value] = len(place)
+            place[value] = next(written)
     return tuple(parts)

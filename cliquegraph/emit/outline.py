@@ -75,7 +75,9 @@ def outline(
     features = outliner.features_body(names)
     logits = outliner.network_body(_LOGITS, names, [graph.logits])
     gather = None
-    if features.statements:
+    # Block features may be made of lists, and readouts may read lists that aren't block features.
+    lists = logits.reads.intersection(each.name for each in made).difference(features.returns)
+    if features.statements or lists:
         wanted = {*features.reads, *features.returns, *logits.reads}
         gather = replace(trunk, returned=tuple(each for each in made if each.name in wanted))
     images = network.input
@@ -279,8 +281,7 @@ class _Outliner:
             value = self._plan.listed(gather, names)
             yield Statement((self._named(gather, name, section, names),), value, declares=True)
         for node in () if results.concatenates else results.concats:
-            maps = self._plan.listed(Gather(node.inputs, False), names)
-            gathered = apply(node, (maps,), own_member)
+            gathered = apply(node, (self._gathered(node, names),), own_member)
             (reader, *others) = self._plan.graph.consumers[node.output]
             if not others and reader.origin.section.part is Part.TRANSITION:
                 self._plan.inline[node.output] = gathered
@@ -288,6 +289,13 @@ class _Outliner:
             name = names[node.output] = f"{node.output.hint}{section.index}"
             self.variables[name] = Variable(name, Kind.TENSOR)
             yield Statement((name,), gathered, declares=True)
+
+    def _gathered(self, node: Node, names: Names) -> Expression:
+        """What a concatenation reads: a list of maps, or the maps of a list of features."""
+        features = Gather(node.inputs, True)
+        if features in names:
+            return MapsOf(Local(names[features]), is_list=True)
+        return self._plan.listed(Gather(node.inputs, False), names)
 
     def features_body(self, names: Names) -> Body:
         """Return the block features, made of what the blocks returned where they made none."""
@@ -298,13 +306,7 @@ class _Outliner:
             name = f"maps{index}"
             if node in self._plan.joined:
                 names[value] = name
-                features, maps = Gather(node.inputs, True), Gather(node.inputs, False)
-                given = (
-                    MapsOf(Local(names[features]), is_list=True)
-                    if features in names
-                    else Local(names[maps])
-                )
-                joined = apply(node, (given,), own_member)
+                joined = apply(node, (self._gathered(node, names),), own_member)
                 statements.append(Statement((name,), joined, declares=True))
             elif value in self._plan.moments:
                 statements.append(Statement((name,), self._plan.maps(value, names), declares=True))

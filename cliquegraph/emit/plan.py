@@ -159,7 +159,9 @@ class Plan:
         with_x0 = block.transit == block.feature
         if with_x0 and not gathers:
             return BlockResults(self.returned(results_of(self.graph, nodes)), {}, {}, concats)
-        wanted = [*gathers, *(Gather(node.inputs, False) for node in concats)]
+        # What is gathered with moments too is concatenated from there.
+        bare = [node for node in concats if Gather(node.inputs, True) not in gathers]
+        wanted = [*gathers, *(Gather(node.inputs, False) for node in bare)]
         wanted.sort(key=lambda gather: gather.values != joined.inputs)
         cores = {
             gather: replace(gather, values=gather.values[1:])
@@ -170,19 +172,23 @@ class Plan:
         of = {
             gather: "feature" if gather.values == joined.inputs else "transit" for gather in wanted
         }
+        taken = {node.output.hint for node in concats}
+
+        def name_of(gather: Gather) -> str:
+            name = of[gather]
+            if not gather.features:
+                return f"{name}_maps"
+            return f"{name}_layers" if name in taken else name
+
         namespace = Namespace()
         lists = dict.fromkeys(cores.values(), "")
         for gather, core in cores.items():
             if core in gathers:
-                lists[core] = of[core] if core.features else f"{of[core]}_maps"
+                lists[core] = name_of(core)
             elif not lists[core]:
                 lists[core] = "layers" if len(lists) == 1 else f"{of[gather]}_layers"
         lists = {core: namespace.unique(name) for core, name in lists.items()}
-        made = {
-            gather: of[gather] if gather.features else f"{of[gather]}_maps"
-            for gather in gathers
-            if gather not in lists
-        }
+        made = {gather: name_of(gather) for gather in gathers if gather not in lists}
         listed = {value for core in lists for value in core.values}
         steps = [node for node in nodes if node.origin.layer is not None]
         results = self.returned(results_of(self.graph, steps))

@@ -34,7 +34,7 @@ def shift_later_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def shifted(self: TorchSpeller, view: BankSlice) -> Source:
         if view.start is not None and view.stop is None:
-            return Text(f"self.{view.name}[:, {view.start - 1}:-1]")
+            return Text(f"self.{view.name}[:, {view.start} - 1:-1]")
         return spell(self, view)
 
     monkeypatch.setattr(TorchSpeller, "bank_slice", shifted)

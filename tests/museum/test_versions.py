@@ -21,7 +21,7 @@ I_II = network({"layers": 3, "filters": 3, "feature": 1}, {"layers": 2, "filters
 
 
 @exhibit(
-    "proof of sharing",
+    "check of sharing",
     "block feature and transit: the block feature is {X0, X1@2, X2@2, X3@2}, "
     "the schedule gives {X0, X1@1, X2@1, X3@1}",
 )
@@ -89,7 +89,7 @@ def test_one_dictionary_in_a_generated_file(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @exhibit(
-    "proof of sharing",
+    "check of sharing",
     "versions read: stage 2 of X2 reads {X1@2, X3@1}, the schedule gives {X1@1, X3@1}",
 )
 def test_a_dictionary_updated_in_place_makes_simultaneous_updates_alternate() -> str:

@@ -34,7 +34,7 @@ def test_two_pairs_have_one_slot() -> None:
 
 
 @exhibit(
-    "proof of sharing", "one kernel per pair: stage 2 of X1 reads X2@1 with W1_4, not with W2_1"
+    "check of sharing", "one kernel per pair: stage 2 of X1 reads X2@1 with W1_4, not with W2_1"
 )
 def test_one_slot_for_two_pairs_in_the_steps() -> str:
     """A weight table is indexed so that W(k→first) and W(k-1→last) are one slot: wrong sharing.

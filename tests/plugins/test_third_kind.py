@@ -187,7 +187,18 @@ def test_random_networks_have_all_of_its_keys_and_shrink_to_it() -> None:
 
 
 def test_fuzz_verifies_networks_with_it(tmp_path: Path) -> None:
-    words = ("--count", "4", "--backends", "torch", "-O1", "--json", "--out", str(tmp_path))
+    words = (
+        "--start",
+        "19",
+        "--count",
+        "3",
+        "--backends",
+        "torch",
+        "-O1",
+        "--json",
+        "--out",
+        str(tmp_path),
+    )
     outcome = json.loads(command("fuzz", *words))
     assert outcome["ok"], outcome["failures"]
     assert outcome["coverage"]["ring.kind: ring"]

@@ -311,6 +311,15 @@ def test_it_names_the_first_value_that_differs(
     assert said.startswith(f"{place}, by ")
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_block_may_be_read_as_maps_and_as_a_list(level: int) -> None:
+    # Without a transition, the next block reads the concatenation, and the readout above -O0
+    # the layers with their moments: two variables of the network.
+    dense = {"kind": "dense", "layers": 2, "filters": 2}
+    spec = network(dense, dense, transition="none", input={"channels": 1, "height": 4, "width": 4})
+    assert cliquegraph.verify(spec, ["torch", "flax"], level=level).ok
+
+
 def test_it_names_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
     found = verify_tampered(monkeypatch, *EDITS["an old version"][:2])
     assert found.first_difference is not None
