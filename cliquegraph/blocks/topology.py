@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from cliquegraph.spec.schema import SpecModel, impossible, up_to
+from cliquegraph.spec.schema import SpecModel, fault, impossible, up_to
+from cliquegraph.spec.wording import found
 
 Pair = tuple[int, int]
 Direction = Literal["both", "forward", "feedback"]
@@ -51,7 +53,38 @@ class SmallWorld(SpecModel):
 
 
 Word = Literal["complete", "chain", "ring", "none"]
-Edges = Annotated[Word | Nearest | SmallWorld | tuple[Pair, ...], BeforeValidator(_tuples)]
+_EXPECTED = (
+    "'complete', 'chain', 'ring', 'none', {nearest: k}, "
+    "{small_world: {neighbours, rewire, seed}}, or a list of [source, target]"
+)
+
+
+def _form(value: object) -> str:
+    """The tag of the form that a topology is written in; a section's is its key."""
+    if isinstance(value, dict) and len(value) == 1:
+        return f"<{next(iter(value))}>"
+    if isinstance(value, SpecModel):
+        return f"<{next(iter(type(value).model_fields))}>"
+    return "<pairs>" if isinstance(value, list | tuple) else "<word>"
+
+
+def _is_topology(value: object) -> object:
+    forms = ("<nearest>", "<small_world>", "<pairs>")
+    if _form(value) not in forms and value not in get_args(Word):
+        close = get_close_matches(str(value), get_args(Word), 1)
+        hint = f"did you mean {close[0]!r}?" if close else None
+        raise fault(f"expected {_EXPECTED}, found {found(value)}", hint=hint)
+    return _tuples(value)
+
+
+Edges = Annotated[
+    Annotated[Word, Tag("<word>")]
+    | Annotated[Nearest, Tag("<nearest>")]
+    | Annotated[SmallWorld, Tag("<small_world>")]
+    | Annotated[tuple[Pair, ...], Tag("<pairs>")],
+    Discriminator(_form),
+    BeforeValidator(_is_topology),
+]
 Layers = Annotated[Literal["all", "first", "sources"] | tuple[int, ...], BeforeValidator(_tuples)]
 
 
@@ -74,21 +107,21 @@ def pairs_of(edges: Any, n: int, direction: Direction = "both") -> tuple[Pair, .
     """
     match edges:
         case Nearest(nearest=k):
-            found = {(i, j) for i, j in _complete(n) if abs(i - j) <= k}
+            pairs = {(i, j) for i, j in _complete(n) if abs(i - j) <= k}
         case SmallWorld(small_world=keys):
-            found = set(_both(small_world(n, keys.neighbours, keys.rewire, keys.seed)))
+            pairs = set(_both(small_world(n, keys.neighbours, keys.rewire, keys.seed)))
         case "complete":
-            found = set(_complete(n))
+            pairs = set(_complete(n))
         case "chain":
-            found = {(j, j + 1) for j in range(1, n)}
+            pairs = {(j, j + 1) for j in range(1, n)}
         case "ring":
-            found = set(_both((j, j % n + 1) for j in range(1, n + 1) if n > 1))
+            pairs = set(_both((j, j % n + 1) for j in range(1, n + 1) if n > 1))
         case "none":
-            found = set()
+            pairs = set()
         case _:
-            found = set(edges)
+            pairs = set(edges)
     allowed = {"both": (-1, 1), "forward": (1,), "feedback": (-1,)}[direction]
-    kept = ((i, j) for i, j in found if (j > i) - (j < i) in allowed)
+    kept = ((i, j) for i, j in pairs if (j > i) - (j < i) in allowed)
     return tuple(sorted(kept, key=lambda pair: pair[::-1]))
 
 
@@ -254,19 +287,19 @@ class Topology:
         """What a title says of it, from a comma on; nothing where all read each other."""
         match self.edges:
             case "complete":
-                found = []
+                parts = []
             case Nearest(nearest=k):
-                found = [f"nearest {k}"]
+                parts = [f"nearest {k}"]
             case SmallWorld(small_world=keys):
-                found = [f"small world of {keys.neighbours} neighbors, seed {keys.seed}"]
+                parts = [f"small world of {keys.neighbours} neighbors, seed {keys.seed}"]
             case str(word):
-                found = [word if word != "none" else "no edges"]
+                parts = [word if word != "none" else "no edges"]
             case pairs:
-                found = [f"{len(pairs)} edges"]
-        found += [f"{self.direction} only"] if self.direction != "both" else []
-        found += ["each reads itself"] if self.itself else []
-        found += ["X0 in every stage"] if self.entry.stages == "all" else []
-        return "".join(f", {each}" for each in found)
+                parts = [f"{len(pairs)} edges"]
+        parts += [f"{self.direction} only"] if self.direction != "both" else []
+        parts += ["each reads itself"] if self.itself else []
+        parts += ["X0 in every stage"] if self.entry.stages == "all" else []
+        return "".join(f", {each}" for each in parts)
 
     @property
     def drawn(self) -> str | None:

@@ -220,8 +220,9 @@ def _kinds_with(key: str | int) -> list[str]:
 
 
 def _without_tag(loc: Path) -> Path:
-    """Drop the block kind that pydantic puts behind the number of a block."""
-    return loc[:2] + loc[3:] if loc[:1] == ("blocks",) else loc
+    """Drop what pydantic puts into a location for a union's branch: a block's kind, a ``<tag>``."""
+    loc = loc[:2] + loc[3:] if loc[:1] == ("blocks",) else loc
+    return tuple(part for part in loc if not (isinstance(part, str) and part[:1] == "<"))
 
 
 def _follow(loc: Path, document: Document) -> tuple[Path, Node]:
@@ -247,12 +248,25 @@ def _inside(node: Node, value: object) -> Node:
         kind = str(value.get("kind")) if isinstance(value, dict) else None
         kinds = node["discriminator"]["mapping"]
         return _inside({"$ref": kinds[kind]}, value) if kind in kinds else {}
+    if "oneOf" in node and (branch := _tagged(node["oneOf"], value)) is not None:
+        return _inside(branch, value)
     branches = [branch for branch in node.get("anyOf", ()) if branch.get("type") != "null"]
     for branch in branches:
         # What is no list may be meant as the other branch.
         if "$ref" in branch or ("items" in branch and len(branches) == 1):
             return _inside(branch, value)
     return node
+
+
+def _tagged(branches: Iterable[Node], value: object) -> Node | None:
+    """Return the branch of a tagged union that has the keys of a section, or is a list."""
+    for branch in branches:
+        if isinstance(value, dict) and "$ref" in branch:
+            if value.keys() <= _inside(branch, value).get("properties", {}).keys():
+                return branch
+        elif isinstance(value, list | tuple) and "items" in branch:
+            return branch
+    return None
 
 
 def _expected(node: Node) -> str:
@@ -273,6 +287,8 @@ def _expected(node: Node) -> str:
             return "a number" + _bounds(node)
         case "boolean":
             return "true or false"
+        case "array" if "prefixItems" in node:
+            return f"a list of {len(node['prefixItems'])} {_ITEMS[node['prefixItems'][0]['type']]}"
         case "array":
             items = _ITEMS.get(node["items"].get("type"), "sections")
             return f"a list of {items}" + _size(node, "Items")
