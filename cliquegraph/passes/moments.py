@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
 from cliquegraph.ir.graph import Graph
@@ -72,6 +72,8 @@ class _Plan:
             for node in one_version
             if all(graph.producers[value] in owners for value in self.sources(node))
         }
+        for node in [node for node in shareable if self._is_kept(node, shareable)]:
+            del shareable[node]
         count = Counter(value for sources in shareable.values() for value in sources)
         self.readers: dict[Value, list[Node]] = defaultdict(list)
         for node, sources in shareable.items():
@@ -88,6 +90,12 @@ class _Plan:
         """The features that a node normalises."""
         maker = self.graph.producers[norm.inputs[0]]
         return maker.inputs if isinstance(maker.op, Concat) else norm.inputs
+
+    def _is_kept(self, norm: Node, shareable: Container[Node]) -> bool:
+        """Whether something else reads the concatenation that a node normalizes."""
+        maker = self.graph.producers[norm.inputs[0]]
+        readers = self.graph.consumers.get(maker.output, ())
+        return isinstance(maker.op, Concat) and any(node not in shareable for node in readers)
 
     def _is_unread(self, concat: Node) -> bool:
         """Whether all that read a concatenation make their own."""

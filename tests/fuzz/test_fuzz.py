@@ -96,7 +96,7 @@ def test_what_a_model_raises_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_p
         return Text(f"self.{view.name}_nowhere")
 
     monkeypatch.setattr(TorchSpeller, "bank_slice", broken)
-    found = fuzz(1, start=1, backends=["torch"], targets=[Target(0)], folder=tmp_path)
+    found = fuzz(1, start=2, backends=["torch"], targets=[Target(0)], folder=tmp_path)
     (each,) = found.found
     assert each.failure.kind == "AttributeError"
     assert "has no attribute 'w1_nowhere'" in each.failure.detail

@@ -234,3 +234,14 @@ def test_samples_agree_where_the_graph_shares() -> None:
     to_storage(shared(spec), cliquegraph.sample_tensors(shared(spec)))
     with pytest.raises(WeightsError, match="-O0 stores each of its own"):
         to_storage(shared(spec), cliquegraph.sample_tensors(graph_of(spec)))
+
+
+def test_a_concatenation_that_stays_is_normalised_as_it_is() -> None:
+    # Block 1's feature is block 2's X0, so that it is in memory whoever else reads it.
+    dense = {"kind": "dense", "layers": 1, "filters": 1}
+    spec = network(dense, dense, transition="none")
+    graph = shared(spec)
+    (readout,) = (n for n in graph.nodes if str(n.origin.section) == "readout1" and n.operands)
+    assert isinstance(readout.op, ops.BatchNorm)
+    assert readout.inputs == (graph.features[0],)
+    assert cliquegraph.verify(spec, ["torch"], level=1).ok
