@@ -77,13 +77,12 @@ lint: $(READY)  ## ruff, and who imports whom
 	$(BIN)/lint-imports --no-logo
 
 types: $(READY)  ## mypy, strict, on the compiler, the backends and what they generate
-	$(BIN)/mypy
-	$(BIN)/mypy generated/torch generated/flax
-	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out build/o2 && $(BIN)/mypy build/o2
+	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out build/o2
+	$(BIN)/mypy cliquegraph backends generated/torch generated/flax build/o2
 
 generated-check: $(READY)  ## generated/ is what specs/ compile to, whatever the hash seed
-	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check
-	PYTHONHASHSEED=2 $(BIN)/cliquegraph compile --all --check
+	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check & one=$$!; \
+	PYTHONHASHSEED=2 $(BIN)/cliquegraph compile --all --check; two=$$?; wait $$one && exit $$two
 
 generate: $(READY)  ## compile every spec for every backend; draw the README's pictures
 	$(BIN)/cliquegraph compile --all
