@@ -77,13 +77,12 @@ lint: $(READY)  ## ruff, and the import contracts
 	$(BIN)/lint-imports --no-logo
 
 types: $(READY)  ## strict mypy on the compiler, the backends and their generated code
-	$(BIN)/mypy
-	$(BIN)/mypy generated/torch generated/flax
-	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out build/o2 && $(BIN)/mypy build/o2
+	$(BIN)/cliquegraph compile specs/quickstart.yaml -O2 --out build/o2
+	$(BIN)/mypy cliquegraph backends generated/torch generated/flax build/o2
 
 generated-check: $(READY)  ## check that generated/ is up to date, for two hash seeds
-	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check
-	PYTHONHASHSEED=2 $(BIN)/cliquegraph compile --all --check
+	PYTHONHASHSEED=1 $(BIN)/cliquegraph compile --all --check & one=$$!; \
+	PYTHONHASHSEED=2 $(BIN)/cliquegraph compile --all --check; two=$$?; wait $$one && exit $$two
 
 generate: $(READY)  ## compile every spec for every backend; draw the README's pictures
 	$(BIN)/cliquegraph compile --all

@@ -1,11 +1,11 @@
-"""How long the compiler takes against the number of edges that it unrolls.
+"""Compile time against the number of unrolled edges.
 
     python benchmarks/compile_time.py [--out benchmarks/results/compile_time.json]
 
 One clique block of n layers in s stages has about n² edges read s times; every size goes
-through unroll, proof, lowering, passes and emission for each backend, several times over in one
-process, sizes interleaved. The figure to look at is microseconds for each edge read: it stays
-level where time grows linearly. `process` is a whole `cliquegraph compile` of CliqueNet-S3.
+through unrolling, the check of sharing, lowering, passes and emission for each backend, several
+times in one process, sizes interleaved. The main figure is microseconds per edge read: it is
+constant where time grows linearly. `process` is a whole `cliquegraph compile` of CliqueNet-S3.
 """
 
 from __future__ import annotations

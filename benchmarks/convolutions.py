@@ -1,12 +1,12 @@
-"""The floor of a training step: the network's convolutions alone, forward and backward.
+"""A lower bound of a training step: the network's convolutions alone, forward and backward.
 
     python benchmarks/convolutions.py --output
 
-Every convolution of the op graph runs by itself on random tensors of its shapes, first all
-forwards, then all backwards in reverse order, as a step has them; beside it, in the same rounds,
-the training steps of the literal model and of every -O level. What a step takes beyond its
-convolutions is what a compiler can save. PyTorch only: in JAX a convolution outside of its
-program is another program.
+Every convolution of the op graph runs separately on random tensors of its shapes: first all
+forward passes, then all backward passes in reverse order, as in a step. The training steps of the
+literal model and of every -O level run in the same rounds. A compiler can save only the time that
+a step takes beyond its convolutions. PyTorch only: in JAX a convolution outside of its program is
+another program.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FORWARD, BACKWARD, BOTH = "convolutions forward", "convolutions backward", "conv
 
 
 class Convolution(NamedTuple):
-    """One convolution with tensors of its own: a step has none in the cache either."""
+    """One convolution with separate tensors, so that none is in the cache, as in a step."""
 
     x: Tensor
     w: Tensor
@@ -77,7 +77,7 @@ class Convolution(NamedTuple):
 
 
 def convolutions(network: NetworkSpec, how: runs.Configuration, count: int) -> list[Convolution]:
-    """Return every convolution of a network, as lowered: no level adds or removes one."""
+    """Return every convolution of a network, as lowered: no level adds or removes any."""
     graph = Compilation(network).lowered
     found = [(node, node.op) for node in graph if isinstance(node.op, Conv)]
     return [_convolution(graph, node, op, how, count) for node, op in found]
@@ -92,7 +92,7 @@ def _convolution(
         return drawn.to(memory_format=runs.LAYOUTS[how.format])
 
     def maps(value: Value) -> tuple[int, ...]:
-        assert isinstance(value.type, MapType)  # noqa: S101  # a convolution has no other
+        assert isinstance(value.type, MapType)  # noqa: S101  # the only type of a convolution
         return (count, value.type.channels, value.type.height, value.type.width)
 
     (source,) = node.inputs
@@ -148,7 +148,7 @@ def measure(
 
 
 def share(parts: list[float], wholes: list[float]) -> float:
-    """Return the median of the parts' share, round by round."""
+    """Return the median share of the parts over the rounds."""
     ratios = [part / whole for part, whole in zip(parts, wholes, strict=True)]
     return significant(statistics.median(ratios))
 

@@ -1,10 +1,10 @@
-"""Evaluation: images a second through the forward pass, batch normalisation folded or not.
+"""Evaluation: images per second of the forward pass, batch normalization folded or not.
 
     python benchmarks/evaluation.py --output
     python benchmarks/evaluation.py --backend flax --output
 
 The literal hand-written model (PyTorch only), every -O level, and the network compiled for
-inference, which has no level; without gradients, on models in evaluation.
+inference, which has no level; in evaluation mode, without gradients.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def torch_evaluation(arguments: argparse.Namespace) -> None:
         builders: Builders = runs.builders(network, arguments.levels)
         builders[FOLDED] = partial(runs.generated_model, network, inference=True)
         for configuration in configurations:
-            torch.compiler.reset()  # the literal model's code is the same for each of them
+            torch.compiler.reset()  # the literal model's code is the same for each configuration
             images, _ = configuration.batch(network, count)
             calls = {
                 variant: partial(

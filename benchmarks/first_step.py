@@ -4,10 +4,10 @@
     python benchmarks/first_step.py --backend flax --output
 
 PyTorch, for each -O level: eager; `torch.compile(model)`, whole; `model.compile_steps()`, where
-the model has it, each shape of an update step once. Flax: `jax.jit` of the training step of each
-level. Every variant has a process of its own and empty caches. The first step counts from a model
-that is built to its gradients, with what compiles on the way. Steady steps are paired:
-the processes wait for their turn and run one after the other, round by round.
+the model has it, which compiles each shape of an update once. Flax: `jax.jit` of the training step
+of each level. Every variant has a separate process and empty caches. The first step starts with a
+built model and ends with its gradients, including compilation. Steady steps are paired: the
+processes take turns, round by round.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Task(NamedTuple):
 
 
 def serve(task: Task) -> None:
-    """Answer each line of the standard input with the seconds of one more step."""
+    """Answer each line of standard input with the seconds of one more step."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what compilers print is no answer
+    os.dup2(2, 1)  # keep the output of compilers out of the answers
     prepare = {"torch": torch_steps, "flax": flax_steps}[task.backend]
     step = prepare(task)
     print("ready", file=answers)
@@ -112,14 +112,14 @@ def flax_steps(task: Task) -> Callable[[], float]:
 
 @contextmanager
 def server(task: Task) -> Iterator[Callable[[], float]]:
-    """Start a variant's process, with caches of its own; what it yields runs one step there."""
+    """Start a variant's process with separate caches; yield a function that runs one step there."""
     with tempfile.TemporaryDirectory() as caches:
         environment = {
             **os.environ,
             "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
             "TRITON_CACHE_DIR": f"{caches}/triton",
             "JAX_ENABLE_COMPILATION_CACHE": "false",
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the others need memory too
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the other processes need memory too
         }
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve()), "--serve", json.dumps(task._asdict())],
@@ -139,7 +139,7 @@ def server(task: Task) -> Iterator[Callable[[], float]]:
                 return line
 
             def step() -> float:
-                if process.poll() is None:  # else there is an end of answers to read
+                if process.poll() is None:  # otherwise read the end of the answers
                     print(file=ask, flush=True)
                 return float(answer())
 
@@ -155,7 +155,7 @@ def measure(
     first: dict[str, list[float]] = {name: [] for name in tasks}
     with ExitStack() as running:
         for _ in range(arguments.processes):
-            running.close()  # only the last process of each goes on to steady steps
+            running.close()  # only the last process of each runs steady steps
             steps = {}
             for name, task in tasks.items():
                 steps[name] = running.enter_context(server(task))
@@ -205,7 +205,9 @@ def main() -> None:
     found = parser(__doc__, rounds=11)
     found.set_defaults(networks=["cliquenet_s0"])
     add = found.add_argument
-    add("--processes", type=positive, default=1, help="how many first steps, each in a new process")
+    add(
+        "--processes", type=positive, default=1, help="number of first steps, each in a new process"
+    )
     add("--dtype", choices=DTYPES, default="fp32")
     add("--format", choices=FORMATS, default="nchw", help="memory format (PyTorch)")
     add("--serve", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""What the benchmarks run in JAX: the generated Flax models, and in which types."""
+"""What the benchmarks run in JAX: the generated Flax models and their types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 
 
 def dtypes(arguments: argparse.Namespace) -> Sequence[str]:
-    """Return the types that were asked for; by default all, or float32 on a CPU."""
+    """Return the requested types; by default all, or float32 on a CPU."""
     return arguments.dtypes or (DTYPES[:1] if ON_CPU else DTYPES)
 
 

@@ -1,22 +1,22 @@
-"""A GPU's first nine minutes: whether every -O level is right there, then how fast it is.
+"""The first nine minutes on a GPU: correctness, then speed of every -O level.
 
     python benchmarks/gpu.py --output
     python benchmarks/gpu.py --dry
     python benchmarks/gpu.py --bundle DIR
     python benchmarks/gpu.py --lines FILE --output
 
-One JSON line for each result, at once, in the order in which results decide something. What
-fails is a line too, and the last line names what there was no time for. Parts:
+Prints each result at once as a JSON line, the most decisive first. A failure is a line too, and
+the last line names what there was no time for. Parts:
 
     correctness  logits, loss, gradients and running statistics of each level against -O0
     speed        training steps of the literal model and each level, in bfloat16
-    flax         both for Flax, jitted, with XLA's account of its memory
+    flax         both for Flax, jitted, with the memory that XLA reports
     graphs       CUDA graphs of a small network's step
     references   a dense network, and DenseNet-121 and ResNet-50 of timm or torchvision
     compiled     torch.compile of whole models
 
---bundle writes all that is needed into a folder that runs with a framework alone, by
-`python gpu.py --output FILE` in it; --lines makes results of what that wrote.
+--bundle writes everything into a folder that needs only a framework; run
+`python gpu.py --output FILE` in it. --lines turns that output into results.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cliquegraph.diagnostics.errors import UsageError
 
 
 def run_here(arguments: argparse.Namespace) -> Iterator[Json]:
-    """Bundle into a folder for the time of the run, and run it."""
+    """Write a bundle into a temporary folder and run it."""
     with tempfile.TemporaryDirectory() as name:
         write_bundle(Path(name), checkout(arguments.commit))
         yield from conduct(Path(name), arguments.seconds, arguments.only, arguments.dry)
@@ -50,7 +50,7 @@ def read_lines(path: Path) -> Iterator[Json]:
 
 
 def record(lines: Iterable[Json], output: Path | None) -> None:
-    """Print lines as they come; write what is there after each, if it is to be written."""
+    """Print lines as they come; with ``output``, write all so far after each."""
     results: list[Json] = []
     for line in lines:
         results.append(line)
@@ -78,7 +78,9 @@ def main() -> None:
     add_arguments(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--bundle", type=Path, help="write a bundle; run nothing", metavar="DIR")
-    where.add_argument("--lines", type=Path, help="what a bundle wrote elsewhere", metavar="FILE")
+    where.add_argument(
+        "--lines", type=Path, help="the output of a bundle that ran elsewhere", metavar="FILE"
+    )
     add_output(parser)
     arguments = parser.parse_args()
     if arguments.bundle:

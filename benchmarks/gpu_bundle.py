@@ -1,7 +1,8 @@
-"""Writes a folder that checks and times the networks where there is no compiler.
+"""Writes a folder that tests and times the networks without the compiler.
 
 The folder has the sources of every -O level, the literal model, weights of the small networks and
-what runs them. It needs PyTorch, or JAX and Flax; nothing of the compiler and of what that needs.
+the scripts that run them. It needs PyTorch, or JAX and Flax, but neither the compiler nor its
+dependencies.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cliquegraph.weights.layout import Layout
 
 
 class Bundled(NamedTuple):
-    """A network of the bundle: its spec, and what is made of it."""
+    """A network of the bundle: its spec, and what to generate from it."""
 
     spec: str
     overrides: tuple[str, ...] = ()
@@ -51,11 +52,11 @@ NETWORKS = {
 }
 
 _SCRIPT = '''\
-"""Checks and times generated networks on a GPU: one JSON line for each result.
+"""Tests and times generated networks on a GPU: one JSON line for each result.
 
     python gpu.py [--seconds 520] [--only PART[,PART]] [--dry] [--output FILE]
 
-Needs PyTorch, and for the part flax JAX and Flax. Compiled by cliquegraph {commit}.
+Needs PyTorch; the part flax needs JAX and Flax. Compiled by cliquegraph {commit}.
 """
 
 from pathlib import Path
@@ -71,8 +72,8 @@ def write_bundle(folder: Path, commit: Json) -> None:
     """Write a bundle.
 
     Args:
-        folder: where; files that are there already are replaced.
-        commit: the commit that it is compiled at, and whether files differ from it.
+        folder: where to write; existing files are replaced.
+        commit: the commit of the compiler, and whether files differ from it.
     """
     manifest: Json = {**commit, "networks": {}}
     for name, bundled in NETWORKS.items():
@@ -84,7 +85,7 @@ def write_bundle(folder: Path, commit: Json) -> None:
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-        # A package, so that no installed one of that name is imported in its place.
+        # Make it a package, so that no installed one of that name is imported instead.
         (copy.parent / "__init__.py").touch()
     script = _SCRIPT.format(commit=commit["commit"] or "at an unknown commit")
     write_files({folder / MANIFEST: _json(manifest), folder / "gpu.py": script})
@@ -121,7 +122,7 @@ def _write_network(folder: Path, network: NetworkSpec, bundled: Bundled) -> None
         for variant, compilation in variants.items()
     }
     write_files({folder / "layouts.json": _json(layouts)})
-    # float32 is half the size; folded in float64, it is the same function to the last digits.
+    # float32 is half the size; folding in float64 changes only the last digits.
     drawn = sample_tensors(variants[LEVELS[-1]].graph)
     weights = {name: array.astype(np.float32) for name, array in drawn.items()}
     exact = {name: array.astype(np.float64) for name, array in weights.items()}

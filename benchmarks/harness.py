@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
 
 
 def some_of(*known: str) -> Callable[[str], list[str]]:
-    """Return what reads a list of words and refuses one that is not known."""
+    """Return a parser of lists of words that refuses unknown ones."""
 
     def parse(text: str) -> list[str]:
         chosen = words(text)
@@ -54,14 +54,14 @@ def some_of(*known: str) -> Callable[[str], list[str]]:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Parse a positive integer."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def levels(text: str) -> list[int]:
-    """``0,1`` as -O levels; one that does not exist is an error of usage."""
+    """``0,1`` as -O levels; one that does not exist is a usage error."""
     chosen = [int(word) for word in words(text)]
     for level in chosen:
         passes_of(level)
@@ -69,7 +69,7 @@ def levels(text: str) -> list[int]:
 
 
 def parser(description: str, rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that the benchmarks of networks have in common."""
+    """Return a parser with the common arguments of the benchmarks of networks."""
     found = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,14 +78,14 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     add("--networks", type=words, default=NETWORKS, help="names of specs/, separated by commas")
     add("--levels", type=levels, default=list(LEVELS), help="-O levels, separated by commas")
     add("--batch", type=positive, help="images; default: by network and device")
-    add("--rounds", type=positive, default=rounds, help="how often everything is timed, in turn")
+    add("--rounds", type=positive, default=rounds, help="how often each variant is timed, in turn")
     add("--threads", type=positive, help="PyTorch's threads on the CPU")
     add_output(found)
     return found
 
 
 def add_output(found: argparse.ArgumentParser) -> None:
-    """Add the arguments that say where results go."""
+    """Add the arguments for the output of results."""
     found.add_argument(
         "--output",
         type=Path,
@@ -94,15 +94,13 @@ def add_output(found: argparse.ArgumentParser) -> None:
         help="write results as JSON; without FILE, to benchmarks/results/, named after the run",
         metavar="FILE",
     )
-    found.add_argument(
-        "--commit", help="what to record as the commit, where this folder is no git checkout"
-    )
+    found.add_argument("--commit", help="the commit to record if this folder is no git checkout")
 
 
 def add_configurations(found: argparse.ArgumentParser, *compiled: str) -> None:
-    """Add the arguments that say how models run; on a GPU the default is everything usual."""
+    """Add the arguments for how models run; on a GPU the default is all usual ways."""
     add = found.add_argument
-    add("--repeats", type=positive, help="calls in a row for one time; default: 1; GPU: 5")
+    add("--repeats", type=positive, help="calls per measurement; default: 1; GPU: 5")
     add("--dtypes", type=some_of(*DTYPES), help=f"of {', '.join(DTYPES)}; default: fp32; GPU: all")
     add("--formats", type=some_of(*FORMATS), help=f"of {', '.join(FORMATS)} (PyTorch); likewise")
     add(
@@ -113,7 +111,7 @@ def add_configurations(found: argparse.ArgumentParser, *compiled: str) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a benchmark; an error of usage is one line and its exit code."""
+    """Run a benchmark; a usage error is printed as one line and sets the exit code."""
     try:
         main()
     except CliqueGraphError as error:
@@ -125,7 +123,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def load_network(name: str, *overrides: str) -> NetworkSpec:
-    """Load a shipped spec without dropout, with other values where ``overrides`` set them.
+    """Load a shipped spec without dropout, with ``overrides`` applied.
 
     Masks are random and the literal model has none; ImageNet's networks have no dropout anyway.
     """
@@ -140,7 +138,7 @@ _CPU_BATCH = {"cliquenet_k36_t12": 32, "cliquenet_k64_t15": 16}
 
 
 def default_batch(network: NetworkSpec, accelerator: bool) -> int:
-    """Return a batch that is usual for a network and bearable on the device."""
+    """Return a usual batch size for a network that is feasible on the device."""
     large = network.input.height > 64
     if accelerator:
         return 64 if large else 256
@@ -151,7 +149,7 @@ def default_batch(network: NetworkSpec, accelerator: bool) -> int:
 
 
 def times(row: Json) -> dict[str, str]:
-    """The columns that show a row of ``rated``."""
+    """Return the table cells for a row of ``rated``."""
     seconds, ratio = row["seconds"], row["ratio"]
     return {
         "images/s": f"{row['images_per_second']:.1f}",
@@ -167,7 +165,7 @@ def megabytes(count: float | None) -> str:
 
 
 def print_table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
-    """Print rows under a title: the name at the left, the cells under their headings."""
+    """Print rows under a title: names on the left, cells under their headings."""
     headings = list(dict.fromkeys(key for row in rows.values() for key in row))
     names = max(map(len, rows))
     widths = [max(len(key), *(len(row.get(key, "")) for row in rows.values())) for key in headings]
@@ -182,7 +180,7 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
 
 
 class Report:
-    """What a benchmark found, written after each part, so that a run cut short leaves its own."""
+    """Results of a benchmark, written after each part, so that an interrupted run leaves some."""
 
     def __init__(self, arguments: argparse.Namespace, name: str, **settings: Any) -> None:
         settings = {"rounds": arguments.rounds, "dropout": "off", **settings}
@@ -197,28 +195,28 @@ class Report:
         }
 
     def add(self, result: Json) -> None:
-        """Add what was found for one network in one configuration."""
+        """Add the result for one network in one configuration."""
         self._result["results"].append(result)
         if self._path is not None:
             write_json(self._path, self._result)
 
 
 def write_json(path: Path, result: Json) -> None:
-    """Write results in the order of their keys in the program; a line for a list of numbers."""
+    """Write results with keys in insertion order; a list of numbers takes one line."""
     text = json.dumps(result, indent=1, ensure_ascii=False)
     flat = re.sub(r"\[\s+([-+.\deE,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     write_files({path: flat + "\n"})
 
 
 def command() -> str:
-    """The command that is running, from the folder of the project."""
+    """The running command, relative to the folder of the project."""
     script = Path(sys.argv[0]).resolve()
     shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else Path(script.name)
     return shlex.join(["python", str(shown), *sys.argv[1:]])
 
 
 def checkout(stated: str | None = None) -> Json:
-    """The commit, and whether files differ from it; new results do not count."""
+    """The commit, and whether files differ from it, not counting new results."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {"commit": stated, "dirty": None}
@@ -227,7 +225,7 @@ def checkout(stated: str | None = None) -> Json:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git answers, or None where there is no git or no checkout."""
+    """The output of git, or None where there is no git or no checkout."""
     try:
         done = subprocess.run(
             ["git", *arguments],  # noqa: S607  # whichever git the user has

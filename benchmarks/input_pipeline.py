@@ -1,13 +1,13 @@
-"""Images a second of the input pipeline, beside a training step that consumes them.
+"""Images per second of the input pipeline, and of a training step that consumes them.
 
     python benchmarks/input_pipeline.py --threads 2 --output
 
-A file set of CIFAR-10's binary version, with random pixels, is written to a temporary folder and
-read from there, in the page cache; batches are shuffled, normalised and augmented in one thread,
-and nothing is prefetched. The consumer is the generated PyTorch model of a network, brought to
-CIFAR's shape, at the default -O level: forward, cross entropy, backward and a step of SGD.
-quickstart is the smallest network that the project ships, so the one that consumes most. `feeds`
-is how often faster than the model a variant is, in the same round; the issue asks for 5.
+Files in CIFAR-10's binary format, with random pixels, are written to a temporary folder and read
+from there, in the page cache; batches are shuffled, normalized and augmented in one thread,
+without prefetching. The consumer is the generated PyTorch model of a network, for images of
+CIFAR's shape, at the default -O level: forward, cross entropy, backward and an SGD step.
+quickstart is the smallest network that the project ships, so it consumes most images. `feeds` is
+how many times faster than the model a variant is, in the same round; the requirement is 5.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MODEL = "model"
 
 @dataclass
 class Pipeline:
-    """Batches, one epoch after the other."""
+    """Batches of consecutive epochs."""
 
     batches: Batches
     repeats: int
@@ -62,7 +62,7 @@ class Pipeline:
             yield from self.batches.epoch(epoch)
 
     def seconds(self) -> float:
-        """Return what one batch takes, the mean of ``repeats`` in a row."""
+        """Return the time of one batch, the mean of ``repeats``."""
         start = time.perf_counter()
         for _ in range(self.repeats):
             next(self._next)
@@ -70,7 +70,7 @@ class Pipeline:
 
 
 def write_cifar10(folder: Path, count: int) -> None:
-    """Write the files of the binary version, ``count`` random images to train on in all."""
+    """Write files in the binary format, with ``count`` random training images in total."""
     random = np.random.default_rng(0)
     for name in (*CIFAR10.train, CIFAR10.test):
         records = random.integers(0, 256, (count // len(CIFAR10.train), 3073), np.uint8)
@@ -90,7 +90,7 @@ def for_cifar(name: str) -> NetworkSpec:
 
 
 def measured(network: NetworkSpec, folder: str, arguments: argparse.Namespace) -> dict[str, Json]:
-    """Time a step of a network and the batches for it, in turn."""
+    """Time a step of a network and its batches, in turn."""
     size, how = arguments.batch, runs.Configuration()
     model = runs.generated_model(network)
     step = runs.TrainingStep(model, *how.batch(network, size), how, sgd=True)
@@ -108,7 +108,7 @@ def measured(network: NetworkSpec, folder: str, arguments: argparse.Namespace) -
 
 
 def show(title: str, variants: dict[str, Json]) -> None:
-    """Print what was found."""
+    """Print the results."""
     rows = {}
     for name, row in variants.items():
         feeds = row["feeds"]
@@ -142,10 +142,10 @@ def arguments_of() -> argparse.Namespace:
     )
     add = found.add_argument
     add("--networks", type=words, default=["quickstart"], help="names of specs/, with 10 classes")
-    add("--batch", type=positive, default=64, help="images; the recipe's 64 by default")
-    add("--images", type=positive, default=50_000, help="to train on")
-    add("--rounds", type=positive, default=15, help="how often everything is timed, in turn")
-    add("--repeats", type=positive, default=20, help="batches in a row for one time")
+    add("--batch", type=positive, default=64, help="images; default: the recipe's 64")
+    add("--images", type=positive, default=50_000, help="training images")
+    add("--rounds", type=positive, default=15, help="how often each variant is timed, in turn")
+    add("--repeats", type=positive, default=20, help="batches per measurement")
     add("--threads", type=positive, help="PyTorch's threads on the CPU")
     add_output(found)
     return found.parse_args()

@@ -1,16 +1,16 @@
-"""A CliqueNet in PyTorch, written by hand: what the benchmarks compare generated code with.
+"""A hand-written CliqueNet in PyTorch: the baseline of the benchmarks.
 
-LABEL: this is not the authors' code. It was written here, in the style of their public ImageNet
-code, from the description of the network alone: one parameter for each W(i→j), and at every
-update the feature maps are concatenated and so are the kernels, then BatchNorm2d, an in-place
-ReLU and one convolution. It is what a careful person would write who has no compiler.
+NOTE: this is not the authors' code. It was written for this project, in the style of their public
+ImageNet code, from the description of the network alone: one parameter for each W(i→j); every
+update concatenates feature maps and kernels, then applies BatchNorm2d, an in-place ReLU and one
+convolution. It is what a careful person would write without a compiler.
 
 It covers pre-activation clique blocks of two stages, updated alternately in ascending order, with
-or without bottleneck, attention, compression and the ImageNet stem; dropout it does not have.
-``tests/benchmarks/test_literal.py`` proves that it computes what the compiler's networks compute.
+or without bottleneck, attention, compression and the ImageNet stem, and without dropout.
+``tests/benchmarks/test_literal.py`` tests that it computes the same as the compiled networks.
 
-It needs PyTorch alone, so that it runs where the compiler can't; ``literal_spec`` describes a
-network of the compiler's to it.
+It needs only PyTorch, so it runs without the compiler; ``literal_spec`` converts the compiler's
+specs for it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LiteralStem:
 
 @dataclass(frozen=True)
 class LiteralBlock:
-    """A clique block; ``compressed``: the channels that its readout reduces its feature to."""
+    """A clique block; ``compressed``: the channels of its feature after compression."""
 
     layers: int
     filters: int
@@ -52,7 +52,7 @@ class LiteralBlock:
 
 @dataclass(frozen=True)
 class LiteralSpec:
-    """What the model must know of a network: plain data, which JSON can hold.
+    """The description of a network as plain data, which JSON can represent.
 
     ``attention``: the channels between the two linear layers of each transition; empty without.
     """
@@ -65,14 +65,14 @@ class LiteralSpec:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> LiteralSpec:
-        """Return what ``dataclasses.asdict`` made plain."""
+        """Return the inverse of ``dataclasses.asdict``."""
         stem, blocks = LiteralStem(**data["stem"]), data["blocks"]
         rest = {"stem": stem, "blocks": tuple(LiteralBlock(**block) for block in blocks)}
         return cls(**{**data, **rest})
 
 
 def he_kernel(filters: int, channels: int, size: int) -> nn.Parameter:
-    """One kernel W(i→j) or V(j), He-initialised by its own fan-in."""
+    """One kernel W(i→j) or V(j), He-initialized with its own fan-in."""
     kernel = torch.empty(filters, channels, size, size)
     nn.init.kaiming_normal_(kernel, nonlinearity="relu")
     return nn.Parameter(kernel)
@@ -95,8 +95,8 @@ def norm_relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     return F.relu(norm(x), inplace=True)
 
 
-def side_by_side(parts: list[Tensor]) -> Tensor:
-    """Concatenation along channels, of maps or of kernels; one alone is no copy."""
+def concatenate(parts: list[Tensor]) -> Tensor:
+    """Concatenate maps or kernels along channels; a single one is not copied."""
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
@@ -127,7 +127,7 @@ class Stem(nn.Module):
 
 
 class Clique(nn.Module):
-    """One clique block: n layers of k filters over X0, initialised, then updated once more."""
+    """One clique block: n layers of k filters over X0, initialized, then updated once more."""
 
     def __init__(self, spec: LiteralBlock, channels: int) -> None:
         super().__init__()
@@ -154,15 +154,15 @@ class Clique(nn.Module):
         maps = {0: x0}
         for j in self.layers:
             maps[j] = self.update(maps, range(j), j, stage=1)
-        # In place, as updates alternate: what stage 1 wrote is read by stage 2 alone.
+        # In place, since updates alternate: only stage 2 reads the features of stage 1.
         for j in self.layers:
             maps[j] = self.update(maps, [i for i in self.layers if i != j], j, stage=2)
         layers = [maps[j] for j in self.layers]
         return torch.cat([x0, *layers], 1), torch.cat(layers, 1)
 
     def update(self, maps: dict[int, Tensor], sources: Sequence[int], j: int, stage: int) -> Tensor:
-        x = side_by_side([maps[i] for i in sources])
-        w = side_by_side([self.kernels[f"w{i}_{j}"] for i in sources])
+        x = concatenate([maps[i] for i in sources])
+        w = concatenate([self.kernels[f"w{i}_{j}"] for i in sources])
         x = norm_relu((self.first_norms if stage == 1 else self.loop_norms)[j - 1], x)
         x = F.conv2d(x, w, padding=w.shape[-1] // 2)
         if self.bottleneck:
@@ -290,7 +290,7 @@ def load_canonical(model: LiteralCliqueNet, tensors: Mapping[str, NDArray[np.flo
     """Set every parameter and running statistic from canonical tensors.
 
     Raises:
-        ValueError: ``tensors`` are not those of the network.
+        ValueError: ``tensors`` do not match the network.
     """
     held = dict(model.canonical())
     if held.keys() != tensors.keys():

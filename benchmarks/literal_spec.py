@@ -1,4 +1,4 @@
-"""Describes a network of the compiler's to the hand-written model of ``literal.py``."""
+"""Converts the compiler's specs for the hand-written model of ``literal.py``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cliquegraph.ir.shapes import compressed, squeezed
 
 
 def literal_model(network: NetworkSpec) -> LiteralCliqueNet:
-    """Return the network as a person would have written it.
+    """Return the hand-written model of a network.
 
     Raises:
-        UsageError: the spec asks for something that the model does not have; says what.
+        UsageError: the spec requests something that the model does not have; the message names it.
     """
     return LiteralCliqueNet(literal_spec(network))
 
 
 def literal_spec(network: NetworkSpec) -> LiteralSpec:
-    """Return what the model must know of a network.
+    """Return the description of a network for the model.
 
     Raises:
-        UsageError: the spec asks for something that the model does not have; says what.
+        UsageError: the spec requests something that the model does not have; the message names it.
     """
     lacking = list(uncovered(network))
     if lacking:
@@ -56,7 +56,7 @@ def literal_spec(network: NetworkSpec) -> LiteralSpec:
 
 
 def uncovered(network: NetworkSpec) -> Iterator[str]:
-    """Yield what a spec asks for that the literal model does not have."""
+    """Yield the requested features that the literal model does not have."""
     covered: list[tuple[str, object, object]] = []
     for index, block in enumerate(network.blocks):
         name = f"blocks.{index}"

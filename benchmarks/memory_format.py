@@ -1,10 +1,10 @@
-"""A training step of every -O level in NCHW and in channels_last: what the trainer chooses by.
+"""A training step of every -O level in NCHW and channels_last: the figures for the trainer.
 
     python benchmarks/memory_format.py --output
 
 PyTorch, eager. A step is forward, cross entropy and backward; dropout is off. All levels and
-formats of a network run in turn; ratios are to -O0 in NCHW. `stored` is what autograd holds
-between forward and backward, each storage once, without the model's own.
+formats of a network run in turn; ratios are to -O0 in NCHW. `stored` is what autograd saves
+for backward, each storage once, without the model's own tensors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    torch.backends.cudnn.benchmark = True  # as the trainer does
+    torch.backends.cudnn.benchmark = True  # like the trainer
     dtypes = arguments.dtypes or (["fp32", "bf16"] if runs.CUDA else ["fp32"])
     repeats = arguments.repeats or (5 if runs.CUDA else 1)
     report = Report(arguments, f"memory_format_torch_{runs.DEVICE.type}", repeats=repeats)
@@ -85,8 +85,8 @@ def main() -> None:
     add("--networks", type=words, default=NETWORKS, help="names of specs/, separated by commas")
     add("--levels", type=levels, default=list(LEVELS), help="-O levels, separated by commas")
     add("--batch", type=positive, help="images; default: by network and device")
-    add("--rounds", type=positive, default=11, help="how often everything is timed, in turn")
-    add("--repeats", type=positive, help="calls in a row for one time; default: 1; GPU: 5")
+    add("--rounds", type=positive, default=11, help="how often each variant is timed, in turn")
+    add("--repeats", type=positive, help="calls per measurement; default: 1; GPU: 5")
     add("--threads", type=positive, help="PyTorch's threads on the CPU")
     add(
         "--dtypes",

@@ -1,14 +1,14 @@
-"""Training: the time of a step and the bytes that it keeps for the backward pass.
+"""Training: the time of a step and the bytes that it saves for backward.
 
     python benchmarks/training.py --output
     python benchmarks/training.py --backend flax --output
 
 PyTorch: the literal hand-written model (literal.py) and every -O level; on a CUDA device for
 fp32, TF32 and bf16, NCHW and channels_last, eager and compiled, with the peak of the allocator
-and the number of kernels. Flax: every -O level, jitted, with XLA's own account of its memory; on
-a CPU -O2 also with XLA told to keep the barriers of jax.checkpoint.
-A step is forward, cross entropy and backward; dropout is off. `stored` is what autograd holds
-between forward and backward, each storage once, without the model's own.
+and the number of kernels. Flax: every -O level, jitted, with the memory that XLA reports; on
+a CPU -O2 also with the XLA option that keeps the barriers of jax.checkpoint.
+A step is forward, cross entropy and backward; dropout is off. `stored` is what autograd saves for
+backward, each storage once, without the model's own tensors.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def torch_training(arguments: argparse.Namespace) -> None:
         network = load_network(name)
         count = arguments.batch or default_batch(network, runs.CUDA)
         for configuration in configurations:
-            torch.compiler.reset()  # the literal model's code is the same for each of them
+            torch.compiler.reset()  # the literal model's code is the same for each configuration
             images, labels = configuration.batch(network, count)
             steps, found = {}, {}
             for variant, build in runs.builders(network, arguments.levels).items():
@@ -57,7 +57,7 @@ def torch_training(arguments: argparse.Namespace) -> None:
                     )
                 )
                 steps[variant], found[variant] = step, {"peak_bytes": peak}
-                if configuration.compiled == "no":  # compiled code stores as it likes
+                if configuration.compiled == "no":  # compiled code decides what to save
                     stored = step.stored_bytes()
                     found[variant]["stored_bytes_per_image"] = round(stored / count)
                 if runs.CUDA:
@@ -109,7 +109,7 @@ def flax_training(arguments: argparse.Namespace) -> None:
 
 
 def show(title: str, variants: dict[str, Json]) -> None:
-    """Print what was found; columns that nothing was found for are left out."""
+    """Print the results, without empty columns."""
     rows = {}
     for name, row in variants.items():
         cells = {
@@ -127,7 +127,7 @@ def show(title: str, variants: dict[str, Json]) -> None:
 def main() -> None:
     found = parser(__doc__, rounds=11)
     found.add_argument(
-        "--sgd", action="store_true", help="a step ends with SGD, Nesterov 0.9, weight decay"
+        "--sgd", action="store_true", help="end a step with SGD, Nesterov 0.9, weight decay"
     )
     add_configurations(found, "no", "whole", "steps")
     arguments = found.parse_args()

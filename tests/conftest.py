@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ from tests.command import Ran, Run
 # Workers of pytest-xdist share the cores; threads that wait for each other would take them all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# XLA's optimizations take longer than these networks ever run. Commands that tests start read the
+# same; one of tests/backends/test_train_flax.py trains as users do and must find the same.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
 # The same examples in every run, however slow the machine.
 settings.register_profile("cliquegraph", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("cliquegraph")
@@ -24,6 +31,18 @@ collect_ignore = [
     "third_kind",  # another
     "mutants",  # needs mutmut, which `make mutants` installs
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let JAX compile a program once in all workers and commands of a session.
+
+    A folder of its own: what was compiled on another machine may not run here.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="cliquegraph-jax-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def pytest_collection_finish() -> None:

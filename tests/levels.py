@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cliquegraph import NetworkSpec, optimise, sample_tensors
+from cliquegraph import NetworkSpec, sample_tensors
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.storage import Array, from_storage, to_storage
@@ -17,7 +18,6 @@ from cliquegraph.proof.verify import relative_error
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
 from tests.function import images_for, statistics_in_use
-from tests.networks import graph_of
 
 TOLERANCE = 1e-10
 
@@ -28,6 +28,13 @@ Outcome = dict[str, dict[str, Array]]
 def kept(module: nn.Module, inputs: object, mask: Tensor) -> Tensor:
     """In training every branch is kept."""
     return torch.ones_like(mask) if module.training else mask
+
+
+@lru_cache(maxsize=64)  # the random networks come once
+def compiled(spec: NetworkSpec, level: int, inference: bool) -> tuple[Compilation, str]:
+    """A compilation and its PyTorch source: what a network is at a level, many tests ask."""
+    compilation = Compilation(spec, level, inference)
+    return compilation, compilation.source(find_backend("torch"))
 
 
 class Model:
@@ -41,9 +48,8 @@ class Model:
         inference: bool = False,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        compilation = Compilation(spec, level, inference)
+        compilation, source = compiled(spec, level, inference)
         self.graph = compilation.graph
-        source = compilation.source(find_backend("torch"))
         created = getattr(load_source(source, "generated"), spec.python_class)()
         self.module: Any = created.to(dtype)
         for module in self.module.modules():
@@ -51,7 +57,7 @@ class Model:
                 module.p = 0.0
             elif type(module).__name__.endswith("DropPath"):
                 module.register_forward_hook(kept)
-        shared = optimise(graph_of(spec), max(LEVELS))
+        shared = compiled(spec, max(LEVELS), False)[0].graph
         self.moving = statistics_in_use(shared)  # not those of steps that nothing needs
         tensors = sample_tensors(shared)
         tensors = compilation.folded(tensors) if inference else tensors

@@ -53,7 +53,7 @@ class FlaxExecutor:
         # thousands of networks does not run out of memory.
         self._forward = _compiled(_forward, static_argnums=0)
         self._loss_and_gradient = _compiled(_loss_and_gradient, static_argnums=1)
-        self._update = _compiled(self._rule.update)
+        self._update = _compiled(self._updated)
         for _, module in nnx.iter_modules(self._model):
             if isinstance(module, nnx.Dropout):
                 module.rate = 0.0
@@ -114,8 +114,8 @@ class FlaxExecutor:
         loss, gradients = self._backward(images, labels)
         parameters = nnx.state(self._model, nnx.Param)
         with jax.enable_x64(True):
-            changes, self._momentum = self._update(gradients, self._momentum, parameters)
-            nnx.update(self._model, optax.apply_updates(parameters, changes))
+            parameters, self._momentum = self._update(gradients, self._momentum, parameters)
+        nnx.update(self._model, parameters)
         return loss
 
     def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
@@ -135,6 +135,11 @@ class FlaxExecutor:
 
     def _find(self, path: str) -> Any:
         return reduce(getattr, path.split("."), self._model)
+
+    def _updated(self, gradients: Any, momentum: Any, parameters: Any) -> tuple[Any, Any]:
+        """Parameters and momentum after a step."""
+        changes, momentum = self._rule.update(gradients, momentum, parameters)
+        return optax.apply_updates(parameters, changes), momentum
 
     def _input(self, images: Array) -> jax.Array:
         return jnp.asarray(np.transpose(images, (0, 2, 3, 1)), self._dtype)

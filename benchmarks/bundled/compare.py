@@ -1,4 +1,4 @@
-"""How far two variants of a network are apart, and whether rounding explains it. NumPy alone."""
+"""How far two variants of a network differ, and whether rounding explains it. NumPy only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from benchmarks.bundled.networks import Array
 from benchmarks.bundled.rounds import Json, significant
 
 EXACT = 1e-8
-"""What float64 may be off by."""
+"""The tolerance of float64."""
 
-# Like verify: a tensor far below its group's largest is measured against a share of that.
+# Like verify: the error of a tensor far below its group's largest is relative to a share of that.
 _FLOOR = 1e-3
-# What another order of the same operations may add to the rounding error of -O0.
+# Rounding error relative to -O0's that another order of the same operations may have.
 _FACTOR, _STEPS = 4, 8
-# Where -O0 itself is so far from the exact values, nothing can be concluded.
+# Where -O0 itself is so far from the exact values, the result is inconclusive.
 _HOPELESS = 0.25
-# In half types some small tensor is always far off, and a loss is close by chance.
+# In half types some small tensor always has a large error, and a loss is close by chance.
 _JUDGED = ("logits", "all_gradients", "statistics")
 
 
@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def groups(self) -> dict[str, Mapping[str, Array]]:
-        """Its tensors by what they are; a folded network has only the first two."""
+        """Its tensors by group; a folded network has only the first two."""
         groups = {
             "logits": {"": self.logits},
             "loss": {"": np.array(self.loss)},
@@ -47,12 +47,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an outcome is off.
+    """The errors of an outcome.
 
     Attributes:
         errors: the largest relative error of any tensor of a group; ``all_gradients``: of all of
             them as one vector, by its length.
-        worst_gradient: the tensor of the gradients that is furthest off.
+        worst_gradient: the gradient tensor with the largest error.
     """
 
     errors: Mapping[str, float]
@@ -60,11 +60,11 @@ class Comparison:
 
     @property
     def finite(self) -> bool:
-        """Whether every value is a number."""
+        """Whether every value is finite."""
         return all(map(math.isfinite, self.errors.values()))
 
     def agrees(self, rounding: Comparison, eps: float) -> bool | None:
-        """Tell whether nothing is further off than rounding explains; None: inconclusive.
+        """Tell whether rounding explains all errors; None: inconclusive.
 
         Args:
             rounding: the comparison of -O0 in the same types with -O0 in float64.
@@ -80,14 +80,14 @@ class Comparison:
         return True if judged == conclusive else None
 
     def described(self) -> Json:
-        """Return what a line says of it."""
+        """Return it as part of a result line."""
         errors = {what: significant(value, 3) for what, value in self.errors.items()}
         worst = {"worst_gradient": self.worst_gradient} if self.worst_gradient else {}
         return {"errors": errors, **worst, "finite": self.finite}
 
 
 def compare(outcome: Outcome, expected: Outcome) -> Comparison:
-    """Compare what a variant computed with what was expected, group by group."""
+    """Compare the outcome of a variant with the expected one, group by group."""
     errors, worst = {}, None
     for what, tensors in outcome.groups.items():
         each = dict(_errors(tensors, expected.groups[what]))
@@ -100,7 +100,7 @@ def compare(outcome: Outcome, expected: Outcome) -> Comparison:
 
 
 def _distance(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
-    """Return the length of the difference of all tensors, relative to that of what is expected."""
+    """Return the norm of the difference of all tensors, relative to that of the expected ones."""
     if found.keys() != expected.keys():
         return math.inf
     with np.errstate(invalid="ignore", over="ignore"):
@@ -112,14 +112,14 @@ def _distance(found: Mapping[str, Array], expected: Mapping[str, Array]) -> floa
 def _errors(
     found: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> Iterator[tuple[str, float]]:
-    """Yield the error of each tensor relative to its largest value; infinite where it is none."""
+    """Yield the error of each tensor relative to its largest value; infinite where invalid."""
     largest = max(float(np.abs(array).max()) for array in expected.values())
     for name in expected.keys() | found.keys():
         if name not in found or name not in expected or found[name].shape != expected[name].shape:
             yield name, math.inf
             continue
         array = expected[name]
-        with np.errstate(invalid="ignore"):  # infinity less infinity
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
             difference = float(np.abs(found[name] - array).max())
         scale = max(float(np.abs(array).max()), _FLOOR * largest)
         yield name, difference / scale if math.isfinite(difference) else math.inf

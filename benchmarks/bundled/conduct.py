@@ -1,7 +1,7 @@
-"""Runs the parts of a bundle in order, each in a process of its own, and shares out the time.
+"""Runs the parts of a bundle in order, each in a separate process, and divides the time.
 
-A process of its own: PyTorch and JAX bring CUDA libraries of their own versions; what a kernel
-breaks stays broken for the rest of its process; and what takes too long can be stopped.
+Processes are separate because PyTorch and JAX bring different versions of CUDA libraries, a
+failing kernel can break the rest of its process, and a part that takes too long can be stopped.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from benchmarks.bundled.rounds import Json
 from benchmarks.bundled.session import Session, failure
 
 GRACE = 15
-"""Seconds that a part has to end by itself, once it should start nothing more."""
+"""Seconds for a part to finish after it should start nothing more."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one process runs; ``weight``: its share of the time, among the parts still to run."""
+    """What one process runs; ``weight``: its share of the time, among the remaining parts."""
 
     weight: int
     framework: str
@@ -49,7 +49,7 @@ PARTS = {
     "references": Part(10, "torch", "torch_speed", "references"),
     "compiled": Part(30, "torch", "torch_speed", "compiled"),
 }
-"""In the order in which answers decide something."""
+"""The most decisive first."""
 
 
 def chosen_parts(text: str) -> list[str]:
@@ -62,7 +62,7 @@ def chosen_parts(text: str) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a run takes, from a bundle or from the project's folder."""
+    """Add the arguments of a run, from a bundle or from the project's folder."""
     add = parser.add_argument
     add("--seconds", type=float, default=520, help="for everything; default: 520")
     add(
@@ -72,14 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART[,PART]",
         help=f"of {', '.join(PARTS)}; default: all, in this order",
     )
-    add("--dry", action="store_true", help="on the CPU, tiny: shows that everything runs")
+    add(
+        "--dry",
+        action="store_true",
+        help="on the CPU, with tiny sizes: a test that everything runs",
+    )
 
 
 # ---- the process that conducts -------------------------------------------------------------
 
 
 def conduct(folder: Path, seconds: float, parts: list[str], dry: bool) -> Iterator[Json]:
-    """Run parts of a bundle; yield each line as it comes, at last what failed or is missing."""
+    """Run parts of a bundle; yield each line as it comes, finally what failed or is missing."""
     started = time.time()
     until = started + seconds
     environment = dict(os.environ)
@@ -117,7 +121,7 @@ def conduct(folder: Path, seconds: float, parts: list[str], dry: bool) -> Iterat
 
 
 def described(manifest: Json) -> Json:
-    """Return the machine, and what of it no framework need be imported for."""
+    """Return the facts about the machine that need no framework."""
     found = {"commit": manifest["commit"], "dirty": manifest["dirty"], **machine()}
     for package in ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "timm", "torchvision"):
         with suppress(PackageNotFoundError):
@@ -131,7 +135,7 @@ def described(manifest: Json) -> Json:
 
 @dataclass
 class Process:
-    """A part's process, and what its lines tell of its progress."""
+    """The process of a part, and its progress according to its lines."""
 
     part: str
     _planned: list[str] = field(default_factory=list)
@@ -142,8 +146,8 @@ class Process:
     def lines(
         self, command: list[str], environment: dict[str, str], limit: float
     ) -> Iterator[Json]:
-        """Start it; yield its lines, and one more if it did not end by itself."""
-        with subprocess.Popen(  # a session of its own: what it starts is stopped with it
+        """Start it; yield its lines, and one more if it did not end normally."""
+        with subprocess.Popen(  # a new session: its child processes are stopped with it
             command, stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True
         ) as process:
             timer = threading.Timer(max(limit, 1.0), self._stop, [process])
@@ -165,7 +169,7 @@ class Process:
 
     @property
     def left_out(self) -> list[str]:
-        """What has no result, or none but its beginning."""
+        """The units that have no result or an incomplete one."""
         if not self._planned:
             return [self.part]
         complete = self._begun if self._finished or not self._begun else self._begun[:-1]
@@ -190,9 +194,9 @@ class Process:
 
 
 def serve(folder: Path, name: str, seconds: float, started: float, dry: bool) -> None:
-    """Run one part; its lines go where the standard output went."""
+    """Run one part; its lines go to the original standard output."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no line
+    os.dup2(2, 1)  # keep the output of libraries out of the lines
     session = Session(name, Bundle(folder), dry, seconds, started, output)
     part = PARTS[name]
     try:
@@ -210,7 +214,7 @@ def torch_device(dry: bool) -> Json:
     import torch
 
     if dry:
-        torch.set_num_threads(1)  # tiny operations take longer on several
+        torch.set_num_threads(1)  # tiny operations take longer with several
         return {"device": "cpu"}
     if not torch.cuda.is_available():
         raise RuntimeError("PyTorch finds no CUDA device; --dry runs on the CPU")
@@ -236,7 +240,9 @@ def main(folder: Path, description: str) -> None:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--output", type=Path, help="write the lines here too", metavar="FILE")
+    parser.add_argument(
+        "--output", type=Path, help="also write the lines to this file", metavar="FILE"
+    )
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, default=time.time(), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Whether every -O level computes in Flax what -O0 computes, and how fast they train, jitted."""
+"""Tests every -O level in Flax against -O0, and times jitted training steps."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from benchmarks.bundled.rounds import Json, interleave, rated, significant, summ
 from benchmarks.bundled.session import Session, Units, failure
 
 TOLERANCE = 1e-3
-"""What float32 may be off by: no more than rounding, far less than one wrong slice."""
+"""The tolerance of float32: more than rounding, far less than one wrong slice."""
 
 LAUNCHES, LARGE = "cliquenet_k36_t12", "cliquenet_s3"
-# A dry run shows that everything runs: compiling it well would take longer.
+# A dry run only tests that everything runs: optimized compilation would take longer.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def flax(session: Session) -> Units:
-    """Return comparisons and training steps in turn, what is compiled quickly first."""
+    """Return comparisons and training steps in turn, those that compile fast first."""
     first, *larger = session.sizes.batches
     if session.dry:
         return {**checked(session, TINY), **trained(session, TINY, first)}
@@ -68,7 +68,7 @@ def check(session: Session, network: BundledNetwork) -> None:
     for variant in (*LEVELS, FOLDED):
         try:
             outcomes = outcomes_of(network, variant, session.sizes.checked, options_of(session))
-        except Exception as error:  # noqa: BLE001  # what failed is a result too
+        except Exception as error:  # noqa: BLE001  # a failure is a result too
             for row in rows.values():
                 row[variant] = failure(error)
             continue
@@ -85,7 +85,7 @@ def check(session: Session, network: BundledNetwork) -> None:
 def outcomes_of(
     network: BundledNetwork, variant: str, count: int, options: dict[str, Any] | None
 ) -> dict[str, Outcome]:
-    """Run a variant from the bundle's weights, in training, unless it is folded, and evaluation."""
+    """Run a variant with the bundle's weights, in evaluation and, unless folded, in training."""
     model = blank(network, variant, None)
     layout = network.layout("flax", variant)
     write(model, layout.to_model(network.weights(variant)))
@@ -128,7 +128,7 @@ def evaluate_folded(
 def train_and_evaluate(
     trained: Any, evaluated: Any, parameters: Any, rest: Any, images: jax.Array, labels: jax.Array
 ) -> Any:
-    """Return the same, and from training logits, loss, gradients and running statistics too."""
+    """Return the same, and logits, loss, gradients and running statistics of training."""
 
     def loss_of(parameters: Any) -> Any:
         model = nnx.merge(trained, parameters, rest, copy=True)
@@ -141,7 +141,7 @@ def train_and_evaluate(
 
 
 def train(session: Session, name: str, count: int) -> None:
-    """Write what XLA allocates for each level's training step, then their times, paired."""
+    """Write the memory that XLA allocates for each level's training step, then paired times."""
     network = session.bundle.networks[name].shrunk(session.sizes.largest_image)
     images, labels = batch(network, count)
     programs: dict[str, Program] = {}
@@ -157,7 +157,7 @@ def train(session: Session, name: str, count: int) -> None:
             with precision("bf16"):
                 step = training_program(model, images, labels, options=options_of(session))
             step()
-        except Exception as error:  # noqa: BLE001  # what failed is a result too
+        except Exception as error:  # noqa: BLE001  # a failure is a result too
             session.line(variant=variant, batch=count, **failure(error))
             continue
         longest = max(longest, step.compile_seconds)
@@ -178,7 +178,7 @@ def train(session: Session, name: str, count: int) -> None:
 
 
 def blank(network: BundledNetwork, variant: str, dtype: Any) -> Any:
-    """Build a variant whose variables are 0: drawing them would compile a program for each."""
+    """Build a variant with variables set to 0: drawing them would compile a program for each."""
     create = network.model_class("flax", variant)
     definition, state = nnx.split(nnx.eval_shape(lambda: create(rngs=nnx.Rngs(0), dtype=dtype)))
 
@@ -191,7 +191,7 @@ def blank(network: BundledNetwork, variant: str, dtype: Any) -> Any:
 
 
 def initial(model: Any) -> dict[str, Array]:
-    """Draw weights of the usual size: with those that are 0 some devices are faster."""
+    """Draw weights of the usual magnitude: some devices are faster with zeros."""
     rng = np.random.default_rng(0)
     drawn = {}
     for name, array in arrays_of(nnx.state(model, nnx.Not(nnx.RngState))).items():
@@ -203,7 +203,7 @@ def initial(model: Any) -> dict[str, Array]:
 
 
 def write(model: Any, tensors: Mapping[str, Array]) -> None:
-    """Set variables by their paths, joined by dots.
+    """Set variables by their dotted paths.
 
     Raises:
         AttributeError: the model has no such variable.
@@ -216,7 +216,7 @@ def write(model: Any, tensors: Mapping[str, Array]) -> None:
 
 
 def arrays_of(state: Any) -> dict[str, Array]:
-    """Return the arrays of a state by their paths, joined by dots."""
+    """Return the arrays of a state by their dotted paths."""
     return {
         ".".join(map(str, path)): to_numpy(variable[...])
         for path, variable in nnx.to_flat_state(state)

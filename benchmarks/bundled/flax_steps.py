@@ -1,4 +1,4 @@
-"""Jitted steps of Flax models, and XLA's account of their memory."""
+"""Jitted steps of Flax models, and the memory that XLA reports for them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MEMORY = {
     "alias_bytes": "alias_size_in_bytes",
     "xla_peak_bytes": "peak_memory_in_bytes",
 }
-"""What XLA's memory analysis says, where this version of it does."""
+"""The fields of XLA's memory analysis, as far as this version has them."""
 
 
 def precision(dtype: str) -> AbstractContextManager[object]:
-    """In which JAX traces matrix products; by default it would take TF32 on some devices."""
+    """The precision of matrix products when JAX traces; its default is TF32 on some devices."""
     return jax.default_matmul_precision(PRECISIONS[dtype])
 
 
@@ -43,7 +43,7 @@ def batch(network: Network, count: int) -> tuple[jax.Array, jax.Array]:
 
 
 class Program(NamedTuple):
-    """A function compiled by XLA, with its arguments; calling it waits for what it returns."""
+    """A function compiled by XLA, with its arguments; a call waits for the result."""
 
     compiled: Any
     arguments: tuple[Any, ...]
@@ -53,14 +53,14 @@ class Program(NamedTuple):
         jax.block_until_ready(self.compiled(*self.arguments))
 
     def seconds(self, repeats: int = 1) -> float:
-        """Return what a call takes, the mean of ``repeats`` in a row."""
+        """Return the time of a call, the mean of ``repeats``."""
         start = time.perf_counter()
         for _ in range(repeats):
             self()
         return (time.perf_counter() - start) / repeats
 
     def memory(self) -> dict[str, int]:
-        """Return XLA's own account of the program's memory."""
+        """Return the memory of the program that XLA reports."""
         analysis = self.compiled.memory_analysis()
         return {
             name: int(getattr(analysis, field))
@@ -69,20 +69,20 @@ class Program(NamedTuple):
         }
 
 
-# XLA's CPU compiler takes the barriers of jax.checkpoint away before it looks for common
-# subexpressions, and so keeps what was to be redone (docs/optimiser.md).
+# XLA's CPU compiler removes the barriers of jax.checkpoint before it merges common
+# subexpressions, and so saves what should be recomputed (docs/optimiser.md).
 KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
 def compilers(level: int) -> dict[str, dict[str, Any] | None]:
-    """Return XLA's options for a level, and what is added to its name."""
+    """Return the sets of XLA options to try for a level, by suffix of its name."""
     return {"": None, " barriers": KEEP_BARRIERS} if ON_CPU and level == 2 else {"": None}
 
 
 def program(
     function: Callable[..., Any], *arguments: Any, options: dict[str, Any] | None = None
 ) -> Program:
-    """Trace a function, have XLA compile it with its ``options``, and say how long both took."""
+    """Trace a function, compile it with XLA's ``options``, and measure both."""
     start = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile(compiler_options=options)
     return Program(compiled, arguments, time.perf_counter() - start)
@@ -95,16 +95,16 @@ def training_program(
     sgd: bool = False,
     options: dict[str, Any] | None = None,
 ) -> Program:
-    """Compile forward, cross entropy and backward, and on request a step of SGD.
+    """Compile forward, cross entropy and backward, and on request an SGD step.
 
-    The state goes in and comes out; no argument is donated, so that a call can be repeated.
+    The state is an argument and a result; no argument is donated, so a call can be repeated.
     """
     model.train()
     definition, parameters, rest = nnx.split(model, nnx.Param, ...)
     rule = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-6, 0.9, nesterov=True))
 
     def loss_of(parameters: Any, rest: Any, images: jax.Array, labels: jax.Array) -> Any:
-        merged = nnx.merge(definition, parameters, rest, copy=True)  # of this trace, to be written
+        merged = nnx.merge(definition, parameters, rest, copy=True)  # of this trace, writable
         losses = optax.softmax_cross_entropy_with_integer_labels(merged(images), labels)
         return losses.mean(), nnx.state(merged, nnx.Not(nnx.Param))
 

@@ -1,4 +1,4 @@
-"""What the times of a benchmark depend on."""
+"""The machine on which a benchmark runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "optax")
 
 
 def machine() -> Json:
-    """What the times depend on; threads and devices of the frameworks that are loaded."""
+    """The machine; threads and devices of the frameworks that are loaded."""
     found: Json = {
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),

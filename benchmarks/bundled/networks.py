@@ -1,6 +1,6 @@
-"""The networks of a bundle: compiled sources, shapes, weights. Needs NumPy alone.
+"""The networks of a bundle: compiled sources, shapes, weights. Needs only NumPy.
 
-``gpu_bundle.py`` writes what is read here.
+``gpu_bundle.py`` writes the files that this module reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEVELS = ("O0", "O1", "O2")
 FOLDED = "folded"
 LITERAL = "literal"
 TINY = "tiny"
-"""The network of dry runs, where a compiler takes long."""
+"""The network of dry runs, where compilation takes long."""
 MANIFEST = "networks.json"
 
 Array = NDArray[np.float64]
@@ -42,14 +42,14 @@ class Image(Protocol):
 
 
 class Classifier(Protocol):
-    """What a network ends in."""
+    """The classifier of a network."""
 
     @property
     def classes(self) -> int: ...
 
 
 class Network(Protocol):
-    """What drawing a batch takes: the compiler's spec of a network, or a network of a bundle."""
+    """What drawing a batch needs: the compiler's spec of a network, or a network of a bundle."""
 
     @property
     def input(self) -> Image: ...
@@ -71,17 +71,17 @@ class BundledClassifier(NamedTuple):
 class Layout:
     """Where a compiled model stores canonical tensors.
 
-    ``entries`` has for each tensor of the model, by its name there: ``axis``, along which the
-    pieces lie that it holds; ``axes``, the canonical axis that each of its own is; ``holdings``,
-    lists of pieces ``[tensor, start, stop]``. The first list is what the tensor consists of; each
-    further one has the same values (running statistics that several readers share).
+    ``entries`` has for each tensor of the model, by its name: ``axis``, along which its pieces are
+    concatenated; ``axes``, the canonical axis of each of its axes; ``holdings``, lists of pieces
+    ``[tensor, start, stop]``. The first list is the content of the tensor; the others have the same
+    values (running statistics that several readers share).
     """
 
     def __init__(self, entries: Mapping[str, Any]) -> None:
         self._entries = entries
 
     def to_model(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Return what each tensor of the model holds, from canonical ones."""
+        """Return the content of each tensor of the model from canonical tensors."""
         found = {}
         for name, entry in self._entries.items():
             axis = entry["axis"]
@@ -93,7 +93,7 @@ class Layout:
         return found
 
     def to_canonical(self, stored: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the canonical tensors that some of the model's tensors hold."""
+        """Return the canonical tensors that some of the model's tensors contain."""
         parts: dict[str, list[tuple[int, int, Array]]] = {}
         for name, array in stored.items():
             entry = self._entries[name]
@@ -151,7 +151,7 @@ class BundledNetwork:
             return {key: tensors[key].astype(np.float64) for key in tensors.files}
 
     def layout(self, framework: str, variant: str) -> Layout:
-        """Return where a variant's model stores them."""
+        """Return where a variant's model stores the tensors."""
         return Layout(self._layouts[f"{framework}_{variant}"])
 
     @cached_property
@@ -183,7 +183,7 @@ class Bundle:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """What the bundle is: the commit that it was compiled at, and its networks."""
+        """The content of the bundle: the commit of the compiler, and the networks."""
         manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         return manifest
 

@@ -1,10 +1,10 @@
 """Paired timing.
 
-A machine's speed drifts by more than the differences that are to be seen. So everything that is
-compared runs in turn within one process, a round at a time, and what counts is the ratio of two
-times of the same round. That does not help against a neighbor that takes a core: threads that
-wait for each other then lose a time slice in every operation, and small networks run a hundred
-times slower; results include the load of the machine at the start.
+A machine's speed drifts by more than the differences to be measured. So variants run in turn
+within one process, round by round, and the ratio of two times of the same round is what counts.
+That does not help if another process takes a core: threads that wait for each other then lose a
+time slice in every operation, and small networks run a hundred times slower; results include the
+load of the machine at the start.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Json = dict[str, Any]
 
 
 def interleave(runs: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> Samples:
-    """Call every run once in each round, starting with another one each time.
+    """Call every run once in each round, starting with a different one each time.
 
     Args:
-        runs: by name; each returns the seconds that it took, as it measured them.
+        runs: by name; each returns the seconds that it measured.
         rounds: how many times.
-        warm_up: rounds before them that do not count.
+        warm_up: earlier rounds that do not count.
     """
     names = list(runs)
     samples: Samples = {name: [] for name in names}
     for index in range(-warm_up, rounds):
         first = index % len(names)
         for name in names[first:] + names[:first]:
-            gc.collect()  # here, so that it is in nobody's time
+            gc.collect()  # here, so that it is in no measurement
             seconds = runs[name]()
             if index >= 0:
                 samples[name].append(seconds)
@@ -54,7 +54,7 @@ def summarise(samples: Samples, baseline: str) -> dict[str, Json]:
 def rated(
     summary: Mapping[str, Json], count: int, found: Mapping[str, Json] | None = None
 ) -> dict[str, Json]:
-    """Put the images a second of a batch of ``count``, and what else was found, before times."""
+    """Put images per second of a batch of ``count``, and other results, before the times."""
     return {
         name: {
             "images_per_second": significant(count / row["seconds"]["median"]),
@@ -76,5 +76,5 @@ def spread(numbers: Sequence[float]) -> Json:
 
 
 def significant(number: float, digits: int = 5) -> float:
-    """Round to the digits that mean something; files stay readable."""
+    """Round to significant digits, so that files stay readable."""
     return float(f"{number:.{digits}g}")

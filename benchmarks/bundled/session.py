@@ -1,4 +1,4 @@
-"""One part of a run, in a process of its own: its units of work, its time, its lines."""
+"""One part of a run, in a separate process: its units of work, its time, its lines."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Sizes:
     """How large everything is.
 
     Attributes:
-        batches: of what is timed; the first is what there is no time to vary.
-        largest_image: pixels a side, at most, of what is timed; None: the network's own.
-        rounds: how often everything is timed, in turn.
-        seconds: that one time should take at least, by repeating.
-        checked: the batch in which levels are compared.
-        largest_checked: pixels a side, at most, of its images.
+        batches: batch sizes of timings; the first one where there is no time for all.
+        largest_image: maximal image side of timings, in pixels; None: the network's own.
+        rounds: how often each variant is timed, in turn.
+        seconds: the least duration of one measurement, reached by repeating.
+        checked: the batch size for comparing levels.
+        largest_checked: maximal side of its images, in pixels.
     """
 
     batches: tuple[int, ...] = (64, 128)
@@ -43,7 +43,7 @@ DRY = Sizes((2,), largest_image=32, rounds=2, seconds=0, checked=4, largest_chec
 
 
 class Session:
-    """Writes the lines of a part, and starts no unit that it has no time for."""
+    """Writes the lines of a part, and starts no unit without enough time."""
 
     def __init__(
         self, part: str, bundle: Bundle, dry: bool, seconds: float, started: float, output: TextIO
@@ -63,14 +63,14 @@ class Session:
         print(json.dumps(_plain(line | fields), ensure_ascii=False), file=self._output, flush=True)
 
     def allows(self, seconds: float) -> bool:
-        """Whether so much time is left."""
+        """Whether this much time is left."""
         return time.time() + seconds < self._until
 
     def run(self, units: Units, **facts: Any) -> None:
-        """Run units in order; one that fails is a line, and the others go on.
+        """Run units in order; a failure is a line, and the others still run.
 
-        A unit starts only while there is time for one as long as the longest before it. What was
-        planned is written first, so that a reader knows what is missing.
+        A unit starts only if there is time for one as long as the longest before it. The plan is
+        written first, so that a reader knows what is missing.
         """
         self.line(plan=list(units), **facts)
         for name, unit in units.items():
@@ -79,7 +79,7 @@ class Session:
             self._unit, start = name, time.time()
             try:
                 unit()
-            except Exception as error:  # noqa: BLE001  # what failed is a result too
+            except Exception as error:  # noqa: BLE001  # a failure is a result too
                 self.line(**failure(error))
             self._unit = None
             self._longest = max(self._longest, time.time() - start)
@@ -88,7 +88,7 @@ class Session:
 
 
 def failure(error: Exception) -> Json:
-    """Return what a line says of an error."""
+    """Return an error as part of a result line."""
     *_, last = traceback.extract_tb(error.__traceback__)
     return {
         "error": f"{type(error).__name__}: {str(error)[:400]}",
@@ -97,7 +97,7 @@ def failure(error: Exception) -> Json:
 
 
 def release() -> None:
-    """Give memory that nothing refers to back to the device."""
+    """Return unreferenced memory to the device."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

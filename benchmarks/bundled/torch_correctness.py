@@ -1,4 +1,4 @@
-"""Whether every -O level computes on the device what -O0 computes in float64 on the CPU."""
+"""Tests every -O level on the device against -O0 in float64 on the CPU."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Precision:
 
     @property
     def eps(self) -> float:
-        """The rounding of the type in which convolutions run."""
+        """The machine epsilon of the type in which convolutions run."""
         return torch.finfo(self.autocast or self.dtype).eps
 
 
@@ -62,8 +62,8 @@ class Run:
 
 
 def correctness(session: Session) -> Units:
-    """Return the comparisons, what decides first; a dry run makes all on one network alone."""
-    # TF32 would hide errors of the size that float32 is to show.
+    """Return the comparisons, the most decisive first; a dry run uses only one network."""
+    # TF32 would hide errors that the float32 run should show.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     names = DRY_NETWORKS if session.dry else NETWORKS
@@ -96,14 +96,14 @@ def check(session: Session, network: BundledNetwork, precision: Precision) -> No
 
 
 def compare_variants(network: BundledNetwork, run: Run, count: int) -> dict[str, Json]:
-    """Return how far each variant is from -O0 in float64; -O0 shows what rounding does."""
+    """Return the error of each variant against -O0 in float64; that of -O0 is rounding."""
     expected = reference(network, run.training, count)
     rounding: Comparison | None = None
     rows: dict[str, Json] = {}
     for variant in ("O0", LITERAL, *LEVELS[1:], *(() if run.training else (FOLDED,))):
         try:
             outcome, facts = outcome_of(network, variant, run, count)
-        except Exception as error:  # noqa: BLE001  # what failed is a result too
+        except Exception as error:  # noqa: BLE001  # a failure is a result too
             rows[variant] = failure(error)
             continue
         comparison = compare(outcome, expected)
@@ -117,15 +117,15 @@ def compare_variants(network: BundledNetwork, run: Run, count: int) -> dict[str,
 
 @cache
 def reference(network: BundledNetwork, training: bool, count: int) -> Outcome:
-    """Return what -O0 computes in float64 on the CPU, by PyTorch's own normalizations."""
+    """Return the outcome of -O0 in float64 on the CPU, with PyTorch's own normalizations."""
     outcome, _ = outcome_of(network, "O0", Run(FLOAT64, CPU, "nchw", training), count)
     return outcome
 
 
 def outcome_of(network: BundledNetwork, variant: str, run: Run, count: int) -> tuple[Outcome, Json]:
-    """Run a variant forwards and, unless it is folded, backwards, from the bundle's weights.
+    """Run a variant forward and, unless it is folded, backward, with the bundle's weights.
 
-    A backward pass that fails leaves what the forward pass computed, and its error as a fact.
+    If the backward pass fails, return the results of the forward pass and the error.
     """
     model = model_of(network, variant, run).train(run.training)
     images, labels = (torch.from_numpy(array).to(run.device) for array in network.batch(count))
@@ -151,9 +151,9 @@ def outcome_of(network: BundledNetwork, variant: str, run: Run, count: int) -> t
             facts = scaled_backward(loss, loss_of, model, run)
         else:
             loss.backward()
-    except Exception as error:  # noqa: BLE001  # what failed is a result too
+    except Exception as error:  # noqa: BLE001  # a failure is a result too
         facts = failure(error)
-    # Each forward pass moves the running statistics: what the first one left is compared.
+    # Each forward pass updates the running statistics: compare those after the first.
     logits, buffers = seen[0]
     gradients = {
         k: p.grad
@@ -196,10 +196,10 @@ def loaded(network: BundledNetwork, variant: str) -> nn.Module:
     """Build a variant in float64 on the CPU.
 
     Raises:
-        KeyError: its tensors are not those of the bundle's layout.
+        KeyError: its tensors do not match the bundle's layout.
     """
     if variant == LITERAL:
-        assert network.literal is not None  # noqa: S101  # those with weights are covered
+        assert network.literal is not None  # noqa: S101  # the literal model covers those with weights
         literal = LiteralCliqueNet(LiteralSpec.of(network.literal)).double()
         load_canonical(literal, network.weights())
         return literal
@@ -226,7 +226,7 @@ def to_canonical(
 
 
 def is_counter(name: str) -> bool:
-    """Whether it is what BatchNorm2d counts and never uses."""
+    """Whether it is the counter of BatchNorm2d, which nothing uses."""
     return name.endswith("num_batches_tracked")
 
 

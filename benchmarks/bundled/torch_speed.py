@@ -1,4 +1,4 @@
-"""How fast the variants of a network train in PyTorch, and what they allocate and launch."""
+"""Times training of the variants of a network in PyTorch; counts memory and kernels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def speed(session: Session) -> Units:
 
 
 def references(session: Session) -> Units:
-    """Return what is there for comparison: a dense network, and two published ones."""
+    """Return networks for comparison: a dense one, and two published ones."""
     count = session.sizes.batches[0]
     return {
         f"{DENSE}, batch {count}": partial(train, session, DENSE, count),
@@ -52,7 +52,7 @@ def references(session: Session) -> Units:
 
 
 def graphs(session: Session) -> Units:
-    """Return the captures of a network that launches decide."""
+    """Return the CUDA graphs of a network whose time is dominated by launches."""
     count, name = session.sizes.batches[0], NETWORKS[1]
     return {
         f"{name} {variant}, batch {count}": partial(capture, session, name, variant, count)
@@ -61,7 +61,7 @@ def graphs(session: Session) -> Units:
 
 
 def compiled(session: Session) -> Units:
-    """Return models that torch.compile compiles whole; a dry run traces a small one alone."""
+    """Return models that torch.compile compiles whole; a dry run only traces a small one."""
     count = session.sizes.batches[0]
     names = (TINY,) if session.dry else (NETWORKS[1], NETWORKS[0])
     variants = ("O1",) if session.dry else ("O1", LITERAL, "O2")
@@ -76,7 +76,7 @@ def compiled(session: Session) -> Units:
 
 
 def train(session: Session, name: str, count: int) -> None:
-    """Time the literal model, where there is one, and every level, eager."""
+    """Time the literal model, if there is one, and every level, eager."""
     network = network_of(session, name)
     variants = (*((LITERAL,) if network.literal else ()), *LEVELS)
     builders = {variant: partial(build, network, variant) for variant in variants}
@@ -84,7 +84,7 @@ def train(session: Session, name: str, count: int) -> None:
 
 
 def train_published(session: Session, count: int) -> None:
-    """Time other people's networks on the same images, where a package has them."""
+    """Time published networks on the same images, if a package has them."""
     package = next((each for each in ("timm", "torchvision") if find_spec(each)), None)
     if package is None:
         session.line(skipped="neither timm nor torchvision is installed")
@@ -94,7 +94,7 @@ def train_published(session: Session, count: int) -> None:
 
 
 def capture(session: Session, name: str, variant: str, count: int) -> None:
-    """Time an eager step and the same as a CUDA graph; without CUDA the eager one alone."""
+    """Time an eager step and its CUDA graph; without CUDA only the eager step."""
     network = network_of(session, name)
     step = TrainingStep(build(network, variant), *USUAL.batch(network, count), USUAL)
     runs: dict[str, Callable[[int], float]] = {"eager": step.seconds}
@@ -111,9 +111,9 @@ def capture(session: Session, name: str, variant: str, count: int) -> None:
 
 
 def compile_whole(session: Session, name: str, variant: str, count: int) -> None:
-    """Time a compiled model beside the literal one, eager."""
+    """Time a compiled model and the eager literal one."""
     network = network_of(session, name)
-    # A dry run shows that the model can be traced; generating code would take minutes.
+    # A dry run only tests that the model can be traced; code generation would take minutes.
     how = Configuration("bf16", "channels_last", "whole", "eager" if session.dry else "inductor")
     torch.compiler.reset()
     literal = partial(build, network, LITERAL)
@@ -131,14 +131,14 @@ def time_training(
     count: int,
     how: Mapping[str, Configuration] | None = None,
 ) -> None:
-    """Write what each model allocates and launches, then their times, paired; the first is 1.
+    """Write memory and kernels of each model, then paired times, relative to the first.
 
     Args:
-        session: where lines go.
-        builders: what builds each model.
-        network: whose images and classes to draw.
+        session: writes the lines.
+        builders: functions that build the models.
+        network: the network that determines images and classes.
         count: images in a batch.
-        how: for the models that run otherwise than eager, in bfloat16 and channels_last.
+        how: for models that do not run eager, in bfloat16 and channels_last.
     """
     images, labels = USUAL.batch(network, count)
     steps: dict[str, TrainingStep] = {}
@@ -153,7 +153,7 @@ def time_training(
         try:
             step, peak = with_peak(partial(first_step, builder, images, labels, configuration))
             launched, longest_kernels = launches_of(step)
-        except Exception as error:  # noqa: BLE001  # what failed is a result too
+        except Exception as error:  # noqa: BLE001  # a failure is a result too
             session.line(variant=variant, batch=count, **failure(error))
             continue
         seconds = time.perf_counter() - start
@@ -176,14 +176,14 @@ def time_training(
 
 
 def repeats_of(session: Session, step: TrainingStep) -> int:
-    """Return how many steps in a row make one time that is long enough."""
+    """Return how many steps make a measurement long enough."""
     if not session.sizes.seconds:
         return 1
     return min(MOST_REPEATS, math.ceil(session.sizes.seconds / step.seconds()))
 
 
 def launches_of(step: TrainingStep) -> tuple[Json, Json]:
-    """Return what a step launches, and which kernels take most; without CUDA run it alone."""
+    """Return the kernels of a step, and the slowest of them; without CUDA only run it."""
     if not CUDA:
         step()
         return {}, {}
@@ -195,16 +195,16 @@ def launches_of(step: TrainingStep) -> tuple[Json, Json]:
 def first_step(
     builder: Callable[[], nn.Module], images: Tensor, labels: Tensor, how: Configuration
 ) -> TrainingStep:
-    """Build a model and what trains it."""
+    """Build a model and its training step."""
     return TrainingStep(builder(), images, labels, how)
 
 
 def captured(step: TrainingStep) -> tuple[torch.cuda.CUDAGraph, float]:
-    """Capture a step; return the graph, and how far its gradients are from the eager step's."""
+    """Capture a step; return the graph, and the error of its gradients against the eager step."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3):  # what is chosen or allocated once must be before the capture
+        for _ in range(3):  # one-time choices and allocations must precede the capture
             step()
     torch.cuda.current_stream().wait_stream(side)
     expected = gradients_of(step)
@@ -225,18 +225,18 @@ def gradients_of(step: TrainingStep) -> Tensor:
 
 
 def seconds_of_replay(graph: torch.cuda.CUDAGraph, repeats: int) -> float:
-    """Return what a replay takes, the mean of several in a row."""
+    """Return the time of a replay, the mean of several."""
     return timed(graph.replay, repeats)
 
 
 def network_of(session: Session, name: str) -> BundledNetwork:
-    """Return a network with images of the size that is timed."""
-    torch.backends.cudnn.benchmark = True  # the usual setting where sizes stay the same
+    """Return a network with images of the timed size."""
+    torch.backends.cudnn.benchmark = True  # the usual setting for fixed sizes
     return session.bundle.networks[name].shrunk(session.sizes.largest_image)
 
 
 def build(network: BundledNetwork, variant: str) -> nn.Module:
-    """Build a variant with the weights that it starts from."""
+    """Build a variant with its initial weights."""
     torch.manual_seed(0)
     if variant == LITERAL:
         assert network.literal is not None  # noqa: S101  # callers ask first
@@ -246,7 +246,7 @@ def build(network: BundledNetwork, variant: str) -> nn.Module:
 
 
 def published(package: str, name: str) -> nn.Module:
-    """Build a network of timm or torchvision, as it is there."""
+    """Build a network of timm or torchvision, unchanged."""
     torch.manual_seed(0)
     if package == "timm":
         import timm

@@ -26,10 +26,10 @@ LONGEST = 8
 
 @dataclass(frozen=True)
 class Configuration:
-    """How PyTorch is to run a model.
+    """How PyTorch runs a model.
 
-    ``compiled``: ``whole`` compiles the model, ``steps`` what the model offers itself with
-    ``compile_steps`` (one that does not is compiled whole). ``compiler``: the backend of
+    ``compiled``: ``whole`` compiles the model, ``steps`` calls the model's ``compile_steps`` (a
+    model without it is compiled whole). ``compiler``: the backend of
     ``torch.compile``.
     """
 
@@ -39,7 +39,7 @@ class Configuration:
     compiler: str = "inductor"
 
     def described(self) -> dict[str, str]:
-        """What results say of it."""
+        """The configuration as part of a result."""
         return {"dtype": self.dtype, "format": self.format, "compiled": self.compiled}
 
     def __str__(self) -> str:
@@ -47,16 +47,16 @@ class Configuration:
         return f"{self.dtype}, {self.format}, {how}"
 
     def autocast(self) -> torch.autocast:
-        """Cast to bfloat16 where that is asked."""
+        """Cast to bfloat16 if requested."""
         return torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.dtype == "bf16")
 
     def set_precision(self) -> None:
-        """Allow TF32 or forbid it, in the whole process."""
+        """Allow or forbid TF32 in the whole process."""
         torch.set_float32_matmul_precision("high" if self.dtype == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = self.dtype == "tf32"
 
     def prepare(self, model: nn.Module) -> Any:
-        """Move a model to the device in the memory format and compile it."""
+        """Move a model to the device in the memory format, and compile it."""
         self.set_precision()
         model.to(DEVICE, memory_format=LAYOUTS[self.format])
         if self.compiled == "steps" and hasattr(model, "compile_steps"):
@@ -75,13 +75,13 @@ class Configuration:
 
 
 def synchronise() -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if CUDA:
         torch.cuda.synchronize()
 
 
 def timed(call: Callable[[], object], repeats: int = 1) -> float:
-    """Return the seconds that a call takes on the device, the mean of ``repeats`` in a row."""
+    """Return the seconds that a call takes on the device, the mean of ``repeats``."""
     synchronise()
     start = time.perf_counter()
     for _ in range(repeats):
@@ -92,13 +92,13 @@ def timed(call: Callable[[], object], repeats: int = 1) -> float:
 
 @dataclass(frozen=True)
 class Kernels:
-    """What a step launches on a CUDA device.
+    """The kernels of a step on a CUDA device.
 
     Attributes:
         count: its kernels; copies and fills do not count.
-        busy_seconds: how long the device is at work, copies and fills included; two kernels at
-            the same time count once.
-        longest: the kernels that take most, with their seconds in all, by name.
+        busy_seconds: how long the device is busy, including copies and fills; concurrent kernels
+            count once.
+        longest: the slowest kernels by name, with their total seconds.
     """
 
     count: int
@@ -107,7 +107,7 @@ class Kernels:
 
     @classmethod
     def of(cls, events: Iterable[Any]) -> Kernels:
-        """Sum up the events of a profile."""
+        """Summarize the events of a profile."""
         launched = [
             event
             for event in events
@@ -128,7 +128,7 @@ class Kernels:
 
 @dataclass
 class TrainingStep:
-    """Forward, cross entropy, backward, and on request a step of SGD, of one model."""
+    """Forward, cross entropy, backward, and on request an SGD step, of one model."""
 
     model: Any
     images: Tensor
@@ -139,7 +139,7 @@ class TrainingStep:
     def __post_init__(self) -> None:
         self.model.train()
         self.model = self.configuration.prepare(self.model)
-        # A rate at which the weights, and with them the time, stay what they are.
+        # So small a rate that the weights, and with them the time, do not change.
         self._optimiser = torch.optim.SGD(
             self.model.parameters(), 1e-6, 0.9, weight_decay=1e-4, nesterov=True
         )
@@ -155,19 +155,19 @@ class TrainingStep:
             self._optimiser.step()
 
     def forget(self) -> None:
-        """Let the gradients go, so that they burden no other variant."""
+        """Free the gradients, so that they take no memory from other variants."""
         self._optimiser.zero_grad(set_to_none=True)
 
     def seconds(self, repeats: int = 1) -> float:
-        """Return what one step takes."""
+        """Return the time of one step."""
         found = timed(self, repeats)
         self.forget()
         return found
 
     def stored_bytes(self) -> int:
-        """Return the bytes that autograd holds between forward and backward.
+        """Return the bytes that autograd saves for backward.
 
-        Each storage counts once; the model's own, parameters and running statistics, do not.
+        Each storage counts once; parameters and running statistics do not count.
         """
         own = {
             tensor.untyped_storage().data_ptr()
@@ -177,7 +177,7 @@ class TrainingStep:
 
         def pack(tensor: Tensor) -> Tensor:
             held[tensor.untyped_storage().data_ptr()] = tensor
-            return tensor.detach()  # the tensor itself would keep the node that keeps it
+            return tensor.detach()  # the tensor itself would create a reference cycle with its node
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = self.loss()
@@ -188,7 +188,7 @@ class TrainingStep:
         return stored
 
     def kernels(self) -> Kernels:
-        """Return what one step launches on a CUDA device."""
+        """Return the kernels of one step on a CUDA device."""
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
             self()
             synchronise()
@@ -199,16 +199,16 @@ class TrainingStep:
 def with_peak(make: Callable[[], TrainingStep]) -> tuple[TrainingStep, int | None]:
     """Build a step, warm it up, and return it with the peak of one more on a CUDA device.
 
-    The peak is what the step would reach alone in the process: its model, gradients, optimiser
+    The peak is what the step would reach alone in the process: its model, gradients, optimizer
     and images, without other models on the device.
     """
     if not CUDA:
         return make(), None
     gc.collect()
-    torch._C._cuda_clearCublasWorkspaces()  # else only the first variant would pay for them
+    torch._C._cuda_clearCublasWorkspaces()  # otherwise only the first variant would pay for them
     before = torch.cuda.memory_allocated()
     step = make()
-    for _ in range(2):  # compile, choose algorithms, create the optimiser's state
+    for _ in range(2):  # compile, choose algorithms, create the optimizer's state
         step()
     step.forget()
     synchronise()

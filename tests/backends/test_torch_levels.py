@@ -138,7 +138,7 @@ def test_sections_may_be_in_different_modes() -> None:
 
 
 @given(networks())
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 def test_weights_move_through_all_levels_bit_for_bit(spec: NetworkSpec) -> None:
     backend = find_backend("torch")
     tensors = sample_tensors(Compilation(spec, max(LEVELS)).graph)
@@ -336,7 +336,6 @@ def test_at_o0_update_bn_averages_over_the_batches_it_is_given() -> None:
 # ---- PyTorch's modes -----------------------------------------------------------------------
 
 COMPILED = {
-    "defaults": EVERY_KEY["defaults"],
     "units": network(
         {"layers": 2, "filters": 3, "bottleneck": True},
         {"layers": 2, "filters": 2, "unit": "post_activation"},

@@ -136,7 +136,7 @@ def verdicts(lines: list[dict[str, Any]]) -> set[tuple[str, bool | None]]:
 
 
 def test_a_slice_that_is_wrong_in_torch_is_seen(bundle: Path, tmp_path: Path) -> None:
-    folder = broken(bundle, tmp_path / "bundle", "torch", "self.w1[:, 16:]", "self.w1[:, :4]")
+    folder = broken(bundle, tmp_path / "bundle", "torch", "self.w1[:, k0:]", "self.w1[:, :-k0]")
     *lines, end = run_bundle(folder, tmp_path / "blocker", "--dry", "--only=correctness")
     found = verdicts(
         [
@@ -155,8 +155,8 @@ def test_a_slice_that_is_wrong_in_flax_is_seen(
     from benchmarks.bundled import flax_parts
 
     monkeypatch.setattr(flax_parts, "LEVELS", ("O0", "O1"))
-    wrong = "self.w1[:, :, :4]"
-    folder = broken(bundle, tmp_path / "bundle", "flax", "self.w1[:, :, 16:]", wrong)
+    wrong = "self.w1[:, :, :-k0]"
+    folder = broken(bundle, tmp_path / "bundle", "flax", "self.w1[:, :, k0:]", wrong)
     output = io.StringIO()
     session = Session("flax", Bundle(folder), True, 100, time.time(), output)
     flax_parts.check(session, session.bundle.networks[TINY])

@@ -132,7 +132,7 @@ def test_numbers_begin_at_1(
         script.main()
     assert ended.value.code == 2
     name, _, value = argument.partition("=")
-    assert f"argument {name}: '{value}' is no number from 1 on" in capsys.readouterr().err
+    assert f"argument {name}: '{value}' is not a positive integer" in capsys.readouterr().err
 
 
 def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:

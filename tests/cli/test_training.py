@@ -377,7 +377,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_whole(
 )
 def test_it_learns_real_images(tmp_path: Path) -> None:
     spec = SPEC.with_name("fashion.yaml")
-    words = command("train", spec, "--data", "fashion-mnist", "--subset", "2000", "--epochs", "2")
+    words = command("train", spec, "--data", "fashion-mnist", "--subset", "1000", "--epochs", "2")
     done = run_apart([*words, "--milestones", "0.5", "--out", str(tmp_path / "run")])
     assert done.returncode == 0, done.stderr
-    assert float(measured(tmp_path / "run")[-1]["test_top1"]) > 0.6
+    assert float(measured(tmp_path / "run")[-1]["test_top1"]) > 0.5

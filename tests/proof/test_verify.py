@@ -66,13 +66,13 @@ def test_both_backends_compute_what_the_interpreter_does(name: str, level: int) 
 
 
 @given(networks(), st.sampled_from(tuple(LEVELS)))
-@settings(max_examples=5, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
 def test_both_backends_compute_random_networks(spec: NetworkSpec, level: int) -> None:
     assert_holds(cliquegraph.verify(spec, ["torch", "flax"], level=level))
 
 
 @given(networks(), st.sampled_from((1, 2, 0)))
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_pytorch_computes_random_networks(spec: NetworkSpec, level: int) -> None:
     assert_holds(cliquegraph.verify(spec, ["torch"], level=level, batch=3))
 
