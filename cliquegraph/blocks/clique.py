@@ -260,11 +260,30 @@ def _draw(rng: Random) -> Document:
             transit=rng.integer(1, stages),
         ),
     }
-    if n == 1 and stages == 2:
+    block |= _draw_topology(rng, n, block.get("stages", 2), block.get("order", "ascending"))
+    if n == 1 and stages == 2 and not block.get("self"):
         block["last_stage_updates"] = 0
     if rng.holds(0.3):
         block["kind"] = "clique"
     return block
+
+
+def _draw_topology(rng: Random, n: int, stages: int, order: object) -> Document:
+    """Keys about who reads whom, that leave no layer without anything to read."""
+    keys: Document = {}
+    if stages == 1 or n < 3 or not rng.holds(0.4):
+        return keys
+    pairs = [[i, j] for i in range(1, n + 1) for j in range(1, n + 1) if i != j]
+    edges = rng.one(("ring", {"nearest": rng.integer(1, n - 1)}, "small_world", "list"))
+    if edges == "small_world":
+        drawn = {"neighbours": 2, "rewire": rng.one((0.0, 0.5, 1.0)), "seed": rng.integer(0, 9)}
+        edges = {"small_world": drawn}
+    elif edges == "list":
+        edges = [pair for pair in pairs if rng.holds(0.6)]
+    keys["edges"] = edges
+    # Of any of these graphs a layer may have no source left, in one order or another.
+    keys |= {"self": True, "input": {"to": "all", "stages": rng.one(("first", "all"))}}
+    return keys
 
 
 def _smaller(block: Document) -> Iterator[Document]:

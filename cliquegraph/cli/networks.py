@@ -110,6 +110,8 @@ def steps(
     console = console_of()
     for each in blocks:
         console.print(steps_table(each, f"{graph.network.name}, block {each.index}"))
+        if drawn := each.declared.words.drawn:
+            console.print(f"drawn: {drawn}", soft_wrap=True, markup=False)
 
 
 def ir(

@@ -13,8 +13,8 @@ from typing import Any
 
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, slot_name
-from cliquegraph.ir.types import Field, Param, Part, Slot
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, is_edge_kernel, slot_name
+from cliquegraph.ir.types import Field, Param, Part, Section, Slot
 from cliquegraph.weights.shares import share_kept
 from cliquegraph.weights.source import TensorInfo
 
@@ -58,12 +58,25 @@ class OfficialLayout:
             section, layer = tensor.slot.section, tensor.slot.layer
             if section.part is Part.BLOCK and layer is not None:
                 self._layers[section.index] = max(self._layers.get(section.index, 0), layer)
+        self._require_cliques(graph)
         without = [slot_name(t.slot) for t in graph.tensors if self._owner(t.slot) is None]
         if without:
             raise WeightsError(
                 f"{graph.name} is not of the authors' form: their models have no {without[0]}; "
                 "blocks are bottleneck cliques of two stages"
             )
+
+    def _require_cliques(self, graph: Graph) -> None:
+        """Their blocks have a kernel for each pair of layers, and none from a layer to itself."""
+        for index, layers in self._layers.items():
+            slots = [t.slot for t in graph.tensors if t.slot.section == Section(Part.BLOCK, index)]
+            edges = {(s.source, s.layer) for s in slots if is_edge_kernel(s)}
+            complete = {(i, j) for i in range(layers + 1) for j in range(1, layers + 1) if i != j}
+            if edges and edges != complete:
+                raise WeightsError(
+                    f"{graph.name} is not of the authors' form: in block {index} not every two "
+                    "layers read each other; blocks are bottleneck cliques of two stages"
+                )
 
     def name(self, param: Param) -> str:
         """The key, without the prefix of data parallelism."""
