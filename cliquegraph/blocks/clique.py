@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.blocks.model import (
@@ -260,29 +260,33 @@ def _draw(rng: Random) -> Document:
             transit=rng.integer(1, stages),
         ),
     }
-    block |= _draw_topology(rng, n, block.get("stages", 2), block.get("order", "ascending"))
-    if n == 1 and stages == 2 and not block.get("self"):
+    if n == 1 and stages == 2:
         block["last_stage_updates"] = 0
+    block |= _draw_topology(rng, block)
     if rng.holds(0.3):
         block["kind"] = "clique"
     return block
 
 
-def _draw_topology(rng: Random, n: int, stages: int, order: object) -> Document:
-    """Keys about who reads whom, that leave no layer without anything to read."""
-    keys: Document = {}
-    if stages == 1 or n < 3 or not rng.holds(0.4):
-        return keys
+def _draw_topology(rng: Random, block: Document) -> Document:
+    """Keys about who reads whom, if the block can have those that were drawn."""
+    n = block["layers"]
     pairs = [[i, j] for i in range(1, n + 1) for j in range(1, n + 1) if i != j]
-    edges = rng.one(("ring", {"nearest": rng.integer(1, n - 1)}, "small_world", "list"))
-    if edges == "small_world":
-        drawn = {"neighbours": 2, "rewire": rng.one((0.0, 0.5, 1.0)), "seed": rng.integer(0, 9)}
-        edges = {"small_world": drawn}
-    elif edges == "list":
-        edges = [pair for pair in pairs if rng.holds(0.6)]
-    keys["edges"] = edges
-    # Of any of these graphs a layer may have no source left, in one order or another.
-    keys |= {"self": True, "input": {"to": "all", "stages": rng.one(("first", "all"))}}
+    small_world = {"neighbours": 2, "rewire": rng.one((0.0, 0.5, 1.0)), "seed": rng.integer(0, 9)}
+    forms: list[Any] = ["complete", "chain", "ring", "none", {"nearest": rng.integer(1, n)}]
+    forms += [{"small_world": small_world}, [pair for pair in pairs if rng.holds(0.6)]]
+    entries: list[Any] = ["all", "first", "sources", [j for j in range(1, n + 1) if rng.holds(0.7)]]
+    keys = rng.some(
+        0.5,
+        edges=rng.one(forms),
+        direction=rng.one(("both", "forward", "feedback")),
+        self=True,
+        input={"to": rng.one(entries), **rng.some(stages=rng.one(("first", "all")))},
+    )
+    try:
+        CliqueBlock.model_validate({**block, **keys})
+    except ValidationError:
+        return {}
     return keys
 
 
@@ -326,7 +330,10 @@ KIND = Kind(
     fuzzing=Fuzzing(
         _draw,
         smaller=_smaller,
-        schedule=("layers", "stages", "order", "last_stage_updates", "feature", "transit"),
+        schedule=(
+            *("layers", "stages", "order", "last_stage_updates", "feature", "transit"),
+            *("edges", "direction", "self", "input"),
+        ),
         counted=("stages",),
         weight=3,
     ),

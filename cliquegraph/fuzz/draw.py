@@ -94,7 +94,7 @@ class _Random:
         """A permutation of 1 to n."""
         return [int(i) + 1 for i in self._generator.permutation(n)]
 
-    def some(self, chance: float = 0.4, **keys: Any) -> Document:
+    def some(self, chance: float = 0.4, /, **keys: Any) -> Document:
         """Each key with a chance: what is left out has its default, what is there may state it."""
         return {key: value for key, value in keys.items() if self.holds(chance)}
 

@@ -41,7 +41,7 @@ class Random(Protocol):
     def order(self, n: int) -> list[int]:
         """A permutation of 1 to n."""
 
-    def some(self, chance: float = 0.4, **keys: Any) -> Document:
+    def some(self, chance: float = 0.4, /, **keys: Any) -> Document:
         """Each key with a chance: what is left out has its default."""
 
 
