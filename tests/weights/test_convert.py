@@ -44,7 +44,7 @@ def chain(spec: NetworkSpec, start: Path, places: Any, folder: Path) -> Path:
     st.lists(st.sampled_from(PLACES), min_size=1, max_size=4),
     st.sampled_from(DTYPES),
 )
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
 def test_a_chain_that_returns_to_its_start_returns_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, spec: NetworkSpec, start: Any, by: Any, dtype: str
 ) -> None:
