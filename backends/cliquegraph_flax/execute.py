@@ -57,7 +57,7 @@ class FlaxExecutor:
         for _, module in nnx.iter_modules(self._model):
             if isinstance(module, nnx.Dropout):
                 module.rate = 0.0
-        self._drop_paths = tuple(drop_paths(graph, _LAYOUT.name))
+        self._drop_paths = tuple(drop_paths(graph))
         for kind in {type(self._find(path)) for path in self._drop_paths}:
             kind.__call__ = _masked(kind.__call__)
         self.set_masks([np.ones(1)] * len(self._drop_paths))

@@ -41,7 +41,7 @@ class TorchExecutor:
                 module.p = 0.0
         self._graph = graph
         self._masks: dict[str, Tensor] = {}
-        for path in drop_paths(graph, _LAYOUT.name):
+        for path in drop_paths(graph):
             self._masks[path] = torch.ones((1, 1, 1, 1), dtype=self._dtype)
             drawn = self._model.get_submodule(path)
             drawn.register_forward_hook(_masked(self._masks, path))

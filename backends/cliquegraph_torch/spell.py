@@ -154,8 +154,9 @@ def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code], banked: bool)
 def _(op: ops.Conv, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     if not banked:
         return call(str(members[0]), x[0])
+    stride = [f"stride={op.stride}"] if op.stride > 1 else []
     padding = [f"padding={op.padding}"] if op.padding else []
-    return call("F.conv2d", x[0], members[0], *padding)
+    return call("F.conv2d", x[0], members[0], *stride, *padding)
 
 
 @spell_op.register

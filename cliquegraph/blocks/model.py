@@ -147,7 +147,7 @@ class Read:
     @property
     def by_kernel(self) -> bool:
         """Whether the pair has a kernel."""
-        return any(isinstance(op, Conv) for op in self.ops)
+        return any(isinstance(op, Conv) for op in walk(self.ops))
 
     @cached_property
     def gathered(self) -> tuple[str, ...]:
@@ -155,13 +155,13 @@ class Read:
 
         One of such a role lies over all that the layer reads by edges that have it.
         """
-        before = takewhile(lambda op: not isinstance(op, Conv), self.ops)
+        before = takewhile(lambda op: not isinstance(op, Conv), walk(self.ops))
         return tuple(op.role for op in before if isinstance(op, Norm))
 
     @property
     def has_own_norms(self) -> bool:
         """Whether the edge normalizes what its kernel writes, which nothing else reads."""
-        behind = dropwhile(lambda op: not isinstance(op, Conv), self.ops)
+        behind = dropwhile(lambda op: not isinstance(op, Conv), walk(self.ops))
         return any(isinstance(op, Norm) for op in behind)
 
 

@@ -8,10 +8,11 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.regions import update_of
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.ops import DropPath, Keep
 from cliquegraph.ir.storage import Array
-from cliquegraph.ir.types import MapType, Param, Part
+from cliquegraph.ir.types import MapType, Part
 
 Place = tuple[str, str]
 """A section and the name of a value in it."""
@@ -79,13 +80,12 @@ def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Ar
     return named
 
 
-def drop_paths(graph: Graph, name: Callable[[Param], str]) -> Iterator[str]:
+def drop_paths(graph: Graph) -> Iterator[str]:
     """Yield the path of the member that draws the mask of each ``Keep``, in order."""
     for node in graph.nodes:
         if isinstance(node.op, Keep):
-            beside = next(n for n in graph.nodes if n.origin == node.origin and n.operands)
-            section, step, *_ = name(beside.operands[0].param).split(".")
-            yield f"{section}.{step}.{DropPath.mnemonic}"
+            beside = tuple(other for other in graph.nodes if other.origin == node.origin)
+            yield f"{node.origin.section}.{update_of(beside)}.{DropPath.mnemonic}"
 
 
 def require_nothing_kept(

@@ -7,6 +7,7 @@ from dataclasses import fields
 from functools import singledispatch
 from itertools import count
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import ratio
 from cliquegraph.emit.names import member_name
 from cliquegraph.emit.things import (
@@ -34,7 +35,7 @@ from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Slot
+from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Param, Slot
 
 NUMBERS = Numbers()
 
@@ -52,8 +53,14 @@ def member_of(node: Node, widths: Numbers = NUMBERS) -> Member | None:
 
 def members_of(nodes: Iterable[Node], widths: Numbers = NUMBERS) -> tuple[Member, ...]:
     """Return the members of several nodes in the order of first use, each once."""
-    found = {member.name: member for node in nodes if (member := member_of(node, widths))}
-    return tuple(found.values())
+    found: dict[str, tuple[Member, tuple[Param, ...]]] = {}
+    for node in nodes:
+        if member := member_of(node, widths):
+            held = tuple(operand.param for operand in node.operands)
+            _, other = found.setdefault(member.name, (member, held))
+            if other != held:
+                raise VerificationError(f"{node.origin}: two members are called {member.name}")
+    return tuple(member for member, _ in found.values())
 
 
 def kernel_slot(node: Node) -> Slot | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit import docs, words
 from cliquegraph.emit.blocks import BlockClass, block_widths
 from cliquegraph.emit.body import apply, results_of, straight_body
@@ -165,7 +166,12 @@ class _Outliner:
             )
         )
         for position, region in enumerate(regions):
-            self._children[region.section, region.name] = shared.child(name, position)
+            key, child = (region.section, region.name), shared.child(name, position)
+            if self._children.setdefault(key, child) != child:
+                raise VerificationError(
+                    f"{region.nodes[0].origin}: updates that share normalizations read in "
+                    "different ways; give each stage its own"
+                )
 
     def _instance(self, region: Region) -> Instance:
         widths = self._widths.get(region.section, Numbers())

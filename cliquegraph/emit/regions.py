@@ -34,11 +34,15 @@ class Region:
     @property
     def name(self) -> str:
         """The name of the member that is called."""
-        if self.step is None:
-            return str(self.section)
-        slots = [operand.param.slot for node in self.nodes for operand in node.operands]
-        names = (name for slot in slots if (name := step_name(slot)))
-        return next(names, update_name(self.step.layer, self.step.stage))
+        return str(self.section) if self.step is None else update_of(self.nodes)
+
+
+def update_of(nodes: Sequence[Node]) -> str:
+    """Return the name of the member that is called for the nodes of one update."""
+    slots = [operand.param.slot for node in nodes for operand in node.operands]
+    names = (name for slot in slots if (name := step_name(slot)))
+    origin = nodes[0].origin
+    return next(names, update_name(origin.layer or 0, origin.stage))
 
 
 @dataclass(frozen=True)

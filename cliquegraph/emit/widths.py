@@ -14,7 +14,7 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Add, Concat, PadChannels
-from cliquegraph.ir.types import MaskType, Param, Piece, cut
+from cliquegraph.ir.types import Bank, MaskType, Param, Piece, cut
 
 IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden"
 RATE = "drop_rate"
@@ -59,10 +59,14 @@ class BlockWidths(Numbers):
             self.arguments[self._filters[channels]] = channels
         # What is added to a layer's maps is as wide as they are.
         added = {value for node in nodes if isinstance(node.op, Add) for value in node.inputs}
-        entry = Width.of(self._filters[x0.type.channels] if x0 in added else IN)
+        entry = Width.of(self._filters.get(x0.type.channels, IN) if x0 in added else IN)
         self._widths: dict[Value, Width] = {x0: entry}
         self._layers: dict[int | None, Width] = {0: entry}
+        self._pieces: dict[Piece, Width] = {}  # of kernels that read one value
         for node in nodes:
+            for operand in node.operands:
+                if isinstance(operand.param, Bank) and len(operand.pieces) == 1:
+                    self._pieces[operand.pieces[0]] = self._widths[node.inputs[0]]
             for value in node.outputs:
                 if isinstance(value.type, MaskType):
                     continue
@@ -93,7 +97,7 @@ class BlockWidths(Numbers):
 
     def piece(self, piece: Piece) -> Width:
         """Return how many channels of its source a kernel in a bank reads."""
-        return self._layers[piece.tensor.slot.source]
+        return self._pieces.get(piece) or self._layers[piece.tensor.slot.source]
 
     def first(self, param: Param, stop: int) -> Width:
         """Return the first ``stop`` channels of a bank: the sources of its first kernels."""

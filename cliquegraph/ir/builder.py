@@ -173,6 +173,8 @@ class Builder:
         known = self._tensors.setdefault((tensor.slot, tensor.field), tensor)
         if held.shape != shape or held.pieces != param.pieces or known != tensor:
             name = slot_name(tensor.slot)
+            if known.shape == tensor.shape and held.shape == shape:
+                raise ValueError(f"{name} is to start in two ways, or is read in two")
             message = f"updates that share {name} read maps of different widths by it"
             hint = "give each stage its own, or let all stages read the same layers"
             raise self.refusal(ShapeError(message, hint))

@@ -112,6 +112,7 @@ class _Update:
 
     Attributes:
         mask: of the branch that is lowered, where whole batches leave it out.
+        projected: where its skips have projections so far.
     """
 
     declared: Block
@@ -119,6 +120,7 @@ class _Update:
     step: Step
     builder: Builder
     mask: Value | None = None
+    projected: list[_Place] = field(default_factory=list)
 
     def lower(self, values: Sequence[Value]) -> Value:
         layer = self.declared.layer(self.step.layer)
@@ -238,7 +240,7 @@ class _Update:
     @apply.register
     def _(self, op: model.Skip, value: Value, place: _Place) -> Value:
         branch = self._branch(op, value, place)
-        return self._sum([branch, self._shortcut(op, value, branch)])
+        return self._sum([branch, self._shortcut(op, value, branch, place)])
 
     def _branch(self, skip: model.Skip, value: Value, place: _Place) -> Value:
         """The branch of a skip; one that is left out at random, times its mask."""
@@ -254,11 +256,11 @@ class _Update:
         """Apply ops; behind a kernel, an edge normalizes what nothing else reads."""
         for op in each:
             value = self.apply(op, value, place)
-            if isinstance(op, model.Conv) and place.source is not None:
+            if place.source is not None and any(isinstance(o, model.Conv) for o in walk((op,))):
                 place = replace(place, behind=True)
         return value
 
-    def _shortcut(self, skip: model.Skip, value: Value, branch: Value) -> Value:
+    def _shortcut(self, skip: model.Skip, value: Value, branch: Value, place: _Place) -> Value:
         """What a skip adds to its branch: the value, or one of the branch's channels and size."""
         if value.type == branch.type:
             return value
@@ -267,10 +269,29 @@ class _Update:
         channels = branch.type.channels
         if skip.shortcut == "pad":
             return self._padded(value, stride, channels)
-        slot = self._slot("shortcut.conv")
+        self._require_one_projection(value, branch, place)
+        stage = self.declared.norm_stage(self.step.stage)
+        conv, norm = (
+            Slot(self.section, f"shortcut.{role}", self.step.layer, stage)
+            for role in ("conv", "norm")
+        )
         init = _initial(kernels[-1])  # as the branch's own
-        value = self.builder.add(ops.Conv(channels, 1, stride), [value], slot=slot, init=init)
-        return self.builder.add(ops.BatchNorm(), [value], slot=self._slot("shortcut.norm"))
+        value = self.builder.add(ops.Conv(channels, 1, stride), [value], slot=conv, init=init)
+        return self.builder.add(ops.BatchNorm(), [value], slot=norm)
+
+    def _require_one_projection(self, value: Value, branch: Value, place: _Place) -> None:
+        """Refuse a projection whose tensors another would share, by their names."""
+        self.projected.append(place)
+        first_stage, in_layer = self.step.stage == 1, place == _IN_LAYER
+        if first_stage and in_layer and len(self.projected) == 1:
+            return
+        message = f"a skip of X{self.step.layer} takes {value.type} to {branch.type}"
+        if in_layer:
+            where = "an update has one projection, in stage 1"
+        else:
+            where = "a skip on an edge can't project"
+        hint = "let channels and sizes agree, or write shortcut: pad"
+        raise self.builder.refusal(ShapeError(f"{message}; {where}", hint))
 
     def _padded(self, value: Value, stride: int, channels: int) -> Value:
         """The mean of each window of the stride, and maps of zeros behind."""

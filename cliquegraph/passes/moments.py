@@ -152,6 +152,12 @@ def _is_rectified(graph: Graph, node: Node) -> bool:
     """
     if not isinstance(node.op, BatchNorm) or node.output in graph.outputs:
         return False
+    if any(
+        piece.tensor.init is not node.op.fields[o.param.field]
+        for o in node.operands
+        for piece in o.pieces
+    ):
+        return False  # a ``Normalize`` starts as usual
     if len(node.inputs) > 1:
         return False
     readers = graph.consumers.get(node.output, ())

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read
+from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read, walk
 from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.semantics.arithmetic import (
     FLOAT64,
@@ -190,7 +190,7 @@ def _gathered(ops: Ops) -> Iterator[str]:
 
     These are the normalizations of what it reads, and a kernel that is the layer's.
     """
-    for op in ops:
+    for op in walk(ops):
         if isinstance(op, Norm):
             yield op.role
         elif isinstance(op, Conv):

@@ -158,7 +158,7 @@ class Execution:
         """Ops in order."""
         for op in ops:
             x = self._apply(op, x, site)
-            if isinstance(op, Conv) and site.source is not None:
+            if site.source is not None and any(isinstance(each, Conv) for each in walk((op,))):
                 site = replace(site, parts={}, behind=True)
         return x
 

@@ -15,7 +15,7 @@ from cliquegraph.weights.source import TensorInfo
 EXPANSION = 4
 """A bottleneck of a ResNet writes so many times the channels of its 3×3 convolution."""
 
-_LAYER = r"features\.denseblock{b}\.denselayer(\d+)\."
+_LAYER = r"features\.denseblock{b}\.denselayer(\d{{1,4}})\."
 
 Shape = tuple[int, ...]
 
@@ -114,7 +114,7 @@ class _ResNet(_Implied):
 
     @cached_property
     def _blocks(self) -> int:
-        return self._count(r"layer(\d+)\.", 1)
+        return self._count(r"layer(\d{1,4})\.", 1)
 
     @cached_property
     def _is_bottleneck(self) -> bool:
@@ -135,7 +135,7 @@ class _ResNet(_Implied):
                 f"{filters} of conv2: wide bottlenecks are not in the language"
             )
         stride = {} if b not in self._strided else {"stride": 2}
-        return {"layers": self._count(rf"layer{b}\.(\d+)\.", 0), "filters": filters, **stride}
+        return {"layers": self._count(rf"layer{b}\.(\d{{1,4}})\.", 0), "filters": filters, **stride}
 
     def _written(self, b: int) -> int:
         last = 3 if self._is_bottleneck else 2
@@ -178,7 +178,7 @@ class _DenseNet(_Implied):
     stem_conv, classifier = "features.conv0", "classifier"
 
     def document(self) -> dict[str, Any]:
-        blocks = self._count(r"features\.denseblock(\d+)\.", 1)
+        blocks = self._count(r"features\.denseblock(\d{1,4})\.", 1)
         growths = {self._growth(b) for b in range(1, blocks + 1)}
         if len(growths) > 1:
             raise self._no("its blocks differ in growth rate or bottleneck")

@@ -28,8 +28,10 @@ class DropPath(nn.Module):
         self.survival = 1 - rate
 
     def forward(self, x: Tensor) -> Tensor:
-        survival = x.new_full((1, 1, 1, 1), self.survival)
-        return torch.bernoulli(survival) if self.training else survival
+        wide = torch.promote_types(x.dtype, torch.float32)  # narrower types round the rate
+        survival = x.new_full((1, 1, 1, 1), self.survival, dtype=wide)
+        keep = torch.bernoulli(survival) if self.training else survival
+        return keep.to(x.dtype)
 
 
 class BranchNorm2d(nn.BatchNorm2d):
