@@ -515,7 +515,7 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "pipe")
     first = canonical_file(tmp_path / "c", clique())
-    for name, why in (("pipe", "no regular file"), ("", "a folder")):
+    for name, why in (("pipe", "not a regular file"), ("", "a directory")):
         with pytest.raises(UsageError, match=why):
             convert_weights(clique(), first, tmp_path / name, to="canonical")
     assert (tmp_path / "pipe").is_fifo()
