@@ -217,7 +217,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         (["--batch-size", "4096"], "4096"),
         (["--accumulate", "3"], "say --batch-size 66"),
         (["--sync-batchnorm", "-O", "1"], "leave out -O"),
-        (["--backend", "numpy"], "nothing trains models of 'numpy'; engines: flax, torch"),
+        (["--backend", "numpy"], "there is no training engine for 'numpy'; installed: flax, torch"),
         (["--learning-rate", "0"], "a learning rate of 0 can't be trained with"),
         (["--momentum", "1.5"], "a momentum of 1.5"),
         (["--plot", "rate.gif"], "a schedule is .svg, .png, .html, not 'gif'"),
