@@ -178,7 +178,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
     state.write_bytes(content)
     display = Stopping(0)
     train(asked, again, resume=True, display=display)
-    assert display.said == [f"warning: {newest} is damaged: state.ckpt is not what was written"]
+    assert display.said == [
+        f"warning: {newest} is damaged: state.ckpt has changed since it was written"
+    ]
     assert distance(whole, again) == 0.0
 
 

@@ -476,7 +476,7 @@ def test_verify_takes_a_level_or_the_folded_network(run: Run) -> None:
             "no backend 'caffe'; installed: flax, torch",
         ),
         (("compile", QUICKSTART, "-O", "7"), "no level -O7"),
-        (("ir", QUICKSTART, "-O1", "--inference"), "--inference stands for a level of its own"),
+        (("ir", QUICKSTART, "-O1", "--inference"), "--inference replaces the level"),
         (("steps", QUICKSTART, "--block", "3"), "blocks 1 to 2, not 3"),
         (
             ("compile", QUICKSTART, "--set", "class_name=Tensor"),

@@ -184,7 +184,7 @@ def test_the_command_prints_what_was_drawn(run: Run, tmp_path: Path) -> None:
         (["--level", "9"], "error[usage]: there is no level -O9"),
         (
             ["--level", "1", "--inference"],
-            "error[usage]: --inference stands for a level of its own",
+            "error[usage]: --inference replaces the level",
         ),
         (["--backends", "fortran"], "error[backend]: there is no backend 'fortran'"),
     ],

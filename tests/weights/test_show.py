@@ -240,7 +240,7 @@ def test_convert_warns_of_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--to", "official"), "is for reading"),
+        (("--to", "official"), "can only be read"),
         (("--to", "onnx"), "there is no format 'onnx'"),
         (("--to", "torch", "-O", "9"), "there is no level -O9"),
         (("--to", "torch", "-O", "1", "--inference"), "leave out -O"),
