@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert errors.startswith("stopped; ") and "--resume goes on" in errors
+    assert errors.startswith("stopped; ") and "--resume continues" in errors
     checkpoint, faults = Run(out).checkpoints.newest()
     assert checkpoint is not None and checkpoint.step >= 3 and not faults
 

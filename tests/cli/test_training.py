@@ -211,7 +211,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         (["--data", "fashion-mnist:/nowhere"], "there is no /nowhere"),
         (["--recipe", "mine"], "there is no recipe 'mine'; choose from cifar, svhn, imagenet"),
         (["--precision", "int8"], "there is no precision 'int8'"),
-        (["--milestones", "half"], "--milestones are shares"),
+        (["--milestones", "half"], "--milestones are fractions"),
         (["--milestones", "0.7,0.2"], "milestones are ascending fractions"),
         (["--normalisation", "none"], "there is no normalisation 'none'"),
         (["--batch-size", "4096"], "4096"),
@@ -232,7 +232,7 @@ def test_what_cannot_be_trained_is_said(
 def test_a_run_is_not_overwritten_nor_taken_for_another(run: Run, trained: Path) -> None:
     before = (trained / "metrics.csv").read_bytes()
     same = (*TRAIN, "--validation", "0.1", "--out", str(trained))
-    assert "--resume goes on with it" in refused(run, *same)
+    assert "--resume continues it" in refused(run, *same)
     other = refused(run, *same, "--resume", "--seed", "1", "--learning-rate", "0.2")
     assert "recipe.learning_rate was 0.1, is now 0.2" in other and "seed was 0, is now 1" in other
     assert run(*same, "--resume").code == 0

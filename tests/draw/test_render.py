@@ -453,7 +453,7 @@ def test_a_stage_that_one_network_lacks_was_added_or_removed() -> None:
         marks = marked(one, other, "loop", stage=3)
         assert set(marks) == {f"b1_W{i}_{j}" for i in (1, 2, 3) for j in (1, 2, 3) if i != j}
         assert set(marks.values()) == {change}
-        with pytest.raises(UsageError, match="no stage 4; there are 1, 2, 3"):
+        with pytest.raises(UsageError, match="no stage 4; the stages are 1, 2, 3"):
             comparison(steps_of(one), steps_of(other), Request(stage=4))
 
 
@@ -736,10 +736,10 @@ def test_a_dash_prints() -> None:
     ("words", "said"),
     [
         (("-o", "x.gif"), "a picture is svg, png, pdf, dot, json, html, not 'gif'"),
-        (("-o", "x"), "html: the file's suffix or --format says"),
+        (("-o", "x"), "html: set it by the file's suffix or --format"),
         (("--view", "cube"), "--view is loop, steps, network, not 'cube'"),
         (("--block", "9"), "has blocks 1 to 2, not 9"),
-        (("--stage", "7"), "there is no stage 7; there are 1, 2"),
+        (("--stage", "7"), "there is no stage 7; the stages are 1, 2"),
         (("--view", "network", "--block", "1"), "are for the views loop and steps"),
         (("--diff",), "--diff compares two specs"),
         ((QUICKSTART,), "--diff compares two specs"),

@@ -426,8 +426,8 @@ def test_folded_weights_are_those_of_fold(tmp_path: Path, backend: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"to": "canonical", "inference": True}, "--inference is for a backend's"),
-        ({"to": "torch", "inference": True, "level": 1}, "leave out -O"),
+        ({"to": "canonical", "inference": True}, "--inference is for backends' formats"),
+        ({"to": "torch", "inference": True, "level": 1}, "remove -O"),
         ({"to": "canonical", "level": 9}, "there is no level -O9"),
     ],
 )

@@ -121,7 +121,7 @@ def test_the_text_says_what_shapes_do_not_tell(tmp_path: Path) -> None:
         ({"fc.weight": None}, "it has no fc.weight"),
         ({"fc.bias": None}, "1 missing: fc.bias"),
         ({"conv1.weight": (2, 3, 4, 4)}, "conv1.weight is not a square kernel of odd size"),
-        ({"conv1.weight": (2, 3)}, r"conv1.weight is \(2, 3\)"),
+        ({"conv1.weight": (2, 3)}, r"conv1.weight has shape \(2, 3\)"),
         ({"layer2.0.conv2.weight": (2, 1, 3, 3)}, "reads 1 channels and writes 2: grouped"),
         ({"layer2.0.conv3.weight": (4, 2, 1, 1)}, "writes 4 channels, not 4 times the 2 of conv2"),
         ({"layer1.0.downsample.0.weight": None}, "layer1 has no downsample, but others have one"),
@@ -152,7 +152,7 @@ LAYER = "features.denseblock1.denselayer1"
         ),
         ({f"{LAYER}.conv2.weight": (8, 16, 3, 3)}, "blocks differ in growth rate or bottleneck"),
         ({f"{LAYER}.conv2.weight": None}, f"it has no {LAYER}.conv2.weight"),
-        ({"features.transition2.conv.weight": (3, 26, 1, 1)}, "different shares of their channels"),
+        ({"features.transition2.conv.weight": (3, 26, 1, 1)}, "different factors"),
         ({"features.norm5.bias": None}, "1 missing: features.norm5.bias"),
     ],
 )
