@@ -140,7 +140,13 @@ def train_command(
         typer.Option(min=0, rich_help_panel=_RECIPE, help="Factor of the rate at each."),
     ] = None,
     normalisation: Annotated[
-        str | None, typer.Option(rich_help_panel=_RECIPE, help="standard, unit or imagenet.")
+        str | None,
+        typer.Option(
+            "--normalization",
+            "--normalisation",
+            rich_help_panel=_RECIPE,
+            help="standard, unit or imagenet.",
+        ),
     ] = None,
     augmentation: Annotated[
         str | None,

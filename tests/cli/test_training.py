@@ -208,7 +208,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     ("words", "message"),
     [
         (["--data", "nothing"], "there is no data set 'nothing'"),
-        (["--data", "fashion-mnist:/nowhere"], "there is no /nowhere"),
+        (["--data", "fashion-mnist:/nowhere"], "/nowhere does not exist"),
         (["--recipe", "mine"], "there is no recipe 'mine'; choose from cifar, svhn, imagenet"),
         (["--precision", "int8"], "there is no precision 'int8'"),
         (["--milestones", "half"], "--milestones are fractions"),
@@ -219,7 +219,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         (["--sync-batchnorm", "-O", "1"], "leave out -O"),
         (["--backend", "numpy"], "there is no training engine for 'numpy'; installed: flax, torch"),
         (["--learning-rate", "0"], "the learning rate 0 is out of range"),
-        (["--momentum", "1.5"], "a momentum of 1.5"),
+        (["--momentum", "1.5"], "the momentum 1.5"),
         (["--plot", "rate.gif"], "a schedule is .svg, .png, .html, not 'gif'"),
     ],
 )

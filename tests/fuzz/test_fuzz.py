@@ -145,7 +145,9 @@ def test_what_can_not_be_compared_is_counted(
     drawn = DYING.model_dump(mode="json", exclude_none=True)
     monkeypatch.setattr(sys.modules["cliquegraph.fuzz.fuzz"], "draw_spec", lambda *_: drawn)
     words = ["fuzz", "--count=1", "--seed=2", "--backends=torch", "-O1", f"-o{tmp_path}"]
-    assert "training is inconclusive for 1 spec: rounding alone changes it as much" in run(*words).out
+    assert (
+        "training is inconclusive for 1 spec: rounding alone changes it as much" in run(*words).out
+    )
     (each,) = json.loads(run(*words, "--json").out)["unjudged"]
     assert each["index"] == 0
     assert each["option"] == "-O1"
