@@ -103,7 +103,7 @@ def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
     facts = json.loads((trained / "run.json").read_text())
     for changed, said in (
         ({"statistics": {"mean": [0.5], "std": [0.0]}}, "statistics.std.0: "),
-        ({"statistics": {"mean": [0.5] * 3, "std": [0.1] * 3}}, "statistics of 3 channels"),
+        ({"statistics": {"mean": [0.5] * 3, "std": [0.1] * 3}}, "statistics for 3 channels"),
         ({"classes": ["a"] * 11}, "is in a run with 11 classes, but quickstart has 10"),
     ):
         (lonely.parent / "run.json").write_text(json.dumps(facts | changed))
@@ -313,7 +313,7 @@ def test_other_images_are_not_gone_on_with(run: Run, tmp_path: Path) -> None:
 def test_a_study_is_checked_before_it_begins(run: Run, tmp_path: Path) -> None:
     words = ("study", QUICKSTART, "--data", "digits", "--out", str(tmp_path / "study"))
     twice = refused(run, *words, "--variant", "a:expect={}", "--variant", "a:expect={}")
-    assert "names of their own" in twice
+    assert "need distinct names" in twice
     done = run(*words, "--variant", "a:expect={}", "--variant", "b:blocks.*.stages=0")
     assert done.code == 2 and "stages" in done.err
     assert not (tmp_path / "study").exists()
@@ -321,7 +321,7 @@ def test_a_study_is_checked_before_it_begins(run: Run, tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
+    assert "is not empty and not a run" in refused(run, *TRAIN, "--out", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -329,7 +329,7 @@ def test_a_hidden_file_is_something_else_and_a_start_that_was_killed_is_not(
     run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / ".git").mkdir()
-    assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
+    assert "is not empty and not a run" in refused(run, *TRAIN, "--out", str(tmp_path))
     (tmp_path / ".git").rmdir()
     for name in (".lock", "spec.json", "quickstart.py", ".run.json.x7c2"):
         (tmp_path / name).write_text("left")
