@@ -209,7 +209,9 @@ def test_a_run_goes_on_in_its_format_to_the_bit(
     seen.clear()
     display = Stopping(0)
     train(colour_job(DROPOUT, level=0, any_level=True), again, resume=True, display=display)
-    assert display.said == [f"-O1{', channels_last' if channels_last else ''}, as the run began"]
+    assert display.said == [
+        f"-O1{', channels_last' if channels_last else ''}, as in the resumed run"
+    ]
     assert set(seen) == {(channels_last, channels_last)}
     assert distance(whole, again) == 0.0
     assert measured(whole) == measured(again)

@@ -192,7 +192,7 @@ def test_above_that_they_are_held_for_their_weights_and_say_so(backend: str) -> 
 @pytest.mark.parametrize(("backend", "name"), [("torch", "Tensor"), ("flax", "Array")])
 def test_a_class_that_would_hide_a_name_of_the_file_is_refused(backend: str, name: str) -> None:
     spec = clique().model_copy(update={"class_name": name})
-    with pytest.raises(SpecError, match=f"the class {name} would hide a name that {backend}"):
+    with pytest.raises(SpecError, match=f"the class {name} would shadow a name that {backend}"):
         cliquegraph.compile(spec, backend)
 
 
