@@ -81,10 +81,10 @@ def test_a_defect_is_found_made_small_and_written(
         {"layers": 2, "filters": 1}
     ]
     drawn, what, command = (line for line in path.read_text().splitlines() if line[0] == "#")
-    assert drawn.startswith("# cliquegraph fuzz --count 1 --seed 0 --start ")
+    assert drawn.startswith("# drawn by cliquegraph fuzz --count 1 --seed 0 --start ")
     assert "the first value that differs is x1_2 of block1, by " in what
     assert run(*shlex.split(command.removeprefix("# cliquegraph "))).code == 1
-    again = shlex.split(drawn.partition(" drew")[0].removeprefix("# cliquegraph "))
+    again = shlex.split(drawn.partition(";")[0].removeprefix("# drawn by cliquegraph "))
     assert run(*again, "--backends", "torch", "-O", "1", "-o", str(out)).code == 1
 
     monkeypatch.undo()
