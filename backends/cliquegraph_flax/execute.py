@@ -63,7 +63,7 @@ class FlaxExecutor:
         self.set_masks([np.ones(1)] * len(self._drop_paths))
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Set every parameter and running statistic, and forget the optimiser's state."""
+        """Set every parameter and running statistic, and forget the optimizer's state."""
         live = LiveModel(self._model)
         with jax.enable_x64(True):
             for param, held in to_storage(self._graph, tensors).items():

@@ -1,9 +1,9 @@
 """What eager PyTorch runs as one call, and what each call keeps for the backward pass.
 
 The generated code runs most nodes by themselves: PyTorch's ``derivatives.yaml`` says what each
-keeps, its inputs or its output and perhaps buffers of its own. A normalisation by given moments,
+keeps, its inputs or its output and perhaps buffers of its own. A normalization by given moments,
 and what is marked ``recompute``, it runs in one call with what stands before and behind, a unit.
-A unit normalises the concatenation in place, and keeps what it read and not the concatenation.
+A unit normalizes the concatenation in place, and keeps what it read and not the concatenation.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Call:
 
     @property
     def joined(self) -> Value | None:
-        """What a unit makes of its maps in one buffer: side by side, normalised, rectified."""
+        """What a unit makes of its maps in one buffer: side by side, normalized, rectified."""
         if not self.is_unit:
             return None
         return self.last.inputs[0] if isinstance(self.last.op, ops.Conv) else self.output

@@ -45,14 +45,14 @@ class TorchExecutor:
             self._masks[path] = torch.ones((1, 1, 1, 1), dtype=self._dtype)
             drawn = self._model.get_submodule(path)
             drawn.register_forward_hook(_masked(self._masks, path))
-        self._optimiser = self._new_optimiser()
+        self._optimizer = self._new_optimizer()
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Set every parameter and running statistic, and forget the optimiser's state."""
+        """Set every parameter and running statistic, and forget the optimizer's state."""
         live = LiveModel(self._model)
         for param, held in to_storage(self._graph, tensors).items():
             live.write(_LAYOUT.name(param), held)
-        self._optimiser = self._new_optimiser()
+        self._optimizer = self._new_optimizer()
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
@@ -93,7 +93,7 @@ class TorchExecutor:
     def sgd_step(self, images: Array, labels: Labels) -> float:
         """Take one step of ``Sgd()``; return the loss before it."""
         loss = self._backward(images, labels)
-        self._optimiser.step()
+        self._optimizer.step()
         return loss
 
     def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
@@ -116,7 +116,7 @@ class TorchExecutor:
 
     def _backward(self, images: Array, labels: Labels) -> float:
         self._model.train()
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         logits = self._model(self._input(images))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
         loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own stub lacks it
@@ -126,7 +126,7 @@ class TorchExecutor:
                 parameter.grad = torch.zeros_like(parameter)
         return float(loss.detach())
 
-    def _new_optimiser(self) -> torch.optim.SGD:
+    def _new_optimizer(self) -> torch.optim.SGD:
         sgd = Sgd()
         return torch.optim.SGD(
             self._model.parameters(),

@@ -18,7 +18,7 @@ that of eager PyTorch:
   third where they took the moments themselves.
 
 Not counted: what kernels allocate inside (a convolution's workspace, copies in another layout),
-what an allocator rounds, caches or breaks up, and the optimiser's state.
+what an allocator rounds, caches or breaks up, and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Step:
         self._casts: dict[Param, _Storage] = {}
         self._kept: dict[Call, list[_Storage]] = {}
         self._grads: dict[Value, _Storage] = {}
-        self._learnt: dict[Param, _Storage] = {}
+        self._param_grads: dict[Param, _Storage] = {}
 
     # ---- forward -------------------------------------------------------------------------
 
@@ -213,8 +213,8 @@ class _Step:
         """Make the gradients of what the call reads, and of its parameters."""
         grad = self._grads.pop(call.output)
         workspace = self.heap.take(self._workspace(call))
-        learnt = [
-            (operand, self.heap.take(self._learnt_size(node, operand)))
+        param_grads = [
+            (operand, self.heap.take(self._param_grad_size(node, operand)))
             for node in call.nodes
             for operand in node.operands
             if operand.param.field.trainable
@@ -223,7 +223,7 @@ class _Step:
         self.heap.drop(grad, workspace, *self._kept.pop(call))
         for value, storage in made:
             self._accumulate(value, storage)
-        for operand, storage in learnt:
+        for operand, storage in param_grads:
             self._learn(operand, storage)
 
     def _workspace(self, call: Call) -> int:
@@ -232,7 +232,7 @@ class _Step:
             return self._sizes.of(call.joined) * (2 if call.own_moments else 1)
         return workspace(call.last.op, call.last, self._sizes)
 
-    def _learnt_size(self, node: Node, operand: ParamSlice) -> int:
+    def _param_grad_size(self, node: Node, operand: ParamSlice) -> int:
         """The bytes of a parameter's gradient as a call makes it."""
         if self._sizes.casts and isinstance(node.op, ops.Conv | ops.Linear):
             return self._sizes.cast(operand.shape)
@@ -273,10 +273,10 @@ class _Step:
             if storage.size != size:
                 part, storage = storage, self.heap.take(size)
                 self.heap.drop(part)
-        if param in self._learnt:
+        if param in self._param_grads:
             self.heap.drop(storage)
         else:
-            self._learnt[param] = storage
+            self._param_grads[param] = storage
 
 
 @singledispatch

@@ -31,7 +31,7 @@ from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_torch.choice import choose
-from cliquegraph_torch.synchronised import synchronise
+from cliquegraph_torch.synchronized import synchronize
 
 _PRECISIONS: dict[Precision, Any] = {
     "float64": "64-true",
@@ -86,7 +86,7 @@ class TorchEngine:
         many = _ranks(job) > 1
         synced = job.sync_batchnorm and many
         if synced and not gpus:
-            synchronise(model)
+            synchronize(model)
         with _quiet(), _cudnn_benchmark(job.cudnn_benchmark):
             trainer = pl.Trainer(
                 accelerator="gpu" if gpus else "cpu",

@@ -96,10 +96,10 @@ class PadChannels(Op):
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Batch normalisation of each channel.
+    """Batch normalization of each channel.
 
     ``momentum`` weighs the new batch in the running statistics (PyTorch's sense). The batch
-    variance is biased for normalising and unbiased in the running variance.
+    variance is biased for normalizing and unbiased in the running variance.
 
     In a branch that is left out of whole batches the mask of that is a second input: it
     multiplies the move of the running statistics.
@@ -126,7 +126,7 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True)
 class Moments(Op):
-    """Mean and biased variance of each channel of maps, for all that normalise them.
+    """Mean and biased variance of each channel of maps, for all that normalize them.
 
     In training those of the batch, and the running statistics move as those of ``BatchNorm``;
     in evaluation the running statistics.
@@ -145,7 +145,7 @@ class Moments(Op):
 
 @dataclass(frozen=True)
 class Normalize(Op):
-    """Batch normalisation by given moments: maps, then the moments of their channels in order."""
+    """Batch normalization by given moments: maps, then the moments of their channels in order."""
 
     mnemonic = "normalize"
     fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
@@ -154,10 +154,10 @@ class Normalize(Op):
     def infer(self, inputs: Types) -> Types:
         maps, moments = map_type(inputs[0]), inputs[1:]
         if not all(isinstance(each, MomentsType) for each in moments):
-            raise ShapeError("maps are normalised by moments")
+            raise ShapeError("maps are normalized by moments")
         channels = sum(each.channels for each in moments)
         if channels != maps.channels:
-            raise ShapeError(f"{maps.channels} maps can't be normalised by {channels} moments")
+            raise ShapeError(f"{maps.channels} maps can't be normalized by {channels} moments")
         return (maps,)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
@@ -166,7 +166,7 @@ class Normalize(Op):
 
 @dataclass(frozen=True)
 class Affine(Op):
-    """scale × x + bias for each channel: a normalisation whose moments are constants."""
+    """scale × x + bias for each channel: a normalization whose moments are constants."""
 
     mnemonic = "affine"
     fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}

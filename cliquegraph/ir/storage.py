@@ -23,7 +23,7 @@ Labels = NDArray[np.int64]
 
 # Running statistics of one feature that two readers hold: apart by rounding in float32 at most.
 SHARED_TOLERANCE = 1e-5
-# What a normalisation divides by is variance + eps: a variance is compared relative to that.
+# What a normalization divides by is variance + eps: a variance is compared relative to that.
 _EPS = 1e-5
 
 

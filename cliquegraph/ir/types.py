@@ -123,7 +123,7 @@ class Slot:
 
 
 class Init(StrEnum):
-    """Initialisation of a tensor (section 4.1 of the paper)."""
+    """Initialization of a tensor (section 4.1 of the paper)."""
 
     HE = "he"  # normal, variance 2 / fan-in of this kernel alone
     HE_FAN_OUT = "he_fan_out"  # normal, variance 2 / fan-out, as in ResNets
@@ -143,7 +143,7 @@ class Field(StrEnum):
 
     @property
     def trainable(self) -> bool:
-        """False for running statistics, which are observed and not learnt."""
+        """False for running statistics, which are observed and not learned."""
         return self not in (Field.MEAN, Field.VAR)
 
 
@@ -252,7 +252,7 @@ class Bank(Param):
 
 
 class Biased(Param):
-    """A kernel into which a normalisation was folded: what holds it has a bias too."""
+    """A kernel into which a normalization was folded: what holds it has a bias too."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which nodes run as one call: a normalisation, its ReLU, and what reads it."""
+"""Which nodes run as one call: a normalization, its ReLU, and what reads it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class UnitNodes:
 def units_of(graph: Graph) -> dict[Node, UnitNodes]:
     """Return the units of a graph, idle ones too, by their last node.
 
-    A unit is a normalisation by given moments, or nodes marked ``recompute``, with what stands
+    A unit is a normalization by given moments, or nodes marked ``recompute``, with what stands
     before and behind it in the same place and has no other reader.
 
     Raises:
-        VerificationError: such a normalisation has no ReLU for itself behind it.
+        VerificationError: such a normalization has no ReLU for itself behind it.
     """
 
     def alone(maker: Node, reader: Node) -> bool:

@@ -30,7 +30,7 @@ from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
 
 
 def lower(steps: StepGraph) -> Graph:
-    """Lower a step graph, literally: each unit concatenates, normalises and convolves.
+    """Lower a step graph, literally: each unit concatenates, normalizes and convolves.
 
     Raises:
         SpecError: sizes that can't be had, such as a map pooled to nothing; says where.

@@ -103,7 +103,7 @@ def _named(graph: Graph, hints: Mapping[Value, str]) -> Graph:
 
 
 class _Folding:
-    """Which normalisation goes where, and the graph that comes out."""
+    """Which normalization goes where, and the graph that comes out."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -173,7 +173,7 @@ class _Folding:
     def computed(
         self, norm: Node, storage: Mapping[Param, Array], arithmetic: Arithmetic
     ) -> dict[str, Array]:
-        """The folded tensors of one normalisation."""
+        """The folded tensors of one normalization."""
         assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms holds no other
         scale, bias, mean, var = (read_operands(norm, field, storage) for field in BatchNorm.fields)
         factor = arithmetic.divide_by_root(scale, arithmetic.offset(var, norm.op.eps))

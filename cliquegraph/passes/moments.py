@@ -1,4 +1,4 @@
-"""Share the moments of a feature between all that normalise it."""
+"""Share the moments of a feature between all that normalize it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATISTICS = (Field.MEAN, Field.VAR)
 
 @dataclass(frozen=True)
 class ShareMoments:
-    """Take the mean and the variance of a feature once, however many normalise it.
+    """Take the mean and the variance of a feature once, however many normalize it.
 
     A feature's moments over the batch do not depend on who reads it.
 
@@ -60,7 +60,7 @@ class ShareMoments:
 
 
 class _Plan:
-    """Which values get moments, and which normalisations read them."""
+    """Which values get moments, and which normalizations read them."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -88,7 +88,7 @@ class _Plan:
         }
 
     def sources(self, norm: Node) -> tuple[Value, ...]:
-        """The features that a node normalises."""
+        """The features that a node normalizes."""
         maker = self.graph.producers[norm.inputs[0]]
         return maker.inputs if isinstance(maker.op, Concat) else norm.inputs
 

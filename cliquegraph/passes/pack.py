@@ -25,7 +25,7 @@ class Pack:
        the input channels, in the order in which the layers are visited, X0 first and j last.
     2. Stage 1 reads a prefix of its bank, later stages the suffix without X0, or all.
     3. Where layers are not visited in ascending order, a step concatenates its sources in the
-       bank's order, and the normalisation of that concatenation is stored in the same order.
+       bank's order, and the normalization of that concatenation is stored in the same order.
     """
 
     name = "pack"
@@ -176,7 +176,7 @@ def _reorder_sources(
 
 
 def _widths(graph: Graph, norm: Node) -> list[int]:
-    """The channels of each source of a normalised concatenation."""
+    """The channels of each source of a normalized concatenation."""
     sources: tuple[Value, ...] = graph.producers[norm.inputs[0]].inputs
     return [value.type.channels for value in sources]
 

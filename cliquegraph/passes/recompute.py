@@ -12,9 +12,9 @@ from cliquegraph.ir.ops import BatchNorm, Concat, Conv, GlobalAvgPool, Normalize
 
 @dataclass(frozen=True)
 class Recompute:
-    """Keep no concatenation and nothing normalised: the features they are made of are kept.
+    """Keep no concatenation and nothing normalized: the features they are made of are kept.
 
-    1. A chain concatenation–normalisation–ReLU, or its last two, that one convolution or global
+    1. A chain concatenation–normalization–ReLU, or its last two, that one convolution or global
        average pool reads is marked: its backward pass does it again from the features and their
        moments. No convolution is done twice. What a convolution with a stride reads is kept.
        So is what a ``BatchNorm`` reads that has a mask.

@@ -153,7 +153,7 @@ def rational(number: Number) -> Fraction:
     size = abs(number)
     if size.is_integer():
         return Fraction(number)
-    # Halfway to the neighbours; a tie may round either way, so ends are left out.
+    # Halfway to the neighbors; a tie may round either way, so ends are left out.
     below, above = (
         (Fraction(size) + Fraction(float(np.nextafter(size, end)))) / 2 for end in (0.0, np.inf)
     )

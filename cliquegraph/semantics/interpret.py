@@ -1,6 +1,6 @@
 """The meaning of every op: an interpreter of the op graph, in any arithmetic.
 
-In float64 it is the oracle that the backends are compared with, so it favours the plain
+In float64 it is the oracle that the backends are compared with, so it favors the plain
 definition over speed.
 """
 
@@ -103,7 +103,7 @@ def interpret(
         graph: at any -O level.
         tensors: canonical tensors by name.
         images: (batch, channels, height, width).
-        training: normalise by the batch and update running statistics, drop out.
+        training: normalize by the batch and update running statistics, drop out.
         mask: what a random choice comes to in training, given its node and input: what dropout
             leaves, or the mask that a ``Keep`` draws, (1 or batch, 1, 1, 1); default: dropout
             does nothing and every branch is kept, so that a network with them can be compared.
@@ -195,7 +195,7 @@ def _(op: ops.Affine, node: Node, arguments: list[Array], frame: _Frame) -> Arra
 def _moments(
     momentum: float, node: Node, x: Array, frame: _Frame, keep: Array | None = None
 ) -> tuple[Array, Array]:
-    """The moments to normalise by; in training those of the batch, which are observed."""
+    """The moments to normalize by; in training those of the batch, which are observed."""
     if not frame.training:
         return frame.read(node, Field.MEAN), frame.read(node, Field.VAR)
     arithmetic, pixels = frame.arithmetic, (-4, -2, -1)

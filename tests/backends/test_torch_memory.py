@@ -54,7 +54,7 @@ CASES = {
         {"layers": 3, "filters": 6, "stages": 3, "bottleneck": True, "unit": "post_activation"},
         input={"channels": 3, "height": 32, "width": 32},
     ),
-    "one normalisation for several stages": network(
+    "one normalization for several stages": network(
         {"layers": 3, "filters": 6, "stages": 3, "norm_per_stage": False},
         {"layers": 3, "filters": 6, "stages": 3, "norm_per_stage": False, "bottleneck": True},
         {
@@ -281,7 +281,7 @@ def test_levels_of_shipped_specs_store_less_and_less(name: str) -> None:
 
 
 def test_what_several_calls_keep_counts_for_the_first() -> None:
-    # Block features are kept by their readout's norm; X0 by the first to normalise it.
+    # Block features are kept by their readout's norm; X0 by the first to normalize it.
     plan = memory_plan(graph_of(clique(layers=1, stages=1, filters=3)))
     channel = 8 * 8 * 4
     norm = 2 * 4  # mean and 1 / standard deviation of a channel

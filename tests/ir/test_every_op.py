@@ -24,7 +24,7 @@ from tests.networks import EVERY_KEY, graphs_of
 # Where an op must be handled by name; a default would be a guess.
 HANDLERS: dict[str, tuple[Any, set[type[Op]]]] = {
     "interpreter": (evaluate, set()),
-    # A normalisation by shared moments is only ever part of a unit, which is one call.
+    # A normalization by shared moments is only ever part of a unit, which is one call.
     "torch": (cliquegraph_torch.spell.spell_op, {ops.Input, ops.Normalize}),
     # In JAX's layout a convolution is spelled by a function of its own.
     "flax": (cliquegraph_flax.spell.spell_op, {ops.Input, ops.Normalize, ops.Conv}),
@@ -71,7 +71,7 @@ KEEPS_NOTHING = {
 """The gradient of a sum, a concatenation or a pad needs no value of the forward pass; a mask has
 none.
 
-A normalisation by shared moments is only ever part of a unit, which says what it keeps.
+A normalization by shared moments is only ever part of a unit, which says what it keeps.
 """
 
 

@@ -63,7 +63,7 @@ def test_idle_steps_are_marked_like_live_ones_and_share_their_class() -> None:
     def classes(level: int) -> list[str]:
         return re.findall(r"class (Update\d*)", cliquegraph.compile(spec, "torch", level=level))
 
-    # X5@2 of the last block is normalised nowhere: its update, alone, takes no moments.
+    # X5@2 of the last block is normalized nowhere: its update, alone, takes no moments.
     assert classes(2) == classes(1) == ["Update", "Update2"]
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of all processes, on the processor too."""
+"""Batch normalization by the statistics of all processes, on the processor too."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch.distributed import all_reduce, get_world_size, is_initialized
 from cliquegraph.diagnostics.errors import UsageError
 
 
-class SynchronisedNorm(nn.BatchNorm2d):
+class SynchronizedNorm(nn.BatchNorm2d):
     """``BatchNorm2d`` whose batch is that of every process.
 
     PyTorch's own ``SyncBatchNorm`` refuses tensors on the processor.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (batch, channels, height, width)."""
+        """Normalize (batch, channels, height, width)."""
         if not (self.training and is_initialized() and get_world_size() > 1):
             return super().forward(input)
         count = input.numel() // input.shape[1] * get_world_size()
         # As BatchNorm2d: sums of what is narrower are taken in float32.
         wide = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _sum(wide.sum((0, 2, 3))) / count
-        centred = wide - mean[:, None, None]
-        var = _sum(centred.square().sum((0, 2, 3))) / count
+        centered = wide - mean[:, None, None]
+        var = _sum(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             for held, seen in (
                 (self.running_mean, mean),
@@ -35,11 +35,11 @@ class SynchronisedNorm(nn.BatchNorm2d):
                 assert held is not None and self.momentum is not None  # noqa: S101  # as generated
                 held.lerp_(seen, self.momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
-def synchronise(model: nn.Module) -> None:
-    """Make every normalisation of a model compiled at -O0 one over all processes.
+def synchronize(model: nn.Module) -> None:
+    """Make every normalization of a model compiled at -O0 one over all processes.
 
     Raises:
         UsageError: the model shares moments between readers, as from -O1 on, or processes leave
@@ -55,7 +55,7 @@ def synchronise(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             # Same parameters, buffers and names: only what forward does is another thing.
-            module.__class__ = SynchronisedNorm
+            module.__class__ = SynchronizedNorm
 
 
 class _SumOverRanks(torch.autograd.Function):
