@@ -1,4 +1,4 @@
-"""PyTorch's own files, read without running anything that they hold."""
+"""Reads PyTorch's own files without running any code in them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HOLDERS = ("state_dict", "model", "model_state_dict")
-"""What training scripts call the state dict in a larger dictionary."""
+"""Keys of the state dict in the larger dictionaries of training scripts."""
 
 
 def open_pickle(path: Path) -> TensorSource:
     """Open what ``torch.save`` wrote: a state dict, or a dictionary that has one.
 
     Raises:
-        WeightsError: the file is damaged, holds code, or no state dict.
+        WeightsError: the file is damaged, contains code, or has no state dict.
         BackendError: PyTorch is not installed.
     """
     if find_spec("torch") is None:
@@ -44,12 +44,12 @@ def _load(path: Path) -> Any:
 
     try:
         _check_sums(path)
-        # Storages of the zip format are mapped; the legacy format has no such thing.
+        # Storages of the zip format can be memory-mapped; those of the legacy format can't.
         mapped = zipfile.is_zipfile(path)
-        with warnings.catch_warnings(action="ignore"):  # what can't be read is an error below
+        with warnings.catch_warnings(action="ignore"):  # what can't be read becomes an error below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        # PyTorch's own text says how to run the file all the same.
+        # PyTorch's own message says how to run the file nevertheless.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({named[1]})" if named else ""
         raise WeightsError(
@@ -64,7 +64,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """PyTorch maps what a zip archive holds and leaves its checksums aside."""
+    """Check the sums of a zip archive, which PyTorch ignores when it maps one."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             packed = [each for each in archive.infolist() if each.file_size > each.compress_size]

@@ -79,7 +79,7 @@ A normalization by shared moments is only ever part of a unit, which says what i
 def test_every_op_says_what_its_gradient_keeps(op: type[Op]) -> None:
     keeps = any(
         function.dispatch(op) is not function.dispatch(Op)
-        for function in (eager.kept_values, eager.extra_bytes)
+        for function in (eager.saved_values, eager.extra_bytes)
     )
     assert keeps != (op in KEEPS_NOTHING)
 
