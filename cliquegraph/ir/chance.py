@@ -53,5 +53,5 @@ class DropPath(Op):
 
     def infer(self, inputs: Types) -> Types:
         if not isinstance(inputs[1], MaskType):
-            raise ShapeError("a branch is left out by a mask")
+            raise ShapeError("a branch is dropped by a mask")
         return (map_type(inputs[0]),)

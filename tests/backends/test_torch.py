@@ -203,7 +203,7 @@ def test_dropout_has_the_rates_of_the_spec_and_draws_in_training_alone() -> None
 
 
 @pytest.mark.parametrize(
-    ("op", "members", "spelled"),
+    ("op", "members", "code"),
     [
         (ops.BatchNorm(), ["norm"], "torch.relu_(self.norm(x))"),
         (ops.Conv(3, 1, bias=True), ["conv"], "torch.relu_(self.conv(x))"),
@@ -215,9 +215,9 @@ def test_dropout_has_the_rates_of_the_spec_and_draws_in_training_alone() -> None
     ],
     ids=lambda each: getattr(each, "mnemonic", ""),
 )
-def test_relu_overwrites_what_nobody_needs(op: ops.Op, members: list[str], spelled: str) -> None:
+def test_relu_overwrites_what_nobody_needs(op: ops.Op, members: list[str], code: str) -> None:
     inner = Apply(op, (Local("x"),), tuple(map(Own, members)))
-    assert str(TorchSpeller().expression(Apply(ops.Relu(), (inner,), ()))) == spelled
+    assert str(TorchSpeller().expression(Apply(ops.Relu(), (inner,), ()))) == code
 
 
 # ---- PyTorch's modes -----------------------------------------------------------------------

@@ -187,7 +187,7 @@ class Tracker(TorchDispatchMode):
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> Iterator[None]:
     # The first operation under a mode imports modules, and what fails in that holds the frames
-    # of whoever asked for it.
+    # of the caller.
     with Tracker():
         torch.zeros(1).add(1)
     yield
@@ -232,7 +232,7 @@ def test_it_predicts_what_autograd_keeps_in_other_dtypes(name: str, level: int, 
 @pytest.mark.parametrize("name", CASES)
 def test_it_predicts_the_peak_of_a_step(name: str, level: int, batch: int, dtype: str) -> None:
     spec = CASES[name]
-    # Small tensors are left out, such as what is computed from moments in between; and under
+    # Small tensors are ignored, such as those computed from moments in between; and under
     # autocast, when each use of a shared kernel has its gradient cast.
     measured = used_by_a_step(spec, level, batch, dtype)
     assert plan_of(spec, level, batch, dtype).peak == pytest.approx(measured, rel=0.03)

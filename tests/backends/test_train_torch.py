@@ -1,4 +1,4 @@
-"""Training in PyTorch: what a step does, resumption, processes, precision, faults."""
+"""Training in PyTorch: steps, resumption, processes, precision, errors."""
 
 from __future__ import annotations
 
@@ -225,8 +225,8 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.startswith("stopped; ") and "--resume goes on" in errors
-    checkpoint, faults = Run(out).checkpoints.newest()
-    assert checkpoint is not None and checkpoint.step >= 3 and not faults
+    checkpoint, errors = Run(out).checkpoints.newest()
+    assert checkpoint is not None and checkpoint.step >= 3 and not errors
 
 
 def test_low_precision_trains(tmp_path: Path) -> None:

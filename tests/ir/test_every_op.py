@@ -1,4 +1,4 @@
-"""Whoever adds an op is told of every place that must handle it."""
+"""For a new op, every place that must handle it fails until it does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HANDLERS: dict[str, tuple[Any, set[type[Op]]]] = {
     "interpreter": (evaluate, set()),
     # A normalization by shared moments is only ever part of a unit, which is one call.
     "torch": (cliquegraph_torch.spell.spell_op, {ops.Input, ops.Normalize}),
-    # In JAX's layout a convolution is spelled by a function of its own.
+    # In JAX's layout a convolution is printed by a separate function.
     "flax": (cliquegraph_flax.spell.spell_op, {ops.Input, ops.Normalize, ops.Conv}),
 }
 
@@ -71,7 +71,7 @@ KEEPS_NOTHING = {
 """The gradient of a sum, a concatenation or a pad needs no value of the forward pass; a mask has
 none.
 
-A normalization by shared moments is only ever part of a unit, which says what it keeps.
+A normalization by shared moments is only ever part of a unit, which defines what it saves.
 """
 
 

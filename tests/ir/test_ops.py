@@ -122,7 +122,7 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         ),
         (ops.Concat(), [MaskType(per_image=True)], "maps of different sizes can't be concatenated"),
         (ops.Keep(0.2, per_image=True), [VECTOR], "maps are needed here, not a vector"),
-        (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is left out by a mask"),
+        (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is dropped by a mask"),
         (ops.Moments(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Affine(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Normalize(), [MAPS, VECTOR], "maps are normalized by moments"),

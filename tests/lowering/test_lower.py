@@ -256,7 +256,7 @@ def test_an_update_is_named_by_its_nodes() -> None:
             assert node.output.hint == f"x{node.origin.layer}_{node.origin.stage}"
 
 
-# ---- sizes that can't be had ---------------------------------------------------------------
+# ---- invalid shapes ------------------------------------------------------------------------
 
 SPEC = """\
 cliquegraph: 1

@@ -1,4 +1,4 @@
-"""Dead steps: what nothing needs is not executed, and none of its weights is lost."""
+"""Dead updates: unused results are not computed, and no weights are lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fold: what evaluation leaves constant becomes numbers, and the logits stay."""
+"""Fold: what is constant in evaluation is folded, and the logits stay the same."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_what_is_redone_is_cheap_and_has_one_reader(spec: NetworkSpec) -> None:
         (reader,) = graph.consumers[node.output]
         assert reader.recompute or isinstance(reader.op, ops.Conv | ops.GlobalAvgPool)
         if isinstance(node.op, ops.Relu):
-            # To redo the ReLU alone would keep what it reads.
+            # Recomputing the ReLU alone would save its input.
             assert graph.producers[node.inputs[0]].recompute
 
 
