@@ -31,12 +31,12 @@ def open_pickle(path: Path) -> TensorSource:
     """
     if find_spec("torch") is None:
         raise BackendError(f"only PyTorch reads {path}: pip install 'cliquegraph[torch]'")
-    found = _load(path)
+    content = _load(path)
     for key in _HOLDERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
             break
-    return _Pickled(_state(found, path))
+    return _Pickled(_state(content, path))
 
 
 def _load(path: Path) -> Any:
@@ -76,15 +76,15 @@ def _check_sums(path: Path) -> None:
                 raise WeightsError(f"{path} is damaged: the checksum of {wrong} is wrong")
 
 
-def _state(found: Any, path: Path) -> dict[str, Tensor]:
+def _state(content: Any, path: Path) -> dict[str, Tensor]:
     import torch
     from torch import Tensor
 
-    if not isinstance(found, Mapping) or not found:
-        empty = found is None or isinstance(found, Mapping)
-        kind = "nothing" if empty else f"a {type(found).__name__}"
+    if not isinstance(content, Mapping) or not content:
+        is_empty = content is None or isinstance(content, Mapping)
+        kind = "nothing" if is_empty else f"a {type(content).__name__}"
         raise WeightsError(f"{path} holds no state dict but {kind}")
-    for name, value in found.items():
+    for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(
                 f"{path} holds no state dict, names with their tensors: {name!r} is a "
@@ -92,7 +92,7 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
             )
         if value.layout != torch.strided or value.is_meta or value.is_nested:
             raise WeightsError(f"{path}: {name} is no dense tensor that holds numbers")
-    return dict(found)
+    return dict(content)
 
 
 class _Pickled:

@@ -146,7 +146,7 @@ class PrimeField:
         return self._opaque(self.total(elements, (-2, -1)), Opaque.MAXIMUM)
 
     def mask(self, site: int, *shape: int) -> Array:
-        """Return what dropout multiplies by at a site: any numbers, the same when asked again."""
+        """Return the mask of dropout at a site: arbitrary elements, the same in every call."""
         index = np.arange(int(np.prod(shape))).reshape(1, *shape)
         every = np.broadcast_to(index, (len(self.primes), *shape))
         return self._opaque(every, Opaque.MASK, site)
