@@ -1,4 +1,4 @@
-"""Training in PyTorch: what a step does, resumption, processes, precision, faults."""
+"""Training in PyTorch: steps, resumption, processes, precision, errors."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
     assert distance(whole, again) == 0.0
 
 
-def test_two_processes_match_one_where_statistics_are_synchronised(tmp_path: Path) -> None:
+def test_two_processes_match_one_where_statistics_are_synchronized(tmp_path: Path) -> None:
     words = ["train", SPEC, "--data", "digits", "--subset", "128", "--epochs", "1"]
     words += ["--batch-size", "32", "--precision", "float64", "--log-every", "1"]
     words += ["--set", "blocks.*.feature=1", "--set", "expect={}"]

@@ -175,7 +175,7 @@ def test_steps_that_nobody_reads_are_taken_literally_and_say_so() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_above_that_they_are_held_for_their_weights_and_say_so(backend: str) -> None:
     source = cliquegraph.compile(clique(feature=1), backend, level=1)
-    comment = "# held for their weights; nothing needs what they would compute\n"
+    comment = "# not called: unused, but retained for their weights\n"
     members, calls = source.split("class CliqueBlock")[1].split(
         "def forward" if backend == "torch" else "def __call__"
     )[:2]

@@ -1,4 +1,4 @@
-"""Whoever adds an op is told of every place that must handle it."""
+"""For a new op, every place that must handle it fails until it does."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.networks import EVERY_KEY, graphs_of
 # Where an op must be handled by name; a default would be a guess.
 HANDLERS: dict[str, tuple[Any, set[type[Op]]]] = {
     "interpreter": (evaluate, set()),
-    # A normalisation by shared moments is only ever part of a unit, which is one call.
+    # A normalization by shared moments is only ever part of a unit, which is one call.
     "torch": (cliquegraph_torch.spell.spell_op, {ops.Input, ops.Normalize}),
-    # In JAX's layout a convolution is spelled by a function of its own.
+    # In JAX's layout a convolution is printed by a separate function.
     "flax": (cliquegraph_flax.spell.spell_op, {ops.Input, ops.Normalize, ops.Conv}),
 }
 
@@ -71,7 +71,7 @@ KEEPS_NOTHING = {
 """The gradient of a sum, a concatenation or a pad needs no value of the forward pass; a mask has
 none.
 
-A normalisation by shared moments is only ever part of a unit, which says what it keeps.
+A normalization by shared moments is only ever part of a unit, which defines what it saves.
 """
 
 
@@ -79,7 +79,7 @@ A normalisation by shared moments is only ever part of a unit, which says what i
 def test_every_op_says_what_its_gradient_keeps(op: type[Op]) -> None:
     keeps = any(
         function.dispatch(op) is not function.dispatch(Op)
-        for function in (eager.kept_values, eager.extra_bytes)
+        for function in (eager.saved_values, eager.extra_bytes)
     )
     assert keeps != (op in KEEPS_NOTHING)
 

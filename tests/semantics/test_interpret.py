@@ -293,7 +293,7 @@ def test_one_number_per_channel_has_no_variance() -> None:
     )
     tensors, images = draw(one_pixel, batch=1)
     interpret(graph_of(one_pixel), tensors, images)
-    with pytest.raises(UsageError, match="block1, stage 1 layer 1: one number per channel"):
+    with pytest.raises(UsageError, match="block1, stage 1 layer 1: one value per channel"):
         interpret(graph_of(one_pixel), tensors, images, training=True)
 
 
