@@ -81,6 +81,7 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.GlobalAvgPool(), [MAPS], VECTOR, {}, 0),
     (ops.ScaleChannels(), [MAPS, VECTOR], MAPS, {}, 0),
     (ops.Add(), [MAPS, MAPS, MAPS], MAPS, {}, 0),
+    (ops.Mean(3), [MAPS, MAPS], MAPS, {}, 0),
     (ops.PadChannels(9), [MAPS], MapType(9, 8, 10), {}, 0),
 ]
 
@@ -203,4 +204,5 @@ def test_mnemonics_are_unique() -> None:
 
 
 def test_every_op_class_is_in_the_table() -> None:
-    assert set(Op.__subclasses__()) == set(ops.OPS)
+    direct = Op.__subclasses__()
+    assert {*direct, *(each for op in direct for each in op.__subclasses__())} == set(ops.OPS)

@@ -305,7 +305,7 @@ def test_a_part_of_a_running_statistic_moves_alone() -> None:
     frame = _Frame(to_storage(graph, sample_tensors(graph)), training=True, mask=None)
     before = frame.storage[mean.param].copy()
     part = replace(node, operands=(replace(mean, start=1, stop=2),))
-    frame.observe(part, Field.MEAN, np.array([5.0]), 0.25)
+    frame.observe(part, Field.MEAN, np.array([5.0]), 0.25, None)
     expected = before.copy()
     expected[1] = 0.75 * before[1] + 0.25 * 5.0
     assert np.allclose(frame.storage[mean.param], expected)
