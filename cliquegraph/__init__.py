@@ -43,4 +43,6 @@ from cliquegraph.weights import read_weights as read_weights
 from cliquegraph.weights import write_weights as write_weights
 from cliquegraph.weights.sample import sample_tensors as sample_tensors
 
+optimize = optimise
+
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""From a spec to source: the whole way, as the command line and the Python API go it."""
+"""The compiler's pipeline from spec to source, for the command line and the Python API."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing
 from cliquegraph.steps.unroll import unroll
 
 _MOST_PIXELS = 512 * 512
-"""Of the smallest images that show all of a network; CliqueNet-S3 needs 61 × 61."""
+"""Bound on the smallest images that exercise all of a network; CliqueNet-S3 needs 61 × 61."""
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """A network on its way: each stage is computed when it is first asked for.
+    """A network being compiled: each stage is computed when it is first needed.
 
-    With ``inference`` the graph is folded for evaluation alone, whatever the level: it takes
-    what ``folded`` makes of the network's tensors.
+    With ``inference`` the graph is folded for evaluation only, at any level; its tensors are
+    those that ``folded`` returns.
     """
 
     network: NetworkSpec
@@ -51,12 +51,12 @@ class Compilation:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The command line's options for a graph like this."""
+        """The command-line options that select this graph."""
         return ("--inference",) if self.inference else (f"-O{self.level}",)
 
     @property
     def module_name(self) -> str:
-        """What the file is called, without its suffix."""
+        """The file name without its suffix."""
         return f"{self.network.name}{FOLDED}" if self.inference else self.network.name
 
     @cached_property
@@ -79,29 +79,29 @@ class Compilation:
     def folded(
         self, tensors: Mapping[str, Array], arithmetic: Arithmetic = FLOAT64
     ) -> dict[str, Array]:
-        """Return the tensors of the folded graph, by name, from the network's.
+        """Return the tensors of the folded graph, by name, computed from the network's.
 
         Raises:
-            WeightsError: ``tensors`` are not those of the network.
+            WeightsError: ``tensors`` do not match the network.
         """
         return fold_tensors(run_passes(self.lowered, BEFORE_FOLD), tensors, arithmetic)
 
     @property
     def _candidate(self) -> Candidate:
-        """The graph as what is to compute the declaration."""
+        """The graph to compare with the declaration."""
         if self.inference:
             return Candidate(self.graph, self.lowered, self.folded)
         return Candidate(self.graph)
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What an exact comparison of the graph with the declaration found equal.
+        """The result of an exact comparison of the graph with the declaration.
 
-        A graph of the same structure is compared, of fewer channels and on smaller images; if
-        there is none, this graph.
+        The comparison runs on a graph of the same structure with fewer channels and smaller
+        images, or on this graph if there is none.
 
         Raises:
-            VerificationError: it does not.
+            VerificationError: the graph does not compute what is declared.
         """
         return compare_reduced(
             self.network,
@@ -111,21 +111,21 @@ class Compilation:
 
     @cached_property
     def cost(self) -> NetworkCost:
-        """Parameters, MACs and activations, as declared: of the op graph before any pass."""
+        """Parameters, MACs and activations as declared, from the op graph before any pass."""
         return network_cost(self.lowered)
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The figures of ``expect`` beside the computed ones."""
+        """The figures of ``expect`` with the computed ones."""
         return compare_expected(self.network, self.cost.total)
 
     @cached_property
     def proof(self) -> Proof:
-        """The proof of sharing."""
+        """The proof that weights are shared as declared."""
         return prove_sharing(self.steps)
 
     def require_proved(self) -> None:
-        """Raise a ``VerificationError`` unless the rules of sharing hold that decide the rest."""
+        """Raise a ``VerificationError`` unless the rules of sharing that imply the others hold."""
         failures = prove_sharing(self.steps, DECIDING).failures
         broken = [f"block {c.block}, {c.rule}: {c.detail}" for c in failures]
         if broken:
@@ -134,30 +134,31 @@ class Compilation:
     def require_equal(self) -> None:
         """Raise a ``VerificationError`` unless the graph computes what is declared.
 
-        Not where even the smallest images are too large to evaluate: a dozen halvings of a map.
+        Skipped where even the smallest images are too large to evaluate, after a dozen halvings
+        of a map.
         """
         height, width = least_size(self.graph)
         if height * width <= _MOST_PIXELS:
             _ = self.evidence
 
     def require_expected(self) -> None:
-        """Raise an ``ExpectError`` unless every figure of ``expect`` holds."""
+        """Raise an ``ExpectError`` unless every figure of ``expect`` matches."""
         failed = [each for each in self.comparisons if not each.holds]
         if failed:
             raise ExpectError(mismatch(self.network, each) for each in failed)
 
     def source(self, backend: Backend, origin: Sequence[str] = ()) -> str:
-        """Return the network as a backend writes it.
+        """Return the network as a backend's source.
 
         Args:
             backend: the backend.
-            origin: lines for the header that say where the spec is and what command made this.
+            origin: header lines that name the spec and the command that generated the file.
 
         Raises:
             VerificationError: the sharing of weights can't be proved, or the graph does not
                 compute what is declared.
-            ExpectError: a figure of ``expect`` does not hold.
-            SpecError: a name is one that the backend's files use.
+            ExpectError: a figure of ``expect`` does not match.
+            SpecError: a name clashes with one that the backend's files use.
         """
         self.require_proved()
         self.require_expected()
@@ -165,7 +166,7 @@ class Compilation:
         self._require_free_names(backend)
         header = ["Generated by cliquegraph. Do not edit: change the spec and compile again."]
         if self.inference:
-            header.append("For evaluation alone: takes folded tensors (cliquegraph.fold).")
+            header.append("For evaluation only: takes folded tensors (cliquegraph.fold).")
         header += [*origin, *self._drawn(), *self._figures()]
         return backend.write(outline(self.steps, self.graph, header, backend.reserved))
 
@@ -173,15 +174,15 @@ class Compilation:
         network = self.network
         if network.python_class in backend.reserved | set(dir(builtins)):
             key = "class_name" if network.class_name else "name"
-            taken = f"the class {network.python_class} would hide a name that"
+            clash = f"the class {network.python_class} would shadow a name that"
         elif self.module_name in backend.modules:
-            key, taken = "name", f"the file {self.module_name}.py would hide a module that"
+            key, clash = "name", f"the file {self.module_name}.py would shadow a module that"
         else:
             return
-        where, hint = network.locate(key), f"give another {key}"
+        where, hint = network.locate(key), f"choose another {key}"
         if key == "name" and self.module_name not in backend.modules:
-            hint = "give another name, or a class_name"
-        message = f"{taken} {backend.name} files use"
+            hint = "choose another name, or set class_name"
+        message = f"{clash} {backend.name} files use"
         raise SpecError(Diagnostic(Code.RESERVED_NAME, message, where, hint))
 
     def _drawn(self) -> list[str]:
@@ -210,18 +211,18 @@ def compile(  # `cliquegraph.compile` is what users type
     """Compile a network and return its source.
 
     Args:
-        network: what ``load`` returned, or a spec built in Python.
+        network: the result of ``load``, or a spec built in Python.
         backend: the name of an installed backend, or a backend.
         level: the -O level.
-        inference: fold what evaluation leaves constant; the level does not matter then.
+        inference: fold what is constant in evaluation; the level is then ignored.
 
     Raises:
-        SpecError: sizes that can't be had, or a class's name that the backend's files use.
-        ExpectError: a figure of ``expect`` does not hold.
+        SpecError: invalid shapes, or a class name that the backend's files use.
+        ExpectError: a figure of ``expect`` does not match.
         BackendError: there is no such backend.
         UsageError: there is no such level.
-        VerificationError: the sharing of weights can't be proved, or a pass broke the graph, or
-            it does not compute what is declared.
+        VerificationError: the sharing of weights can't be proved, a pass broke the graph, or the
+            graph does not compute what is declared.
 
     >>> import cliquegraph
     >>> source = cliquegraph.compile(cliquegraph.load("specs/quickstart.yaml"), "torch")
@@ -240,6 +241,6 @@ def fold(network: NetworkSpec, tensors: Mapping[str, Array]) -> dict[str, Array]
         tensors: its canonical tensors, by name.
 
     Raises:
-        WeightsError: ``tensors`` are not those of the network.
+        WeightsError: ``tensors`` do not match the network.
     """
     return Compilation(network, inference=True).folded(tensors)

@@ -1,4 +1,4 @@
-"""Putting files in place: whole or not at all, and texts only where they change."""
+"""Atomic writing of files; text files are written only when they change."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from cliquegraph.diagnostics.location import printable
 
 
 def destination(path: Path) -> Path:
-    """Return where what is written to ``path`` comes to lie: a link leads to its end.
+    """Return the path that a write to ``path`` reaches, with links resolved.
 
     Raises:
-        UsageError: links lead to each other.
+        UsageError: the links form a cycle.
     """
     try:
         return path.resolve()
-    except RuntimeError:  # what Python up to 3.12 says of it
-        raise UsageError(f"{path} leads nowhere: {os.strerror(errno.ELOOP)}") from None
+    except RuntimeError:  # Python up to 3.12 raises this for a cycle
+        raise UsageError(f"can't resolve {path}: {os.strerror(errno.ELOOP)}") from None
 
 
 def read_text(path: Path) -> str | None:
-    """Return the text of a file, None where there is none.
+    """Return the text of a file, or None if it does not exist.
 
     Raises:
-        UsageError: it is no regular file (a pipe would be waited for), can't be read, or is no
-            UTF-8.
+        UsageError: it is not a regular file (reading a pipe would block), can't be read, or is
+            not UTF-8.
     """
     try:
         if kind := _irregular(path):
@@ -46,29 +46,29 @@ def read_text(path: Path) -> str | None:
 
 
 def _irregular(path: Path) -> str | None:
-    """Say what something is that is no file."""
+    """Describe a path that exists and is not a regular file; None for any other."""
     if not path.exists() or path.is_file():
         return None
-    return "it is a folder" if path.is_dir() else "it is no regular file"
+    return "it is a directory" if path.is_dir() else "it is not a regular file"
 
 
 def write_files(files: Mapping[Path, str]) -> set[Path]:
-    """Write files, but for those that hold their text already; return which were written.
+    """Write the files whose text changes; return which were written.
 
-    All are written beside their places first and then put there: nobody sees one half-written,
-    and a fault with one leaves every old one.
+    All are first written to temporary files beside their targets and then renamed: no reader sees
+    a partial file, and an error in one leaves all old files in place.
 
     Raises:
-        UsageError: a folder or a file can't be written.
+        UsageError: a directory or a file can't be written.
     """
     staged: dict[Path, Path] = {}
     try:
         for path, text in files.items():
-            with _refusing(path):
+            with _usage_errors(path):
                 if not (path.is_file() and path.read_bytes() == text.encode()):
                     staged[path] = _stage(path, [text.encode()])
         for path, temporary in staged.items():
-            with _refusing(path):
+            with _usage_errors(path):
                 temporary.replace(destination(path))
     finally:
         for temporary in staged.values():
@@ -77,23 +77,22 @@ def write_files(files: Mapping[Path, str]) -> set[Path]:
 
 
 def write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file chunk by chunk; it takes its place when it is whole.
+    """Write a file chunk by chunk; it replaces the old one when it is complete.
 
     Raises:
-        UsageError: it can't be written; what was at ``path`` stays, as with any error of
-            ``chunks``.
+        UsageError: it can't be written; the old file stays, as with any error in ``chunks``.
     """
     temporary = _stage(path, chunks)
     try:
-        with _refusing(path):
+        with _usage_errors(path):
             temporary.replace(destination(path))
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _stage(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
-    """Write a new file beside ``path``, with the rights that a new file has."""
-    with _refusing(path):
+    """Write a temporary file beside ``path``, with the permissions of a new file."""
+    with _usage_errors(path):
         place = destination(path)
         if kind := _irregular(place):
             raise UsageError(f"can't write {path}: {kind}")
@@ -102,7 +101,7 @@ def _stage(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
         os.fchmod(handle, 0o666 & ~_umask())
     try:
         file = os.fdopen(handle, "wb")
-        with _refusing(path), file:
+        with _usage_errors(path), file:
             for chunk in chunks:
                 file.write(chunk)
     except BaseException:
@@ -112,7 +111,7 @@ def _stage(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _usage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -120,16 +119,16 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def difference(path: Path, text: str) -> str:
-    """Return a unified diff from a file, which may be missing, to ``text``; empty if equal.
+    """Return a unified diff from a file, which may not exist, to ``text``; empty if equal.
 
     Raises:
         UsageError: the file can't be read.
     """
-    found, name = read_text(path), printable(str(path))
+    old, name = read_text(path), printable(str(path))
     lines = difflib.unified_diff(
-        (found or "").splitlines(keepends=True),
+        (old or "").splitlines(keepends=True),
         text.splitlines(keepends=True),
-        fromfile=f"{name} (missing)" if found is None else name,
+        fromfile=f"{name} (missing)" if old is None else name,
         tofile=f"{name} (compiled)",
     )
     return "".join(lines)

@@ -96,7 +96,7 @@ def test_figures_weights_and_files_outlive_steps_that_are_not_taken() -> None:
     first, second = after.source(torch).split("class CliqueBlock2")
     assert "self.update1_2 = Update(" in first and "self.update1_2(" in first
     assert "self.update1_2 = Update(" in second and "self.update1_2(" not in second
-    assert "held for their weights" in second and "held for their weights" not in first
+    assert "retained for their weights" in second and "retained for their weights" not in first
     assert "self.update1_2(" in literal.source(torch).split("class CliqueBlock2")[1]
 
 

@@ -1,4 +1,4 @@
-"""Writes a network as Flax NNX source."""
+"""Prints a network as Flax NNX source."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
 
 _ABOVE_0 = frozenset({"moments", *_UNITS, "concat_conv"})
 _SHARE_MOMENTS = frozenset({"batch_moments", "normalize", "statistics", "statistics_norm"})
-"""A normalization in parts, for helpers that take its moments or use those of others."""
+"""The parts of a normalization, for helpers that compute its moments or share those of others."""
 
 _LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For that, compile at -O0."
 
@@ -121,19 +121,19 @@ class FlaxBackend:
         used = {name for name, users in _HELPERS.items() if users & needed}
         used -= {"batch_norm"} if used & {"moments", *_UNITS} else _SHARE_MOMENTS
         used -= {"he_kernel"} if "kernel_bank" in used else set()
-        helpers = {name: _substituted(name, view) for name in _HELPERS if name in used}
+        helpers = {name: _substitutions(name, view) for name in _HELPERS if name in used}
         templates = environment("cliquegraph_flax")
         limits = _LIMITS if _ABOVE_0 & used else ""
         return write_file(view, FlaxSpeller(view), templates, helpers, _IMPORTS, limits=limits)
 
     def missing(self) -> str | None:
         """Return how to install JAX and Flax, or None where they are installed."""
-        found = all(find_spec(package) for package in ("jax", "flax", "optax"))
-        return None if found else "pip install 'cliquegraph[flax]'"
+        installed = all(find_spec(package) for package in ("jax", "flax", "optax"))
+        return None if installed else "pip install 'cliquegraph[flax]'"
 
     def live(self, model: object) -> LiveTensors | None:
         """Return the tensors of a Flax model, else None."""
-        if "flax" not in sys.modules:  # nobody has a model of it then
+        if "flax" not in sys.modules:  # then there is no such model
             return None
         from flax import nnx
 
@@ -150,9 +150,8 @@ class FlaxBackend:
         return FlaxExecutor(source, class_name, graph, dtype)
 
 
-def _substituted(helper: str, view: ModelView) -> dict[str, str]:
-    """What the template of a helper substitutes: parameters that no call of this file gives stay
-    away."""
+def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
+    """The substitutions of a helper's template, without parameters that no call uses."""
     if helper == "batch_norm":
         norms = [each.thing for each in view.members if isinstance(each.thing, Norm)]
         return {"eps": f"{norms[0].eps:g}".replace("e-0", "e-"), "momentum": str(norms[0].momentum)}

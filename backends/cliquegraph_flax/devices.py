@@ -1,4 +1,4 @@
-"""The devices of a training: one program over all of them, in one process or many."""
+"""The devices of a training run: one program over all of them, in one or several processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cliquegraph.training.launch import Launch, launched
 
 @dataclass(frozen=True)
 class Devices:
-    """A mesh of one axis, ``data``, that batches are divided along; all else is on each device.
+    """A mesh of one axis, ``data``, along which batches are sharded; the rest is replicated.
 
     Attributes:
         mesh: the devices, process by process.
-        rank: this process.
-        ranks: how many there are.
+        rank: the index of this process.
+        ranks: the number of processes.
     """
 
     mesh: Mesh
@@ -34,30 +34,30 @@ class Devices:
 
     @property
     def own(self) -> int:
-        """Devices of this process."""
+        """The number of devices of this process."""
         return self.mesh.size // self.ranks
 
     @property
     def platform(self) -> str:
-        """What they are: ``cpu``, ``gpu``, ``tpu``."""
+        """Their platform: ``cpu``, ``gpu``, ``tpu``."""
         return str(self.mesh.devices.flat[0].platform)
 
     @property
     def replicated(self) -> NamedSharding:
-        """How the state lies: whole on every device."""
+        """The sharding of the state: replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())  # type: ignore[no-untyped-call]  # JAX leaves it untyped
 
     @property
     def divided(self) -> NamedSharding:
-        """How a batch lies: its rows divided among the devices."""
+        """The sharding of a batch: its rows divided among the devices."""
         return NamedSharding(self.mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]  # JAX leaves it untyped
 
     def replicate(self, tree: Any) -> Any:
-        """Put arrays that each process has alike onto every device."""
+        """Replicate arrays that are equal in all processes on every device."""
         return jax.tree.map(self._replicate, tree)
 
     def divide(self, array: NDArray[Any]) -> jax.Array:
-        """Put the rows of this process onto its devices."""
+        """Put the rows of this process on its devices."""
         return _array(self.divided, array)
 
     def rows(self, array: jax.Array) -> Array:
@@ -82,18 +82,18 @@ class Devices:
 
 
 def _array(sharding: NamedSharding, own: NDArray[Any]) -> jax.Array:
-    """An array of all processes, of what each has."""
-    made: jax.Array = jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]  # JAX leaves it untyped
+    """An array of all processes, from the part of each."""
+    array: jax.Array = jax.make_array_from_process_local_data(  # type: ignore[no-untyped-call]  # JAX leaves it untyped
         sharding, own
     )
-    return made
+    return array
 
 
 def open_devices(job: Job) -> Devices:
     """Start JAX, with the other processes of a launcher if there are any.
 
     Raises:
-        UsageError: the devices aren't there, or the processes are not those asked for.
+        UsageError: devices are missing, or the processes are not those requested.
     """
     launch = launched()
     if launch is None or launch.ranks == 1:
@@ -103,7 +103,7 @@ def open_devices(job: Job) -> Devices:
             )
         return _meshed(job.devices)
     if job.nodes not in (1, launch.nodes):
-        raise UsageError(f"{job.nodes} nodes were asked for, {launch.nodes} were launched")
+        raise UsageError(f"{job.nodes} nodes were requested, {launch.nodes} were launched")
     each = _each(job, launch)
     if not jax.distributed.is_initialized():
         _join(launch, each)
@@ -111,7 +111,7 @@ def open_devices(job: Job) -> Devices:
 
 
 def _each(job: Job, launch: Launch) -> int | None:
-    """Devices of a process, None for all that it sees."""
+    """The number of devices of a process, None for all that it sees."""
     if launch.per_node == 1:
         return job.devices
     each, rest = divmod(job.devices or launch.per_node, launch.per_node)
@@ -123,7 +123,7 @@ def _each(job: Job, launch: Launch) -> int | None:
 
 
 def _join(launch: Launch, each: int | None) -> None:
-    if launch.address is None:  # SLURM: JAX finds out itself
+    if launch.address is None:  # SLURM: JAX detects it
         jax.distributed.initialize()
         return
     local = None
@@ -131,20 +131,20 @@ def _join(launch: Launch, each: int | None) -> None:
         first = launch.rank % launch.per_node * each
         local = list(range(first, first + each))
     host, port = launch.address.rsplit(":", 1)
-    # torchrun listens at its port itself.
+    # torchrun itself uses its port.
     jax.distributed.initialize(f"{host}:{int(port) + 1}", launch.ranks, launch.rank, local)
 
 
 def _meshed(count: int | None) -> Devices:
     """All devices, or the first ``count`` of each process."""
     if count is not None:
-        with suppress(RuntimeError):  # JAX has started: what it has may do
+        with suppress(RuntimeError):  # JAX has started: its devices may suffice
             jax.config.update("jax_num_cpu_devices", count)  # type: ignore[no-untyped-call]  # JAX leaves it untyped
-    found = jax.local_devices()
-    if count is not None and len(found) < count:
+    local = jax.local_devices()
+    if count is not None and len(local) < count:
         raise UsageError(
-            f"{count} devices were asked for, JAX has started with {len(found)} "
-            f"({found[0].platform})"
+            f"{count} devices were requested, JAX has started with {len(local)} "
+            f"({local[0].platform})"
         )
     ranks = jax.process_count()
     chosen = [jax.local_devices(process)[:count] for process in range(ranks)]

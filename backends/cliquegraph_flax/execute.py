@@ -29,12 +29,12 @@ from cliquegraph_flax.naming import FlaxLayout
 
 _LAYOUT = FlaxLayout()
 
-# A verification runs each program a few times: compiling it takes longer than running it.
+# A check runs each program a few times: compiling takes longer than running.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class FlaxExecutor:
-    """A generated model on JAX's default device, with nothing left out at random."""
+    """A generated model on JAX's default device, without dropout, with set drop-path masks."""
 
     def __init__(self, source: str, class_name: str, graph: Graph, dtype: str) -> None:
         self._module = load_source(source, f"cliquegraph_generated_{graph.name}")
@@ -49,7 +49,7 @@ class FlaxExecutor:
                 optax.sgd(sgd.learning_rate, sgd.momentum, nesterov=True),
             )
             self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
-        # Programs of its own: JAX drops them with the executor, and a process that verifies
+        # Separate programs, which JAX frees with the executor, so that a process that checks
         # thousands of networks does not run out of memory.
         self._forward = _compiled(_forward, static_argnums=0)
         self._loss_and_gradient = _compiled(_loss_and_gradient, static_argnums=1)
@@ -57,39 +57,39 @@ class FlaxExecutor:
         for _, module in nnx.iter_modules(self._model):
             if isinstance(module, nnx.Dropout):
                 module.rate = 0.0
-        self._drop_paths = tuple(drop_paths(graph, _LAYOUT.name))
+        self._drop_paths = tuple(drop_paths(graph))
         for kind in {type(self._find(path)) for path in self._drop_paths}:
-            kind.__call__ = _masked(kind.__call__)
+            kind.__call__ = _return_mask(kind.__call__)
         self.set_masks([np.ones(1)] * len(self._drop_paths))
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Set every parameter and running statistic, and forget the optimiser's state."""
+        """Set every parameter and running statistic, and forget the optimizer's state."""
         live = LiveModel(self._model)
         with jax.enable_x64(True):
-            for param, held in to_storage(self._graph, tensors).items():
-                live.write(_LAYOUT.name(param), turned(_LAYOUT, param, held))
+            for param, array in to_storage(self._graph, tensors).items():
+                live.write(_LAYOUT.name(param), turned(_LAYOUT, param, array))
             self._momentum = self._rule.init(nnx.state(self._model, nnx.Param))
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
         live = LiveModel(self._model)
-        held = {
+        storage = {
             param: canonical(_LAYOUT, param, live.read(_LAYOUT.name(param)).astype(np.float64))
             for param in self._graph.params
         }
-        return from_storage(held)
+        return from_storage(storage)
 
     def set_masks(self, masks: Sequence[Array]) -> None:
-        """Set what training multiplies branches with drop-path by."""
+        """Set the masks of drop-path in training."""
         for path, mask in zip(self._drop_paths, masks, strict=True):
             self._find(path).mask = tuple(mask.ravel())  # constants of the programs
 
     def parameters(self) -> int:
-        """Count the trainable numbers of the model as its framework does."""
+        """Count the trainable parameters of the model as its framework does."""
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._model, nnx.Param)))
 
     def forward(self, images: Array, *, training: bool) -> Outputs:
-        """Run forwards; in training, running statistics move."""
+        """Run a forward pass; in training, it updates running statistics."""
         _set_mode(self._model, training)
         definition, state = nnx.split(self._model)
         with jax.enable_x64(True):
@@ -98,19 +98,19 @@ class FlaxExecutor:
         return Outputs(_array(logits), tuple(_channels_first(feature) for feature in features))
 
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
-        """Return the mean cross entropy in training and its gradient by every parameter."""
+        """Return the mean cross entropy in training and the gradients of all parameters."""
         loss, state = self._backward(images, labels)
         gradients: dict[Param, Array] = {}
         for param in self._graph.params:
             if param.field.trainable:
-                found: Any = state
+                entry: Any = state
                 for name in _LAYOUT.name(param).split("."):
-                    found = found[name]
-                gradients[param] = canonical(_LAYOUT, param, _array(found[...]))
+                    entry = entry[name]
+                gradients[param] = canonical(_LAYOUT, param, _array(entry[...]))
         return loss, from_storage(gradients)
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
-        """Take one step of ``Sgd()``; return the loss before it."""
+        """Take one SGD step of ``Sgd()``; return the loss before it."""
         loss, gradients = self._backward(images, labels)
         parameters = nnx.state(self._model, nnx.Param)
         with jax.enable_x64(True):
@@ -124,14 +124,14 @@ class FlaxExecutor:
         sections = {
             id(module): ".".join(map(str, path)) for path, module in nnx.iter_modules(self._model)
         }
-        found: dict[tuple[str, str], Array] = {}
+        values: dict[tuple[str, str], Array] = {}
         with jax.enable_x64(True):
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
                 for name, value in variables.items():
                     if isinstance(value, jax.Array) and id(owner) in sections:
                         array = _channels_first(value) if value.ndim == 4 else _array(value)
-                        found[sections[id(owner)], name] = array
-        return named_values(self._graph, found)
+                        values[sections[id(owner)], name] = array
+        return named_values(self._graph, values)
 
     def _find(self, path: str) -> Any:
         return reduce(getattr, path.split("."), self._model)
@@ -156,8 +156,8 @@ class FlaxExecutor:
         return float(loss), gradients
 
 
-def _masked(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """What draws a mask, changed to return the one that was set."""
+def _return_mask(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Wrap a method that draws a mask, to return the mask that was set."""
 
     def call(module: Any, x: jax.Array) -> jax.Array:
         drawn = draw(module, x)
@@ -170,7 +170,7 @@ def _masked(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Return a function that JAX compiles quickly, and for its owner alone."""
+    """Return a function that JAX compiles quickly, and separately for each owner."""
     return jax.jit(lambda *args: function(*args), compiler_options=_QUICK, **options)
 
 
@@ -181,7 +181,7 @@ def _forward(definition: Any, state: Any, images: jax.Array) -> tuple[jax.Array,
     parts = nnx.iter_modules(model)
     named = [(".".join(map(str, path)), module) for path, module in parts]
     require_nothing_kept(named, jax.Array)
-    # A pass of its own, on a copy: in training, running statistics must move once.
+    # A separate pass, on a copy: in training, running statistics must be updated only once.
     features = nnx.merge(definition, state, copy=True).forward_features(images)
     return logits, features, nnx.state(model)
 
@@ -190,7 +190,7 @@ def _forward(definition: Any, state: Any, images: jax.Array) -> tuple[jax.Array,
 def _loss_and_gradient(
     parameters: Any, definition: Any, rest: Any, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, Any]:
-    model = nnx.merge(definition, parameters, rest, copy=True)  # of this trace, to be written
+    model = nnx.merge(definition, parameters, rest, copy=True)  # written to in this trace
     losses = optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
     return losses.mean(), nnx.state(model, nnx.Not(nnx.Param))
 

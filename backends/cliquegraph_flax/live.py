@@ -23,35 +23,35 @@ class LiveModel:
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
-        """Their types and shapes; the state of random numbers is no weight."""
-        held = nnx.to_flat_state(nnx.state(self._model, nnx.Not(nnx.RngState)))
+        """Types and shapes of the variables, without the state of random streams."""
+        variables = nnx.to_flat_state(nnx.state(self._model, nnx.Not(nnx.RngState)))
         return {
             ".".join(map(str, path)): TensorInfo(str(variable.dtype), tuple(variable.shape))
-            for path, variable in held
+            for path, variable in variables
         }
 
     def read(self, name: str) -> Array:
-        """Return a copy of one, of its own type."""
+        """Return a copy of a variable, of its own type."""
         return np.array(find_variable(self._model, name)[...])
 
     def write(self, name: str, array: Array) -> None:
-        """Set one, cast to its type and where its devices hold it."""
+        """Set a variable, with a cast to its type and with its sharding."""
         variable = find_variable(self._model, name)
-        held = variable[...]
-        # A copy: JAX may keep NumPy's memory and not its own.
-        variable[...] = jax.device_put(np.array(array, held.dtype), held.sharding)
+        old = variable[...]
+        # A copy: JAX may otherwise share NumPy's memory.
+        variable[...] = jax.device_put(np.array(array, old.dtype), old.sharding)
 
 
 def find_variable(model: nnx.Module, name: str) -> Any:
     """Return a model's variable by its path."""
-    found: Any = model
+    variable: Any = model
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        variable = getattr(variable, part)
+    return variable
 
 
 def blank(create: Callable[[], Any]) -> Any:
-    """Return a model whose variables are 0: they are to be set, so nothing need be drawn."""
+    """Return a model whose variables are 0, to be set later: no random initialization."""
     definition, state = nnx.split(nnx.eval_shape(create))
 
     def fill(value: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Where a generated model keeps a parameter of the op graph; needs no JAX."""
+"""Where a generated model stores parameters of the op graph; needs no JAX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FlaxLayout:
     """The paths of a model's ``nnx.state``, joined by dots."""
 
     def name(self, param: Param) -> str:
-        """The path of a parameter.
+        """Return the path of a parameter.
 
         A convolution's kernel is a variable of its own; a linear layer, and a convolution with a
         bias, call it ``kernel``.
@@ -31,9 +31,9 @@ class FlaxLayout:
         return ".".join(path)
 
     def axes(self, param: Param) -> tuple[int, ...]:
-        """Kernels HWIO, linear layers (in, out)."""
+        """Return the axes: kernels HWIO, linear layers (in, out)."""
         return _AXES[len(param.shape)]
 
     def counter(self, param: Param) -> None:
-        """None: Flax counts no batches."""
+        """Return None: Flax does not count batches."""
         return

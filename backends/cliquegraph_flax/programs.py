@@ -1,4 +1,4 @@
-"""The programs of a training, to be compiled: gradients of a part, a step of SGD, logits."""
+"""The programs of training, to be compiled: gradients of a part, an SGD step, logits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flax import nnx
 from cliquegraph.training.recipe import Recipe
 
 KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-"""XLA's options for -O2 on a CPU: else it removes the barriers of jax.checkpoint before it looks
-for common subexpressions, and so saves what was to be recomputed (docs/optimiser.md)."""
+"""XLA's options for -O2 on a CPU. Otherwise it removes the barriers of jax.checkpoint before common
+subexpression elimination, and saves what was to be recomputed (docs/optimiser.md)."""
 
 
 def rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
-    """Return Nesterov's SGD with weight decay on every parameter."""
+    """Return SGD with Nesterov momentum, with weight decay on every parameter."""
     momentum = recipe.momentum or None
     return optax.chain(
         optax.add_decayed_weights(recipe.weight_decay),
@@ -34,11 +34,11 @@ def gradient(
     gradients: Any,
     images: jax.Array,
     labels: jax.Array,
-    noise: jax.Array,
+    dropout_seed: jax.Array,
 ) -> tuple[Any, Any, jax.Array]:
-    """Return moved statistics, the gradients with a part's added, its mean loss and hits."""
+    """Return updated statistics, the gradients plus those of a part, its mean loss and hits."""
     (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
-        parameters, definition, statistics, _seeded(streams, noise), images, labels
+        parameters, definition, statistics, _seed_streams(streams, dropout_seed), images, labels
     )
     gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
     return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
@@ -47,10 +47,10 @@ def gradient(
 def update(
     recipe: Recipe, parameters: Any, momentum: Any, gradients: Any, rate: jax.Array
 ) -> tuple[Any, Any, Any]:
-    """Return parameters and momentum after a step, and gradients of 0 to begin the next with."""
+    """Return parameters and momentum after an SGD step, and zero gradients for the next."""
     changes, momentum = rule(recipe, rate).update(gradients, momentum, parameters)
-    none = jax.tree.map(jnp.zeros_like, gradients)
-    return optax.apply_updates(parameters, changes), momentum, none
+    zeros = jax.tree.map(jnp.zeros_like, gradients)
+    return optax.apply_updates(parameters, changes), momentum, zeros
 
 
 def _loss(
@@ -75,8 +75,8 @@ def logits(
     return _wide(nnx.merge(definition, parameters, statistics, streams, copy=True)(images))
 
 
-def _seeded(streams: Any, words: jax.Array) -> Any:
-    """Return what dropout draws from: a key for each stream, and nothing drawn yet."""
+def _seed_streams(streams: Any, words: jax.Array) -> Any:
+    """Return random streams for dropout, each with a key of its own and a count of 0."""
     key = jax.random.wrap_key_data(words, impl="threefry2x32")
     seeded = []
     for number, (path, variable) in enumerate(nnx.to_flat_state(streams)):

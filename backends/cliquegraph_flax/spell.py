@@ -1,4 +1,4 @@
-"""JAX's words for operations, Flax NNX's for members."""
+"""Prints operations in JAX, members in Flax NNX."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FlaxSpeller(Speller):
     call_method = "__call__"
 
     def __init__(self, view: ModelView) -> None:
-        """Look which classes draw weights or noise, and whether kernels lie in banks."""
+        """Find the classes that draw weights or masks, and whether there are kernel banks."""
         self._random: set[str] = set()
         for each in view.classes:
             if any(self._draws(member.thing) for group in each.groups for member in group.members):
@@ -60,11 +60,11 @@ class FlaxSpeller(Speller):
         return isinstance(thing, Kernel | SharedKernel | KernelBank | Dense | Drop | BranchDrop)
 
     def init_inputs(self, view: ClassView) -> Sequence[str]:
-        """Spell the random streams, for a class that draws from them."""
+        """Print the random streams, for a class that draws from them."""
         return ("*", "rngs: nnx.Rngs") if view.name in self._random else ()
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
-        """Spell one operation."""
+        """Print one operation."""
         if isinstance(node.op, ops.Conv) and not node.op.bias:
             number = self.number(node, node.op.stride)
             stride = [f"stride={number}"] if number != "1" else []
@@ -77,23 +77,23 @@ class FlaxSpeller(Speller):
         return spell_op(node.op, arguments, members)
 
     def kernel(self, member: Code, banked: bool) -> Code:
-        """Spell the array of a convolution's member."""
+        """Print the array of a convolution's member."""
         return member if banked else Text(f"{member}[...]")
 
     def shape(self, channels: int, height: int, width: int) -> str:
-        """Spell the shape of a batch of maps."""
+        """Print the shape of a batch of maps."""
         return f"(batch, {height}, {width}, {channels})"
 
     def enter(self, images: str) -> str:
-        """Spell the cast of images to the model's type."""
+        """Print the cast of images to the model's type."""
         return f"{images} = {images}.astype(self.dtype or {images}.dtype)"
 
     def bank_slice(self, view: BankSlice) -> Code:
-        """Spell a slice of a kernel bank's input channels."""
+        """Print a slice of a kernel bank's input channels."""
         return Text(f"self.{view.name}[{'...' if view.is_whole else f':, :, {view.bounds}'}]")
 
     def construct(self, thing: Thing) -> Code:
-        """Spell the construction of a member."""
+        """Print the construction of a member."""
         if isinstance(thing, FanOutKernel) or not self._banks:
             return construct(thing)
         if isinstance(thing, Kernel | SharedKernel):
@@ -101,18 +101,18 @@ class FlaxSpeller(Speller):
         return construct(thing)
 
     def construct_child(self, child: Child) -> Code:
-        """Spell the construction of an instance of another class of the file."""
+        """Print the construction of an instance of another class of the file."""
         rngs = ["rngs=rngs"] if self._draws(child) else []
         return call(child.class_name, *child.written, *rngs)
 
     def annotation(self, kind: Kind) -> str:
-        """Spell the type of an input."""
+        """Print the type of an input."""
         return _ANNOTATIONS[kind]
 
 
 @singledispatch
 def spell_op(op: ops.Op, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    """Spell an op over its arguments; each op registers its own spelling."""
+    """Print an op on its arguments; each op registers its own function."""
     raise TypeError(f"the flax backend does not know {op.mnemonic}")
 
 
@@ -183,13 +183,13 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code
 
 @spell_op.register
 def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    # The linear layers before compute in the parameters' type.
+    # The preceding linear layers compute in the type of the parameters.
     return Text(f"{x[0]} * {x[1]}[:, None, None, :].astype({x[0]}.dtype)")
 
 
 @singledispatch
 def construct(thing: Thing) -> Code:
-    """Spell the construction of a member; each kind of member registers its own."""
+    """Print the construction of a member; each type of member registers its own function."""
     raise TypeError(f"the flax backend has no member {type(thing).__name__}")
 
 
@@ -214,7 +214,7 @@ def _(thing: ZeroBranchNorm) -> Code:
 
 
 def _norm(function: str, thing: Norm) -> Code:
-    # The generated class has our defaults; anything else is an argument.
+    # The generated class has our defaults; other values are arguments.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
     momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
     return call(function, str(thing.channels), *eps, *momentum)

@@ -1,4 +1,4 @@
-"""Trains generated Flax models by optax, one program over all devices."""
+"""Trains generated Flax models with optax, by one program over all devices."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _WEIGHTS: dict[Precision, str] = {
     "bfloat16": "float32",
     "float16": "float32",
 }
-"""What parameters are kept in."""
+"""The type of parameters."""
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
 class FlaxEngine:
-    """Trains by optax; checkpoints by Orbax."""
+    """Trains with optax; writes checkpoints with Orbax."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """JAX's, and those of the libraries on top of it."""
+        """The versions of JAX and of the libraries on top of it."""
         return {name: version(name) for name in _LIBRARIES}
 
     def choose(self, job: Job) -> Choice:
-        """Return what the figures of docs/optimiser.md say of the devices."""
+        """Return the choice for the devices, from the measurements in docs/optimiser.md."""
         if not job.any_level:
             return Choice(job.compilation.level, "")
         if open_devices(job).platform == "cpu":
@@ -61,9 +61,9 @@ class FlaxEngine:
         return Choice(0, "on this device: no level has been measured there (docs/optimiser.md)")
 
     def check(self, job: Job) -> None:
-        """Take devices, all of which a batch must be divided among."""
+        """Open the devices; a batch must be divisible among all of them."""
         if job.precision == "float16":
-            raise UsageError("Flax trains in no float16: say --precision bfloat16")
+            raise UsageError("Flax does not train in float16: use --precision bfloat16")
         if job.channels_last is not None:
             raise UsageError(
                 "Flax's maps are channels-last already: leave out --[no-]channels-last"
@@ -112,11 +112,11 @@ ENGINE = FlaxEngine()
 _STATE = "state"
 """Orbax's folder, in a checkpoint's."""
 _SLACK = 1 << 18
-"""Bytes that Orbax writes beside the arrays, and more."""
+"""An upper bound of the bytes that Orbax writes besides the arrays."""
 
 
 class _State(NamedTuple):
-    """What training changes."""
+    """The state that training changes."""
 
     parameters: Any
     statistics: Any
@@ -124,7 +124,7 @@ class _State(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What a process has of an accumulated part of a batch."""
+    """The share of a process in one accumulated part of a batch."""
 
     images: NDArray[np.float32]
     """(batch, H, W, C)"""
@@ -150,38 +150,38 @@ class _Trainee:
             state = _restored(session.restored / _STATE, state)
         self._state: _State = devices.replicate(state)
         self._gradients = devices.replicate(jax.tree.map(np.zeros_like, parameters))
-        # Compiled once: what differs from step to step, the rate too, is an argument.
+        # Compiled once: everything that varies between steps is an argument, the rate too.
         compiled = partial(jax.jit, out_shardings=devices.replicated)
         self._update = compiled(partial(update, job.recipe), donate_argnums=(0, 1, 2))
-        keeps = job.compilation.level == 2 and devices.platform == "cpu"
+        needs_barriers = job.compilation.level == 2 and devices.platform == "cpu"
         self._gradient = compiled(
             partial(gradient, definition, streams, job.accumulate),
             donate_argnums=(1, 2),
-            compiler_options=KEEP_BARRIERS if keeps else None,
+            compiler_options=KEEP_BARRIERS if needs_barriers else None,
         )
         self._logits = jax.jit(partial(logits, evaluated, streams), out_shardings=devices.divided)
 
-    # ---- a step and an evaluation ---------------------------------------------------------
+    # ---- steps and evaluation ---------------------------------------------------------
 
     def batches(self) -> Iterator[list[_Part]]:
-        """Yield the rest of the epoch, each batch in its parts."""
+        """Yield the batches of the rest of the epoch, each in its parts."""
         devices, session = self._devices, self._session
-        found = session.batches(devices.rank, devices.ranks).epoch(session.epoch, session.step)
-        return prefetched(map(self._parts, found))
+        batches = session.batches(devices.rank, devices.ranks).epoch(session.epoch, session.step)
+        return prefetched(map(self._parts, batches))
 
     def step(self, parts: list[_Part]) -> None:
-        """Take a step of SGD on a batch."""
+        """Take an SGD step on a batch."""
         session, devices = self._session, self._devices
         parameters, statistics, momentum = self._state
         for number, part in enumerate(parts):
-            noise = session.noise(0, number)  # of all devices: they run one program
+            dropout_seed = session.noise(0, number)  # one for all devices, which run one program
             statistics, self._gradients, counted = self._gradient(
                 parameters,
                 statistics,
                 self._gradients,
                 devices.divide(part.images),
                 devices.divide(part.labels),
-                np.array([noise >> 32, noise & 0xFFFFFFFF], np.uint32),
+                np.array([dropout_seed >> 32, dropout_seed & 0xFFFFFFFF], np.uint32),
             )
             self._counted.append(counted)
         rate = np.asarray(session.rate, _WEIGHTS[session.job.precision])
@@ -189,26 +189,26 @@ class _Trainee:
             parameters, momentum, self._gradients, rate
         )
         self._state = _State(parameters, statistics, momentum)
-        # What is put onto the devices must not run far ahead of them.
+        # Transfers must not run far ahead of the devices.
         if len(self._counted) > 1:
             self._counted[-2].block_until_ready()
 
     def scores(self) -> dict[str, Scores]:
         """Evaluate every part of the data."""
         session, devices = self._session, self._devices
-        held = self._state.parameters, self._state.statistics
-        found: dict[str, Scores] = {}
+        weights = self._state.parameters, self._state.statistics
+        by_part: dict[str, Scores] = {}
         for part in session.parts:
-            found[part] = scores = Scores(len(session.job.data.classes))
+            by_part[part] = scores = Scores(len(session.job.data.classes))
             batches = session.evaluation(part, devices.rank, devices.ranks)
             for batch in prefetched(batches.epoch(0)):
                 images = devices.divide(_channels_last(batch.images))
-                scores.add(devices.rows(self._logits(*held, images)), batch.labels)
+                scores.add(devices.rows(self._logits(*weights, images)), batch.labels)
             scores.unpack(devices.summed(scores.packed()))
-        return found
+        return by_part
 
     def _parts(self, batch: Batch) -> list[_Part]:
-        """Cut a batch device by device: how many processes hold them makes no difference."""
+        """Divide a batch device by device, so that the number of processes makes no difference."""
         own, count = self._devices.own, self._session.job.accumulate
         images, labels = _channels_last(batch.images), batch.labels.astype(np.int32)
         images = images.reshape(own, count, -1, *images.shape[1:])
@@ -218,11 +218,11 @@ class _Trainee:
             for number in range(count)
         ]
 
-    # ---- what the session asks ------------------------------------------------------------
+    # ---- called by the session ------------------------------------------------------------
 
     @property
     def alone(self) -> bool:
-        """Whether there is one process only."""
+        """Whether there is only one process."""
         return self._devices.ranks == 1
 
     def totals(self) -> Totals:
@@ -239,7 +239,7 @@ class _Trainee:
         return self._devices.any(flag)
 
     def save(self, folder: Path) -> None:
-        """Write the state by Orbax; the first process has all of it."""
+        """Write the state with Orbax; the first process has all of it."""
         if self._devices.rank:
             return
         state = jax.device_get(self._state)
@@ -262,7 +262,7 @@ def _model(source: str, class_name: str, precision: Precision) -> Any:
 
 
 def _require_room(folder: Path, size: int) -> None:
-    """Orbax writes in threads of its own, whose errors come out as their traces."""
+    """Check the free space first: errors in Orbax's writer threads print tracebacks."""
     if shutil.disk_usage(folder).free < size + size // 4 + _SLACK:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -274,7 +274,7 @@ def _restored(folder: Path, like: _State) -> _State:
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """Of one process alone, whatever the others do."""
+    """A checkpointer for this process alone, independent of the others."""
     rank = jax.process_index()
     return ocp.StandardCheckpointer(
         multiprocessing_options=ocp.options.MultiprocessingOptions(

@@ -1,4 +1,4 @@
-"""Writes a network as PyTorch source."""
+"""Prints a network as PyTorch source."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _DEFINED = frozenset(
 )
 
 _ABOVE_0 = frozenset({"moments", "norm_relu", "concat_conv"})
-"""The helpers that stand in the place of PyTorch's own modules and their gradients."""
+"""The helpers that replace PyTorch's own modules and their gradients."""
 
 _LIMITS = (
     "Compiled above -O0, for less memory. It supports no second derivatives, torch.func, torch.fx "
@@ -84,7 +84,7 @@ _LIMITS = (
 )
 
 _BRANCH_NORMS = (
-    "Statistics stay where a branch is left out: nn.SyncBatchNorm can't replace its BranchNorm2d."
+    "Statistics do not move where a branch is dropped: nn.SyncBatchNorm can't replace BranchNorm2d."
 )
 
 _IMPORTS: tuple[Imports, ...] = (
@@ -127,9 +127,9 @@ class TorchBackend:
         helpers: dict[str, dict[str, str]] = {
             name: {} for name, users in _HELPERS.items() if users & needed
         }
-        # Convolutions that start by their fan-out are marked where there are others.
-        marked = {Kernel, FanOutKernel} <= needed
-        if not marked:
+        # Convolutions initialized by their fan-out have a class of their own if there are others.
+        has_both = {Kernel, FanOutKernel} <= needed
+        if not has_both:
             helpers.pop("fan_out_conv", None)
         if "init_weights" in helpers:
             helpers["init_weights"] = {"convolution": he_lines(needed)}
@@ -137,7 +137,7 @@ class TorchBackend:
         methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
         limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)
         limits += [_LIMITS] * bool(_ABOVE_0 & helpers.keys())
-        speller, ends = TorchSpeller(marked), " ".join(limits)
+        speller, ends = TorchSpeller(has_both), " ".join(limits)
         return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends)
 
     def missing(self) -> str | None:
@@ -146,7 +146,7 @@ class TorchBackend:
 
     def live(self, model: object) -> LiveTensors | None:
         """Return the tensors of a PyTorch model, else None."""
-        if "torch" not in sys.modules:  # nobody has a model of it then
+        if "torch" not in sys.modules:  # then there is no such model
             return None
         from torch import nn
 

@@ -14,11 +14,12 @@ STEPS = {
     (2, False): "0.78 to 0.96",
     (2, True): "0.73 to 0.84",
 }
-"""A training step on a CPU by level and channels_last, of -O0's in NCHW, over three networks:
+"""The time of a training step on a CPU, by level and channels_last, over that of -O0 in NCHW, for
+three networks:
 benchmarks/results/memory_format_torch_cpu.json."""
 
 CPU_LEVEL = 1
-"""As fast there as -O2, within the noise, and faster on an idle machine (docs/optimiser.md, "How
+"""On a CPU as fast as -O2, within the noise, and faster on an idle machine (docs/optimiser.md, "How
 much"); -O2 is for batches that do not fit otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
@@ -30,7 +31,7 @@ _CUDA_FORMAT = "on CUDA: what cuDNN's kernels for tensor cores read (docs/optimi
 
 
 def choose(job: Job) -> Choice:
-    """Return how to train a job where it leaves that open."""
+    """Return how to train a job, where it leaves a choice."""
     cuda = torch.cuda.is_available()
     timed = True if cuda else None  # on a CPU there is no cuDNN
     if job.sync_batchnorm:

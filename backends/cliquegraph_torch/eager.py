@@ -1,9 +1,9 @@
-"""What eager PyTorch runs as one call, and what each call keeps for the backward pass.
+"""What eager PyTorch runs as one call, and what each call saves for backward.
 
-The generated code runs most nodes by themselves: PyTorch's ``derivatives.yaml`` says what each
-keeps, its inputs or its output and perhaps buffers of its own. A normalisation by given moments,
-and what is marked ``recompute``, it runs in one call with what stands before and behind, a unit.
-A unit normalises the concatenation in place, and keeps what it read and not the concatenation.
+The generated code runs most nodes by themselves: PyTorch's ``derivatives.yaml`` defines what each
+saves, its inputs or its output and perhaps buffers of its own. A normalization by given moments,
+and nodes marked ``recompute``, run in one call with the nodes before and after them, a unit. A unit
+normalizes the concatenation in place, and saves its inputs, not the concatenation.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from cliquegraph.ir.units import units_of
 from cliquegraph_torch.precision import Sizes
 
 OVERWRITTEN: tuple[type[ops.Op], ...] = (ops.BatchNorm, ops.Affine, ops.Conv, ops.Linear, ops.Add)
-"""What a ReLU is written over, if nothing else reads it.
+"""Ops whose output a ReLU overwrites, if nothing else reads it.
 
-Each returns a new tensor that no gradient is computed from; dropout in evaluation returns what
-it was given, and the sigmoid's gradient is computed from its output.
+Each returns a new tensor that its gradient does not need. Not among them: dropout, which returns
+its input in evaluation, and the sigmoid, whose gradient is computed from its output.
 """
 
-Kept = dict[Hashable, int]
+Saved = dict[Hashable, int]
 """Bytes of each storage: of a value of the graph, or of something that a call allocates."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """Nodes that run at once, in order; values that are neither read nor written stay inside.
+    """Nodes that run in one call, in order; values that only they read stay inside.
 
-    ``in_place`` where what is returned is written over what is read.
+    With ``in_place`` the output overwrites the input.
     """
 
     nodes: tuple[Node, ...]
@@ -41,7 +41,7 @@ class Call:
 
     @property
     def last(self) -> Node:
-        """The node that writes what the call returns."""
+        """The node that writes the output of the call."""
         return self.nodes[-1]
 
     @property
@@ -51,45 +51,45 @@ class Call:
 
     @property
     def output(self) -> Value:
-        """What the call returns."""
+        """The output of the call."""
         return self.last.output
 
     @cached_property
     def reads(self) -> tuple[Value, ...]:
-        """What the call reads: maps, then moments."""
+        """The inputs of the call: maps, then moments."""
         written = {value for node in self.nodes for value in node.outputs}
-        read = (value for node in self.nodes for value in node.inputs)
-        return tuple(dict.fromkeys(value for value in read if value not in written))
+        inputs = (value for node in self.nodes for value in node.inputs)
+        return tuple(dict.fromkeys(value for value in inputs if value not in written))
 
     @property
     def is_unit(self) -> bool:
-        """Whether the nodes run together, in a function that the generated code defines."""
+        """Whether the nodes run in one function, which the generated code defines."""
         return len(self.nodes) > 1
 
     @property
     def own_moments(self) -> bool:
-        """Whether a unit takes the moments of what it reads itself."""
+        """Whether a unit computes moments itself: batch statistics of this layer alone."""
         return self.is_unit and any(isinstance(node.op, ops.BatchNorm) for node in self.nodes)
 
     @property
     def joined(self) -> Value | None:
-        """What a unit makes of its maps in one buffer: side by side, normalised, rectified."""
+        """The buffer of a unit: its maps concatenated, normalized, rectified."""
         if not self.is_unit:
             return None
         return self.last.inputs[0] if isinstance(self.last.op, ops.Conv) else self.output
 
-    def kept(self, sizes: Sizes) -> Kept:
-        """Return what the call keeps for the backward pass; parameters are not counted."""
+    def saved(self, sizes: Sizes) -> Saved:
+        """Return what the call saves for backward; parameters are not counted."""
         if self.joined is None:
-            return _kept_by(self.last, sizes) | dict(self.cast_weights(sizes))
+            return _saved_by(self.last, sizes) | dict(self.cast_weights(sizes))
         maps = [value for value in self.reads if not sizes.is_fixed(value)]
-        kept: Kept = {value: sizes.of(value) for value in maps}
+        saved: Saved = {value: sizes.of(value) for value in maps}
         if any(isinstance(node.op, ops.Normalize | ops.BatchNorm) for node in self.nodes):
-            # The moments of all that is read, side by side.
-            kept[self, "moments"] = sizes.statistics(2 * self.joined.type.channels)
+            # The concatenated moments of all inputs.
+            saved[self, "moments"] = sizes.statistics(2 * self.joined.type.channels)
         if not any(node.recompute for node in self.nodes):
-            kept[self.joined] = sizes.of(self.joined)
-        return kept
+            saved[self.joined] = sizes.of(self.joined)
+        return saved
 
     def cast_weights(self, sizes: Sizes) -> Iterator[tuple[Hashable, int]]:
         """Yield the copies of weights that autocast makes: of a whole parameter, or of a slice."""
@@ -102,23 +102,23 @@ class Call:
 def calls_of(graph: Graph) -> list[Call]:
     """Return the calls of a training pass, in order.
 
-    What makes a block feature that nothing reads does not run in one: the network has the maps
+    The concatenation of a block feature that nothing reads does not run: the network has the maps
     of such a feature in a list.
     """
     units = {last: unit.nodes for last, unit in units_of(graph).items()}
     inside = {node for unit in units.values() for node in unit}
-    found: list[Call] = []
+    calls: list[Call] = []
     for node in graph.nodes[1:]:
         if node in units:
-            found.append(Call(units[node]))
+            calls.append(Call(units[node]))
         elif node not in inside and node not in graph.unread_features:
-            overwrites = bool(found) and _overwrites(graph, node, found[-1])
-            found.append(Call((node,), overwrites))
-    return found
+            overwrites = bool(calls) and _overwrites(graph, node, calls[-1])
+            calls.append(Call((node,), overwrites))
+    return calls
 
 
 def _overwrites(graph: Graph, node: Node, before: Call) -> bool:
-    """Whether the generated code writes a ReLU over what the call before it returns."""
+    """Whether the generated code applies a ReLU in place to the output of the call before."""
     maker = before.last
     return (
         isinstance(node.op, ops.Relu)
@@ -131,66 +131,66 @@ def _overwrites(graph: Graph, node: Node, before: Call) -> bool:
 
 
 def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:
-    """Return the calls that gradients run through: autograd lets go of the others."""
+    """Return the calls that gradients pass through: autograd frees the others."""
     needed = {graph.logits}
-    found = set()
+    live = set()
     for call in reversed(calls):
         if call.output in needed and not isinstance(call.last.op, ops.Keep):
             needed.update(call.reads)
-            found.add(call)
-    return found
+            live.add(call)
+    return live
 
 
-def _kept_by(node: Node, sizes: Sizes) -> Kept:
-    """What a node keeps that runs by itself."""
-    kept: Kept = {value: sizes.of(value) for value in kept_values(node.op, node)}
+def _saved_by(node: Node, sizes: Sizes) -> Saved:
+    """What a node that runs by itself saves for backward."""
+    saved: Saved = {value: sizes.of(value) for value in saved_values(node.op, node)}
     if extra := extra_bytes(node.op, node, sizes):
-        kept[node, "extra"] = extra
-    return kept
+        saved[node, "extra"] = extra
+    return saved
 
 
 @singledispatch
-def kept_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
-    """Return the values that the gradient of an op is computed from."""
+def saved_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
+    """Return the values from which the gradient of an op is computed."""
     return ()
 
 
-@kept_values.register(ops.Moments)
-@kept_values.register(ops.Affine)
-@kept_values.register(ops.Conv)
-@kept_values.register(ops.Linear)
-@kept_values.register(ops.MaxPool)
-@kept_values.register(ops.AvgPool)
-@kept_values.register(ops.ScaleChannels)
+@saved_values.register(ops.Moments)
+@saved_values.register(ops.Affine)
+@saved_values.register(ops.Conv)
+@saved_values.register(ops.Linear)
+@saved_values.register(ops.MaxPool)
+@saved_values.register(ops.AvgPool)
+@saved_values.register(ops.ScaleChannels)
 def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
     return node.inputs
 
 
-@kept_values.register
+@saved_values.register
 def _(op: ops.BatchNorm, node: Node) -> tuple[Value, ...]:
-    return node.inputs[:1]  # a mask moves statistics, and has no gradient
+    return node.inputs[:1]  # the mask has no gradient
 
 
-@kept_values.register
+@saved_values.register
 def _(op: ops.DropPath, node: Node) -> tuple[Value, ...]:
     return node.inputs[1:]
 
 
-@kept_values.register(ops.Relu)
-@kept_values.register(ops.Sigmoid)
+@saved_values.register(ops.Relu)
+@saved_values.register(ops.Sigmoid)
 def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
     return node.outputs
 
 
 @singledispatch
 def extra_bytes(op: ops.Op, node: Node, sizes: Sizes) -> int:
-    """Return the bytes that an op keeps beside values of the graph."""
+    """Return the bytes that an op saves besides values of the graph."""
     return 0
 
 
 @extra_bytes.register
 def _(op: ops.BatchNorm, node: Node, sizes: Sizes) -> int:
-    # Mean, 1 / standard deviation; where there is a mask, what statistics move towards as well.
+    # Mean and 1 / standard deviation; with a mask, the batch statistics as well.
     return sizes.statistics((4 if len(node.inputs) > 1 else 2) * node.output.type.channels)
 
 
@@ -206,4 +206,4 @@ def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
 
 @extra_bytes.register
 def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
-    return sizes.of(node.output)  # the mask, as a CPU has it; CUDA's takes a byte for each number
+    return sizes.of(node.output)  # the mask on a CPU; on CUDA it takes a byte per element

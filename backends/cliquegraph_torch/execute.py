@@ -28,7 +28,7 @@ _DECLARED = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 class TorchExecutor:
-    """A generated model on the CPU, with nothing left out at random."""
+    """A generated model on the CPU, without dropout, with set drop-path masks."""
 
     def __init__(self, source: str, class_name: str, graph: Graph, dtype: str) -> None:
         self._module = load_source(source, f"cliquegraph_generated_{graph.name}")
@@ -41,37 +41,37 @@ class TorchExecutor:
                 module.p = 0.0
         self._graph = graph
         self._masks: dict[str, Tensor] = {}
-        for path in drop_paths(graph, _LAYOUT.name):
+        for path in drop_paths(graph):
             self._masks[path] = torch.ones((1, 1, 1, 1), dtype=self._dtype)
-            drawn = self._model.get_submodule(path)
-            drawn.register_forward_hook(_masked(self._masks, path))
-        self._optimiser = self._new_optimiser()
+            module = self._model.get_submodule(path)
+            module.register_forward_hook(_mask_hook(self._masks, path))
+        self._optimizer = self._new_optimizer()
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Set every parameter and running statistic, and forget the optimiser's state."""
+        """Set every parameter and running statistic, and forget the optimizer's state."""
         live = LiveModel(self._model)
-        for param, held in to_storage(self._graph, tensors).items():
-            live.write(_LAYOUT.name(param), held)
-        self._optimiser = self._new_optimiser()
+        for param, array in to_storage(self._graph, tensors).items():
+            live.write(_LAYOUT.name(param), array)
+        self._optimizer = self._new_optimizer()
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
-        held = {param: _array(self._find(param)) for param in self._graph.params}
-        return from_storage(held)
+        storage = {param: _array(self._find(param)) for param in self._graph.params}
+        return from_storage(storage)
 
     def set_masks(self, masks: Sequence[Array]) -> None:
-        """Set what training multiplies branches with drop-path by."""
+        """Set the masks of drop-path in training."""
         arrays = (torch.from_numpy(mask).to(self._dtype) for mask in masks)
         self._masks.update(zip(self._masks, arrays, strict=True))
 
     def parameters(self) -> int:
-        """Count the trainable numbers of the model as its framework does."""
+        """Count the trainable parameters of the model as its framework does."""
         return sum(parameter.numel() for parameter in self._model.parameters())
 
     def forward(self, images: Array, *, training: bool) -> Outputs:
-        """Run forwards; in training, running statistics move."""
+        """Run a forward pass; in training, it updates running statistics."""
         self._model.train(training)
-        # The features of a copy: in training, running statistics must move once.
+        # Features come from a copy: in training, running statistics must be updated only once.
         copy: Any = deepcopy(self._model)
         with torch.no_grad():
             features = copy.forward_features(self._input(images))
@@ -80,7 +80,7 @@ class TorchExecutor:
         return Outputs(_array(logits), tuple(_array(feature) for feature in features))
 
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
-        """Return the mean cross entropy in training and its gradient by every parameter."""
+        """Return the mean cross entropy in training and the gradients of all parameters."""
         loss = self._backward(images, labels)
         gradients: dict[Param, Array] = {}
         for param in self._graph.params:
@@ -91,22 +91,22 @@ class TorchExecutor:
         return loss, from_storage(gradients)
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
-        """Take one step of ``Sgd()``; return the loss before it."""
+        """Take one SGD step of ``Sgd()``; return the loss before it."""
         loss = self._backward(images, labels)
-        self._optimiser.step()
+        self._optimizer.step()
         return loss
 
     def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
         """Return the named values of one forward pass by section and name."""
         self._model.train(training)
         sections = {id(module): name for name, module in self._model.named_modules()}
-        found: dict[tuple[str, str], Array] = {}
+        values: dict[tuple[str, str], Array] = {}
         with torch.no_grad():
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
                 for name, value in variables.items():
                     if isinstance(value, Tensor):
-                        found[sections[id(owner)], name] = _array(value)
-        return named_values(self._graph, found)
+                        values[sections[id(owner)], name] = _array(value)
+        return named_values(self._graph, values)
 
     def _input(self, images: Array) -> Tensor:
         return torch.from_numpy(images).to(self._dtype)
@@ -116,17 +116,17 @@ class TorchExecutor:
 
     def _backward(self, images: Array, labels: Labels) -> float:
         self._model.train()
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         logits = self._model(self._input(images))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
         loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own stub lacks it
         for parameter in self._model.parameters():
-            # PyTorch's SGD passes over what has no gradient; weight decay is on all parameters.
+            # PyTorch's SGD skips parameters without a gradient; weight decay applies to all.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         return float(loss.detach())
 
-    def _new_optimiser(self) -> torch.optim.SGD:
+    def _new_optimizer(self) -> torch.optim.SGD:
         sgd = Sgd()
         return torch.optim.SGD(
             self._model.parameters(),
@@ -137,8 +137,8 @@ class TorchExecutor:
         )
 
 
-def _masked(masks: Mapping[str, Tensor], path: str) -> Callable[..., Tensor]:
-    """A hook behind what draws a mask: in training it returns the one that was set."""
+def _mask_hook(masks: Mapping[str, Tensor], path: str) -> Callable[..., Tensor]:
+    """A forward hook on a module that draws masks: in training it returns the one that was set."""
 
     def hook(module: nn.Module, inputs: object, drawn: Tensor) -> Tensor:
         return masks[path].expand(drawn.shape) if module.training else drawn

@@ -23,10 +23,10 @@ class LiveModel:
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
-        """Their types and shapes.
+        """Types and shapes of the tensors.
 
         Raises:
-            UsageError: the model has no storage.
+            UsageError: the model is on the meta device.
         """
         state = self._model.state_dict()
         if any(tensor.is_meta for tensor in state.values()):
@@ -34,11 +34,11 @@ class LiveModel:
         return {name: info_of(tensor) for name, tensor in state.items()}
 
     def read(self, name: str) -> Array:
-        """Return a copy of one, of its own type."""
+        """Return a copy of a tensor, of its own type."""
         return to_numpy(find_tensor(self._model, name))
 
     def write(self, name: str, array: Array) -> None:
-        """Set one, cast to its type and on its device."""
+        """Set a tensor, with a cast to its type, on its device."""
         with torch.no_grad():
             find_tensor(self._model, name).copy_(torch.from_numpy(_portable(array)))
 
@@ -54,11 +54,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def find_tensor(model: nn.Module, name: str) -> Tensor:
     """Return a model's tensor by its key."""
-    found: Any = model
+    value: Any = model
     for part in name.split("."):
-        found = getattr(found, part)
-    assert isinstance(found, Tensor)  # noqa: S101  # so the keys are made
-    return found
+        value = getattr(value, part)
+    assert isinstance(value, Tensor)  # noqa: S101  # names are keys of tensors
+    return value
 
 
 def info_of(tensor: Tensor) -> TensorInfo:
@@ -75,6 +75,6 @@ def to_numpy(tensor: Tensor) -> Array:
 
 
 def _portable(array: Array) -> Array:
-    """The same numbers in a type that PyTorch takes from NumPy."""
+    """The same values in a type that PyTorch accepts from NumPy."""
     known = array.dtype if array.dtype.name != "bfloat16" else np.dtype(np.float32)
     return np.array(array, known)  # a copy: PyTorch warns of memory that can't be written

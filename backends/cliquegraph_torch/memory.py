@@ -1,9 +1,9 @@
 """The memory plan: what a training step of the generated PyTorch code needs, in bytes.
 
-What is stored for backward is what autograd holds when the forward pass is done. A value that
-several calls keep is one storage and counts for the first of them. Parameters do not count, nor
-does what the logits do not depend on: it is freed as soon as it is computed. Statistics over the
-batch, and under autocast copies of weights, are as large for any batch.
+Saved for backward is what autograd holds at the end of the forward pass. A value that several calls
+save is one storage, counted for the first of them. Parameters are not counted, nor are values that
+the logits do not depend on: these are freed as soon as they are computed. The size of batch
+statistics, and of weight copies under autocast, does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> Memo
     sections = dict.fromkeys((node.origin.section for node in graph.nodes), 0)
     steps: dict[tuple[Section, int, int], int] = defaultdict(int)
     for call in calls:
-        kept = call.kept(sizes) if call in live else {}
-        stored = sum(size for key, size in kept.items() if key not in seen)
-        seen.update(kept)
+        saved = call.saved(sizes) if call in live else {}
+        stored = sum(size for key, size in saved.items() if key not in seen)
+        seen.update(saved)
         origin = call.origin
         sections[origin.section] += stored
         if origin.stage is not None and origin.layer is not None:

@@ -1,4 +1,4 @@
-"""Where a generated model keeps a parameter of the op graph; needs no PyTorch."""
+"""Where a generated model stores parameters of the op graph; needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class TorchLayout:
     """The keys of a model's ``state_dict``; its layout is the canonical one."""
 
     def name(self, param: Param) -> str:
-        """The key of a parameter."""
+        """Return the key of a parameter."""
         path = member_path(param)
         return ".".join(path if shared_by_stages(param.slot) else (*path, _FIELDS[param.field]))
 
     def axes(self, param: Param) -> tuple[int, ...]:
-        """As they are."""
+        """Return the axes in their canonical order."""
         return tuple(range(len(param.shape)))
 
     def counter(self, param: Param) -> str:
-        """The key of what BatchNorm2d counts and, with a momentum, never uses."""
+        """Return the key of BatchNorm2d's counter, unused with a momentum."""
         return ".".join((*member_path(param), "num_batches_tracked"))

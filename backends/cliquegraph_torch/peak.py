@@ -1,24 +1,24 @@
-"""The most memory that a training step takes, by playing it call by call.
+"""The peak memory of a training step, by simulating it call by call.
 
-A step is forward, cross entropy and backward, with no gradients left from before. The model is
-that of eager PyTorch:
+A step is forward, cross entropy and backward, without previous gradients. The model is that of
+eager PyTorch:
 
-- The images, the parameters with their running statistics, and each parameter's gradient once
-  the backward pass has reached it, stay. The gradient of a slice of a bank becomes one of the
-  whole bank.
-- A value is held while a call to come reads it, by a block for as long as the block runs if more
-  than one step can see it, and by autograd if a gradient is computed from it. What the logits do
-  not depend on is let go of with the last value that came of it.
-- A ReLU that is written over what it reads has that one's storage.
-- Backward, each input of a call gets a new gradient. Those of what stands side by side, in a
-  concatenation or in a unit, are parts of one storage, and those of an addition are the same. A
-  second gradient of a value is added to the first in place if that is alone in its storage, and
-  into a new one if it is not.
-- Units redo what they did not keep. Beside the gradient they need a buffer of its size, and a
-  third where they took the moments themselves.
+- The images, the parameters with their running statistics, and each parameter's gradient once the
+  backward pass has reached it, stay allocated. The gradient of a slice of a bank becomes one of
+  the whole bank.
+- A value is held while a later call reads it, by a block for as long as the block runs if more than
+  one update can read it, and by autograd if a gradient is computed from it. A value that the logits
+  do not depend on is freed with the last value computed from it.
+- A ReLU that overwrites its input has the storage of that.
+- In backward, each input of a call gets a new gradient. Those of concatenated inputs, in a
+  concatenation or in a unit, are parts of one storage, and those of an addition share one. A second
+  gradient of a value is added to the first in place if that is alone in its storage, and otherwise
+  into a new one.
+- Units recompute what they did not save. Besides the gradient they need a buffer of its size, and a
+  third if they computed the moments themselves.
 
-Not counted: what kernels allocate inside (a convolution's workspace, copies in another layout),
-what an allocator rounds, caches or breaks up, and the optimiser's state.
+Not counted: what kernels allocate inside (a convolution's workspace, copies in another layout), an
+allocator's rounding, caches and fragmentation, and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def peak_bytes(graph: Graph, calls: list[Call], sizes: Sizes) -> int:
     Args:
         graph: the network.
         calls: the calls of its training pass (``calls_of``).
-        sizes: of what they make.
+        sizes: the sizes of values.
     """
     step = _Step(graph, calls, sizes)
     step.forward()
@@ -51,7 +51,7 @@ def peak_bytes(graph: Graph, calls: list[Call], sizes: Sizes) -> int:
 
 
 class _Storage:
-    """Bytes, and how many hold them."""
+    """Bytes, with a reference count."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -59,7 +59,7 @@ class _Storage:
 
 
 class _Heap:
-    """Bytes in use, and the most that ever were."""
+    """Bytes in use, and their peak."""
 
     def __init__(self) -> None:
         self.used = 0
@@ -82,7 +82,7 @@ class _Heap:
 
 
 class _Step:
-    """A training step under way: what holds values, gradients and casts of parameters."""
+    """The state of a training step: the storages of values, gradients and casts of parameters."""
 
     def __init__(self, graph: Graph, calls: list[Call], sizes: Sizes) -> None:
         self.heap = _Heap()
@@ -97,41 +97,41 @@ class _Step:
                 self._readers.setdefault(value, []).append(call)
         self._named: dict[Value, _Storage] = {}
         self._casts: dict[Param, _Storage] = {}
-        self._kept: dict[Call, list[_Storage]] = {}
+        self._saved: dict[Call, list[_Storage]] = {}
         self._grads: dict[Value, _Storage] = {}
-        self._learnt: dict[Param, _Storage] = {}
+        self._param_grads: dict[Param, _Storage] = {}
 
     # ---- forward -------------------------------------------------------------------------
 
     def forward(self) -> None:
-        """Run every call; let go of what neither a call to come nor autograd needs."""
+        """Run every call; free values that neither later calls nor autograd need."""
         for param in self._graph.params:
             self.heap.take(self._sizes.storage(param))
         self._take_images()
-        to_come = Counter(value for call in self._calls for value in call.reads)
+        reads_left = Counter(value for call in self._calls for value in call.reads)
         returned, inside = self._returned(), self._inside_steps()
         for section, group in groupby(self._calls, key=lambda call: call.origin.section):
             in_block = section.part is Part.BLOCK
             seen: list[Value] = []
             for call in group:
-                if in_block and call.origin.layer is None:  # the network's, with what was returned
-                    self._forget(value for value in seen if not to_come[value])
+                if in_block and call.origin.layer is None:  # in the network, after the block
+                    self._forget(value for value in seen if not reads_left[value])
                 self._run(call)
-                to_come.subtract(call.reads)
+                reads_left.subtract(call.reads)
                 now = [v for v in (*call.reads, call.output) if v not in returned]
-                self._forget(v for v in now if not to_come[v] and (v in inside or not in_block))
+                self._forget(v for v in now if not reads_left[v] and (v in inside or not in_block))
                 seen += now
-            self._forget(value for value in seen if not to_come[value])
+            self._forget(value for value in seen if not reads_left[value])
         self._forget(returned)
         self.heap.drop(*self._casts.values())
 
     def _take_images(self) -> None:
         image = self._graph.input
         self._named[image] = self.heap.take(self._sizes.of(image))
-        if self._sizes.casts:  # the given ones, beside what they are cast to
+        if self._sizes.casts:  # the original images, besides the cast ones
             self.heap.take(self._sizes.parameter((self._sizes.batch, image.type.elements)))
         else:
-            self.heap.hold(self._named[image])  # by whoever gave them
+            self.heap.hold(self._named[image])  # by the caller
 
     def _returned(self) -> set[Value]:
         """The values that the network has names for until it returns."""
@@ -139,7 +139,7 @@ class _Step:
         return {self._graph.logits, *chain.from_iterable(lists)}
 
     def _inside_steps(self) -> set[Value]:
-        """The values that no other step reads; a block has names for those that one does."""
+        """The values that no other update reads; a block has names for the others."""
         return {
             value
             for value, maker in self._makers.items()
@@ -147,55 +147,55 @@ class _Step:
         }
 
     def _run(self, call: Call) -> None:
-        """Make what the call returns; hold what it keeps."""
-        made: dict[object, _Storage] = {value: self._named[value] for value in call.reads}
-        passing = list(self._cast_weights(call, made))
-        kept = call.kept(self._sizes)
-        buffers = dict(kept)
+        """Allocate the output of a call; hold what it saves for backward."""
+        storages: dict[object, _Storage] = {value: self._named[value] for value in call.reads}
+        temporary = list(self._cast_weights(call, storages))
+        saved = call.saved(self._sizes)
+        buffers = dict(saved)
         if call.joined is not None:
             buffers[call.joined] = self._sizes.of(call.joined)
         for key, size in buffers.items():
-            if key not in made and key is not call.output:
-                made[key] = self.heap.take(size)
-                passing.append(made[key])
-        made[call.output] = self._named[call.output] = self._take_output(call)
-        self._kept[call] = [self.heap.hold(made[key]) for key in kept]
-        self.heap.drop(*passing)
+            if key not in storages and key is not call.output:
+                storages[key] = self.heap.take(size)
+                temporary.append(storages[key])
+        storages[call.output] = self._named[call.output] = self._take_output(call)
+        self._saved[call] = [self.heap.hold(storages[key]) for key in saved]
+        self.heap.drop(*temporary)
 
     def _take_output(self, call: Call) -> _Storage:
-        """Storage for what a call returns: its own, or that of what it is written over."""
+        """Storage for the output of a call: new, or that of the input that it overwrites."""
         if call.in_place:
             (read,) = call.reads
             return self.heap.hold(self._named[read])
         return self.heap.take(self._sizes.of(call.output))
 
-    def _cast_weights(self, call: Call, made: dict[object, _Storage]) -> Iterator[_Storage]:
-        """Cast the weight as autocast does, which has whole ones for the next to read them."""
+    def _cast_weights(self, call: Call, storages: dict[object, _Storage]) -> Iterator[_Storage]:
+        """Cast the weight as autocast does, which caches casts of whole parameters."""
         for key, size in call.cast_weights(self._sizes):
             if not isinstance(key, Param):
-                made[key] = self.heap.take(size)
-                yield made[key]
+                storages[key] = self.heap.take(size)
+                yield storages[key]
             else:
                 if key not in self._casts:
                     self._casts[key] = self.heap.take(size)
-                made[key] = self._casts[key]
+                storages[key] = self._casts[key]
 
     def _forget(self, values: Iterator[Value] | set[Value]) -> None:
         for value in values:
             if value in self._named:
                 self.heap.drop(self._named.pop(value))
-                self._let_go(value)
+                self._release(value)
 
-    def _let_go(self, value: Value) -> None:
-        """Drop what a call kept if the logits do not depend on it and nothing has its output."""
+    def _release(self, value: Value) -> None:
+        """Free what a call saved if the logits do not depend on it and its output is freed."""
         call = self._makers.get(value)
-        if call is None or call in self._live or call not in self._kept or value in self._named:
+        if call is None or call in self._live or call not in self._saved or value in self._named:
             return
-        if any(reader in self._kept for reader in self._readers.get(value, ())):
+        if any(reader in self._saved for reader in self._readers.get(value, ())):
             return
-        self.heap.drop(*self._kept.pop(call))
+        self.heap.drop(*self._saved.pop(call))
         for read in call.reads:
-            self._let_go(read)
+            self._release(read)
 
     # ---- backward ------------------------------------------------------------------------
 
@@ -210,50 +210,50 @@ class _Step:
                 self._run_backward(call)
 
     def _run_backward(self, call: Call) -> None:
-        """Make the gradients of what the call reads, and of its parameters."""
+        """Allocate the gradients of the inputs of a call, and of its parameters."""
         grad = self._grads.pop(call.output)
         workspace = self.heap.take(self._workspace(call))
-        learnt = [
-            (operand, self.heap.take(self._learnt_size(node, operand)))
+        param_grads = [
+            (operand, self.heap.take(self._param_grad_size(node, operand)))
             for node in call.nodes
             for operand in node.operands
             if operand.param.field.trainable
         ]
-        made = list(self._gradients(call, grad))
-        self.heap.drop(grad, workspace, *self._kept.pop(call))
-        for value, storage in made:
+        gradients = list(self._gradients(call, grad))
+        self.heap.drop(grad, workspace, *self._saved.pop(call))
+        for value, storage in gradients:
             self._accumulate(value, storage)
-        for operand, storage in learnt:
-            self._learn(operand, storage)
+        for operand, storage in param_grads:
+            self._accumulate_param(operand, storage)
 
     def _workspace(self, call: Call) -> int:
-        """The bytes that a gradient takes beside what it returns."""
+        """The bytes that a gradient needs besides its results."""
         if call.joined is not None:
             return self._sizes.of(call.joined) * (2 if call.own_moments else 1)
         return workspace(call.last.op, call.last, self._sizes)
 
-    def _learnt_size(self, node: Node, operand: ParamSlice) -> int:
-        """The bytes of a parameter's gradient as a call makes it."""
+    def _param_grad_size(self, node: Node, operand: ParamSlice) -> int:
+        """The bytes of a parameter's gradient as computed by a call."""
         if self._sizes.casts and isinstance(node.op, ops.Conv | ops.Linear):
             return self._sizes.cast(operand.shape)
         return self._sizes.parameter(operand.shape)
 
     def _gradients(self, call: Call, grad: _Storage) -> Iterator[tuple[Value, _Storage]]:
-        """The gradients of what a call reads; images have none."""
-        beside: _Storage | None = None
+        """The gradients of the inputs of a call; images have none."""
+        shared: _Storage | None = None
         if call.joined is not None:
-            beside = self.heap.take(self._sizes.of(call.joined))
+            shared = self.heap.take(self._sizes.of(call.joined))
         elif isinstance(call.last.op, ops.Concat | ops.Add):
-            beside = self.heap.hold(grad)
+            shared = self.heap.hold(grad)
         for value in call.reads:
             if value is self._graph.input or isinstance(value.type, MaskType):
                 continue
-            if beside is None or self._sizes.is_fixed(value):
+            if shared is None or self._sizes.is_fixed(value):
                 yield value, self.heap.take(self._sizes.of(value))
             else:
-                yield value, self.heap.hold(beside)
-        if beside is not None:
-            self.heap.drop(beside)
+                yield value, self.heap.hold(shared)
+        if shared is not None:
+            self.heap.drop(shared)
 
     def _accumulate(self, value: Value, storage: _Storage) -> None:
         """Add to the gradient of a value."""
@@ -266,22 +266,22 @@ class _Step:
             self._grads[value] = self.heap.take(self._sizes.of(value))
             self.heap.drop(old, storage)
 
-    def _learn(self, operand: ParamSlice, storage: _Storage) -> None:
+    def _accumulate_param(self, operand: ParamSlice, storage: _Storage) -> None:
         """Add to the gradient of a parameter, as large as the parameter and as precise."""
         param = operand.param
         for size in (self._sizes.parameter(operand.shape), self._sizes.storage(param)):
             if storage.size != size:
                 part, storage = storage, self.heap.take(size)
                 self.heap.drop(part)
-        if param in self._learnt:
+        if param in self._param_grads:
             self.heap.drop(storage)
         else:
-            self._learnt[param] = storage
+            self._param_grads[param] = storage
 
 
 @singledispatch
 def workspace(op: ops.Op, node: Node, sizes: Sizes) -> int:
-    """Return the bytes that the gradient of an op takes beside what it returns."""
+    """Return the bytes that the gradient of an op needs besides its results."""
     return 0
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's own files, read without running anything that they hold."""
+"""Reads PyTorch's own files without running any code in them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _HOLDERS = ("state_dict", "model", "model_state_dict")
-"""What training scripts call the state dict in a larger dictionary."""
+"""Keys of the state dict in the larger dictionaries of training scripts."""
 
 
 def open_pickle(path: Path) -> TensorSource:
     """Open what ``torch.save`` wrote: a state dict, or a dictionary that has one.
 
     Raises:
-        WeightsError: the file is damaged, holds code, or no state dict.
+        WeightsError: the file is damaged, contains code, or has no state dict.
         BackendError: PyTorch is not installed.
     """
     if find_spec("torch") is None:
         raise BackendError(f"only PyTorch reads {path}: pip install 'cliquegraph[torch]'")
-    found = _load(path)
+    content = _load(path)
     for key in _HOLDERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
             break
-    return _Pickled(_state(found, path))
+    return _Pickled(_state(content, path))
 
 
 def _load(path: Path) -> Any:
@@ -44,12 +44,12 @@ def _load(path: Path) -> Any:
 
     try:
         _check_sums(path)
-        # Storages of the zip format are mapped; the legacy format has no such thing.
+        # Storages of the zip format can be memory-mapped; those of the legacy format can't.
         mapped = zipfile.is_zipfile(path)
-        with warnings.catch_warnings(action="ignore"):  # what can't be read is an error below
+        with warnings.catch_warnings(action="ignore"):  # what can't be read becomes an error below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        # PyTorch's own text says how to run the file all the same.
+        # PyTorch's own message says how to run the file nevertheless.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({named[1]})" if named else ""
         raise WeightsError(
@@ -64,7 +64,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """PyTorch maps what a zip archive holds and leaves its checksums aside."""
+    """Check the sums of a zip archive, which PyTorch ignores when it maps one."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             packed = [each for each in archive.infolist() if each.file_size > each.compress_size]
@@ -76,15 +76,15 @@ def _check_sums(path: Path) -> None:
                 raise WeightsError(f"{path} is damaged: the checksum of {wrong} is wrong")
 
 
-def _state(found: Any, path: Path) -> dict[str, Tensor]:
+def _state(content: Any, path: Path) -> dict[str, Tensor]:
     import torch
     from torch import Tensor
 
-    if not isinstance(found, Mapping) or not found:
-        empty = found is None or isinstance(found, Mapping)
-        kind = "nothing" if empty else f"a {type(found).__name__}"
+    if not isinstance(content, Mapping) or not content:
+        is_empty = content is None or isinstance(content, Mapping)
+        kind = "nothing" if is_empty else f"a {type(content).__name__}"
         raise WeightsError(f"{path} holds no state dict but {kind}")
-    for name, value in found.items():
+    for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(
                 f"{path} holds no state dict, names with their tensors: {name!r} is a "
@@ -92,7 +92,7 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
             )
         if value.layout != torch.strided or value.is_meta or value.is_nested:
             raise WeightsError(f"{path}: {name} is no dense tensor that holds numbers")
-    return dict(found)
+    return dict(content)
 
 
 class _Pickled:

@@ -1,4 +1,4 @@
-"""How many bytes the numbers of a training pass take."""
+"""The bytes of the values of a training pass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.nodes import Value
 from cliquegraph.ir.types import MaskType, MomentsType, Param
 
-_POSITION = 8  # bytes of the position that a max pool keeps for each output
+_POSITION = 8  # bytes of the index that a max pool saves for each output
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes of a number: of maps and vectors, of statistics over a batch, of parameters."""
+    """Bytes of an element: of maps and vectors, of batch statistics, of parameters."""
 
     maps: int
     statistics: int
@@ -27,11 +27,11 @@ PRECISIONS = {
     "float16": Precision(2, 4, 4),
     "float64": Precision(8, 8, 8),
 }
-"""What a dtype means: the two of 16 bits under autocast, which leaves parameters in float32."""
+"""The precision of each dtype: the 16-bit ones with autocast, where parameters stay float32."""
 
 
 def precision_of(dtype: str) -> Precision:
-    """Return what a dtype means.
+    """Return the precision of a dtype.
 
     Raises:
         UsageError: there is no such dtype.
@@ -43,18 +43,18 @@ def precision_of(dtype: str) -> Precision:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of what a training pass makes, for a batch of images."""
+    """Bytes of the values in a training pass, for a batch of images."""
 
     precision: Precision
     batch: int
 
     @property
     def casts(self) -> bool:
-        """Whether parameters are cast to what maps are."""
+        """Whether parameters are cast to the precision of maps."""
         return self.precision.maps != self.precision.parameters
 
     def is_fixed(self, value: Value) -> bool:
-        """Whether a value is as large for any batch."""
+        """Return whether the size of a value does not depend on the batch."""
         return isinstance(value.type, MomentsType) or value.type == MaskType(per_image=False)
 
     def of(self, value: Value) -> int:
@@ -66,11 +66,11 @@ class Sizes:
         return value.type.elements * self.batch * self.precision.maps
 
     def positions(self, value: Value) -> int:
-        """Return the bytes of a position for each number of a value."""
+        """Return the bytes of an index for each element of a value."""
         return value.type.elements * self.batch * _POSITION
 
     def statistics(self, count: int) -> int:
-        """Return the bytes of statistics over the batch."""
+        """Return the bytes of batch statistics."""
         return count * self.precision.statistics
 
     def parameter(self, shape: tuple[int, ...]) -> int:
@@ -78,9 +78,9 @@ class Sizes:
         return prod(shape) * self.precision.parameters
 
     def cast(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes of a parameter that was cast to what maps are."""
+        """Return the bytes of a parameter, cast to the precision of maps."""
         return prod(shape) * self.precision.maps
 
     def storage(self, param: Param) -> int:
-        """Return the bytes that hold a parameter."""
+        """Return the bytes of a parameter's storage."""
         return self.parameter(param.shape)

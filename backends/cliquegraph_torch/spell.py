@@ -1,4 +1,4 @@
-"""PyTorch's words for operations and members."""
+"""Prints operations and members in PyTorch."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class TorchSpeller(Speller):
     call_method = "forward"
 
     def __init__(self, marked: bool = False) -> None:
-        """``marked`` where convolutions that start by their fan-out are of a class of their own."""
+        """With ``marked``, convolutions initialized by their fan-out have a class of their own."""
         self._marked = marked
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
-        """Spell one operation."""
+        """Print one operation."""
         if isinstance(node.op, ops.Relu):
-            inner = node.arguments[0]  # what has no other reader is written as an argument
+            inner = node.arguments[0]  # a value without other readers is nested
             if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
                 return call("torch.relu_", arguments[0])
         if isinstance(node.op, ops.PadChannels):
@@ -64,38 +64,38 @@ class TorchSpeller(Speller):
         return spell_op(node.op, arguments, members, node.banked)
 
     def takes_stride(self, node: Apply) -> bool:
-        """Tell whether a convolution's call takes its stride: its member holds it."""
+        """Tell whether a convolution's call takes its stride: its member has it."""
         return False
 
     def kernel(self, member: Code, banked: bool) -> Code:
-        """Spell the array of a convolution's member."""
+        """Print the array of a convolution's member."""
         return member if banked else Text(f"{member}.weight")
 
     def shape(self, channels: int, height: int, width: int) -> str:
-        """Spell the shape of a batch of maps."""
+        """Print the shape of a batch of maps."""
         return f"(batch, {channels}, {height}, {width})"
 
     def bank_slice(self, view: BankSlice) -> Code:
-        """Spell a slice of a kernel bank's input channels."""
+        """Print a slice of a kernel bank's input channels."""
         return Text(f"self.{view.name}" + ("" if view.is_whole else f"[:, {view.bounds}]"))
 
     def construct(self, thing: Thing) -> Code:
-        """Spell the construction of a member."""
+        """Print the construction of a member."""
         code = construct(thing)
         if self._marked and isinstance(thing, FanOutKernel) and isinstance(code, Bracket):
             return Bracket("FanOutConv2d(", code.items, code.close)
         return code
 
     def construct_child(self, child: Child) -> Code:
-        """Spell the construction of an instance of another class of the file."""
+        """Print the construction of an instance of another class of the file."""
         return call(child.class_name, *child.written)
 
     def annotation(self, kind: Kind) -> str:
-        """Spell the type of an input."""
+        """Print the type of an input."""
         return _ANNOTATIONS[kind]
 
     def untyped(self, value: Expression) -> bool:
-        """Tell whether a value is what a module's call returns, which has no type."""
+        """Tell whether a value is the result of a module's call, which is untyped."""
         if isinstance(value, Apply):
             return bool(value.members) and not value.banked
         return isinstance(value, CallChild)
@@ -103,7 +103,7 @@ class TorchSpeller(Speller):
 
 @singledispatch
 def spell_op(op: ops.Op, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
-    """Spell an op over its arguments; each op registers its own spelling."""
+    """Print an op on its arguments; each op registers its own function."""
     raise TypeError(f"the torch backend does not know {op.mnemonic}")
 
 
@@ -154,8 +154,9 @@ def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code], banked: bool)
 def _(op: ops.Conv, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     if not banked:
         return call(str(members[0]), x[0])
+    stride = [f"stride={op.stride}"] if op.stride > 1 else []
     padding = [f"padding={op.padding}"] if op.padding else []
-    return call("F.conv2d", x[0], members[0], *padding)
+    return call("F.conv2d", x[0], members[0], *stride, *padding)
 
 
 @spell_op.register
@@ -180,7 +181,7 @@ def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked:
 
 
 def he_lines(things: Collection[object]) -> str:
-    """Spell the initialization of a convolution."""
+    """Print the initialization of a convolution."""
     mode = 'mode="fan_out", ' if FanOutKernel in things else ""
     lines = []
     if {Kernel, FanOutKernel} <= set(things):
@@ -192,12 +193,12 @@ def he_lines(things: Collection[object]) -> str:
 
 
 def alike_steps(view: ModelView) -> str:
-    """Spell the loops over blocks and over their steps that are alike."""
+    """Print the loops over blocks and over their equal updates."""
     members = {each.name: {m.name for g in each.groups for m in g.members} for each in view.classes}
     loops: list[tuple[dict[str, None], list[str]]] = []
     for block, names in view.alike.items():
         for together, blocks in loops:
-            # One loop serves blocks in which the same names are alike, as far as they have them.
+            # One loop serves all blocks in which the same names, if present, are equal updates.
             joined = {*together, *names}
             if all(
                 joined & members[view.children[each]] == set(view.alike[each])
@@ -235,7 +236,7 @@ def _compile_loop(names: Sequence[str], blocks: Sequence[str]) -> Iterator[str]:
 
 @singledispatch
 def construct(thing: Thing) -> Code:
-    """Spell the construction of a member; each kind of member registers its own."""
+    """Print the construction of a member; each type of member registers its own function."""
     raise TypeError(f"the torch backend has no member {type(thing).__name__}")
 
 
@@ -260,7 +261,7 @@ def _(thing: ZeroBranchNorm) -> Code:
 
 
 def _norm(function: str, thing: Norm) -> Code:
-    # PyTorch's defaults are ours; anything else is an argument.
+    # Our defaults are PyTorch's; other values are arguments.
     eps = [f"eps={thing.eps}"] if thing.eps != ops.BatchNorm.eps else []
     momentum = [f"momentum={thing.momentum}"] if thing.momentum != ops.BatchNorm.momentum else []
     return call(function, str(thing.channels), *eps, *momentum)

@@ -1,4 +1,4 @@
-"""Trains generated PyTorch models by pytorch-lightning."""
+"""Trains generated PyTorch models with pytorch-lightning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_torch.choice import choose
-from cliquegraph_torch.synchronised import synchronise
+from cliquegraph_torch.synchronized import synchronize
 
 _PRECISIONS: dict[Precision, Any] = {
     "float64": "64-true",
@@ -42,24 +42,24 @@ _PRECISIONS: dict[Precision, Any] = {
 
 
 class TorchEngine:
-    """Trains by pytorch-lightning, on one device or with DDP on many."""
+    """Trains with pytorch-lightning, on one device or with DDP on several."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """PyTorch's and Lightning's."""
+        """The versions of PyTorch and Lightning."""
         return {"torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")}
 
     def choose(self, job: Job) -> Choice:
-        """Return what the figures of docs/optimiser.md say of this device."""
+        """Return the choice for this device, from the measurements in docs/optimiser.md."""
         return choose(job)
 
     def check(self, job: Job) -> None:
-        """Find what Lightning would not refuse, or not before other processes run."""
+        """Check what Lightning would not check, or only after other processes have started."""
         if job.precision == "float16" and not torch.cuda.is_available():
-            raise UsageError("float16 needs a GPU; bfloat16 runs anywhere")  # it would take that
-        gpus, asked = torch.cuda.device_count(), job.devices or 1
-        if gpus and asked > gpus:
-            raise UsageError(f"--devices {asked}: this machine has {gpus}")
+            raise UsageError("float16 needs a GPU; bfloat16 runs anywhere")  # Lightning accepts it
+        gpus, requested = torch.cuda.device_count(), job.devices or 1
+        if gpus and requested > gpus:
+            raise UsageError(f"--devices {requested}: this machine has {gpus}")
         if job.sync_batchnorm and job.compilation.level:
             raise UsageError("--sync-batchnorm trains a model of -O0 in PyTorch: leave out -O")
         launch = launched()
@@ -86,7 +86,7 @@ class TorchEngine:
         many = _ranks(job) > 1
         synced = job.sync_batchnorm and many
         if synced and not gpus:
-            synchronise(model)
+            synchronize(model)
         with _quiet(), _cudnn_benchmark(job.cudnn_benchmark):
             trainer = pl.Trainer(
                 accelerator="gpu" if gpus else "cpu",
@@ -136,12 +136,12 @@ class TorchEngine:
 ENGINE = TorchEngine()
 
 
-class _Stopped(Exception):  # noqa: N818  # it is no error
-    """Leaves Lightning's loop where the session is over."""
+class _Stopped(Exception):  # noqa: N818  # not an error
+    """Leaves Lightning's loop at the end of the session."""
 
 
 class _Loader:
-    """A data loader as Lightning takes it: an epoch of batches, in accumulated parts."""
+    """A data loader for Lightning: an epoch of batches, in parts for accumulation."""
 
     def __init__(self, batches: Batches, epoch: int = 0, start: int = 0, parts: int = 1) -> None:
         self._batches, self._epoch, self._start, self._parts = batches, epoch, start, parts
@@ -162,11 +162,11 @@ class _Loader:
 
 
 class _Training(pl.LightningModule):
-    """A session's steps, as Lightning calls them.
+    """The steps of a session, as a Lightning module.
 
-    Between two rows of ``steps.csv`` nothing here waits for the device: what is counted stays on
-    it, and nothing is copied there but images and labels. Of many ranks Lightning asks before
-    each step whether one received a SIGTERM, and waits.
+    Between two rows of ``steps.csv`` nothing here waits for the device: counts stay on it, and only
+    images and labels are copied there. With several ranks, Lightning waits before each step to ask
+    whether one received a SIGTERM.
     """
 
     def __init__(
@@ -181,10 +181,10 @@ class _Training(pl.LightningModule):
         self._counted: Tensor | None = None
         self._images = 0
 
-    # ---- what Lightning asks --------------------------------------------------------
+    # ---- called by Lightning --------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Nesterov's SGD with weight decay on every parameter."""
+        """Return SGD with Nesterov momentum, with weight decay on every parameter."""
         recipe = self._session.job.recipe
         return torch.optim.SGD(
             self.parameters(),
@@ -195,31 +195,31 @@ class _Training(pl.LightningModule):
         )
 
     def train_dataloader(self) -> _Loader:
-        """The rest of the epoch."""
+        """Return the rest of the epoch."""
         session = self._session
         batches = session.batches(self.trainer.global_rank, self.trainer.world_size)
         return _Loader(batches, session.epoch, session.step, self._parts)
 
     def val_dataloader(self) -> list[_Loader]:
-        """Every part that is evaluated."""
+        """Return a loader for every part of the data that is evaluated."""
         place = self.trainer.global_rank, self.trainer.world_size
         return [_Loader(self._session.evaluation(part, *place)) for part in self._session.parts]
 
     def on_fit_start(self) -> None:
-        """Go on from a checkpoint: Lightning's own resumption forgets where in an epoch."""
+        """Resume from a checkpoint: Lightning's own resumption forgets the position in an epoch."""
         if self._session.restored is None:
             return
-        held = torch.load(self._session.restored / _STATE, map_location="cpu")
-        self.load_state_dict(held["state_dict"])
+        state = torch.load(self._session.restored / _STATE, map_location="cpu")
+        self.load_state_dict(state["state_dict"])
         (optimizer,) = self.trainer.optimizers
-        optimizer.load_state_dict(held["optimizer_states"][0])
+        optimizer.load_state_dict(state["optimizer_states"][0])
         precision = self.trainer.precision_plugin
         key = type(precision).__qualname__  # as Lightning names it in its file
-        if key in held:
-            precision.load_state_dict(held[key])
+        if key in state:
+            precision.load_state_dict(state[key])
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
-        """Set the rate, and what dropout draws: a function of seed and step."""
+        """Set the learning rate, and the seed of dropout: a function of seed and step."""
         session = self._session
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -238,13 +238,13 @@ class _Training(pl.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """PyTorch's SGD passes over what has no gradient; weight decay is on all."""
+        """Fill in zero gradients, which PyTorch's SGD would skip: weight decay applies to all."""
         for parameter in self.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        """Tell the session of a step when its last part is done."""
+        """Notify the session of a step after its last part."""
         if (index + 1) % self._parts == 0 and self._session.step_done(self):
             raise _Stopped
 
@@ -257,7 +257,7 @@ class _Training(pl.LightningModule):
         scores.add(_array(self._logits(batch[0])), batch[1].cpu().numpy())
 
     def on_train_epoch_end(self) -> None:
-        """Tell the session, which comes after the evaluation."""
+        """Notify the session, after the evaluation."""
         for scores in self._scores.values():
             scores.unpack(self._summed(torch.from_numpy(scores.packed())).numpy())
         self._session.epoch_done(self, self._scores)
@@ -265,11 +265,11 @@ class _Training(pl.LightningModule):
         if self._session.over:
             raise _Stopped
 
-    # ---- what the session asks ------------------------------------------------------
+    # ---- called by the session ------------------------------------------------------
 
     @property
     def alone(self) -> bool:
-        """Whether there is one rank only."""
+        """Whether there is only one rank."""
         return int(self.trainer.world_size) == 1
 
     def totals(self) -> Totals:
@@ -299,9 +299,9 @@ class _Training(pl.LightningModule):
         return logits
 
     def _summed(self, vector: Tensor) -> Tensor:
-        """The sum over all ranks, in float64 on the processor."""
-        held = vector.to(self.device)
-        total: Any = self.trainer.strategy.reduce(held, reduce_op="sum")
+        """The sum over all ranks, in float64 on the CPU."""
+        local = vector.to(self.device)
+        total: Any = self.trainer.strategy.reduce(local, reduce_op="sum")
         return total.cpu()  # type: ignore[no-any-return]  # a tensor in, a tensor out
 
 
@@ -315,11 +315,11 @@ def _model(
     module = load_source(source, f"cliquegraph_trained_{class_name}")
     model: nn.Module = getattr(module, class_name)()
     model.to(memory_format=memory_format)  # type: ignore[call-overload]  # not in its stubs
-    return model.to(_dtype(precision))  # first of all: weights are set in the model's type
+    return model.to(_dtype(precision))  # before weights are set, in the model's type
 
 
 def _dtype(precision: Precision) -> torch.dtype:
-    """What weights are kept in."""
+    """The type of weights."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
@@ -328,11 +328,11 @@ def _memory_format(channels_last: bool) -> torch.memory_format:
 
 
 @contextmanager
-def _cudnn_benchmark(wanted: bool | None) -> Iterator[None]:
-    """Whether cuDNN times its algorithms, a setting of the whole process; None leaves it."""
+def _cudnn_benchmark(enabled: bool | None) -> Iterator[None]:
+    """Set whether cuDNN benchmarks its algorithms, in the whole process; None leaves it."""
     before = torch.backends.cudnn.benchmark
-    if wanted is not None:
-        torch.backends.cudnn.benchmark = wanted
+    if enabled is not None:
+        torch.backends.cudnn.benchmark = enabled
     try:
         yield
     finally:
@@ -340,7 +340,7 @@ def _cudnn_benchmark(wanted: bool | None) -> Iterator[None]:
 
 
 def _places(job: Job) -> tuple[int | None, int]:
-    """Devices of a machine, None for all, and machines: as asked for, or as launched."""
+    """Devices per machine, None for all, and machines: as requested, or as launched."""
     launch = launched()
     if launch is None:
         return job.devices, job.nodes
@@ -354,11 +354,11 @@ def _ranks(job: Job) -> int:
 
 
 def _strategy(model: nn.Module, image: Input) -> str:
-    """DDP; it must be told where some parameter has no gradient."""
+    """The strategy for DDP, which must be told if some parameter has no gradient."""
     trial = deepcopy(model).float()
     trial(torch.zeros(2, image.channels, image.height, image.width)).sum().backward()
-    idle = any(parameter.grad is None for parameter in trial.parameters())
-    return "ddp_find_unused_parameters_true" if idle else "ddp"
+    is_unused = any(parameter.grad is None for parameter in trial.parameters())
+    return "ddp_find_unused_parameters_true" if is_unused else "ddp"
 
 
 def _array(tensor: Tensor) -> Array:
@@ -368,7 +368,7 @@ def _array(tensor: Tensor) -> Array:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning from saying what is so by design."""
+    """Silence Lightning's messages about deliberate choices."""
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

@@ -1,7 +1,7 @@
 """Parameters, multiply–accumulates and activations, from the op graph.
 
-MACs are those of convolutions and linear layers, each counted at its output size and once for
-every use; parameters are the trainable tensors, each counted once however often it is used.
+MACs are those of convolutions and linear layers, at their output sizes, counted for every use;
+parameters are the trainable tensors, each counted once however often it is used.
 FLOPs are 2 × MACs, which reproduces the paper's column (Table 4).
 """
 
@@ -19,7 +19,7 @@ from cliquegraph.ir.types import Section, Tensor
 class Cost:
     """Figures of a part of a network; MACs, FLOPs and activations are for one image.
 
-    ``activations`` counts the numbers that the part's nodes write.
+    ``activations`` counts the elements that the part's nodes write.
     """
 
     parameters: int
@@ -34,7 +34,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Figures of one update; its kernels may serve other updates too."""
+    """Figures of one update; its kernels may be shared with other updates."""
 
     section: Section
     stage: int
@@ -44,7 +44,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Figures of a network: in all, for each section, for each update."""
+    """Figures of a network: in total, for each section, for each update."""
 
     total: Cost
     sections: dict[Section, Cost]
@@ -64,7 +64,7 @@ class _Tally:
 
 
 def network_cost(graph: Graph) -> NetworkCost:
-    """Count a network."""
+    """Return the cost of a network."""
     total = _Tally()
     by_section: dict[Section, _Tally] = defaultdict(_Tally)
     by_step: dict[tuple[Section, int, int], _Tally] = defaultdict(_Tally)

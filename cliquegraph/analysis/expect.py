@@ -1,4 +1,4 @@
-"""Comparing the figures of a network with those that its spec declares."""
+"""Comparison of a network's figures with those its spec expects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cliquegraph.spec.network import NetworkSpec
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of ``expect`` beside what was computed."""
+    """One figure of ``expect`` and its computed value."""
 
     key: str
     expected: Figure
@@ -26,7 +26,7 @@ class Comparison:
 
 
 def compare_expected(network: NetworkSpec, cost: Cost) -> tuple[Comparison, ...]:
-    """Compare every figure that the spec declares."""
+    """Compare every figure that the spec expects."""
     return tuple(
         Comparison(key, figure, getattr(cost, key))
         for key, figure in network.expect.figures().items()
@@ -34,12 +34,12 @@ def compare_expected(network: NetworkSpec, cost: Cost) -> tuple[Comparison, ...]
 
 
 def mismatch(network: NetworkSpec, comparison: Comparison) -> Diagnostic:
-    """Return the message about a figure that does not hold, with its place in the spec."""
+    """Return the diagnostic for a figure that does not match, with its location in the spec."""
     rounded = comparison.expected.show(comparison.computed)
     return Diagnostic(
         Code.EXPECT,
         f"expected {comparison.key} {comparison.expected}, "
         f"but the network has {comparison.computed:,} ({rounded})",
         network.locate("expect", comparison.key),
-        "change the network or the figure; --set expect={} compiles without comparing",
+        "change the network or the figure; --set expect={} turns the comparison off",
     )

@@ -1,1 +1,1 @@
-"""Blocks: one model of what a block is, and one file for each kind that is a short name for one."""
+"""Blocks: the model of a block, and one file for each kind, a short way to declare one."""

@@ -53,7 +53,7 @@ class CliqueBlock(BlockSpec):
     unit: Literal["pre_activation", "post_activation"] = "pre_activation"
     """BN–ReLU–convolution, or convolution–BN–ReLU as Eq. (1) is written"""
     stages: Annotated[int, up_to("MAX_STAGES")] = 2
-    """how often the layers are visited; stage 1 initialises them from X0"""
+    """how many times the layers are visited; stage 1 initializes them from X0"""
     update: Literal["alternate", "simultaneous"] = "alternate"
     """read the newest version of every other layer, or the previous stage's"""
     order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
@@ -63,9 +63,9 @@ class CliqueBlock(BlockSpec):
     feature: Annotated[int, Field(ge=1)] | None = None
     """the stage whose layers, with X0, are the block feature; default: the last"""
     transit: Annotated[int, Field(ge=1)] | None = None
-    """the stage whose layers go on to the next block; default: the last"""
+    """the stage whose layers are passed on to the next block; default: the last"""
     norm_per_stage: bool = True
-    """own batch normalisation for each stage; false: stages from 3 on re-use stage 2's"""
+    """separate batch normalizations for each stage; false: stages from 3 on use those of stage 2"""
     edges: Edges = "complete"
     """which layers read each other: complete, chain, ring, none, nearest, small_world, or a list"""
     direction: Direction = "both"
@@ -82,11 +82,11 @@ class CliqueBlock(BlockSpec):
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> Self:
-        if faults := list(self._faults_of_the_schedule()):
-            raise together(faults)
+        if errors := list(self._schedule_errors()):
+            raise together(errors)
         return self
 
-    def _faults_of_the_schedule(self) -> Iterator[PydanticCustomError]:
+    def _schedule_errors(self) -> Iterator[PydanticCustomError]:
         n, stages = self.layers, self.stages
         if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
             yield impossible(f"must name each of the layers 1 to {n} once", "order")
@@ -95,7 +95,7 @@ class CliqueBlock(BlockSpec):
             yield impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
         if updates is not None and updates < n and stages == 1:
             yield impossible(
-                f"must be {n} in a block of one stage: stage 1 initialises every layer",
+                f"must be {n} in a block of one stage: stage 1 initializes every layer",
                 "last_stage_updates",
             )
         for key in ("feature", "transit"):
@@ -113,7 +113,7 @@ class CliqueBlock(BlockSpec):
 
     @property
     def reads(self) -> int:
-        """layers × layers × stages: an upper bound on the features that the updates read."""
+        """layers × layers × stages: an upper bound on the number of features that updates read."""
         return self.stages * self.layers**2
 
     @property
@@ -126,7 +126,7 @@ class CliqueBlock(BlockSpec):
 
     @property
     def visiting_order(self) -> tuple[int, ...]:
-        """The layers in the order of their visits, whatever way the spec spells it."""
+        """The layers in visiting order, however the spec writes it."""
         if isinstance(self.order, tuple):
             return self.order
         ascending = tuple(range(1, self.layers + 1))
@@ -139,17 +139,17 @@ class CliqueBlock(BlockSpec):
 
     @property
     def transit_stage(self) -> int:
-        """The stage of what goes on to the next block."""
+        """The stage whose layers are passed on to the next block."""
         return self.stages if self.transit is None else self.transit
 
     def updates_in(self, stage: int) -> int:
-        """How many layers ``stage`` visits."""
+        """Return how many layers ``stage`` visits."""
         if stage < self.stages or self.last_stage_updates is None:
             return self.layers
         return self.last_stage_updates
 
     def norm_stage(self, stage: int) -> int:
-        """The stage whose batch normalisation a unit of ``stage`` uses."""
+        """Return the stage whose batch normalization a unit of ``stage`` uses."""
         return stage if self.norm_per_stage else min(stage, 2)
 
 
@@ -181,7 +181,7 @@ def clique(spec: CliqueBlock) -> Block:
 
 
 def _ops(spec: CliqueBlock) -> tuple[Ops, Ops]:
-    """What stands on an edge, and in a layer; with a bottleneck W(i→j) is 1×1 (section 3.3)."""
+    """The ops of an edge and of a layer; with a bottleneck W(i→j) is 1×1 (section 3.3)."""
     kernel = 1 if spec.bottleneck else spec.kernel
     dropout: Ops = (Dropout(spec.dropout),) if spec.dropout else ()
     edge: Ops = (Conv(kernel, spec.filters),)
@@ -219,7 +219,7 @@ def _words(spec: CliqueBlock) -> Words:
 
 
 def _short(spec: CliqueBlock) -> tuple[str, ...]:
-    """Stages, and where what leaves is not of the last."""
+    """The stages, and those of feature and transit if they are not the last."""
     stages = f"{spec.stages} stage{'s' * (spec.stages > 1)}{', bottleneck' * spec.bottleneck}"
     feature, transit = spec.feature_stage, spec.transit_stage
     if (feature, transit) == (spec.stages, spec.stages):
@@ -235,7 +235,7 @@ def _note(spec: CliqueBlock) -> str | None:
     return bottleneck_note(spec.layers, spec.kernel) if spec.bottleneck else None
 
 
-# ---- random ones, and smaller ones ------------------------------------------------------------
+# ---- random blocks, and smaller ones ------------------------------------------------------------
 
 
 def _draw(rng: Random) -> Document:
@@ -296,32 +296,32 @@ def _smaller(block: Document) -> Iterator[Document]:
 
 
 def _fewer_layers(block: Document) -> Iterator[Document]:
-    """The block with one layer less; an order that names layers loses one too."""
+    """The block with one layer fewer; an order that names layers loses one too."""
     n = block.get("layers", 1) - 1
     if n < 1:
         return
-    made = {**block, "layers": n}
-    if "last_stage_updates" in made:
-        made["last_stage_updates"] = min(made["last_stage_updates"], n)
-    if not isinstance(made.get("order"), list):
-        yield made
+    smaller = {**block, "layers": n}
+    if "last_stage_updates" in smaller:
+        smaller["last_stage_updates"] = min(smaller["last_stage_updates"], n)
+    if not isinstance(smaller.get("order"), list):
+        yield smaller
         return
-    for left_out in made["order"]:
-        others = [layer for layer in made["order"] if layer != left_out]
-        yield {**made, "order": [layer - (layer > left_out) for layer in others]}
+    for removed in smaller["order"]:
+        others = [layer for layer in smaller["order"] if layer != removed]
+        yield {**smaller, "order": [layer - (layer > removed) for layer in others]}
 
 
 def _fewer_stages(block: Document) -> Iterator[Document]:
-    """The block with one stage less; keys that name stages name those that are left."""
+    """The block with one stage fewer; keys that name stages are clamped to the last one."""
     stages = block.get("stages", CliqueBlock.model_fields["stages"].default) - 1
     if stages < 1:
         return
     keys = [key for key in ("feature", "transit") if key in block]
-    made: Document = {**block, "stages": stages}
-    made |= {key: min(block[key], stages) for key in keys}
+    smaller: Document = {**block, "stages": stages}
+    smaller |= {key: min(block[key], stages) for key in keys}
     if stages == 1:
-        made.pop("last_stage_updates", None)  # which visits every layer
-    yield made
+        smaller.pop("last_stage_updates", None)  # stage 1 visits every layer
+    yield smaller
 
 
 KIND = Kind(

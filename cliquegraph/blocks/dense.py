@@ -25,7 +25,7 @@ from cliquegraph.spec.schema import BlockSpec, Channels, Rate, fault, up_to
 
 
 def _bottleneck_factor(value: object) -> object:
-    # Equal to false and true as Python compares, but no way to write them.
+    # 0 and 1 equal false and true in Python, but a spec must not write them so.
     if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
         raise fault("the factor of a dense bottleneck is at least 1; write false for none")
     if value is True:
@@ -52,7 +52,7 @@ class DenseBlock(BlockSpec):
 
     @property
     def reads(self) -> int:
-        """layers × layers: an upper bound on the features that the layers read."""
+        """layers × layers: an upper bound on the number of features that layers read."""
         return self.layers**2
 
 
@@ -88,7 +88,7 @@ def dense(spec: DenseBlock) -> Block:
 
 
 def _ops(spec: DenseBlock) -> tuple[Ops, Ops]:
-    """What stands on the edges, with one kernel over all of them, and in a layer."""
+    """The ops of the edges, which one kernel covers together, and those of a layer."""
     dropout: Ops = (Dropout(spec.dropout),) if spec.dropout else ()
     if not spec.bottleneck:
         return (Norm(), Relu(), Conv(3, spec.filters, role="conv")), dropout
@@ -100,7 +100,7 @@ def _ops(spec: DenseBlock) -> tuple[Ops, Ops]:
     )
 
 
-# ---- random ones, and smaller ones ------------------------------------------------------------
+# ---- random blocks ------------------------------------------------------------
 
 
 def _draw(rng: Random) -> Document:

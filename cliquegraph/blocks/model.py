@@ -8,8 +8,8 @@ Eq. (1) of the paper is one case: BN, ReLU and a kernel on each edge, a sum, no 
 of edge ops belong to the ordered pair, W(i→j), kernels of layer ops to the layer, V(j); all stages
 share both. Normalizations belong to the layer and the stage.
 
-A kind is a function from its keys to one ``Block``. All that comes after it, the step graph, the
-op graph, generated code and drawings, works on the block and knows no kind.
+A kind is a function from its keys to one ``Block``. Everything downstream, the step graph, the op
+graph, generated code and drawings, works on the block and does not know the kind.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from functools import cached_property
 from itertools import dropwhile, takewhile
 from typing import Literal
 
-# ---- what stands on edges and in layers -----------------------------------------------------
+# ---- ops of edges and layers -----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalization, of the layer and the stage.
+    """Batch normalization, one for each layer and stage.
 
     Attributes:
-        role: its name among the layer's: ``norm``, ``mid_norm``.
-        zero: its scale starts at 0, not 1.
+        role: its name within the layer: ``norm``, ``mid_norm``.
+        zero: its scale is initialized to 0, not 1.
     """
 
     role: str = "norm"
@@ -44,18 +44,18 @@ class Relu:
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution, padded by half of its kernel, without a bias.
+    """Convolution without a bias, padded by half of its kernel.
 
     Attributes:
         kernel: size.
-        filters: channels that it writes.
+        filters: output channels.
         role: on an edge, ``w`` is a kernel for each pair, W(i→j); any other role is one kernel of
-            the layer over all that it reads. In a layer, ``v`` is the layer's kernel V(j) and
-            belongs to the block, for stages to share; any other role is the update's own.
+            the layer over everything it reads. In a layer, ``v`` is the layer's kernel V(j), which
+            belongs to the block and is shared by its stages; any other role belongs to the update.
         index: p from 1 where a layer has several kernels V(j): V(j, p).
-        stride: of a convolution that does not take the block's.
-        reduce: takes the block's stride, in updates that read X0.
-        fan_out: starts with variance 2 / fan-out, not fan-in.
+        stride: ignored with ``reduce`` in updates that read X0.
+        reduce: has the block's stride, in updates that read X0.
+        fan_out: initialized with variance 2 / fan-out, not fan-in.
     """
 
     kernel: int
@@ -69,23 +69,23 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dropout:
-    """In training, each element is zeroed at ``rate``, the others scaled by 1 / (1 - rate)."""
+    """In training, zero each element with probability ``rate``, and scale by 1 / (1 - rate)."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class DropPath:
-    """A branch that is left out at random (Huang et al., ECCV 2016).
+    """Drop a branch at random (stochastic depth, Huang et al., ECCV 2016).
 
     Attributes:
-        last: the rate of the last unit of the network; the others' are in proportion.
-        per: one draw for the batch, or for each image. A branch that is left out of a whole batch
-            moves no running statistics; one that is left out of some images moves them as ever,
-            by the whole batch.
+        last: the drop rate of the network's last unit; those of the others are in proportion.
+        per: one draw for the batch, or for each image. A branch that is dropped for a whole batch
+            updates no running statistics; one that is dropped for some images updates them from
+            the whole batch, as usual.
         scale: where the branch is scaled: in ``training`` by 1 / (1 - rate), or in ``evaluation``
             by 1 - rate.
-        unit, units: its number l among the L of the network, which ``blocks_of`` sets.
+        unit, units: its number l among the L units of the network, set by ``blocks_of``.
     """
 
     last: float
@@ -96,7 +96,7 @@ class DropPath:
 
     @property
     def rate(self) -> float:
-        """How often it is left out: l / L of the last unit's rate."""
+        """The probability that it is dropped: l / L of the last unit's rate."""
         return float(Fraction(str(self.last)) * self.unit / self.units)
 
 
@@ -104,9 +104,9 @@ class DropPath:
 class Skip:
     """x ↦ branch(x) + s(x).
 
-    s is the identity where channels and sizes agree; else a ``projection`` (1×1 convolution of
-    the stride that makes sizes agree, BN), or ``pad``: an average pool of that stride, and maps of
-    zeros behind.
+    s is the identity where channels and sizes agree; else a ``projection`` (1×1 convolution with
+    the stride that makes sizes agree, then BN), or ``pad``: an average pool with that stride, then
+    zero padding of the channels.
     """
 
     branch: Ops
@@ -119,7 +119,7 @@ Ops = tuple[Op, ...]
 
 
 def walk(ops: Ops) -> Iterator[Op]:
-    """Yield ops and those within them, in order."""
+    """Yield ops and those nested in them, in order."""
     for op in ops:
         yield op
         if isinstance(op, Skip):
@@ -134,10 +134,10 @@ class Read:
     """How a layer reads one source.
 
     Attributes:
-        source: a layer from 1, 0 for X0, or the layer itself, whose last version it then reads.
-        ops: what stands on the edge: with a convolution it is read by a kernel; without any ops,
-            as the value itself.
-        every_stage: of X0: read in every stage, not in the first alone.
+        source: a layer from 1, 0 for X0, or the layer itself, whose previous version it then reads.
+        ops: the ops of the edge: with a convolution, the source is read through a kernel; without
+            any ops, as the value itself.
+        every_stage: for X0: read it in every stage, not only in the first.
     """
 
     source: int
@@ -147,21 +147,21 @@ class Read:
     @property
     def by_kernel(self) -> bool:
         """Whether the pair has a kernel."""
-        return any(isinstance(op, Conv) for op in self.ops)
+        return any(isinstance(op, Conv) for op in walk(self.ops))
 
     @cached_property
     def gathered(self) -> tuple[str, ...]:
-        """The roles of the normalizations of what is read, before any kernel.
+        """The roles of the normalizations on the edge before any kernel.
 
-        One of such a role lies over all that the layer reads by edges that have it.
+        A normalization with such a role covers everything that the layer reads over edges with it.
         """
-        before = takewhile(lambda op: not isinstance(op, Conv), self.ops)
+        before = takewhile(lambda op: not isinstance(op, Conv), walk(self.ops))
         return tuple(op.role for op in before if isinstance(op, Norm))
 
     @property
     def has_own_norms(self) -> bool:
-        """Whether the edge normalizes what its kernel writes, which nothing else reads."""
-        behind = dropwhile(lambda op: not isinstance(op, Conv), self.ops)
+        """Whether the edge normalizes the output of its kernel, which nothing else reads."""
+        behind = dropwhile(lambda op: not isinstance(op, Conv), walk(self.ops))
         return any(isinstance(op, Norm) for op in behind)
 
 
@@ -171,9 +171,9 @@ class Layer:
 
     Attributes:
         reads: what it may read, X0 first, then ascending.
-        filters: channels that it writes, k.
-        combine: how what it reads is put together.
-        ops: applied to that.
+        filters: output channels, k.
+        combine: how the values that it reads are combined.
+        ops: applied to the result.
     """
 
     reads: tuple[Read, ...]
@@ -189,14 +189,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """In which order layers are updated, and which versions they read.
+    """The order in which layers are updated, and the versions that they read.
 
     Attributes:
-        order: the layers in the order of their visits, in every stage.
+        order: the layers in visiting order, the same in every stage.
         updates: how many of them each stage visits, from stage 1.
         simultaneous: updates read the versions of the stage before (Jacobi), not the newest
             (alternate, Gauss–Seidel; section 3.1).
-        initial: ``visit``: stage 1 reads X0 and what was visited before; ``zero``: X0 alone.
+        initial: ``visit``: stage 1 reads X0 and the layers visited before; ``zero``: X0 alone.
     """
 
     order: tuple[int, ...]
@@ -211,19 +211,19 @@ class Schedule:
 
     @cached_property
     def visit(self) -> dict[int, int]:
-        """The position of each layer in the order of visits; X0 stands before them, at 0."""
+        """The position of each layer in visiting order; X0 precedes them, at 0."""
         return {layer: position for position, layer in enumerate((0, *self.order))}
 
 
 @dataclass(frozen=True)
 class Output:
-    """What leaves a block.
+    """An output of a block.
 
     Attributes:
-        layers: whose maps, ascending.
-        stage: as of the end of which stage.
-        with_input: X0 too, in front.
-        alone: the maps of one layer as they are, with nothing to concatenate.
+        layers: the layers whose maps it has, ascending.
+        stage: their versions are those at the end of this stage.
+        with_input: X0 comes first.
+        alone: the maps of a single layer, with nothing to concatenate.
     """
 
     layers: tuple[int, ...]
@@ -237,22 +237,22 @@ class Words:
     """What people and generated code call a block and its parts.
 
     Attributes:
-        kind: the kind's name, as a spec says it.
-        title: a sentence without its end: ``Clique, 4 layers × 12 filters, 2 stages of …``.
+        kind: the kind's name, as specs write it.
+        title: a sentence without its period: ``Clique, 4 layers × 12 filters, 2 stages of …``.
         size: ``4 layers × 12 filters``.
-        short: what else a drawing of the network says, lines of a few words.
+        short: further labels in drawings of the network, lines of a few words.
         note: a line for drawings of the block about what they do not show.
         unit: the class of an update in generated code.
         unit_doc: what one update is.
-        variants: other classes of updates, by what only theirs have: a role of tensors or an op.
+        variants: other classes of updates, by the tensor role or the op that only they have.
         step: what an update is called as a member: ``update`` or ``layer``.
         staged: whether names and comments of updates carry the stage.
-        steps_comment: what stands over the updates of a block, if their names do not say it.
-        unit_keys: the keys that make a unit what it is, with their values: for comparisons.
-        shared: the title without widths, for the class of all blocks that differ in them alone;
+        steps_comment: the comment above the updates of a block, if their names need one.
+        unit_keys: the keys that determine a unit, with their values: for comparisons.
+        shared: the title without widths, for the class of all blocks that differ only in them;
             with the section of the paper.
-        paper: what describes the kind: name, section, address.
-        further_papers: what describes its options.
+        paper: the paper that describes the kind: name, section, URL.
+        further_papers: those that describe its options.
         drawn: the pairs of a topology that was drawn at random, for headers and tables.
     """
 
@@ -282,11 +282,11 @@ class Block:
         layers: X1 … Xn.
         schedule: when each is updated.
         feature: what readouts read.
-        transit: what goes on to the next block.
-        words: what it is called.
-        stride: of the ops that ``reduce``.
-        norms: whose normalizations an update uses: its stage's (``per_stage``), or from stage 3 on
-            stage 2's (``second``), or one set for all stages (``shared``).
+        transit: what is passed on to the next block.
+        words: names and texts about it.
+        stride: the stride of the ops that ``reduce``.
+        norms: which normalizations an update uses: its stage's (``per_stage``), from stage 3 on
+            those of stage 2 (``second``), or one set for all stages (``shared``).
     """
 
     layers: tuple[Layer, ...]
@@ -299,7 +299,7 @@ class Block:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every two layers read each other, and all are visited again: the loop closes."""
+        """Whether every two layers read each other and stage 2 visits all: the loop closes."""
         n = len(self.layers)
         again = self.schedule.stages > 1 and self.schedule.updates[1] == n
         return again and all(
@@ -314,7 +314,7 @@ class Block:
     def norm_stage(self, stage: int) -> int | None:
         """Return the stage in the names of the normalizations that an update of ``stage`` uses.
 
-        None where they belong to no stage: the block has one set.
+        None where they belong to no stage because the block has one set.
         """
         if self.norms == "shared" or not self.words.staged:
             return None
@@ -322,6 +322,6 @@ class Block:
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:
-        """Every op on an edge or in a layer, those within others too."""
+        """Every op on an edge or in a layer, nested ones included."""
         edges = (op for layer in self.layers for read in layer.reads for op in walk(read.ops))
         return (*edges, *(op for layer in self.layers for op in walk(layer.ops)))

@@ -1,4 +1,4 @@
-"""Words that several kinds have in common."""
+"""Phrases that several kinds share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def stage_numeral(stage: int) -> str:
 
 
 def bottleneck_note(layers: int, kernel: int) -> str:
-    """Return what drawings say of the kernels V(j), which they do not show (section 3.3)."""
+    """Return a drawing's note about the kernels V(j), which it does not show (section 3.3)."""
     each = "V1" if layers == 1 else f"V1 … V{layers}"
     size = f"{kernel}×{kernel}"
     return f"W: 1×1; after them {each}: {size}, one for each layer in all its stages"

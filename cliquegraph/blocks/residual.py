@@ -1,4 +1,4 @@
-"""``kind: residual``: each unit adds to what it reads (He et al., CVPR 2016)."""
+"""``kind: residual``: each unit adds its branch to its input (He et al., CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.schema import BlockSpec, Channels, Init, Kernel, Rate, SpecModel, up_to
 
 EXPANSION = 4
-"""A bottleneck writes so many times the channels of its 3×3 convolution."""
-
+"""The output channels of a bottleneck over those of its 3×3 convolution."""
 
 _STOCHASTIC_DEPTH = (
     "Stochastic depth: Huang et al., ECCV 2016, section 3, https://arxiv.org/abs/1603.09382"
@@ -32,22 +31,22 @@ _STOCHASTIC_DEPTH = (
 
 
 class DropPathKeys(SpecModel):
-    """Stochastic depth: in training, units are left out at random but for their shortcut.
+    """Stochastic depth: in training, the branches of units are dropped at random.
 
-    Unit l of the L of the network is left out at a rate of l / L × last.
+    Unit l of the network's L units is dropped at a rate of l / L × last.
     """
 
     last: Rate
     """the rate of the last unit of the network"""
     per: Literal["batch", "image"] = "batch"
-    """one draw for the batch, or for each image; a unit that is left out of a batch moves no
-    running statistics"""
+    """one draw for the batch, or for each image; a unit that is dropped for a whole batch
+    updates no running statistics"""
     scale: Literal["evaluation", "training"] = "evaluation"
     """where branches are scaled: by 1 - rate in evaluation, or by 1 / (1 - rate) in training"""
 
 
 class ResidualBlock(BlockSpec):
-    """A block of residual units (ResNet, CVPR 2016): each adds to what it reads."""
+    """A block of residual units (ResNet, CVPR 2016): each adds its branch to its input."""
 
     kind: Literal["residual"]
     """the kind of block"""
@@ -62,9 +61,9 @@ class ResidualBlock(BlockSpec):
     reduce_in: Literal["spatial", "first"] = "spatial"
     """which convolution of a bottleneck has the stride: the 3×3, or the first 1×1"""
     shortcut: Literal["projection", "pad"] = "projection"
-    """where sizes differ: 1×1 convolution and BN, or average pool and maps of zeros"""
+    """where sizes differ: 1×1 convolution and BN, or average pool and zero-padded channels"""
     zero_init: bool = False
-    """the scale of each unit's last BN starts at 0, so that a unit starts as its shortcut"""
+    """initialize the scale of each unit's last BN to 0, so that a unit starts as its shortcut"""
     init: Init = "fan_out"
     """He initialization by fan-out, as in the ResNets' code, or by fan-in"""
     drop_path: DropPathKeys | None = None
@@ -72,7 +71,7 @@ class ResidualBlock(BlockSpec):
 
     @property
     def reads(self) -> int:
-        """layers: what the units read."""
+        """layers: each unit reads one value."""
         return self.layers
 
 
@@ -115,7 +114,7 @@ def _convolutions(spec: ResidualBlock) -> tuple[Conv, ...]:
 
 
 def _branch(convolutions: tuple[Conv, ...], *, zero: bool) -> Ops:
-    """Convolutions with BN behind each, and ReLU between."""
+    """Convolutions, each followed by BN, with ReLU in between."""
     ops: list[Op] = []
     for p, convolution in enumerate(convolutions, start=1):
         is_last = p == len(convolutions)
@@ -153,7 +152,7 @@ def _words(spec: ResidualBlock) -> Words:
     )
 
 
-# ---- random ones ------------------------------------------------------------------------------
+# ---- random blocks ------------------------------------------------------------------------------
 
 
 def _draw(rng: Random) -> Document:

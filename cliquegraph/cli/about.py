@@ -1,4 +1,4 @@
-"""The commands that print what the compiler knows: the language, errors, backends."""
+"""The commands that describe the compiler: the language, errors, backends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cliquegraph.cli.options import (
 
 def schema(
     output: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write a file in place of printing.")
+        Path | None, typer.Option("-o", "--out", help="Write to a file instead of standard output.")
     ] = None,
 ) -> None:
     """Print the JSON Schema of specs, for editors.
@@ -26,10 +26,10 @@ def schema(
     """
     from cliquegraph.spec.json_schema import json_schema
 
-    _give(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)
+    _output(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", output)
 
 
-def _give(text: str, output: Path | None) -> None:
+def _output(text: str, output: Path | None) -> None:
     """Print a text, or write it to a file."""
     from cliquegraph.files import write_files
 
@@ -42,16 +42,16 @@ def _give(text: str, output: Path | None) -> None:
 
 def errors(
     output: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write a file in place of printing.")
+        Path | None, typer.Option("-o", "--out", help="Write to a file instead of standard output.")
     ] = None,
 ) -> None:
-    """List the codes of errors, as Markdown.
+    """List the error codes, as Markdown.
 
     cliquegraph errors -o docs/errors.md
     """
     from cliquegraph.diagnostics.page import errors_page
 
-    _give(errors_page(), output)
+    _output(errors_page(), output)
 
 
 def backends(as_json: Json = False) -> None:
@@ -64,19 +64,19 @@ def backends(as_json: Json = False) -> None:
 
     rows = []
     for name, point in installed().items():
-        found = find_backend(name)
+        backend = find_backend(name)
         rows.append(
             {
                 "name": name,
-                "description": found.description,
+                "description": backend.description,
                 "from": point.value,
-                "framework": found.missing() or "installed",
+                "framework": backend.missing() or "installed",
             }
         )
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    made = table(None, "backend", "writes", "from", "framework")
+    result = table(None, "backend", "writes", "from", "framework")
     for row in rows:
-        made.add_row(*row.values())
-    console_of().print(made)
+        result.add_row(*row.values())
+    console_of().print(result)

@@ -1,7 +1,7 @@
 """The command line. It knows no backend by name.
 
-Every command loads its specs, does one thing of the Python API and prints what ``tables``
-makes of it. ``Commands`` prints what goes wrong.
+Every command loads its specs, calls one function of the Python API and prints its result as
+formatted by ``tables``. ``Commands`` prints errors.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ for command in (check, summary, steps, ir, render, verify, diff, schema, errors,
 
 
 def main() -> None:
-    """Run the command line and exit with 0: it holds, 1: the answer is no, 2: bad input."""
+    """Run the command line; exit with 0 for success, 1 for a negative answer, 2 for bad input."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that can't show × or → gets an escape, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if hasattr(signal, "SIGPIPE"):
-        # A reader that closes the pipe ends us as it ends other tools; 1 would be an answer.
+        # End like other tools when the pipe's reader closes it; exit code 1 would be an answer.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         app()
     except OSError as error:
-        # What is read and written by name raises its own kind; this is standard output.
+        # Named files raise their own errors; this is standard output.
         print_error(UsageError(f"can't write the output: {error.strerror}"))
         sys.exit(UsageError.exit_code)
 

@@ -41,10 +41,14 @@ def compile_command(
     ] = "all",
     level: Level = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder that holds a folder for each backend.")
+        Path, typer.Option("--out", help="Output folder, with a folder for each backend.")
     ] = Path("generated"),
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; print what would change, exit 1 if any.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing; print what would change, and exit with 1 if anything would.",
+        ),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every spec in ./specs.")] = False,
     inference: Inference = False,
@@ -61,7 +65,7 @@ def compile_command(
     from cliquegraph.files import destination, difference, write_files
 
     if everything == bool(specs):
-        raise UsageError("name the specs to compile, or say --all for every spec in ./specs")
+        raise UsageError("name the specs to compile, or use --all for every spec in ./specs")
     paths = specs or shipped_specs()
     backends = backends_of(backend)
     compiled: dict[Path, tuple[str, str]] = {}
@@ -74,7 +78,7 @@ def compile_command(
                     raise UsageError(f"{path} is named twice")
                 raise UsageError(
                     f"{compiled[target][0]} and {path} are both called "
-                    f"{compilation.network.name}: {target} can hold one"
+                    f"{compilation.network.name}: {target} can hold only one"
                 )
             if not destination(target).is_relative_to(destination(out)):
                 raise UsageError(f"can't write {target}: a link leads out of {out}")
@@ -83,7 +87,7 @@ def compile_command(
     files = {target: source for target, (_, source) in compiled.items()}
     if check:
         differences = {target: difference(target, source) for target, source in files.items()}
-        changed = {target for target, found in differences.items() if found}
+        changed = {target for target, diff in differences.items() if diff}
     else:
         changed = write_files(files)
     if as_json:
@@ -95,7 +99,7 @@ def compile_command(
     elif check:
         typer.echo("".join(differences.values()), nl=False)
         same = len(files) - len(changed)
-        typer.echo(f"{same} of {len(files)} files are what the specs compile to")
+        typer.echo(f"{same} of {len(files)} files are up to date")
     else:
         for target in files:
             print_written(target, changed=target in changed)
@@ -131,7 +135,7 @@ def check(
 def _checked(
     path: str, exact: bool, as_json: bool, overrides: list[str]
 ) -> tuple[dict[str, Any], int]:
-    """Check one spec, whatever is wrong with others; return what to print, and an exit code."""
+    """Check one spec independently of others; return the result and an exit code."""
     from cliquegraph.cli.tables.check import (
         exact_json,
         exact_table,

@@ -20,8 +20,10 @@ from cliquegraph.cli.options import (
 
 
 def fuzz(
-    count: Annotated[int, typer.Option("--count", help="How many specs.", min=1)] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="Of specs, weights and images.", min=0)] = 0,
+    count: Annotated[int, typer.Option("--count", help="Number of specs.", min=1)] = 20,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of specs, weights and images.", min=0)
+    ] = 0,
     start: Annotated[int, typer.Option("--start", help="The first spec, from 0.", min=0)] = 0,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for minimal specs that fail.")
@@ -36,7 +38,7 @@ def fuzz(
     inference: Inference = False,
     as_json: Json = False,
 ) -> None:
-    """Verify random networks at every level; shrink those that fail and write them down.
+    """Verify random networks at every level; shrink those that fail and save them.
 
     Spec I of a seed is always the same: --start I --count 1 draws it again.
 

@@ -1,4 +1,4 @@
-"""From the options of a training to its images and its recipe."""
+"""The images and the recipe of a training, from its options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_source(
     seed: int,
     statistics: Statistics | None = None,
 ) -> Dataset:
-    """Return the images of a source, as a network takes them."""
+    """Return the images of a source, for a network's input."""
     from cliquegraph.data import open_data
 
     image = compilation.network.input
@@ -35,7 +35,7 @@ def open_source(
 
 
 def recipe_for(compilation: Compilation, name: str | None, **changes: Any) -> Recipe:
-    """Return the recipe of a network, with what was asked for in its place."""
+    """Return the recipe of a network, with the requested changes."""
     from cliquegraph.training.recipe import recipe_of
 
     return recipe_of(compilation.network, name, **changes)

@@ -1,4 +1,4 @@
-"""The commands that print what a network is."""
+"""The commands that print a network and its properties."""
 
 from __future__ import annotations
 
@@ -36,14 +36,12 @@ def summary(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(
-            "--dtype", help="What --memory computes in; float32, float64, bfloat16, float16."
-        ),
+        typer.Option("--dtype", help="Dtype for --memory; float32, float64, bfloat16 or float16."),
     ] = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
-    """Count parameters, MACs, FLOPs, activations and memory of specs; several: a row for each.
+    """Count parameters, MACs, FLOPs, activations and memory; a row for each of several specs.
 
     cliquegraph summary specs/cliquenet_s3.yaml
 
@@ -63,15 +61,15 @@ def summary(
     if not memory and (batch is not None or dtype is not None):
         raise UsageError("--batch and --dtype are for --memory")
     if batch is not None and batch > MAX_BATCH:
-        raise UsageError(f"a batch of {batch} is over {MAX_BATCH:,}; {set_by('MAX_BATCH')}")
+        raise UsageError(f"a batch of {batch} exceeds {MAX_BATCH:,}; {set_by('MAX_BATCH')}")
     how = (batch or 1, dtype or "float32")
     compilations = [compilation_of(path, overrides, level) for path in specs]
     if as_json:
-        found = [summary_json(each) for each in compilations]
+        summaries = [summary_json(each) for each in compilations]
         if memory:
-            for entry, compilation in zip(found, compilations, strict=True):
+            for entry, compilation in zip(summaries, compilations, strict=True):
                 entry["memory"] = memory_json(compilation, *how)
-        print_json(found)
+        print_json(summaries)
         return
     console = console_of()
     if memory:
@@ -155,8 +153,8 @@ def diff(
     from cliquegraph.steps.diff import compare_steps
 
     a, b = (compilation_of(path, overrides) for path in (left, right))
-    found = list(compare_steps(a.steps, b.steps))
-    data = diff_json(a, b, found)
+    differences = list(compare_steps(a.steps, b.steps))
+    data = diff_json(a, b, differences)
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
@@ -165,8 +163,8 @@ def diff(
             names = (printable(left), printable(right))
         console = console_of()
         console.print(diff_figures_table(a, b, names))
-        if found:
-            console.print(diff_steps_table(found, names))
+        if differences:
+            console.print(diff_steps_table(differences, names))
         else:
             typer.echo("the steps are the same")
         if data["equal"]:

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, and the way from them to the Python API."""
+"""Arguments that commands share, and helpers that call the Python API with them."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 200  # a pipe has no width of its own; 80 columns would fold every table
 
 _MISUSE: Any = typer.BadParameter.__base__
-"""An option or an argument that a command does not have, or lacks."""
+"""An unknown option or argument, or a missing one."""
 
 JSON = "cliquegraph.json"
-"""Where a command's context holds whether it prints JSON."""
+"""The key in a command's context that records whether it prints JSON."""
 
 
 class Commands(TyperGroup):
-    """The commands, whose errors end here."""
+    """The group of commands; prints their errors."""
 
     def invoke(self, ctx: Any) -> Any:  # typer carries its own click
         """Run a command."""
-        words = [*getattr(ctx, "_protected_args", ()), *ctx.args]  # parsing takes them away
+        words = [*getattr(ctx, "_protected_args", ()), *ctx.args]  # parsing consumes them
         try:
             return super().invoke(ctx)
         except CliqueGraphError as error:
             print_error(error, as_json=ctx.meta.get(JSON, False))
             ctx.exit(error.exit_code)
-        except _MISUSE as error:  # typer shows people how the command is used
+        except _MISUSE as error:  # typer prints the usage for people
             if "--json" not in words:
                 raise
             print_error(UsageError(error.format_message()), as_json=True)
@@ -51,8 +51,8 @@ class Commands(TyperGroup):
 def print_error(error: CliqueGraphError, *, as_json: bool = False) -> None:
     """Print an error: for people on standard error, for an editor on standard output."""
     if as_json:
-        found = {"diagnostics": [each.to_json() for each in error.diagnostics]}
-        typer.echo(json.dumps(found, indent=2))
+        document = {"diagnostics": [each.to_json() for each in error.diagnostics]}
+        typer.echo(json.dumps(document, indent=2))
     else:
         lines = "\n".join(map(str, error.diagnostics)).split("\n")
         typer.echo("\n".join(map(printable, lines)), err=True)
@@ -69,7 +69,7 @@ def complete_backend(incomplete: str) -> list[str]:
 
 
 def _remember_json(context: typer.Context, wanted: bool) -> bool:
-    """Leave word for ``Commands``, which prints what goes wrong."""
+    """Record the option for ``Commands``, which prints errors."""
     context.meta[JSON] = wanted
     return wanted
 
@@ -90,15 +90,15 @@ Level = Annotated[
     typer.Option(
         "-O",
         metavar="LEVEL",
-        help="Optimization level. 0, the default, is literal, on the framework's own modules; 1 "
-        "and 2 save memory in training; freezing, SWA, SyncBatchNorm and tracing want 0 "
+        help="Optimization level. 0, the default, is literal, with the framework's own modules; 1 "
+        "and 2 save memory in training; freezing, SWA, SyncBatchNorm and tracing require 0 "
         "(docs/optimiser.md).",
         min=0,
     ),
 ]
 Inference = Annotated[
     bool,
-    typer.Option("--inference", help="Fold what evaluation leaves constant, in place of a level."),
+    typer.Option("--inference", help="Fold what is constant in evaluation, instead of a level."),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, errors too.", callback=_remember_json)
@@ -113,7 +113,7 @@ Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this bloc
 
 
 def load_spec(path: str, overrides: Sequence[str]) -> NetworkSpec:
-    """Read a spec; pydantic is imported only now."""
+    """Read a spec; imports pydantic lazily."""
     from cliquegraph.spec.load import load
 
     return load(path, overrides)
@@ -122,31 +122,31 @@ def load_spec(path: str, overrides: Sequence[str]) -> NetworkSpec:
 def compilation_of(
     path: str, overrides: Sequence[str], level: int | None = None, inference: bool = False
 ) -> Compilation:
-    """Return a spec on its way, at an -O level or folded."""
+    """Return the compilation of a spec, at an -O level or folded."""
     from cliquegraph.compiler import Compilation
 
     return Compilation(load_spec(path, overrides), level_of(level, inference), inference)
 
 
 def level_of(level: int | None, inference: bool) -> int:
-    """Return the -O level that was asked for."""
+    """Return the requested -O level."""
     from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 
     if inference and level is not None:
-        raise UsageError("--inference stands for a level of its own: leave out -O")
+        raise UsageError("--inference replaces the level: remove -O")
     return DEFAULT_LEVEL if level is None else level
 
 
 def shipped_specs() -> list[str]:
     """Return every spec in ./specs."""
-    found = sorted(str(path) for path in Path("specs").glob("*.yaml"))
-    if not found:
+    specs = sorted(str(path) for path in Path("specs").glob("*.yaml"))
+    if not specs:
         raise UsageError("--all: there is no specs/*.yaml here")
-    return found
+    return specs
 
 
 def listed(names: str) -> list[str]:
-    """Return what an option names, comma-separated."""
+    """Return the names in a comma-separated option."""
     return list(dict.fromkeys(name for name in names.split(",") if name))
 
 
@@ -156,22 +156,22 @@ def backends_of(name: str) -> list[Backend]:
 
     names = installed() if name == "all" else listed(name)
     if not names:
-        raise UsageError("name a backend, or say --backend all")
+        raise UsageError("name a backend, or use --backend all")
     return [find_backend(each) for each in names]
 
 
 def print_written(path: Path | str, *, changed: bool = True, more: str = "") -> None:
-    """Say that a file or a folder was written, or is as it was; names can't speak."""
+    """Report that a file or a folder was written or is unchanged, with escaped names."""
     typer.echo(printable(f"{'wrote' if changed else 'unchanged'} {path}{more}"))
 
 
 def print_json(results: list[dict[str, Any]]) -> None:
-    """A list for several specs, an object for one."""
+    """Print results as JSON: a list for several specs, an object for one."""
     typer.echo(json.dumps(results[0] if len(results) == 1 else results, indent=2))
 
 
 def console_of(*, stderr: bool = False) -> Console:
-    """Standard output as rich sees it: colour on a terminal only, and not under NO_COLOR."""
+    """Return a console for standard output: color only on a terminal, and not under NO_COLOR."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, stderr=stderr)
@@ -182,7 +182,7 @@ def console_of(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """Show what is being done on standard error while it is a terminal."""
+    """Show progress on standard error if it is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)

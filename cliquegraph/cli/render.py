@@ -22,7 +22,7 @@ def render(
     spec: Spec,
     other: Annotated[
         str | None,
-        typer.Argument(help="With --diff: what to compare with.", metavar="SPEC"),
+        typer.Argument(help="With --diff: the spec to compare with.", metavar="SPEC"),
     ] = None,
     output: Annotated[
         str,
@@ -39,7 +39,8 @@ def render(
         str | None, typer.Option("--format", help="Default: by the file's suffix; svg for -.")
     ] = None,
     difference: Annotated[
-        bool, typer.Option("--diff", help="Mark what the second spec has more, less or else.")
+        bool,
+        typer.Option("--diff", help="Mark additions, removals and changes in the second spec."),
     ] = False,
     overrides: Set = [],
 ) -> None:
@@ -59,7 +60,7 @@ def render(
     from cliquegraph.steps.unroll import unroll
 
     if difference != (other is not None):
-        raise UsageError("--diff compares two specs: name both, or leave it out")
+        raise UsageError("--diff compares two specs: name both, or remove it")
     suffix = form or ("svg" if output == "-" else Path(output).suffix.removeprefix("."))
     steps = unroll(load_spec(spec, overrides))
     compared = None if other is None else unroll(load_spec(other, overrides))

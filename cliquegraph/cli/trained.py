@@ -1,4 +1,4 @@
-"""The commands that use what was trained: scores, guesses, curves, feature maps."""
+"""The commands for trained networks: scores, predictions, curves, feature maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from cliquegraph.diagnostics.location import printable
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
 
 inspect = typer.Typer(
-    name="inspect", help="What a trained network makes of an image.", no_args_is_help=True
+    name="inspect",
+    help="Inspect what a trained network computes for an image.",
+    no_args_is_help=True,
 )
 
 
@@ -37,15 +39,15 @@ def evaluate(
     backend: Engine = "torch",
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation in place of the run's.")
+        str | None, typer.Option("--recipe", help="Recipe whose normalization replaces the run's.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 100,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: the run's.")] = None,
     validation: Annotated[
-        float | None, typer.Option(min=0, max=0.9, help="Share held back; default: the run's.")
+        float | None, typer.Option(min=0, max=0.9, help="Fraction held out; default: the run's.")
     ] = None,
     subset: Annotated[
-        int | None, typer.Option(min=1, help="Of the training images; default: the run's.")
+        int | None, typer.Option(min=1, help="Number of training images; default: the run's.")
     ] = None,
     level: Level = None,
     as_json: Json = False,
@@ -53,21 +55,21 @@ def evaluate(
 ) -> None:
     """Print top-1, top-5, loss and the confusion matrix of weights on a data set.
 
-    Images are treated and divided into parts as in the run beside the weights.
+    Images are preprocessed and split as in the run beside the weights.
 
     cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
     --data digits
     """
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.training.job import Source
-    from cliquegraph.training.seen import run_beside, seen_by
+    from cliquegraph.training.seen import preprocessing_of, run_beside
     from cliquegraph.training.train import evaluate
     from cliquegraph.weights import read_weights
 
     compilation = compilation_of(spec, overrides, level)
     tensors = read_weights(compilation.network, weights)
     run = run_beside(weights)
-    seen = seen_by(compilation.network, weights, recipe)
+    seen = preprocessing_of(compilation.network, weights, recipe)
     trained = run.facts.data if run else Source(data)
     images = open_source(
         compilation,
@@ -98,26 +100,27 @@ def predict(
     weights: _Weights,
     backend: Engine = "torch",
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation, without a run.")
+        str | None,
+        typer.Option("--recipe", help="Recipe whose normalization is used, without a run."),
     ] = None,
     level: Level = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
-    """Print the likeliest classes of images.
+    """Print the most likely classes of images.
 
-    Classes and normalisation are those of the run beside the weights.
+    Classes and normalization are those of the run beside the weights.
 
     cliquegraph predict specs/quickstart.yaml digit.png --weights
     runs/quickstart-torch/best.safetensors
     """
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.plugins.engines import find_engine
-    from cliquegraph.training.seen import seen_by
+    from cliquegraph.training.seen import preprocessing_of
     from cliquegraph.weights import read_weights
 
     compilation = compilation_of(spec, overrides, level)
-    seen = seen_by(compilation.network, weights, recipe)
+    seen = preprocessing_of(compilation.network, weights, recipe)
     tensors = read_weights(compilation.network, weights)
     classify = find_engine(backend).classifier(compilation, tensors, "float32")
     found = [
@@ -144,7 +147,7 @@ def curves(
     found = [Run(folder) for folder in runs]
     begun = [run for run in found if run.exists and not run.measured]
     for run in begun if len(begun) < len(found) else ():
-        typer.echo(f"{run.folder} holds no epoch yet: left out", err=True)
+        typer.echo(f"{run.folder} has no complete epoch yet: skipped", err=True)
     drawn = [run.curves for run in found if run not in begun or len(begun) == len(found)]
     write_bytes(output, [draw_curves(drawn, output.suffix.removeprefix(".").lower())])
     print_written(output)
@@ -160,12 +163,13 @@ def features(
     ] = None,
     backend: Engine = "torch",
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Whose normalisation, without a run.")
+        str | None,
+        typer.Option("--recipe", help="Recipe whose normalization is used, without a run."),
     ] = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
-    """Draw the strongest feature map of each stage beside the image: Figure 6 of the paper.
+    """Draw the strongest feature map of each stage next to the image: Figure 6 of the paper.
 
     Prints how much each stage changed the features of its block.
 
@@ -176,11 +180,11 @@ def features(
     from cliquegraph.draw.features import draw_features
     from cliquegraph.files import write_bytes
     from cliquegraph.studies.stages import stage_maps
-    from cliquegraph.training.seen import seen_by
+    from cliquegraph.training.seen import preprocessing_of
     from cliquegraph.weights import read_weights
 
     network = load_spec(spec, overrides)
-    shown = seen_by(network, weights, recipe).image(image)
+    shown = preprocessing_of(network, weights, recipe).image(image)
     maps = stage_maps(network, backend, read_weights(network, weights), shown)
     title = f"{network.name}: {printable(image.name)}"
     if output is not None:

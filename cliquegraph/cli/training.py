@@ -53,20 +53,21 @@ Engine = Annotated[
     str,
     typer.Option("--backend", help="torch or flax.", autocompletion=_complete_engine),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random choices.")]
 Validation = Annotated[
-    float, typer.Option("--validation", min=0, max=0.9, help="Share of training images held back.")
+    float,
+    typer.Option("--validation", min=0, max=0.9, help="Fraction of training images held out."),
 ]
 Subset = Annotated[
-    int | None, typer.Option("--subset", min=1, help="Train on so many of the images.")
+    int | None, typer.Option("--subset", min=1, help="Number of images to train on.")
 ]
 TrainingLevel = Annotated[
     int | None,
     typer.Option(
         "-O",
         metavar="LEVEL",
-        help="Optimisation level; default: the resumed run's, else the device's fastest by the "
-        "figures in docs/optimiser.md.",
+        help="Optimization level; default: the resumed run's, else the device's fastest by the "
+        "measurements in docs/optimiser.md.",
         min=0,
     ),
 ]
@@ -75,7 +76,7 @@ ChannelsLast = Annotated[
     typer.Option(
         "--channels-last/--no-channels-last",
         rich_help_panel="Devices",
-        help="Hold maps channels-last in memory (PyTorch); default: as the resumed run does, "
+        help="Store maps channels-last (PyTorch); default: as in the resumed run, "
         "else channels-last.",
     ),
 ]
@@ -84,11 +85,11 @@ CudnnBenchmark = Annotated[
     typer.Option(
         "--cudnn-benchmark/--no-cudnn-benchmark",
         rich_help_panel="Devices",
-        help="Let cuDNN time its algorithms in the first step and take the fastest (PyTorch); "
-        "default on a GPU: as the resumed run does, else yes.",
+        help="Let cuDNN time its algorithms in the first step and use the fastest (PyTorch); "
+        "default on a GPU: as in the resumed run, else yes.",
     ),
 ]
-_RECIPE = "Recipe (a change of the spec's)"
+_RECIPE = "Recipe (overrides the spec's)"
 _DEVICES = "Devices"
 
 
@@ -108,7 +109,7 @@ def train_command(
         Path | None, typer.Option("--out", help="The run's folder; default: runs/NAME-BACKEND.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")
     ] = False,
     plot: Annotated[
         Path | None,
@@ -123,7 +124,7 @@ def train_command(
     epochs: Annotated[int | None, typer.Option(min=1, rich_help_panel=_RECIPE)] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=_RECIPE, help="Of a step, over all devices."),
+        typer.Option(min=1, rich_help_panel=_RECIPE, help="Per step, over all devices."),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, rich_help_panel=_RECIPE)] = None,
     momentum: Annotated[float | None, typer.Option(min=0, rich_help_panel=_RECIPE)] = None,
@@ -131,15 +132,21 @@ def train_command(
     milestones: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=_RECIPE, help="Shares of the epochs where the rate falls: 0.5,0.75."
+            rich_help_panel=_RECIPE, help="Fractions of the epochs where the rate falls: 0.5,0.75."
         ),
     ] = None,
     decay: Annotated[
         float | None,
-        typer.Option(min=0, rich_help_panel=_RECIPE, help="The rate's factor at each."),
+        typer.Option(min=0, rich_help_panel=_RECIPE, help="Factor of the rate at each."),
     ] = None,
     normalisation: Annotated[
-        str | None, typer.Option(rich_help_panel=_RECIPE, help="standard, unit or imagenet.")
+        str | None,
+        typer.Option(
+            "--normalization",
+            "--normalisation",
+            rich_help_panel=_RECIPE,
+            help="standard, unit or imagenet.",
+        ),
     ] = None,
     augmentation: Annotated[
         str | None,
@@ -153,13 +160,15 @@ def train_command(
     ] = "float32",
     devices: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=_DEVICES, help="In a node; default: every GPU."),
+        typer.Option(min=1, rich_help_panel=_DEVICES, help="Per node; default: every GPU."),
     ] = None,
     nodes: Annotated[int, typer.Option(min=1, rich_help_panel=_DEVICES)] = 1,
     accumulate: Annotated[
         int,
         typer.Option(
-            min=1, rich_help_panel=_DEVICES, help="Parts that a batch is run in, for memory."
+            min=1,
+            rich_help_panel=_DEVICES,
+            help="Parts in which a batch is processed, to save memory.",
         ),
     ] = 1,
     sync_batchnorm: Annotated[
@@ -167,7 +176,7 @@ def train_command(
         typer.Option(
             "--sync-batchnorm",
             rich_help_panel=_DEVICES,
-            help="Normalise by the statistics of all devices' images.",
+            help="Normalize by the statistics of all devices' images.",
         ),
     ] = False,
     channels_last: ChannelsLast = None,
@@ -228,7 +237,7 @@ def train_command(
     if not is_writer():
         return
     if interrupted:
-        typer.echo(f"stopped; {_typed()} --resume goes on", err=True)
+        typer.echo(f"stopped; {_typed()} --resume continues", err=True)
         raise typer.Exit(130)
     print_written(folder, more=": best.safetensors, last.safetensors, metrics.csv")
 
@@ -250,7 +259,7 @@ def _train(job: Job, folder: Path, resume: bool, overrides: list[str]) -> bool:
 
 
 def _typed() -> str:
-    """What was typed, without --resume."""
+    """The command line without --resume."""
     return shlex.join(["cliquegraph", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
@@ -265,7 +274,7 @@ def study(
             help="A variant of the spec; default: the paper's (I+I), (I+II), (II+II) and X=1…n-1.",
         ),
     ] = [],
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each variant.")] = 3,
     backend: Engine = "torch",
     recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=_complete_recipe)] = None,
     out: Annotated[
@@ -274,7 +283,7 @@ def study(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    precision: Annotated[str, typer.Option(help="As of train.")] = "float32",
+    precision: Annotated[str, typer.Option(help="As for train.")] = "float32",
     validation: Validation = 0.0,
     subset: Subset = None,
     level: TrainingLevel = None,
@@ -285,7 +294,7 @@ def study(
 ) -> None:
     """Train variants of a network with several seeds; print accuracies, mean ± std.
 
-    Goes on where it was stopped.
+    Continues where it was stopped.
 
     cliquegraph study specs/fashion.yaml --data fashion-mnist --subset 5000 --epochs 8
     """
@@ -324,7 +333,7 @@ def study(
     if not is_writer():
         return
     if not found:
-        typer.echo(f"stopped; {_typed()} goes on", err=True)
+        typer.echo(f"stopped; {_typed()} continues", err=True)
         raise typer.Exit(130)
     if as_json:
         print_json([report.study_json(each) for each in found])
@@ -347,7 +356,7 @@ def _precision(name: str) -> Precision:
     for each in PRECISIONS:
         if each == name:
             return each
-    raise UsageError(f"there is no precision {name!r}; there are {', '.join(PRECISIONS)}")
+    raise UsageError(f"there is no precision {name!r}; choose from {', '.join(PRECISIONS)}")
 
 
 def _shares(text: str | None) -> tuple[float, ...] | None:
@@ -356,7 +365,9 @@ def _shares(text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(each) for each in text.split(",") if each.strip())
     except ValueError:
-        raise UsageError(f"--milestones are shares of the epochs, 0.5,0.75, not {text!r}") from None
+        raise UsageError(
+            f"--milestones are fractions of the epochs, 0.5,0.75, not {text!r}"
+        ) from None
 
 
 def _plot(recipe: Recipe, path: Path) -> None:

@@ -29,12 +29,12 @@ def verify(
     batch: Annotated[
         int, typer.Option("--batch", help="Images in the batch.", min=2, max=1024)
     ] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights and images.", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and images.", min=0)] = 0,
     inference: Inference = False,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
-    """Show by numbers that the interpreter and the backends compute the same network.
+    """Verify numerically that the interpreter and the backends compute the same network.
 
     cliquegraph verify specs/quickstart.yaml --backends torch,flax
     """
@@ -44,7 +44,7 @@ def verify(
     network = load_spec(spec, overrides)
     names = None if backends is None else listed(backends)
     with progress() as say:
-        found = run(
+        result = run(
             network,
             names,
             level=level_of(level, inference),
@@ -54,11 +54,11 @@ def verify(
             report=say,
         )
     if as_json:
-        typer.echo(json.dumps(verification_json(found), indent=2))
+        typer.echo(json.dumps(verification_json(result), indent=2))
     else:
         console = console_of()
-        console.print(verification_table(found))
-        difference = [found.first_difference] if found.first_difference else []
-        for line in (*found.skipped, *found.unjudged, *difference):
+        console.print(verification_table(result))
+        difference = [result.first_difference] if result.first_difference else []
+        for line in (*result.skipped, *result.unjudged, *difference):
             console.print(line)
-    raise typer.Exit(0 if found.ok else 1)
+    raise typer.Exit(0 if result.ok else 1)

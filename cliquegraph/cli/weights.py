@@ -23,7 +23,7 @@ from cliquegraph.diagnostics.errors import UsageError
 
 weights = typer.Typer(
     name="weights",
-    help="Weights: between backends and levels, and from the authors' or torchvision's files.",
+    help="Weights: conversion between backends, levels, and the authors' or torchvision's files.",
     no_args_is_help=True,
 )
 
@@ -36,15 +36,14 @@ def _complete_format(incomplete: str) -> list[str]:
 
 _File = Annotated[
     Path,
-    typer.Argument(help="safetensors, or what torch.save wrote.", metavar="FILE"),
+    typer.Argument(help="safetensors, or a file written by torch.save.", metavar="FILE"),
 ]
 _From = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Format of the file: canonical, official, torchvision or a backend's; default: what "
-        "it says, or "
-        "what its tensors fit.",
+        help="Format of the file: canonical, official, torchvision or a backend's; default: from "
+        "its metadata, or inferred from its tensors.",
         autocompletion=_complete_format,
     ),
 ]
@@ -52,7 +51,7 @@ _Ignore = Annotated[
     bool,
     typer.Option(
         "--ignore-digest",
-        help="Take tensors that fit although the file is for another network.",
+        help="Accept matching tensors from a file for another network.",
     ),
 ]
 
@@ -75,7 +74,7 @@ def convert(
     source_level: Annotated[
         int | None,
         typer.Option(
-            "--from-level", metavar="LEVEL", help="Refuse IN if it is of another -O level.", min=0
+            "--from-level", metavar="LEVEL", help="Reject IN if it is for another -O level.", min=0
         ),
     ] = None,
     inference: Inference = False,
@@ -84,7 +83,7 @@ def convert(
 ) -> None:
     """Write weights in another format; -O is the level of the model that OUT is for.
 
-    The level of IN is seen by its tensors.
+    The level of IN is inferred from its tensors.
 
     cliquegraph weights convert specs/cliquenet_s3.yaml s3.pth.tar s3.safetensors --to canonical
 
@@ -144,7 +143,7 @@ def show(
 def heatmap(
     arguments: Annotated[
         list[str],
-        typer.Argument(help="A spec and its weights; several such pairs.", metavar="SPEC FILE..."),
+        typer.Argument(help="Pairs of a spec and its weights.", metavar="SPEC FILE..."),
     ],
     output: Annotated[Path, typer.Option("-o", "--out", help="FILE.svg, .png or .html")],
     block: Block = None,
@@ -152,7 +151,7 @@ def heatmap(
     ignore_digest: _Ignore = False,
     overrides: Set = [],
 ) -> None:
-    """Draw mean |W(i→j)| of each block, networks side by side: Figure 5 of the paper.
+    """Draw mean |W(i→j)| of each block, a column for each network: Figure 5 of the paper.
 
     cliquegraph weights heatmap specs/cliquenet_s3.yaml s3.safetensors -o s3.svg
 
@@ -163,7 +162,7 @@ def heatmap(
     from cliquegraph.weights.heat import network_heat
 
     if len(arguments) % 2:
-        raise UsageError("name a file of weights after each spec")
+        raise UsageError("name a weights file after each spec")
     pairs = zip(arguments[::2], arguments[1::2], strict=True)
     found = [
         network_heat(
@@ -186,7 +185,7 @@ def check(
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
-    """Compare a spec with the network that a checkpoint's shapes imply; exit 1 where they differ.
+    """Compare a spec with the network implied by a checkpoint's shapes; exit with 1 if they differ.
 
     cliquegraph weights check specs/cliquenet_s3.yaml s3.pth.tar --against official
     """
@@ -194,14 +193,16 @@ def check(
     from cliquegraph.weights import OFFICIAL, check_official
 
     if against != OFFICIAL:
-        raise UsageError(f"--against {against}: only shapes of official checkpoints imply a spec")
+        raise UsageError(
+            f"--against {against}: specs can be inferred only from official checkpoints"
+        )
     found = check_official(load_spec(spec, overrides), file)
     if as_json:
         typer.echo(json.dumps(differences_json(found), indent=2))
     elif found:
         console_of().print(differences_table(found, file.name, spec))
     else:
-        typer.echo(f"{spec} is what {file} implies")
+        typer.echo(f"{spec} matches {file}")
     raise typer.Exit(1 if found else 0)
 
 
@@ -210,17 +211,18 @@ def infer(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A checkpoint of the authors or by torchvision's names.", metavar="FILE"
+            help="A checkpoint of the authors or with torchvision's names.", metavar="FILE"
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write a file in place of printing.")
+        Path | None, typer.Option("-o", "--out", help="Write to a file instead of standard output.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The network's; default: after the file written.")
+        str | None,
+        typer.Option("--name", help="The network's name; default: derived from the output file."),
     ] = None,
 ) -> None:
-    """Write the spec that a checkpoint implies: the authors', or by torchvision's names.
+    """Write the spec implied by a checkpoint: the authors', or one with torchvision's names.
 
     cliquegraph weights infer fine_tuned.pth.tar -o fine_tuned.yaml
 

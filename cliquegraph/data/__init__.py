@@ -1,4 +1,4 @@
-"""Data sets for training: readers, normalisation, augmentation, batches; NumPy only."""
+"""Data sets for training: readers, normalization, augmentation, batches; NumPy only."""
 
 from cliquegraph.data.batches import (
     PADDING,
@@ -7,7 +7,7 @@ from cliquegraph.data.batches import (
     Batches,
     Dataset,
     Images,
-    Normalisation,
+    Normalization,
     Statistics,
     Treatment,
 )
@@ -15,6 +15,8 @@ from cliquegraph.data.open import NAMES, open_data
 from cliquegraph.data.pictures import load_image
 from cliquegraph.data.prefetch import prefetched
 from cliquegraph.data.statistics import known_statistics
+
+Normalisation = Normalization
 
 __all__ = [
     "NAMES",
@@ -25,6 +27,7 @@ __all__ = [
     "Dataset",
     "Images",
     "Normalisation",
+    "Normalization",
     "Statistics",
     "Treatment",
     "known_statistics",

@@ -1,4 +1,4 @@
-"""What every data set gives: batches of images, the same for every framework."""
+"""The interface of a data set: batches of images, the same for every framework."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Images = NDArray[np.float32]
 PADDING = -1
 """The label of an image that only fills the last batch of an evaluation."""
 
-Normalisation = Literal["standard", "unit", "imagenet"]
+Normalization = Literal["standard", "unit", "imagenet"]
 Augmentation = Literal["none", "pad_crop_flip", "resized_crop_flip"]
 
 
@@ -27,8 +27,8 @@ class Batch:
     """Images and their classes.
 
     Attributes:
-        images: (N, C, H, W), float32, normalised.
-        labels: (N,), int64; ``PADDING`` for an image that doesn't count.
+        images: (N, C, H, W), float32, normalized.
+        labels: (N,), int64; ``PADDING`` for an image that is not counted.
     """
 
     images: Images
@@ -37,79 +37,81 @@ class Batch:
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to images before the network sees them (section 4.1).
+    """Preprocessing of images (section 4.1).
 
     Attributes:
         normalisation: ``standard`` subtracts the mean and divides by the standard deviation of
-            the training set's channels, ``unit`` divides by 255, ``imagenet`` uses the figures
+            the training set's channels, ``unit`` divides by 255, ``imagenet`` uses the statistics
             of ImageNet.
         augmentation: of training images: ``pad_crop_flip`` pads by 4, crops at random and
             flips; ``resized_crop_flip`` crops a random part, resizes and flips.
     """
 
-    normalisation: Normalisation = "standard"
+    normalisation: Normalization = "standard"
     augmentation: Augmentation = "none"
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What images are normalised with: (pixel / 255 - mean) / std, by channel.
+    """Mean and std of the normalization (pixel / 255 - mean) / std, by channel.
 
     Bounds are checked where statistics are read from a file.
     """
 
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-    # Smaller than any that images of 8 bits have, unless a channel is constant (then it is 1).
+    # The bound is below that of any 8-bit images, unless a channel is constant (then std is 1).
     std: tuple[Annotated[float, Field(ge=1e-9, le=1)], ...]
 
     def to_json(self) -> dict[str, list[float]]:
-        """Return what JSON can hold, with no loss."""
+        """Return it as JSON data, without loss."""
         return {"mean": list(self.mean), "std": list(self.std)}
 
     def require_channels(self, channels: int) -> None:
-        """Raise a ``UsageError`` unless they are those of images with so many channels."""
+        """Raise a ``UsageError`` unless they are for images with this number of channels."""
         if len(self.mean) != channels or len(self.std) != channels:
-            raise UsageError(f"statistics of {len(self.mean)} channels, images of {channels}")
+            raise UsageError(
+                f"statistics for {len(self.mean)} channels, but images have {channels}"
+            )
 
 
 class Batches(Protocol):
-    """A part of a data set, in batches: a pure function of seed, epoch and step."""
+    """A split of a data set, in batches: a pure function of seed, epoch and step."""
 
     @property
     def count(self) -> int:
-        """Images in an epoch, over all ranks."""
+        """Number of images in an epoch, over all ranks."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from step ``start`` on."""
+        """Yield the batches of an epoch, starting at step ``start``."""
 
 
 class Dataset(Protocol):
-    """Images and labels, split into what is trained on, validated on and tested on."""
+    """Images and labels, split into training, validation and test sets."""
 
     @property
     def name(self) -> str:
-        """What ``open_data`` knows it by."""
+        """Its name for ``open_data``."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Of train, validation and test, those that there are."""
+        """Those of train, validation and test that exist."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, by label."""
+        """Class names, by label."""
 
     @property
     def statistics(self) -> Statistics:
-        """What the images are normalised with."""
+        """The statistics by which images are normalized."""
 
     def training(self, batch_size: int, *, seed: int = 0, rank: int = 0, ranks: int = 1) -> Batches:
         """Return shuffled, augmented batches; an incomplete last one is dropped.
 
-        ``batch_size`` is that of all ranks together. A rank takes its contiguous slice of each
-        batch; the union over the ranks has the same bits for any number of them.
+        ``batch_size`` is the total over all ranks. Each rank takes a contiguous slice of each
+        batch; the union over the ranks is bit-identical for any number of ranks.
         """
 
     def evaluation(self, part: str, batch_size: int, *, rank: int = 0, ranks: int = 1) -> Batches:

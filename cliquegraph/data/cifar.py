@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the binary and the Python version, in a folder or a tar file."""
+"""CIFAR-10 and CIFAR-100: the binary and the Python version, from a folder or a tar file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two sets.
+    """One of the two data sets.
 
     Attributes:
-        folders: what the tar files hold: that of the Python version, that of the binary one.
+        folders: the top folders in the tar files, of the Python version and of the binary one.
         tars: the tar files, in the same order.
         train, test: names of its files; those of the binary version end in ``.bin``.
         meta: the files with the names of classes, in the Python version and in the binary one.
         labels: their key in a pickle.
-        names: the key of the classes' names.
-        label_bytes: before the pixels of a binary record; the last of them is the label.
-        classes: how many.
+        names: the key of the class names.
+        label_bytes: bytes before the pixels of a binary record; the last one is the label.
+        classes: number of classes.
     """
 
     folders: tuple[str, str]
@@ -75,7 +75,7 @@ _Pair = tuple[NDArray[np.uint8], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class _Folder:
-    """The files of a folder; those of the binary version are mapped, not read."""
+    """The files of a folder; those of the binary version are memory-mapped."""
 
     place: Path
 
@@ -86,7 +86,7 @@ class _Folder:
     def content(self, name: str) -> NDArray[np.uint8]:
         self._check(name)
         if not (self.place / name).stat().st_size:
-            return np.zeros(0, np.uint8)  # what can't be mapped
+            return np.zeros(0, np.uint8)  # an empty file can't be mapped
         return np.memmap(self.place / name, np.uint8, "r")
 
     def _check(self, name: str) -> None:
@@ -103,7 +103,7 @@ class _Tar:
 
     def stream(self, name: str) -> BinaryIO:
         if name not in self.members:
-            raise DataError(f"{self.place}: holds no {name}, as the files of another set")
+            raise DataError(f"{self.place}: {name} is missing; it may be another data set")
         return io.BytesIO(self.members[name])
 
     def content(self, name: str) -> NDArray[np.uint8]:
@@ -111,10 +111,10 @@ class _Tar:
 
 
 def read_cifar(place: Path, cifar: Cifar) -> Contents:
-    """Return the images at a place: a folder with the files, or one of the two tar files.
+    """Return the images at a path: a folder with the files, or one of the two tar files.
 
     Raises:
-        MissingFilesError: there are none.
+        MissingFilesError: the files are not there.
         DataError: a file is damaged.
     """
     files, binary = _find(place, cifar)
@@ -137,7 +137,7 @@ def read_cifar(place: Path, cifar: Cifar) -> Contents:
 
 
 def _find(place: Path, cifar: Cifar) -> tuple[_Folder | _Tar, bool]:
-    """Return the files of a set, and whether they are those of the binary version."""
+    """Return the files of a data set, and whether they are those of the binary version."""
     first = cifar.train[0]
     if place.is_dir():
         for folder in (place, *(place / name for name in cifar.folders)):
@@ -146,16 +146,16 @@ def _find(place: Path, cifar: Cifar) -> tuple[_Folder | _Tar, bool]:
                     return _Folder(folder), binary
     for path in (place, *(place / name for name in cifar.tars)):
         if path.is_file():
-            members = _unpacked(path, cifar)
+            members = _unpack(path, cifar)
             return _Tar(path, members), f"{first}.bin" in members
     raise MissingFilesError(f"{place} has no {first}, {first}.bin or {' or '.join(cifar.tars)}")
 
 
-def _unpacked(path: Path, cifar: Cifar) -> dict[str, bytes]:
-    """Read a tar file from its beginning to its end, once."""
+def _unpack(path: Path, cifar: Cifar) -> dict[str, bytes]:
+    """Read a tar file from start to end, once."""
     files = (*cifar.train, cifar.test)
     wanted = {*files, *(f"{name}.bin" for name in files), *cifar.meta}
-    found: dict[str, bytes] = {}
+    members: dict[str, bytes] = {}
     with path.open("rb") as stream:
         try:
             with tarfile.open(fileobj=stream) as tar:
@@ -163,12 +163,12 @@ def _unpacked(path: Path, cifar: Cifar) -> dict[str, bytes]:
                     folder, _, name = member.name.rpartition("/")
                     content = tar.extractfile(member) if member.isfile() else None
                     if content and folder in cifar.folders and name in wanted:
-                        found[name] = content.read()
+                        members[name] = content.read()
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             raise DataError(f"{path}: truncated or damaged at byte {stream.tell()}: {error}") from (
                 error
             )
-    return found
+    return members
 
 
 def _binary(path: Path, content: NDArray[np.uint8], cifar: Cifar) -> _Pair:
@@ -177,8 +177,8 @@ def _binary(path: Path, content: NDArray[np.uint8], cifar: Cifar) -> _Pair:
     if len(content) % size or not len(content):
         whole = len(content) // size
         raise DataError(
-            f"{path}: truncated at byte {len(content)}, in image {whole} that begins at byte "
-            f"{whole * size} and takes {size}"
+            f"{path}: truncated at byte {len(content)}, in image {whole}, which starts at byte "
+            f"{whole * size} and has {size} bytes"
         )
     records = content.reshape(-1, size)
     labels = np.array(records[:, cifar.label_bytes - 1])
@@ -188,25 +188,27 @@ def _binary(path: Path, content: NDArray[np.uint8], cifar: Cifar) -> _Pair:
 
 def _pickled(path: Path, stream: BinaryIO, cifar: Cifar) -> _Pair:
     """Return the images and labels of a pickle."""
-    found = read_pickle(path, stream)
+    entries = read_pickle(path, stream)
     for key in ("data", cifar.labels):
-        if key not in found:
-            raise DataError(f"{path}: has no {key!r}, but {', '.join(sorted(found))}")
-    images, labels = found["data"], found[cifar.labels]
+        if key not in entries:
+            raise DataError(
+                f"{path}: {key!r} is missing; the keys are {', '.join(sorted(entries))}"
+            )
+    images, labels = entries["data"], entries[cifar.labels]
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8):
-        raise DataError(f"{path}: 'data' is no array of bytes")
+        raise DataError(f"{path}: 'data' is not an array of bytes")
     if images.ndim != 2 or images.shape[1] != _PIXELS:
-        raise DataError(f"{path}: 'data' is {images.shape}, must be (N, {_PIXELS})")
-    numbers = np.asarray(labels)
-    if numbers.shape != images.shape[:1] or numbers.dtype.kind not in "iu":
-        raise DataError(f"{path}: {cifar.labels!r} is not one number for each image")
-    wrong = np.flatnonzero((numbers < 0) | (numbers >= cifar.classes))
+        raise DataError(f"{path}: 'data' has shape {images.shape}, must be (N, {_PIXELS})")
+    class_ids = np.asarray(labels)
+    if class_ids.shape != images.shape[:1] or class_ids.dtype.kind not in "iu":
+        raise DataError(f"{path}: {cifar.labels!r} does not hold one number for each image")
+    wrong = np.flatnonzero((class_ids < 0) | (class_ids >= cifar.classes))
     if len(wrong):
         raise DataError(
-            f"{path}: {cifar.labels!r}[{wrong[0]}] is {numbers[wrong[0]]}, "
-            f"there are {cifar.classes} classes"
+            f"{path}: {cifar.labels!r}[{wrong[0]}] is {class_ids[wrong[0]]}, "
+            f"but there are {cifar.classes} classes"
         )
-    return images.reshape(-1, *SHAPE), numbers
+    return images.reshape(-1, *SHAPE), class_ids
 
 
 def _class_names(files: _Folder | _Tar, cifar: Cifar, binary: bool) -> tuple[str, ...]:
@@ -221,9 +223,9 @@ def _class_names(files: _Folder | _Tar, cifar: Cifar, binary: bool) -> tuple[str
     return tuple(names)
 
 
-def _names_in(found: object) -> list[str]:
-    """Return the names of a pickle, which Python 2 wrote as bytes."""
-    listed = found if isinstance(found, list) else []
+def _names_in(entry: object) -> list[str]:
+    """Return the class names in a pickle, which Python 2 wrote as bytes."""
+    listed = entry if isinstance(entry, list) else []
     return [
         each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in listed
     ]

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn, 8×8 pixels, that need no download."""
+"""The 1,797 handwritten digits of scikit-learn, 8×8 pixels, which need no download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_digits() -> Contents:
         raise UsageError("digits need scikit-learn: pip install 'cliquegraph[data]'") from error
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    # The set has no test part of its own; a fixed one keeps figures comparable.
+    # The data set has no test split; a fixed one keeps results comparable.
     test = stratified(labels, TEST_IMAGES, generator(Purpose.TEST, 0))
     train = np.setdiff1d(np.arange(len(labels)), test)
     return Contents(

@@ -1,4 +1,4 @@
-"""Folders of image files, as ImageNet's are: train/CLASS/FILE, val/CLASS/FILE."""
+"""Folders of image files, laid out like ImageNet: train/CLASS/FILE, val/CLASS/FILE."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Listed:
 
 
 class Files(Source):
-    """Image files, decoded when they are asked for, by threads: Pillow lets go of Python's lock."""
+    """Image files, decoded on demand by threads: Pillow releases the GIL."""
 
     def __init__(self, listed: _Listed, shape: Shape, margin: float) -> None:
         self._paths = listed.paths
@@ -34,12 +34,12 @@ class Files(Source):
         self.shape = shape
 
     def pixels(self, rows: Rows) -> Pixels:
-        """Decode images, resize them and crop the centre."""
+        """Decode images, resize them and crop the center."""
 
         def read(index: int) -> Pixels:
             return read_picture(Path(self._paths[rows[index]]), self.shape, self._margin)
 
-        return self._decoded(len(rows), read)
+        return self._decode(len(rows), read)
 
     def crops(self, rows: Rows, draws: NDArray[np.float64]) -> Pixels:
         """Decode images and resize a random part of each."""
@@ -48,30 +48,30 @@ class Files(Source):
             path = Path(self._paths[rows[index]])
             return read_picture(path, self.shape, draws=draws[index])
 
-        return self._decoded(len(rows), read)
+        return self._decode(len(rows), read)
 
-    def _decoded(self, count: int, read: Callable[[int], Pixels]) -> Pixels:
-        found = np.empty((count, *self.shape), np.uint8)
+    def _decode(self, count: int, read: Callable[[int], Pixels]) -> Pixels:
+        images = np.empty((count, *self.shape), np.uint8)
         with ThreadPoolExecutor(min(count, os.cpu_count() or 1) or 1) as threads:
             for index, pixels in enumerate(threads.map(read, range(count))):
-                found[index] = pixels
-        return found
+                images[index] = pixels
+        return images
 
 
 def read_folder(folder: Path, shape: Shape, margin: float) -> Contents:
     """Return the images of train/, and of test/ or val/ to test on.
 
-    Where there are both, val/ is the validation part. A test/ without folders of classes, as
-    ImageNet's, has no labels and is left alone.
+    If both exist, val/ is the validation part. A test/ without class folders, like ImageNet's,
+    has no labels and is ignored.
 
     Args:
-        folder: with train/.
-        shape: (C, H, W) that images are brought to.
-        margin: of test images, as of ``read_picture``.
+        folder: contains train/.
+        shape: (C, H, W) to which images are resized.
+        margin: of test images, as in ``read_picture``.
 
     Raises:
         UsageError: there is no train/CLASS/FILE.
-        DataError: a class is in another part, but not in train/.
+        DataError: another part has a class that train/ does not have.
     """
     classes = _class_folders(folder / "train")
     if not classes:
@@ -83,7 +83,7 @@ def read_folder(folder: Path, shape: Shape, margin: float) -> Contents:
     }
     if not listed["train"].paths:
         raise UsageError(f"{folder / 'train'}: no images ({', '.join(sorted(ENDINGS))})")
-    sources = {part: Files(found, shape, margin) for part, found in listed.items() if found.paths}
+    sources = {part: Files(each, shape, margin) for part, each in listed.items() if each.paths}
     train, val, test = (sources.get(part) for part in ("train", "val", "test"))
     assert train is not None  # noqa: S101 (it has paths)
     if test is None:

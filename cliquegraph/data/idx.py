@@ -34,10 +34,12 @@ _CHUNK = 1 << 20
 
 
 def read_idx_set(folder: Path, classes: tuple[str, ...]) -> Contents:
-    """Return the 60,000 + 10,000 images of a folder with the four files."""
+    """Return the 60,000 + 10,000 images in a folder with the four files."""
     train, test = (_read_part(folder, part, len(classes)) for part in ("train", "t10k"))
     if train.shape != test.shape:
-        raise DataError(f"{folder}: images of {train.shape} to train on, of {test.shape} to test")
+        raise DataError(
+            f"{folder}: training images have shape {train.shape}, test images {test.shape}"
+        )
     return Contents(train, test, classes)
 
 
@@ -54,7 +56,7 @@ def _read_part(folder: Path, part: str, classes: int) -> Arrays:
 
 
 def find_idx(folder: Path, name: str) -> Path:
-    """Return the file of a name, gzipped or not, and spelled as in either distribution."""
+    """Return the file of a name, gzipped or not, in either distribution's spelling."""
     spellings = (name, name.replace("-idx", ".idx"))
     for candidate in (folder / (each + end) for each in spellings for end in ("", ".gz")):
         if candidate.is_file():
@@ -63,13 +65,13 @@ def find_idx(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Return the array of a file; a plain file is mapped, not read.
+    """Return the array in a file; an uncompressed file is memory-mapped.
 
     Raises:
-        DataError: it is another kind of file, or it is not as long as it says.
+        DataError: the format or the length of the file is wrong.
     """
     zipped = path.suffix == ".gz"
-    where = "byte {} of what is unpacked" if zipped else "byte {}"
+    where = "byte {} of the unpacked data" if zipped else "byte {}"
     with gzip.open(path) if zipped else path.open("rb") as stream:
         size = 4 + 4 * dimensions
         header = _read(path, stream, size)
@@ -78,23 +80,25 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         magic = bytes((0, 0, _BYTES, dimensions))
         if header[:4] != magic:
             raise DataError(
-                f"{path}: begins with {header[:4].hex()} at byte 0, "
-                f"not with {magic.hex()} as an IDX file of {dimensions} dimensions of bytes does"
+                f"{path}: starts with {header[:4].hex()} at byte 0, "
+                f"not with {magic.hex()}, as an IDX file of bytes with {dimensions} dimensions does"
             )
         shape = struct.unpack(f">{dimensions}I", header[4:])
         expected = math.prod(shape)
         if not zipped:
-            found = path.stat().st_size - size
+            length = path.stat().st_size - size
         else:
-            content = _read(path, stream, expected + 1)  # one more shows what is too long
-            found = len(content)
-    if found < expected:
+            content = _read(path, stream, expected + 1)  # one more, to detect trailing data
+            length = len(content)
+    if length < expected:
         raise DataError(
-            f"{path}: truncated at {where.format(size + found)}, "
+            f"{path}: truncated at {where.format(size + length)}, "
             f"must have {size + expected} for {' × '.join(map(str, shape))}"
         )
-    if found > expected:
-        raise DataError(f"{path}: goes on at {where.format(size + expected)}, where it should end")
+    if length > expected:
+        raise DataError(
+            f"{path}: has data after {where.format(size + expected)}, where it should end"
+        )
     if zipped:
         return np.frombuffer(content, np.uint8).reshape(shape)
     if not expected:
@@ -103,17 +107,17 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _read(path: Path, stream: gzip.GzipFile | BufferedReader, size: int) -> bytes:
-    """Return up to ``size`` bytes: all that there are before a truncated end."""
+    """Return up to ``size`` bytes, fewer if the file is truncated."""
     chunks: list[bytes] = []
     length = 0
     while length < size:
         try:
             chunk = stream.read(min(_CHUNK, size - length))
         except EOFError:
-            break  # gzip's word for a truncated file
+            break  # gzip raises this for a truncated file
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
-                f"{path}: damaged after byte {length} of what is unpacked: {error}"
+                f"{path}: damaged after byte {length} of the unpacked data: {error}"
             ) from error
         if not chunk:
             break

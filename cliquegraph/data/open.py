@@ -1,4 +1,4 @@
-"""Data sets by name: where they are, where to get them, whether they fit a network."""
+"""Data sets by name: locations, download instructions, and checks against a network."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _SVHN_FILES = ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat")
 
 @dataclass(frozen=True)
 class Download:
-    """A data set that has to be fetched.
+    """A data set that has to be downloaded.
 
     Attributes:
-        read: returns what a folder, or for CIFAR a tar file, holds.
-        files: what to fetch.
-        url: the folder of the files.
-        places: where they are looked for if no path is given; the last is proposed.
-        alternative: another way to get them.
+        read: reads a folder, or for CIFAR a tar file.
+        files: the files to download.
+        url: the URL of their folder.
+        places: where to look for them if no path is given; the last is proposed to the user.
+        alternative: another way to obtain them.
     """
 
     read: Callable[[Path], Contents]
@@ -49,20 +49,20 @@ class Download:
     alternative: str = ""
 
     def open(self, name: str, path: str) -> Contents:
-        """Read the set, or say how to get it."""
+        """Read the data set, or explain how to obtain it."""
         places = (Path(path).expanduser(),) if path else self.places
         place = next((each for each in places if each.exists()), places[-1])
         try:
             if not place.exists():
-                raise MissingFilesError(f"there is no {place}")
+                raise MissingFilesError(f"{place} does not exist")
             return self.read(place)
         except MissingFilesError as error:
             raise UsageError(f"{error}: {self.advice(name, place)}") from error
 
     def advice(self, name: str, place: Path) -> str:
-        """Say what to fetch and where it goes."""
+        """Explain which files to download, and where to put them."""
         urls = ", ".join(f"{self.url}{file}" for file in self.files)
-        return f"put {urls} into {place}/{self.alternative}, or say --data {name}:PATH"
+        return f"put {urls} into {place}/{self.alternative}, or use --data {name}:PATH"
 
 
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
@@ -119,17 +119,17 @@ def open_data(
     """Open a data set for a network.
 
     Args:
-        reference: ``NAME`` or ``NAME:PATH``; of ``synthetic``, PATH is a number of images.
+        reference: ``NAME`` or ``NAME:PATH``; for ``synthetic``, PATH is a number of images.
         shape: (C, H, W) of the network's input.
-        classes: of the network.
-        treatment: normalisation and augmentation.
-        validation: share of the training images that is split off, by the seed alone.
-        subset: train on that many of the images that are left.
-        seed: of both choices, which keep the shares of the classes.
-        statistics: of a run, to treat images as it did; the treatment's if not given.
+        classes: the network's number of classes.
+        treatment: normalization and augmentation.
+        validation: fraction of the training images held_out out for validation, chosen by the seed.
+        subset: train on this many of the remaining images.
+        seed: of both choices, which are stratified by class.
+        statistics: of a run, to normalize images as it did; default: the treatment's.
 
     Raises:
-        UsageError: there is no such data, or it does not fit the network.
+        UsageError: there is no such data set, or it does not fit the network.
         DataError: a file is damaged.
     """
     name, _, path = reference.partition(":")
@@ -153,31 +153,32 @@ def _read(name: str, path: str, shape: Shape, classes: int, treatment: Treatment
         case "synthetic" if not path or (path.isdecimal() and int(path)):
             return make_synthetic(shape, classes, int(path or TRAINING_IMAGES))
         case "digits":
-            raise UsageError("digits come with scikit-learn and have no path")
+            raise UsageError("digits come with scikit-learn and take no path")
         case "folder":
-            raise UsageError("say which folder: --data folder:PATH")
+            raise UsageError("name the folder: --data folder:PATH")
         case "synthetic":
-            raise UsageError(f"synthetic:{path} is no number of images")
-    raise UsageError(f"there is no data set {name!r}; there are {', '.join(NAMES)}")
+            raise UsageError(f"synthetic:{path}: expected a number of images")
+    raise UsageError(f"there is no data set {name!r}; choose from {', '.join(NAMES)}")
 
 
 def _check_fit(name: str, contents: Contents, shape: Shape, classes: int) -> None:
-    found, count = contents.train.shape, len(contents.classes)
-    if found == shape and count == classes:
+    own, count = contents.train.shape, len(contents.classes)
+    if own == shape and count == classes:
         return
     names = ("input.channels", "input.height", "input.width", "classifier.classes")
     changes = [
         f"--set {key}={has}"
-        for key, has, takes in zip(names, (*found, count), (*shape, classes), strict=True)
+        for key, has, takes in zip(names, (*own, count), (*shape, classes), strict=True)
         if has != takes
     ]
     raise UsageError(
-        f"{name} has images of {_shown(found)} in {count} classes, the network takes "
-        f"{_shown(shape)} in {classes}: take other data, or the network with {' '.join(changes)}"
+        f"{name} has images of {_shape_text(own)} in {count} classes, the network takes "
+        f"{_shape_text(shape)} in {classes}: use other data, or change the network: "
+        f"{' '.join(changes)}"
     )
 
 
-def _shown(shape: Shape) -> str:
+def _shape_text(shape: Shape) -> str:
     return "×".join(map(str, shape))
 
 
@@ -185,26 +186,30 @@ def _split(
     name: str, contents: Contents, validation: float, subset: int | None, seed: int
 ) -> dict[str, Part]:
     if seed < 0:
-        raise UsageError(f"a seed is a number from 0 on, not {seed}")
+        raise UsageError(f"a seed must be at least 0, not {seed}")
     if not 0 <= validation < 1:
-        raise UsageError(f"a validation part is a share from 0 to 1, not {validation}")
+        raise UsageError(
+            f"the validation fraction must be at least 0 and below 1, not {validation}"
+        )
     labels = contents.train.labels
     rows = np.arange(len(labels))
     parts: dict[str, Part] = {}
     if validation and contents.validation is not None:
-        raise UsageError(f"{name} has a validation part of its own, val/: leave the share out")
+        raise UsageError(f"{name} already has a validation set, val/: remove --validation")
     if contents.validation is not None:
         parts["validation"] = Part(contents.validation, np.arange(len(contents.validation.labels)))
     if validation:
         count = round(validation * len(labels))
         if not 0 < count < len(labels):
-            raise UsageError(f"{validation:g} of {len(labels)} images is {count}: none are left")
-        held = stratified(labels, count, generator(Purpose.VALIDATION, seed))
-        parts["validation"] = Part(contents.train, held)
-        rows = np.setdiff1d(rows, held)
+            raise UsageError(
+                f"{validation:g} of {len(labels)} images is {count}: one part is empty"
+            )
+        held_out = stratified(labels, count, generator(Purpose.VALIDATION, seed))
+        parts["validation"] = Part(contents.train, held_out)
+        rows = np.setdiff1d(rows, held_out)
     if subset is not None:
         if not 0 < subset <= len(rows):
-            raise UsageError(f"{name} has {len(rows)} images to train on, no subset of {subset}")
+            raise UsageError(f"{name} has {len(rows)} training images, so no subset of {subset}")
         chosen = stratified(labels[rows], subset, generator(Purpose.SUBSET, seed))
         rows = rows[chosen]
     if contents.test is not None:

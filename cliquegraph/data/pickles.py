@@ -1,7 +1,7 @@
-"""The pickles of CIFAR's Python version, read without running anything in them.
+"""Reading the pickles of CIFAR's Python version without executing code in them.
 
-What a pickle may name is an array of bytes or whole numbers, and for that stand-ins are called:
-NumPy's own constructors trust what a pickle says of their memory.
+A pickle may only construct arrays of bytes or integers, and for these, stand-ins are called:
+NumPy's own constructors trust the pickle's description of their memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TYPES = ("u1", "i1", "i4", "i8")
 
 
 class _Type:
-    """Stands for numpy.dtype."""
+    """Stand-in for numpy.dtype."""
 
     def __init__(self, name: object, *_: object) -> None:
         self.name = name.decode("ascii") if isinstance(name, bytes) else str(name)
@@ -34,12 +34,12 @@ class _Type:
             self.order = order
 
     def array(self, content: bytes, shape: tuple[int, ...], fortran: bool) -> NDArray[np.integer]:
-        found = np.frombuffer(content, np.dtype(self.order + self.name))
-        return found.reshape(shape, order="F" if fortran else "C")
+        flat = np.frombuffer(content, np.dtype(self.order + self.name))
+        return flat.reshape(shape, order="F" if fortran else "C")
 
 
 class _Array:
-    """Stands for a numpy.ndarray whose content is not known yet."""
+    """Stand-in for a numpy.ndarray whose content is not known yet."""
 
     content: NDArray[np.integer] | None = None
 
@@ -47,23 +47,23 @@ class _Array:
         pass
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, found, fortran, content = state
-        if not (isinstance(found, _Type) and isinstance(content, bytes)):
+        _, shape, dtype, fortran, content = state
+        if not (isinstance(dtype, _Type) and isinstance(content, bytes)):
             raise pickle.UnpicklingError("an array of objects")
-        self.content = found.array(content, shape, fortran)
+        self.content = dtype.array(content, shape, fortran)
 
 
 def _from_buffer(
-    content: bytes, found: _Type, shape: tuple[int, ...], order: str
+    content: bytes, dtype: _Type, shape: tuple[int, ...], order: str
 ) -> NDArray[np.integer]:
-    """Stand for the function that pickles of protocol 5 name."""
-    if not isinstance(found, _Type):
+    """Stand-in for the function that pickles of protocol 5 call."""
+    if not isinstance(dtype, _Type):
         raise pickle.UnpicklingError("an array of objects")
-    return found.array(content, shape, order == "F")
+    return dtype.array(content, shape, order == "F")
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Stand for _codecs.encode, by which old protocols write bytes."""
+    """Stand-in for _codecs.encode, by which old protocols write bytes."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"text as {encoding!r}")
     return text.encode("latin1")
@@ -87,7 +87,7 @@ _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if (module, name) not in _NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which images don't need")
         return _NAMES[module, name]
 
 
@@ -95,10 +95,10 @@ def read_pickle(path: Path | str, stream: BinaryIO) -> dict[str, Any]:
     """Return a dictionary of arrays, lists, strings and numbers.
 
     Raises:
-        DataError: it is truncated, no pickle of a dictionary, or holds anything else.
+        DataError: it is truncated, not a pickled dictionary, or holds anything else.
     """
     try:
-        found = _Unpickler(stream, encoding="bytes").load()
+        entries = _Unpickler(stream, encoding="bytes").load()
     except (
         EOFError,
         pickle.UnpicklingError,
@@ -109,18 +109,18 @@ def read_pickle(path: Path | str, stream: BinaryIO) -> dict[str, Any]:
         MemoryError,
         TypeError,
         ValueError,
-    ) as error:  # what the pickle module's documentation warns of, and NumPy's refusals
+    ) as error:  # the exceptions that pickle's documentation lists, and NumPy's own
         raise DataError(
-            f"{path}: truncated, or no pickle of images, at byte {stream.tell()}: {error}"
+            f"{path}: truncated, or not a pickle of images, at byte {stream.tell()}: {error}"
         ) from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: a pickle of a {type(found).__name__}, not of a dictionary")
-    return {_text(key): _unwrapped(value) for key, value in found.items()}
+    if not isinstance(entries, dict):
+        raise DataError(f"{path}: a pickle of a {type(entries).__name__}, not of a dictionary")
+    return {_text(key): _unwrap(value) for key, value in entries.items()}
 
 
-def _text(found: object) -> str:
-    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+def _text(key: object) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
 
 
-def _unwrapped(found: object) -> object:
-    return found.content if isinstance(found, _Array) else found
+def _unwrap(value: object) -> object:
+    return value.content if isinstance(value, _Array) else value

@@ -1,4 +1,4 @@
-"""Image files by way of Pillow: decoding, resizing, random resized crops."""
+"""Image files, read with Pillow: decoding, resizing, random resized crops."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliquegraph.data.batches import Statistics, Treatment
-from cliquegraph.data.treatment import normalised
+from cliquegraph.data.treatment import normalize
 from cliquegraph.diagnostics.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MARGIN = 256 / 224
-"""The shorter side of an image before its centre is cropped, over that of the crop (ImageNet)."""
+"""Ratio of the resized image's shorter side to the center crop's, as for ImageNet."""
 TRIES = 10
-"""How often a random crop may be too large for an image before its centre is taken."""
+"""Attempts at a random crop that fits the image before falling back to its center."""
 
 _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
@@ -29,25 +29,25 @@ _MODES = {1: "L", 3: "RGB"}
 def load_image(
     path: Path | str, *, shape: tuple[int, int, int], statistics: Statistics, treatment: Treatment
 ) -> NDArray[np.float32]:
-    """Return one image file as a network sees it when tested, (1, C, H, W).
+    """Return one image file preprocessed for evaluation, (1, C, H, W).
 
     Args:
-        path: the file; colours become grey, or grey colours, as the network takes them.
+        path: the file; converted to gray or RGB, depending on the network's input.
         shape: (C, H, W) of the network's input.
-        statistics: of the data set that the network was trained on.
-        treatment: with which it was trained.
+        statistics: of the training data.
+        treatment: the preprocessing in training.
 
     Raises:
-        UsageError: there is no such file, or the statistics are of other channels.
-        DataError: it is no image, or a broken one.
+        UsageError: there is no such file, or the statistics have another number of channels.
+        DataError: it is not an image, or it is damaged.
     """
     pixels = read_picture(Path(path), shape, margin_of(treatment))
     statistics.require_channels(shape[0])
-    return normalised(pixels[None], statistics)
+    return normalize(pixels[None], statistics)
 
 
 def margin_of(treatment: Treatment) -> float:
-    """Return the margin of test images: that of ImageNet where training takes random parts."""
+    """Return the margin of test images: ImageNet's if training uses random resized crops."""
     return MARGIN if treatment.augmentation == "resized_crop_flip" else 1.0
 
 
@@ -57,23 +57,27 @@ def read_picture(
     margin: float = 1.0,
     draws: NDArray[np.float64] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return an image file in the shape (C, H, W): its centre, or a random part of it.
+    """Return an image file in the shape (C, H, W): its center, or a random crop.
 
     Args:
         path: the file.
-        shape: of what is returned; one channel is grey, three are red, green and blue.
-        margin: of a centre crop, of the shorter side; an image of the right size is left alone.
-        draws: (tries, 4), of a random part.
+        shape: of the result; 1 channel is gray, 3 are RGB.
+        margin: of a center crop, see ``MARGIN``; an image of the right size is not changed.
+        draws: (tries, 4), the random numbers of a random crop.
     """
     module = pillow()
     mode = mode_of(shape[0])
     if not path.is_file():
-        raise UsageError(f"there is no image {path}")
+        raise UsageError(f"there is no image file {path}")
     try:
         with module.open(path) as opened:
             image = _eight_bits(opened).convert(mode)
             size = shape[1:]
-            found = centre(image, size, margin) if draws is None else part(image, size, draws)
+            cropped = (
+                center_crop(image, size, margin)
+                if draws is None
+                else random_crop(image, size, draws)
+            )
     except (
         OSError,
         SyntaxError,  # what Pillow raises for a broken PNG
@@ -82,22 +86,22 @@ def read_picture(
         struct.error,
         module.DecompressionBombError,
     ) as error:
-        raise DataError(f"{path}: no image that can be read: {error}") from error
-    return channels_first(found)
+        raise DataError(f"{path}: can't read the image: {error}") from error
+    return channels_first(cropped)
 
 
 def _eight_bits(image: Image) -> Image:
-    """Grey of 16 bits in 8: Pillow itself would cut off what is above 255."""
+    """Convert 16-bit gray to 8 bits: Pillow itself would clip values above 255."""
     if image.mode in ("I", "F"):
-        raise ValueError(f"grey of mode {image.mode}, whose white is not known")
+        raise ValueError(f"gray of mode {image.mode} has no defined white")
     if not image.mode.startswith("I;16"):
         return image
     narrow: Image = pillow().fromarray((np.asarray(image, np.uint16) >> 8).astype(np.uint8))
     return narrow
 
 
-def centre(image: Image, size: tuple[int, int], margin: float) -> Image:
-    """Resize the shorter side to ``margin`` × (H, W) and crop the centre."""
+def center_crop(image: Image, size: tuple[int, int], margin: float) -> Image:
+    """Resize the shorter side to ``margin`` × (H, W) and crop the center."""
     height, width = size
     if image.size == (width, height):
         return image
@@ -111,8 +115,8 @@ def centre(image: Image, size: tuple[int, int], margin: float) -> Image:
     return image.resize((width, height), pillow().Resampling.BILINEAR, box)
 
 
-def part(image: Image, size: tuple[int, int], draws: NDArray[np.float64]) -> Image:
-    """Resize a random part to (H, W): 8 to 100 % of the area, 3:4 to 4:3 (Inception)."""
+def random_crop(image: Image, size: tuple[int, int], draws: NDArray[np.float64]) -> Image:
+    """Resize a random crop to (H, W): 8 to 100 % of the area, aspect 3:4 to 4:3 (Inception)."""
     height, width = size
     box = random_box(image.height, image.width, draws)
     return image.resize((width, height), pillow().Resampling.BILINEAR, box)
@@ -121,7 +125,7 @@ def part(image: Image, size: tuple[int, int], draws: NDArray[np.float64]) -> Ima
 def random_box(
     height: int, width: int, draws: NDArray[np.float64]
 ) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of the first try that fits, else of the centre."""
+    """Return left, top, right and bottom of the first try that fits, else of the center."""
     for area, ratio, down, right in draws:
         target = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * area)
         low, high = np.log(_RATIO[0]), np.log(_RATIO[1])
@@ -137,15 +141,15 @@ def random_box(
 
 
 def crop_pixels(pixels: NDArray[np.uint8], draws: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return a random part of each image, (n, C, H, W); draws are (n, tries, 4)."""
+    """Return a random crop of each image, (n, C, H, W); draws are (n, tries, 4)."""
     module = pillow()
     mode = mode_of(pixels.shape[1])
-    found = np.empty_like(pixels)
+    crops = np.empty_like(pixels)
     for index, (image, row) in enumerate(zip(pixels, draws, strict=True)):
         last = np.ascontiguousarray(image[0] if mode == "L" else image.transpose(1, 2, 0))
         picture = module.fromarray(last)
-        found[index] = channels_first(part(picture, (image.shape[1], image.shape[2]), row))
-    return found
+        crops[index] = channels_first(random_crop(picture, (image.shape[1], image.shape[2]), row))
+    return crops
 
 
 def channels_first(image: Image) -> NDArray[np.uint8]:
@@ -157,7 +161,7 @@ def channels_first(image: Image) -> NDArray[np.uint8]:
 def mode_of(channels: int) -> str:
     """Return Pillow's mode for a number of channels."""
     if channels not in _MODES:
-        raise UsageError(f"image files have 1 or 3 channels, the network takes {channels}")
+        raise UsageError(f"image files have 1 or 3 channels, but the network takes {channels}")
     return _MODES[channels]
 
 

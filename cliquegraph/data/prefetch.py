@@ -1,4 +1,4 @@
-"""Items made ahead, in a thread."""
+"""Prefetching of items in a background thread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _End:
-    """What comes after the last item: nothing, or what went wrong."""
+    """Marks the end of the items, with the producer's error if there is one."""
 
     error: BaseException | None = None
 
 
 def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """Yield the items, of which up to ``depth`` are made ahead while the consumer works.
+    """Yield the items, up to ``depth`` of which are produced ahead while the consumer works.
 
-    What an item raises is raised here, in its turn. The thread ends with the items, or when the
-    consumer stops: closes this generator, or lets go of it.
+    Errors of the producer are raised here, after the items before them. The thread ends with the
+    items, or when the consumer closes or drops this generator.
     """
     ready: queue.Queue[T | _End] = queue.Queue(max(1, depth))
     stopped = threading.Event()
@@ -44,14 +44,14 @@ def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
     thread = threading.Thread(target=produce, name="prefetched", daemon=True)
     thread.start()
     try:
-        while not isinstance(found := ready.get(), _End):
-            yield found
-        if found.error is not None:
-            raise found.error
+        while not isinstance(item := ready.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
     finally:
         stopped.set()
         while thread.is_alive():
-            # Room for what the thread may still be waiting to put; it sees the sign before more.
+            # Make room for an item that the thread may be waiting to put; then it checks the event.
             while not ready.empty():
                 ready.get()
             thread.join(0.01)

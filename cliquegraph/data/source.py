@@ -1,4 +1,4 @@
-"""What a reader gives: 8-bit images by row, with labels, before any treatment."""
+"""The output of readers: 8-bit images by row, with labels, before preprocessing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shape = tuple[int, int, int]
 
 
 class MissingFilesError(UsageError):
-    """A data set that is not where it is looked for, or only in part."""
+    """A data set that is missing or incomplete."""
 
 
 class Source(ABC):
@@ -35,20 +35,20 @@ class Source(ABC):
 
     @abstractmethod
     def pixels(self, rows: Rows) -> Pixels:
-        """Return images as they are for testing, (n, C, H, W)."""
+        """Return images for evaluation, (n, C, H, W)."""
 
     def crops(self, rows: Rows, draws: NDArray[np.float64]) -> Pixels:
-        """Return a random part of each image in full size, (n, C, H, W).
+        """Return a random crop of each image, resized to full size, (n, C, H, W).
 
         Args:
-            rows: (n,), which images.
+            rows: (n,), indices of images.
             draws: (n, tries, 4), uniform in [0, 1): area, ratio, top and left of each try.
         """
         return crop_pixels(self.pixels(rows), draws)
 
 
 class Arrays(Source):
-    """Images in arrays, in memory or mapped from files."""
+    """Images in arrays, in memory or memory-mapped."""
 
     def __init__(self, arrays: Sequence[Pixels], labels: NDArray[np.integer]) -> None:
         self.arrays = tuple(arrays)
@@ -58,26 +58,26 @@ class Arrays(Source):
         self._starts = np.cumsum([0, *map(len, arrays)])
 
     def pixels(self, rows: Rows) -> Pixels:
-        """Return images from whichever arrays hold them."""
+        """Return images from the arrays that hold them."""
         if len(self.arrays) == 1:
             return np.asarray(self.arrays[0][rows])
-        found = np.empty((len(rows), *self.shape), np.uint8)
+        images = np.empty((len(rows), *self.shape), np.uint8)
         holder = np.searchsorted(self._starts, rows, side="right") - 1
         for index in np.unique(holder):
             here = holder == index
-            found[here] = self.arrays[index][rows[here] - self._starts[index]]
-        return found
+            images[here] = self.arrays[index][rows[here] - self._starts[index]]
+        return images
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The parts of a data set, as its reader found them.
+    """The parts of a data set, as read.
 
     Attributes:
-        train: what to train on, and to split a validation part from.
-        test: None where there are no labelled images for it.
-        classes: names, by label.
-        validation: None but where the data has a part of its own for it.
+        train: training images, from which a validation part can be split.
+        test: None if there are no labeled test images.
+        classes: class names, by label.
+        validation: the data set's own validation part, if it has one.
     """
 
     train: Source
@@ -89,20 +89,20 @@ class Contents:
 def check_labels(
     path: Path, labels: NDArray[np.integer], classes: int, first: int = 0, stride: int = 1
 ) -> None:
-    """Refuse labels that name no class.
+    """Reject labels that are out of range.
 
     Args:
-        path: the file that they are from.
+        path: their file.
         labels: (N,).
-        classes: how many there are.
-        first, stride: the offset of the first label in the file, and from one to the next.
+        classes: number of classes.
+        first, stride: the offset of the first label in the file, and the distance between labels.
 
     Raises:
-        DataError: with the offset of the first wrong one.
+        DataError: a label is invalid; names the offset of the first one.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise DataError(
             f"{path}: the label at byte {first + stride * wrong[0]} is {labels[wrong[0]]}, "
-            f"there are {classes} classes"
+            f"but there are {classes} classes"
         )

@@ -1,4 +1,4 @@
-"""Random choices: what each is drawn from, and stratified subsets."""
+"""Random generators by purpose, and stratified subsets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """What random numbers are for; each purpose has numbers of its own."""
+    """The purpose of random numbers; each has its own stream."""
 
     VALIDATION = 1
     SUBSET = 2
@@ -20,16 +20,16 @@ class Purpose(IntEnum):
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0, step: int = 0) -> np.random.Generator:
-    """Return random numbers that depend on the arguments only."""
+    """Return a generator that depends only on the arguments."""
     return np.random.default_rng([purpose, seed, epoch, step])
 
 
 def stratified(
     labels: NDArray[np.int64], count: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return ``count`` rows, ascending, with the classes' shares kept as far as numbers can.
+    """Return ``count`` rows, ascending, with class proportions preserved up to rounding.
 
-    With the same random numbers, fewer rows are a subset of more.
+    With the same generator state, a smaller result is a subset of a larger one.
     """
     order = random.permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]

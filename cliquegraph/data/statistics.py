@@ -1,10 +1,10 @@
-"""What images are normalised with."""
+"""The statistics by which images are normalized."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cliquegraph.data.batches import Normalisation, Statistics
+from cliquegraph.data.batches import Normalization, Statistics
 from cliquegraph.data.dataset import Part
 from cliquegraph.data.folder import Files
 from cliquegraph.data.source import Rows, Source
@@ -12,26 +12,26 @@ from cliquegraph.diagnostics.errors import UsageError
 
 IMAGENET = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MEASURED_FILES = 4096
-"""Images of a folder that the statistics are of, at most: each has to be decoded."""
+"""Maximum number of a folder's images to measure: each has to be decoded."""
 
 _AT_ONCE = 512
 
 
-def statistics_of(train: Part, normalisation: Normalisation) -> Statistics:
-    """Return the statistics that a recipe asks for, of the images that are trained on.
+def statistics_of(train: Part, normalisation: Normalization) -> Statistics:
+    """Return the statistics for a normalization of the training images.
 
     Raises:
-        UsageError: as of ``known_statistics``.
+        UsageError: as in ``known_statistics``.
     """
     known = known_statistics(normalisation, train.source.shape[0])
-    return measured(train.source, _measurable(train)) if known is None else known
+    return measure(train.source, _measurable(train)) if known is None else known
 
 
-def known_statistics(normalisation: Normalisation, channels: int) -> Statistics | None:
-    """Return the statistics that hold whatever the images; None where the images decide.
+def known_statistics(normalisation: Normalization, channels: int) -> Statistics | None:
+    """Return statistics that are independent of the images; None if they must be measured.
 
     Raises:
-        UsageError: those of ImageNet are asked for, and the images are not coloured.
+        UsageError: ImageNet's are requested for images without 3 channels.
     """
     match normalisation:
         case "standard":
@@ -41,8 +41,8 @@ def known_statistics(normalisation: Normalisation, channels: int) -> Statistics 
         case "imagenet":
             if channels != len(IMAGENET.mean):
                 raise UsageError(
-                    f"ImageNet's statistics are of 3 channels, the images have {channels}: "
-                    "normalise them as 'standard' or 'unit'"
+                    f"ImageNet's statistics have 3 channels, but the images have {channels}: "
+                    "choose the normalisation 'standard' or 'unit'"
                 )
             return IMAGENET
 
@@ -53,11 +53,11 @@ def _measurable(train: Part) -> Rows:
     return train.rows[:: -(-len(train.rows) // MEASURED_FILES)]
 
 
-def measured(source: Source, rows: Rows) -> Statistics:
+def measure(source: Source, rows: Rows) -> Statistics:
     """Return the mean and the standard deviation of some images' channels.
 
-    Sums of whole numbers are exact, so that the result does not depend on how they are added.
-    A channel that is constant is divided by 1.
+    Integer sums are exact, so the result does not depend on the order of summation. The std of a
+    constant channel is set to 1.
     """
     channels = source.shape[0]
     counts = np.zeros((channels, 256), np.int64)

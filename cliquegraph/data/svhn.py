@@ -17,9 +17,9 @@ DIGITS = tuple("0123456789")
 
 
 def read_svhn(folder: Path) -> Contents:
-    """Return train and, where it is there, extra to train on, as in the paper, and test.
+    """Return train together with extra, if present, as training images as in the paper, and test.
 
-    The files are compressed, so that all images are in memory: 2.0 GB with extra.
+    The files are compressed, so all images are held in memory: 2.0 GB with extra.
     """
     train = [_read(folder / "train_32x32.mat")]
     extra = folder / "extra_32x32.mat"
@@ -40,7 +40,7 @@ def _read(path: Path) -> Arrays:
         raise MissingFilesError(f"{path.parent} has no {path.name}")
     with path.open("rb") as stream:
         try:
-            found: dict[str, Any] = loadmat(stream, variable_names=["X", "y"])
+            variables: dict[str, Any] = loadmat(stream, variable_names=["X", "y"])
         except (
             ArithmeticError,
             LookupError,
@@ -52,24 +52,26 @@ def _read(path: Path) -> Arrays:
             ValueError,
             struct.error,
             zlib.error,
-        ) as error:  # SciPy trusts what a file says of itself, until something does not fit
+        ) as error:  # SciPy trusts the file's header, so a damaged file can raise any of these
             raise DataError(
                 f"{path}: truncated or damaged at byte {stream.tell()}: {error}"
             ) from error
-    return _arrays(path, found)
+    return _arrays(path, variables)
 
 
-def _arrays(path: Path, found: dict[str, Any]) -> Arrays:
+def _arrays(path: Path, variables: dict[str, Any]) -> Arrays:
     for name in ("X", "y"):
-        if name not in found:
-            raise DataError(f"{path}: has no {name}: truncated, or another kind of file")
-    images, labels = found["X"], found["y"].ravel()
+        if name not in variables:
+            raise DataError(
+                f"{path}: {name} is missing: the file is truncated or of another format"
+            )
+    images, labels = variables["X"], variables["y"].ravel()
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
-        raise DataError(f"{path}: X is {images.shape} of {images.dtype}, must be (32, 32, 3, N)")
+        raise DataError(f"{path}: X is {images.dtype} {images.shape}, must be uint8 (32, 32, 3, N)")
     if len(labels) != images.shape[3]:
-        raise DataError(f"{path}: {images.shape[3]} images and {len(labels)} labels")
+        raise DataError(f"{path}: {images.shape[3]} images, but {len(labels)} labels")
     wrong = np.flatnonzero((labels < 1) | (labels > 10))
     if len(wrong):
         raise DataError(f"{path}: y[{wrong[0]}] is {labels[wrong[0]]}, must be from 1 to 10")
-    # MATLAB's first index runs fastest: an image lies in one piece, as (channel, column, row).
+    # MATLAB is column-major: each image is contiguous, as (channel, column, row).
     return Arrays([images.transpose(3, 2, 0, 1)], labels.astype(np.int64) % 10)

@@ -1,4 +1,4 @@
-"""Images made up for trying things out: a pattern for each class, below noise."""
+"""Synthetic images for experiments: a pattern for each class, plus noise."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from cliquegraph.data.split import Purpose, generator
 
 TRAINING_IMAGES = 4096
 
-_GRID = 4  # a pattern has at most 4×4 fields of one colour
+_GRID = 4  # a pattern has at most 4×4 fields of one color
 _CONTRAST = 40
 _NOISE = 64
 _OFFSETS = 1 << 16
 
 
 def make_synthetic(shape: Shape, classes: int, count: int = TRAINING_IMAGES) -> Contents:
-    """Return ``count`` images to train on and a quarter as many to test on, of any shape.
+    """Return ``count`` training images and a quarter as many test images, of any shape.
 
-    They are made when they are asked for, so that large ones take no memory.
+    They are generated on demand, so that large ones take no memory.
     """
-    made = _Recipe(shape, classes)
+    recipe = _Recipe(shape, classes)
     names = tuple(f"class {label}" for label in range(classes))
-    train = Synthetic(made, 0, count)
-    return Contents(train, Synthetic(made, count, max(1, count // 4)), names)
+    train = Synthetic(recipe, 0, count)
+    return Contents(train, Synthetic(recipe, count, max(1, count // 4)), names)
 
 
 class _Recipe:
-    """What the images of both parts are made of: a pattern for each class, a strip of noise."""
+    """The content of the images of both parts: a pattern for each class, a strip of noise."""
 
     def __init__(self, shape: Shape, classes: int) -> None:
         self.shape = shape
@@ -45,28 +45,28 @@ class _Recipe:
         self._noise = random.integers(-_NOISE, _NOISE, length, np.int16, endpoint=True)
 
     def image_labels(self, first: int, count: int) -> NDArray[np.int64]:
-        """Return the labels of images ``first`` to ``first + count``."""
+        """Return the labels of images ``first`` to ``first + count - 1``."""
         return np.arange(first, first + count) % self.classes
 
-    def images(self, numbers: NDArray[np.int64]) -> Pixels:
-        """Return images by number, (n, C, H, W)."""
-        patterns = self._grids[numbers % self.classes][self._fields]
-        # Each image begins elsewhere in the strip, by Knuth's multiplicative hash.
-        begins = (numbers * 2654435761) % _OFFSETS
+    def images(self, indices: NDArray[np.int64]) -> Pixels:
+        """Return images by index, (n, C, H, W)."""
+        patterns = self._grids[indices % self.classes][self._fields]
+        # Each image starts at another offset of the strip, by Knuth's multiplicative hash.
+        offsets = (indices * 2654435761) % _OFFSETS
         windows = np.lib.stride_tricks.sliding_window_view(self._noise, patterns[0].size)
-        patterns += windows[begins].reshape(patterns.shape)
+        patterns += windows[offsets].reshape(patterns.shape)
         return patterns.astype(np.uint8)  # 128 ± 40 ± 64 needs no clipping
 
 
 class Synthetic(Source):
-    """A range of the images that a recipe makes."""
+    """A range of the images of a recipe."""
 
-    def __init__(self, made: _Recipe, first: int, count: int) -> None:
-        self._made = made
+    def __init__(self, recipe: _Recipe, first: int, count: int) -> None:
+        self._recipe = recipe
         self._first = first
-        self.shape = made.shape
-        self.labels = made.image_labels(first, count)
+        self.shape = recipe.shape
+        self.labels = recipe.image_labels(first, count)
 
     def pixels(self, rows: Rows) -> Pixels:
-        """Make images."""
-        return self._made.images(self._first + rows)
+        """Generate images."""
+        return self._recipe.images(self._first + rows)

@@ -1,4 +1,4 @@
-"""Normalisation and augmentation of whole batches."""
+"""Normalization and augmentation of whole batches."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from cliquegraph.data.batches import Statistics
 
 PAD = 4
-"""Zeros at each side before a crop of the full size is taken."""
+"""Width of the zero padding on each side before a crop of the full size."""
 
 
-def normalised(pixels: NDArray[np.uint8], statistics: Statistics) -> NDArray[np.float32]:
-    """Return images (n, C, H, W) as a network sees them."""
-    found = np.empty(pixels.shape, np.float32)
-    _normalise(pixels, statistics, found)
-    return found
+def normalize(pixels: NDArray[np.uint8], statistics: Statistics) -> NDArray[np.float32]:
+    """Return images (n, C, H, W), normalized."""
+    images = np.empty(pixels.shape, np.float32)
+    _normalize_into(pixels, statistics, images)
+    return images
 
 
-def _normalise(
-    pixels: NDArray[np.uint8], statistics: Statistics, found: NDArray[np.float32]
+def _normalize_into(
+    pixels: NDArray[np.uint8], statistics: Statistics, out: NDArray[np.float32]
 ) -> None:
     mean, std = (np.array(each)[:, None, None] for each in (statistics.mean, statistics.std))
-    np.multiply(pixels, (1 / (255 * std)).astype(np.float32), out=found)
-    found -= (mean / std).astype(np.float32)
+    np.multiply(pixels, (1 / (255 * std)).astype(np.float32), out=out)
+    out -= (mean / std).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Shift:
 def pad_crop_flip(
     pixels: NDArray[np.uint8], statistics: Statistics, shift: Shift
 ) -> NDArray[np.float32]:
-    """Return images (n, C, H, W), normalised, then padded with zeros, cropped and flipped.
+    """Return images (n, C, H, W), normalized, then padded with zeros, cropped and flipped.
 
-    Zeros are the mean colour then: the way of the networks for CIFAR since ResNet.
+    Zeros are then the mean color, as for CIFAR networks since ResNet.
     """
     count, channels, height, width = pixels.shape
     padded = np.zeros((count, channels, height + 2 * PAD, width + 2 * PAD), np.float32)
-    _normalise(pixels, statistics, padded[:, :, PAD:-PAD, PAD:-PAD])
+    _normalize_into(pixels, statistics, padded[:, :, PAD:-PAD, PAD:-PAD])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (2, 3))
-    found = windows[np.arange(count), :, shift.down, shift.right]
-    flip(found, shift.flipped)
-    return found
+    images = windows[np.arange(count), :, shift.down, shift.right]
+    flip(images, shift.flipped)
+    return images
 
 
 def flip(images: NDArray[np.float32], flipped: NDArray[np.bool_]) -> None:

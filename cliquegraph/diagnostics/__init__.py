@@ -1,1 +1,1 @@
-"""What is said to people: errors, their codes, and places in files."""
+"""Errors, their codes, and source locations."""

@@ -1,7 +1,7 @@
-"""What can go wrong, and with which exit code each kind ends a command.
+"""The exceptions of cliquegraph, and the exit code of each.
 
-Exit 1 says "the answer is no"; exit 2 says "bad input or usage". The command line prints
-these errors in one place; anything else that escapes is a defect of cliquegraph.
+Exit code 1 means "the answer is no", 2 means "bad input or usage". The command line prints
+these errors in one place; any other exception that escapes is a bug in cliquegraph.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class CliqueGraphError(Exception):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What is wrong, fault by fault."""
+        """The errors, one by one."""
         return (Diagnostic(self._code, str(self)),)
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One fault in a spec: where, what, and the way out.
+    """One error in a spec: where it is, what is wrong, and how to fix it.
 
     Attributes:
-        code: its kind; it stays when the message is reworded.
+        code: its kind; it stays the same when the message is reworded.
         message: what is wrong and what was expected.
         location: where, or None for a spec that was built in Python.
-        hint: the way out ("did you mean 'filters'?"), if there is one to offer.
+        hint: a suggestion ("did you mean 'filters'?"), or None.
     """
 
     code: Code
@@ -52,7 +52,7 @@ class Diagnostic:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:
-        """Return it as an editor reads it; what has no place is null."""
+        """Return it for an editor to read; a missing location is null."""
         where = self.location
         return {
             "file": where.file if where else None,
@@ -75,7 +75,7 @@ def caret(location: Location, width: int = 100) -> list[str]:
 
 
 class SpecError(CliqueGraphError):
-    """A spec that can't be read or that declares no network; holds every fault found."""
+    """A spec that can't be read or that declares no network; holds every error in it."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic] | Diagnostic) -> None:
         if isinstance(diagnostics, Diagnostic):
@@ -85,12 +85,12 @@ class SpecError(CliqueGraphError):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Every fault found, in the order of the file."""
+        """Every error, in the order of the file."""
         return self._diagnostics
 
 
 class UsageError(CliqueGraphError):
-    """A command or call that asks for something which does not exist."""
+    """A command or call with an invalid argument."""
 
     _code = Code.USAGE
 
@@ -102,7 +102,7 @@ class BackendError(CliqueGraphError):
 
 
 class ExpectError(SpecError):
-    """A network whose figures are not those that its spec expects."""
+    """A network whose figures differ from those its spec expects."""
 
     exit_code = 1
 
@@ -114,20 +114,20 @@ class WeightsError(CliqueGraphError):
 
 
 class DataError(CliqueGraphError):
-    """Images that can't be read: a file that is truncated, damaged or of another kind."""
+    """Images that can't be read: a file that is truncated, damaged or of the wrong format."""
 
     _code = Code.DATA
 
 
 class TrainingError(CliqueGraphError):
-    """A training that can't go on: a loss that is no number, a disk that is full."""
+    """Training that can't continue: a non-finite loss, a full disk."""
 
     exit_code = 1
     _code = Code.TRAINING
 
 
 class VerificationError(CliqueGraphError):
-    """An op graph or step graph that breaks its own rules: a defect in a pass or a lowering."""
+    """An op graph or step graph that violates its invariants: a bug in a pass or a lowering."""
 
     exit_code = 1
     _code = Code.VERIFICATION

@@ -1,4 +1,4 @@
-"""Places in what the user wrote."""
+"""Locations in the user's input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Location:
-    """A place in a spec or in a command-line override.
+    """A location in a spec or in a command-line override.
 
     Attributes:
         file: path as the user gave it, or the flag itself for an override (``--set``).
@@ -27,5 +27,5 @@ class Location:
 
 
 def printable(text: str) -> str:
-    """Escape what would break a line, turn its direction or speak to a terminal."""
+    """Escape line breaks, direction marks and terminal control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""``docs/errors.md``: the codes of errors, from the table in ``codes.py``."""
+"""``docs/errors.md``: the error codes, from the table in ``codes.py``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from cliquegraph.diagnostics.codes import Code
 _HEAD = """\
 # Errors
 
-Every error has a code, which stays when its message is reworded: `spec.yaml:6:17: \
+Every error has a code, which stays the same when its message is reworded: `spec.yaml:6:17: \
 error[unknown-key]: …`. This page is what `cliquegraph errors` prints.
 
-With `--json` a command that fails prints an object on standard output in place of the message \
-on standard error; places count from 1 and are null where there is none:
+With `--json`, a command that fails prints an object to standard output instead of a message to \
+standard error; lines and columns count from 1 and are null where there is no location:
 
 ```json
 {"diagnostics": [{"file": "spec.yaml", "line": 6, "column": 17, "code": "unknown-key", \
@@ -19,17 +19,17 @@ on standard error; places count from 1 and are null where there is none:
 "hint": "did you mean 'filters'?"}]}
 ```
 
-`check` of several specs prints a list of results; those of specs with faults have `diagnostics`. \
-A figure of `expect` that does not hold is among them.
+`check` of several specs prints a list of results; those of specs with errors have `diagnostics`. \
+A figure of `expect` that does not match is among them.
 
-The faults of a file are reported together, in its order, up to 50 of them. Some hide others: \
-after a `syntax` error nothing more is read, an unknown version or a bad `--set` is reported \
-beside faults of the text alone. A rule that joins keys of a block is checked where each value of \
-the block is right by itself, a rule of the whole spec where every section is, and sizes are \
-computed when everything else holds. In Python they are `SpecError.diagnostics`. \
-`expect`, `training` and `verification` end a command with exit code 1, the others with 2.
+The errors of a file are reported together, in its order, at most 50 of them. Some hide others: \
+nothing after a `syntax` error is read, and an unknown version or a bad `--set` is reported only \
+with errors of the text itself. A rule about several keys of a block is checked once each value of \
+the block is valid by itself, a rule about the whole spec once every section is valid, and shapes \
+are inferred last. In Python, the errors are `SpecError.diagnostics`. \
+A command exits with code 1 for `expect`, `training` and `verification`, with 2 for all others.
 
-| code | stands for |
+| code | meaning |
 |---|---|
 """
 

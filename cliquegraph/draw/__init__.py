@@ -1,1 +1,1 @@
-"""Pictures."""
+"""Pictures of networks, weights and runs."""

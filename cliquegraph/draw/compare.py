@@ -1,4 +1,4 @@
-"""Two scenes as one, with what was added, removed and changed marked."""
+"""Combination of two scenes into one with added, removed and changed items marked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import TypeVar
 
-from cliquegraph.draw.colours import CHANGES
+from cliquegraph.draw.colors import CHANGES
 from cliquegraph.draw.scene import (
     SIGNS,
     Arrow,
@@ -22,11 +22,21 @@ from cliquegraph.draw.scene import (
     text_size,
 )
 
-_FIXED = (Look.LEGEND, Look.TITLE)  # of both scenes
-_ALONE = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)  # nothing beside them says their change
-_SIZE = 12.0  # of a sign, in points
-_PLACES = (0.4, 0.33, 0.47, 0.27, 0.54, 0.6, 0.67, 0.2, 0.74)  # along an arrow, the best first
-_ASIDE = 4.5  # of a lane that was removed, from one that was kept
+_FIXED = (Look.LEGEND, Look.TITLE)  # the same in both scenes
+_ALONE = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)  # no other item shows their change
+_SIZE = 12.0  # size of a sign, in points
+_PLACES = (
+    0.4,
+    0.33,
+    0.47,
+    0.27,
+    0.54,
+    0.6,
+    0.67,
+    0.2,
+    0.74,
+)  # positions of a sign along an arrow, best first
+_ASIDE = 4.5  # offset of a removed lane from a remaining one
 
 _KEY = {
     Change.ADDED: "thick and green, +: added",
@@ -40,7 +50,7 @@ Name = TypeVar("Name")
 
 
 def merged(*lists: Iterable[Name]) -> tuple[Name, ...]:
-    """Return the last names in their order, and those of others alone after what they follow."""
+    """Merge lists: the last in its order, with the others' extra names after their predecessors."""
     *others, last = map(list, lists)
     for names in others:
         place = 0
@@ -52,10 +62,10 @@ def merged(*lists: Iterable[Name]) -> tuple[Name, ...]:
 
 
 def compared(left: Scene, right: Scene) -> Scene:
-    """Return the right scene with what only the left one has, each item marked.
+    """Return the right scene plus the items that only the left one has, with changes marked.
 
-    Placed scenes share their frame: what has the same key stands in the same place, and what
-    has another stands elsewhere. They share their legend too, which has no marks.
+    Placed scenes share a frame: items with the same key have the same position, others have
+    different ones. They also share a legend, which has no marks.
     """
     both = (*left.shapes, *right.shapes)
     fixed = {shape.key for shape in both if shape.look in _FIXED}
@@ -78,14 +88,14 @@ def compared(left: Scene, right: Scene) -> Scene:
 
 
 def alone(scene: Scene, change: Change) -> Scene:
-    """Return a scene that the other network has nothing like, all of it marked."""
+    """Return a scene without a counterpart in the other network, with everything marked."""
     nothing = replace(scene, title="", shapes=(), arrows=())
     pair = (nothing, scene) if change is Change.ADDED else (scene, nothing)
     return compared(*pair)
 
 
 def explained(scene: Scene) -> Scene:
-    """Return a comparison with its key in the title, or with the word that nothing differs."""
+    """Return a comparison with its legend in the title, or the statement that nothing differs."""
     items: Sequence[Shape | Arrow] = (*scene.shapes, *scene.arrows)
     changes = {item.change for item in items}
     key = [words for change, words in _KEY.items() if change in changes] or [SAME]
@@ -93,45 +103,45 @@ def explained(scene: Scene) -> Scene:
 
 
 def _marked(left: Iterable[Item], right: Iterable[Item], fixed: set[str]) -> list[Item]:
-    """The items of both, those of the right one first."""
+    """The items of both scenes, the right one's first."""
     before = {item.key: item for item in left}
     after = {item.key: item for item in right}
-    found = []
+    marked = []
     for key, item in after.items():
         if key in fixed:
-            found.append(item)
+            marked.append(item)
         elif key not in before:
-            found.append(replace(item, change=Change.ADDED))
+            marked.append(replace(item, change=Change.ADDED))
         elif _content(before[key]) != _content(item):
-            found.append(_changed(before[key], item))
+            marked.append(_changed(before[key], item))
         else:
-            found.append(item)
+            marked.append(item)
     gone = [item for key, item in before.items() if key not in after]
-    return found + [
+    return marked + [
         item if item.key in fixed else replace(item, change=Change.REMOVED) for item in gone
     ]
 
 
 def _content(item: Shape | Arrow) -> object:
-    """What an item says; where it stands and its colour are no part of that."""
+    """The content of an item, without its position and color."""
     if isinstance(item, Shape):
         return None if item.look is Look.TEXT else (item.label, item.data)
-    if item.stroke is Stroke.LANE:  # drawn from the last box before: not what is read
+    if item.stroke is Stroke.LANE:  # its tail is the previous box, not the feature that is read
         return item.head, item.data
     return item.tail, item.head, item.stroke, item.data
 
 
 def _changed(before: Item, item: Item) -> Item:
-    """An item of both that says something else now; parts of the network say from what to what."""
-    found = replace(item, change=Change.CHANGED)
-    if isinstance(before, Arrow) or isinstance(found, Arrow) or found.look is not Look.PART:
-        return found
-    label = "\n".join(_lines(before.label.split("\n"), found.label.split("\n")))
-    return replace(found, label=label, size=text_size(f"≠ {label}", 11))
+    """A changed item of both scenes; labels of network parts show old and new figures."""
+    changed = replace(item, change=Change.CHANGED)
+    if isinstance(before, Arrow) or isinstance(changed, Arrow) or changed.look is not Look.PART:
+        return changed
+    label = "\n".join(_lines(before.label.split("\n"), changed.label.split("\n")))
+    return replace(changed, label=label, size=text_size(f"≠ {label}", 11))
 
 
 def _lines(old: list[str], new: list[str]) -> Iterator[str]:
-    """The lines of both; those that differ in figures alone are one, which has both figures."""
+    """The lines of both; lines that differ only in figures are merged and show both."""
     words = [[*map(_words, lines)] for lines in (old, new)]
     matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
     for kind, i, j, k, m in matcher.get_opcodes():
@@ -143,7 +153,7 @@ def _lines(old: list[str], new: list[str]) -> Iterator[str]:
 
 
 def _words(line: str) -> tuple[str, ...]:
-    """A line without its figures."""
+    """The words of a line, with figures masked."""
     return tuple("#" if any(map(str.isdigit, word)) else word for word in line.split())
 
 
@@ -153,14 +163,14 @@ def _line(old: str, new: str) -> str:
 
 
 def _aside(arrow: Arrow) -> Arrow:
-    """A lane that was removed stands beside its place: another may lead there still."""
+    """Shift a removed lane, since another lane may remain in its place."""
     if arrow.stroke is not Stroke.LANE or arrow.change is not Change.REMOVED:
         return arrow
     return replace(arrow, path=shifted(arrow.path, 0, -_ASIDE))
 
 
 def _sign(arrow: Arrow, change: Change, shapes: Sequence[Shape]) -> Shape:
-    """What happened to an arrow, on it and off what is drawn already."""
+    """The sign of an arrow's change, placed on the arrow away from other shapes."""
     boxes = [(s.at, s.size) for s in shapes if s.label]
 
     def room(at: Point) -> float:
@@ -171,5 +181,5 @@ def _sign(arrow: Arrow, change: Change, shapes: Sequence[Shape]) -> Shape:
 
     places = [along(arrow.path, t) for t in _PLACES]
     at = next((place for place in places if room(place) > 0), max(places, key=room))
-    sign, colour = SIGNS[change], CHANGES[change]
-    return Shape(f"{arrow.key}_sign", sign, Look.SIGN, at, (_SIZE, _SIZE), colour)
+    sign, color = SIGNS[change], CHANGES[change]
+    return Shape(f"{arrow.key}_sign", sign, Look.SIGN, at, (_SIZE, _SIZE), color)

@@ -11,7 +11,7 @@ from cliquegraph.training.curves import Curves
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Parts are told apart by their dashes, runs by colour and marker: colour alone decides nothing.
+# Parts differ in dashes, runs in color and marker, so that color is never the only cue.
 _DASHES = {"train": (0, (4, 2)), "validation": (0, (1, 1.5))}
 _MARKERS = "os^Dv*Px"
 
@@ -23,13 +23,13 @@ def draw_curves(runs: Sequence[Curves], suffix: str) -> bytes:
 
     Args:
         runs: in the order of the legend.
-        suffix: ``svg``, ``png`` or ``html``, one page that holds the picture and its numbers.
+        suffix: ``svg``, ``png`` or ``html``, a page with the picture and its values.
 
     Raises:
         UsageError: another suffix, or Matplotlib is not installed.
     """
 
-    def figure_of() -> Figure:
+    def make_figure() -> Figure:
         from matplotlib.ticker import MaxNLocator
 
         figure = _figure(9.0, 4.2 + 0.12 * len(runs))
@@ -68,7 +68,7 @@ def draw_curves(runs: Sequence[Curves], suffix: str) -> bytes:
         suffix,
         "curves are",
         _PAGE,
-        figure_of,
+        make_figure,
         title="Error and loss",
         head=head,
         rows=rows,
@@ -79,10 +79,10 @@ def draw_schedule(title: str, rates: Sequence[float], suffix: str) -> bytes:
     """Return the learning rate of each epoch.
 
     Raises:
-        UsageError: as of ``draw_curves``.
+        UsageError: as in ``draw_curves``.
     """
 
-    def figure_of() -> Figure:
+    def make_figure() -> Figure:
         from matplotlib.ticker import MaxNLocator
 
         figure = _figure(6.0, 3.2)
@@ -99,7 +99,7 @@ def draw_schedule(title: str, rates: Sequence[float], suffix: str) -> bytes:
 
     rows = [[str(epoch), f"{rate:.6g}"] for epoch, rate in enumerate(rates)]
     head = ["epoch", "learning rate"]
-    return plot(suffix, "a schedule is", _PAGE, figure_of, title=title, head=head, rows=rows)
+    return plot(suffix, "a schedule is", _PAGE, make_figure, title=title, head=head, rows=rows)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -1,14 +1,14 @@
-"""A scene as data: what there is, and what it is called, without places."""
+"""A scene as JSON data: its items and labels, without positions."""
 
 from __future__ import annotations
 
 from cliquegraph.draw.scene import Arrow, Look, Scene, Shape
 
-_DRAWN = (Look.LEGEND, Look.SIGN)  # they say again what items say
+_DRAWN = (Look.LEGEND, Look.SIGN)  # redundant with the items
 
 
 def to_json(scene: Scene) -> dict[str, object]:
-    """Return the nodes and edges of a scene, and the arrows of its legend apart from them."""
+    """Return the nodes and edges of a scene, and separately the arrows of its legend."""
     words = {shape.key for shape in scene.shapes if shape.look is Look.LEGEND}
     return {
         "name": scene.name,
@@ -16,7 +16,7 @@ def to_json(scene: Scene) -> dict[str, object]:
         "nodes": [_node(shape) for shape in scene.shapes if shape.look not in _DRAWN],
         "edges": [_edge(arrow) for arrow in scene.arrows if arrow.tail not in words],
         "legend": [
-            {"id": arrow.key, "kind": arrow.stroke.value, "colour": arrow.colour, **arrow.data}
+            {"id": arrow.key, "kind": arrow.stroke.value, "colour": arrow.color, **arrow.data}
             for arrow in scene.arrows
             if arrow.tail in words
         ],
@@ -44,7 +44,7 @@ def _edge(arrow: Arrow) -> dict[str, object]:
 
 def _marks(item: Shape | Arrow) -> dict[str, object]:
     return {
-        **({"colour": item.colour} if item.colour else {}),
+        **({"colour": item.color} if item.color else {}),
         **item.data,
         **({"change": item.change.value} if item.change else {}),
     }

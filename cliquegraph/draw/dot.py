@@ -1,4 +1,4 @@
-"""Scenes as DOT, and DOT as pictures, by the Graphviz inside pygraphviz."""
+"""Conversion of scenes to DOT, and of DOT to pictures with the Graphviz inside pygraphviz."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from html import escape
 from math import hypot
 from typing import Any
 
-from cliquegraph.draw.colours import CHANGES, FAINT, INK
+from cliquegraph.draw.colors import CHANGES, FAINT, INK
 from cliquegraph.draw.needs import need
 from cliquegraph.draw.scene import (
     HEAD,
@@ -48,15 +48,15 @@ _STROKES: dict[Stroke, dict[str, str]] = {
     Stroke.FLOW: {"style": "solid", "arrowhead": "normal", "color": INK, "penwidth": "1.2"},
     Stroke.LANE: {"style": "solid", "color": FAINT, "penwidth": "2.2"},
 }
-_THICKER = 1.6  # an arrow of the loop that a comparison marks, in points
-_SLIGHTLY = 0.6  # others: their boxes say it too
-_SIGN_ROOM = 8.0  # for the sign of a change before the name of a kernel
-# Lines whose dashes say what they are: their colour and a sign say that they were removed.
+_THICKER = 1.6  # extra width of a marked arrow in the loop, in points
+_SLIGHTLY = 0.6  # for other arrows, whose boxes are marked too
+_SIGN_ROOM = 8.0  # room for the sign of a change before the name of a kernel
+# Lines whose dashes show their kind: removal shows in their color and a sign.
 _DASHED = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)
 
 
 def to_dot(scene: Scene) -> str:
-    """Return a scene as DOT; a placed one keeps its places under ``neato -n2``.
+    """Return a scene as DOT; a placed one keeps its layout under ``neato -n2``.
 
     Raises:
         UsageError: the package graphviz is not installed.
@@ -82,8 +82,8 @@ def _frame(scene: Scene) -> str:
     return f"{scene.name}_picture"
 
 
-def laid_out(scene: Scene) -> Scene:
-    """Return a scene with places: its own, or those that Graphviz's ``dot`` gives it.
+def lay_out(scene: Scene) -> Scene:
+    """Return a scene with positions: its own, or those computed by Graphviz's ``dot``.
 
     Raises:
         UsageError: pygraphviz is not installed.
@@ -109,7 +109,7 @@ def laid_out(scene: Scene) -> Scene:
 def draw(scene: Scene, suffix: str) -> bytes:
     """Return a placed scene as a picture, ``svg``, ``png`` or ``pdf``.
 
-    An SVG has the same bytes on every machine.
+    SVG output is byte-identical on every machine.
 
     Raises:
         UsageError: pygraphviz is not installed.
@@ -129,7 +129,7 @@ _GROUP = re.compile(r'(<g id="([^"]*)" class="node">\n)(.*?)(\n</g>)', re.DOTALL
 
 
 def _named(svg: str, scene: Scene) -> str:
-    """Titles, which browsers show beside the pointer, that say what an item is, not its key."""
+    """Set titles, which browsers show as tooltips, to descriptions of items instead of keys."""
     labels = {shape.key: shape.label.replace("\n", ", ") for shape in scene.shapes}
     names = {_frame(scene): scene.title.replace("\n", ", ") or scene.name}
     items: tuple[Shape | Arrow, ...] = (*scene.shapes, *scene.arrows)
@@ -141,12 +141,12 @@ def _named(svg: str, scene: Scene) -> str:
         way = " → ".join(map(str, ends)) if all(ends) else str(item.data.get("label", ""))
         named = ": ".join(str(part) for part in (name, way) if part)
         names[item.key] = named or labels.get(item.key, "")
-    told = {escape(key): escape(name, quote=False) for key, name in names.items()}
-    return _TITLE.sub(lambda found: found[1] + told[found[2]], svg)
+    titles = {escape(key): escape(name, quote=False) for key, name in names.items()}
+    return _TITLE.sub(lambda found: found[1] + titles[found[2]], svg)
 
 
 def _level(svg: str, scene: Scene) -> str:
-    """Put text where it belongs in any font: Graphviz asks those of the machine how large it is."""
+    """Place text independently of fonts: Graphviz would use the metrics of the machine's fonts."""
     places = {escape(shape.key): shape for shape in scene.shapes}
     right, down = _shift(svg, places)
 
@@ -169,7 +169,7 @@ def _level(svg: str, scene: Scene) -> str:
 
 
 def _shift(svg: str, places: Mapping[str, Shape]) -> Point:
-    """How far Graphviz moved the scene, by the first frame that tells its middle."""
+    """Graphviz's translation of the scene, from the first shape whose center is known."""
     for found in _GROUP.finditer(svg):
         shape = places[found[2]]
         if ellipse := re.search(r'<ellipse [^>]*?cx="([-\d.]+)" cy="([-\d.]+)"', found[3]):
@@ -196,20 +196,20 @@ def _points(text: str) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Font libraries complain of the machine on the process's own standard error."""
+    """Suppress the font libraries' warnings on the process's standard error."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as sink:
-        kept = os.dup(2)
+        saved = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def _label(text: str, end: str = "") -> str:
-    """Text for DOT: nothing in it is markup, and lines end where they end."""
+    """Escape text for DOT, so that nothing in it is markup, and keep its line breaks."""
     graphviz = need("graphviz")
     lines: list[str] = [graphviz.escape(line) for line in text.split("\n")]
     label: str = graphviz.nohtml(r"\n".join(lines) + end)
@@ -222,11 +222,11 @@ def _signed(shape: Shape) -> str:
 
 def _shape(shape: Shape, *, placed: bool) -> dict[str, str]:
     attributes = {"id": shape.key, **_LOOKS[shape.look]}
-    if shape.colour:
-        attributes |= {"fillcolor": shape.colour, "color": shape.colour}
+    if shape.color:
+        attributes |= {"fillcolor": shape.color, "color": shape.color}
     width, height = shape.size
     width += _SIGN_ROOM if shape.change and shape.look is Look.KERNEL else 0
-    # Sizes are ours: Graphviz would ask the fonts of the machine, and each has others.
+    # Fixed sizes, since Graphviz would use the metrics of the machine's fonts.
     attributes |= {
         "width": f"{width / 72:.4g}",
         "height": f"{height / 72:.4g}",
@@ -238,19 +238,19 @@ def _shape(shape: Shape, *, placed: bool) -> dict[str, str]:
         attributes["group"] = shape.line  # Graphviz keeps it straight
     if not shape.change:
         return attributes
-    colour = CHANGES[shape.change]
+    color = CHANGES[shape.change]
     if shape.look is Look.TEXT:
-        return attributes | {"fontcolor": colour}
-    attributes |= {"color": colour, "penwidth": "3"}
+        return attributes | {"fontcolor": color}
+    attributes |= {"color": color, "penwidth": "3"}
     if shape.change is Change.REMOVED:
-        attributes |= {"style": "filled,dashed", "fillcolor": "white", "fontcolor": colour}
+        attributes |= {"style": "filled,dashed", "fillcolor": "white", "fontcolor": color}
     return attributes
 
 
 def _arrow(arrow: Arrow, *, placed: bool) -> dict[str, str]:
     attributes = {"id": arrow.key, **_STROKES[arrow.stroke]}
-    if arrow.colour:
-        attributes["color"] = arrow.colour
+    if arrow.color:
+        attributes["color"] = arrow.color
     thicker = arrow.weight
     if arrow.change:
         thicker += _THICKER if arrow.stroke in _DASHED else _SLIGHTLY
@@ -269,13 +269,13 @@ def _arrow(arrow: Arrow, *, placed: bool) -> dict[str, str]:
 
 
 def _port(key: str) -> str:
-    """A node's name as an edge's end; a colon would be read as a port."""
+    """A node's name as the end of an edge, quoted since a colon would start a port."""
     quoted: str = need("graphviz").quoting.quote(key) if ":" in key else key
     return quoted
 
 
 def _tip(path: Path) -> Point:
-    """Where the head of an arrow ends: its path goes on as it came."""
+    """The tip of an arrow's head, which extends the path in its direction."""
     (x0, y0), (x1, y1) = path[-2:]
     length = hypot(x1 - x0, y1 - y0) or 1.0
     return x1 + (x1 - x0) / length * HEAD, y1 + (y1 - y0) / length * HEAD

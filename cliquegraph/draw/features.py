@@ -1,4 +1,4 @@
-"""Feature maps of each stage beside the image: Figure 6 of the paper."""
+"""Feature maps of each stage next to the image: Figure 6 of the paper."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from cliquegraph.studies.stages import StageMap
 
-_SIDE = 1.9  # inches of a map
+_SIDE = 1.9  # side of a map, in inches
 
 
 def draw_features(title: str, image: Images, maps: Sequence[StageMap], suffix: str) -> bytes:
     """Return a picture: a row for each block, the image, then a column for each stage.
 
     Args:
-        title: of the picture.
-        image: (C, H, W), 1 or 3 channels, in whatever range.
-        maps: of every block and stage.
-        suffix: ``svg``, ``png`` or ``html``, one page that holds the picture and its numbers.
+        title: the title of the picture.
+        image: (C, H, W), 1 or 3 channels, in any range.
+        maps: for every block and stage.
+        suffix: ``svg``, ``png`` or ``html``, a page with the picture and its values.
 
     Raises:
         UsageError: another suffix, or Matplotlib is not installed.
@@ -79,7 +79,7 @@ def _show(place: Any, values: Array | Images, title: str) -> None:
 
 
 def _shown(image: Images) -> Images:
-    """(H, W) or (H, W, 3) in 0…1."""
+    """Scale an image to [0, 1], as (H, W) or (H, W, 3)."""
     low, high = image.min(), image.max()
     scaled = (image - low) / (high - low if high > low else 1.0)
     return scaled[0] if len(scaled) == 1 else np.moveaxis(scaled, 0, -1)

@@ -15,11 +15,11 @@ _CELL = 0.28  # inches for one connection, where a block has few
 
 
 def draw_heat(networks: Sequence[NetworkHeat], suffix: str) -> bytes:
-    """Return a picture: a column for each network, a row for each block, each with its scale.
+    """Return a picture: a column for each network, a row for each block, each with its own scale.
 
     Args:
-        networks: one, or several side by side.
-        suffix: ``svg``, ``png`` or ``html``, one page that holds the picture and its numbers.
+        networks: one, or several in adjacent columns.
+        suffix: ``svg``, ``png`` or ``html``, a page with the picture and its values.
 
     Raises:
         UsageError: another suffix, or Matplotlib is not installed.
@@ -45,7 +45,7 @@ def _figure(networks: Sequence[NetworkHeat]) -> Figure:
     for column, network in enumerate(networks):
         for place, block in zip(axes[:, column], network.blocks, strict=False):
             place.set_facecolor("0.88")  # no connection
-            # A scale of its own: it is where a block is strong that the paper compares.
+            # Scaled per block: the paper compares the pattern within each block.
             image = place.imshow(block.values, vmin=0, cmap="viridis", aspect="equal")
             place.set_title(network.caption(block), parse_math=False)
             place.set_xlabel("layer j")
@@ -58,7 +58,7 @@ def _figure(networks: Sequence[NetworkHeat]) -> Figure:
 
 
 def _ticks(place: Any, shape: tuple[int, ...]) -> None:
-    """A number at each connection, or at every few where there are many."""
+    """Label each connection, or every few if there are many."""
     sources, layers = shape
     every = 1 + (layers - 1) // 20
     place.set_xticks(range(0, layers, every), [str(j + 1) for j in range(0, layers, every)])

@@ -7,7 +7,7 @@ from itertools import islice
 from math import cos, pi, sin
 
 from cliquegraph.blocks.phrases import stage_numeral
-from cliquegraph.draw.colours import PALETTE
+from cliquegraph.draw.colors import PALETTE
 from cliquegraph.draw.compare import merged
 from cliquegraph.draw.routes import NODE, routes
 from cliquegraph.draw.scene import (
@@ -24,8 +24,8 @@ from cliquegraph.draw.scene import (
 )
 from cliquegraph.steps.graph import BlockSteps, Edge
 
-_GAP = 128.0  # between two layers along the circle
-_ROW = 20.0  # of the legend
+_GAP = 128.0  # distance between layers along the circle
+_ROW = 20.0  # row height of the legend
 
 _NAMES = {
     Stroke.ENTRY: "from X0",
@@ -34,10 +34,10 @@ _NAMES = {
 }
 
 Group = tuple[Stroke, tuple[int, ...]]
-"""Arrows that look alike: their kind, and the stages that use them."""
+"""Arrows that look the same: their kind, and the stages that use them."""
 
 MAX_KERNELS = 2500
-"""Arrows that one loop shows: more is neither drawn fast nor read."""
+"""Maximum number of arrows in one loop: more would be slow to draw and unreadable."""
 
 
 def loop_scene(
@@ -52,8 +52,8 @@ def loop_scene(
         block: the unrolled block.
         stage: only the kernels that this stage uses; None for all.
         title: a line above.
-        pair: the blocks of a comparison, of which this is one: their scenes have one circle, one
-            way for each arrow, and one legend.
+        pair: the blocks of a comparison, including this one: their scenes share the circle, the
+            routes of arrows, and the legend.
     """
     return _Loop(block, stage, pair or (block,)).scene(title)
 
@@ -69,9 +69,9 @@ class _Loop:
         circle = merged(*(each.order for each in pair))
         self._circle = {layer: place for place, layer in enumerate(circle)}
         self._radius = max(96.0, _GAP * len(circle) / (2 * pi))
-        # Numbered over all stages, so that a colour means the same in the picture of one.
+        # Assigned over all stages, so that colors are the same in the picture of one stage.
         self._ranked = sorted({_group(b, e) for b in pair for e in b.edges}, key=_rank)
-        self._colours = {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(self._ranked)}
+        self._colors = {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(self._ranked)}
         ends = {(edge.source, edge.target) for shown in self._shown for edge in shown}
         self._paths = routes({layer: self._at(layer) for layer in (0, *circle)}, sorted(ends))
 
@@ -93,7 +93,7 @@ class _Loop:
         return Scene(f"loop{self._block.index}", title, tuple(shapes), tuple(arrows))
 
     def _at(self, layer: int) -> Point:
-        """X0 to the left, and the layers around from above it, in the order of visits."""
+        """Position of a layer: X0 on the left, the others clockwise in the order of visits."""
         if layer == 0:
             return -self._radius - 0.75 * _GAP, 0.0
         around = pi - (self._circle[layer] + 0.5) * 2 * pi / len(self._circle)
@@ -116,7 +116,7 @@ class _Loop:
         return f"b{self._block.index}_x{layer}"
 
     def _weight(self, group: Group) -> float:
-        """Sets of stages differ in thickness too: not everybody tells their colours apart."""
+        """Extra width by set of stages, since colors alone may be hard to distinguish."""
         alike = [each for each in self._ranked if each[0] is group[0]]
         return 0.9 * alike.index(group)
 
@@ -128,7 +128,7 @@ class _Loop:
             self._key(edge.target),
             group[0],
             self._paths[edge.source, edge.target],
-            self._colours[group],
+            self._colors[group],
             {"block": self._block.index, "kernel": str(edge), "stages": sorted(set(stages))},
             weight=self._weight(group),
         )
@@ -159,7 +159,7 @@ class _Loop:
             f"{key}_b",
             stroke,
             straight(begin, end),
-            self._colours[group],
+            self._colors[group],
             {"label": text},
             weight=self._weight(group),
         )

@@ -1,4 +1,4 @@
-"""The libraries that draw, imported when something is drawn."""
+"""Lazy imports of the drawing libraries."""
 
 from __future__ import annotations
 

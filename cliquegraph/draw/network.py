@@ -12,12 +12,12 @@ from cliquegraph.steps.graph import StepGraph
 
 
 def network_scene(steps: StepGraph, graph: Graph, cost: NetworkCost) -> Scene:
-    """Draw a network; Graphviz lays it out, the way of the data from left to right.
+    """Draw a network; Graphviz lays it out with the data flow from left to right.
 
     Args:
-        steps: its steps.
-        graph: its op graph as lowered.
-        cost: its figures.
+        steps: its step graph.
+        graph: its lowered op graph.
+        cost: its cost.
     """
     network = steps.network
     shapes = [_image(network)]
@@ -65,19 +65,19 @@ def _part(steps: StepGraph, graph: Graph, cost: NetworkCost, section: Section) -
 
 
 def _output(graph: Graph, section: Section) -> list[str]:
-    """The shape of what a section gives; a block gives its feature and its transit."""
+    """The output shape of a section; a block's outputs are its feature and its transit."""
     if section.part is not Part.BLOCK:
         own = [node for node in graph.nodes if node.origin.section == section]
         return [_shown(own[-1].output.type)]
-    found: dict[str, list[str]] = {}
+    readers: dict[str, list[str]] = {}
     for name, reader in (("feature", Part.READOUT), ("transit", Part.TRANSITION)):
         for node in graph.nodes:
             if node.origin.section == Section(reader, section.index):
-                found.setdefault(_shown(node.input_types[0]), []).append(name)
+                readers.setdefault(_shown(node.input_types[0]), []).append(name)
                 break
-    if not found:  # the next block reads it as it is
+    if not readers:  # the next block reads it directly
         return [_shown(graph.features[section.index - 1].type)]
-    return [f"{' and '.join(names)} {shape}" for shape, names in found.items()]
+    return [f"{' and '.join(names)} {shape}" for shape, names in readers.items()]
 
 
 def _shown(output: TensorType) -> str:
@@ -87,7 +87,7 @@ def _shown(output: TensorType) -> str:
 
 
 def _words(steps: StepGraph, section: Section) -> list[str]:
-    """What a section is, as declared: short lines, for a network is many boxes wide."""
+    """A section's declaration in short lines, since the picture is many boxes wide."""
     network = steps.network
     match section.part:
         case Part.STEM:
@@ -101,7 +101,7 @@ def _words(steps: StepGraph, section: Section) -> list[str]:
             return [block.kind, block.size, *block.short]
         case Part.TRANSITION:
             transition = network.transition
-            assert transition is not None  # noqa: S101  # a graph has no section of it then
+            assert transition is not None  # noqa: S101  # without one, the graph has no such section
             attention = ["attention"] if transition.attention else []
             return ["1×1 convolution", ", ".join([*attention, f"{transition.pool} pool"])]
         case Part.READOUT:
@@ -112,7 +112,7 @@ def _words(steps: StepGraph, section: Section) -> list[str]:
 
 
 def _arrows(cost: NetworkCost) -> tuple[Arrow, ...]:
-    """The main line from the images on, and from each block to its readout."""
+    """The main path from the images on, and those from each block to its readout."""
     main = [s for s in cost.sections if s.part in (Part.STEM, Part.BLOCK, Part.TRANSITION)]
     order = [str(section) for section in sorted(main, key=_along)]
     pairs = list(zip(["images", *order], order, strict=False))

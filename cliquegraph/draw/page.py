@@ -1,4 +1,4 @@
-"""One page with everything: the network, and each block as a loop and as steps that play."""
+"""A page with the network, and each block as a loop and as an animation of its steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cliquegraph.analysis.cost import network_cost
 from cliquegraph.blocks.phrases import stage_numeral
 from cliquegraph.diagnostics.location import printable
 from cliquegraph.draw.data import to_json
-from cliquegraph.draw.dot import draw, laid_out
+from cliquegraph.draw.dot import draw, lay_out
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
 from cliquegraph.draw.scene import Scene
@@ -30,10 +30,10 @@ from cliquegraph.steps.graph import BlockSteps, Edge, Feature, StepGraph
 
 
 def page(steps: StepGraph) -> bytes:
-    """Return a network as one HTML file that needs no other: it opens from disk.
+    """Return a network as one self-contained HTML file.
 
     Raises:
-        UsageError: what draws is not installed.
+        UsageError: a drawing library is not installed.
     """
     graph = lower(steps)
     cost = network_cost(graph)
@@ -101,7 +101,7 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
 
 
 def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
-    """The shape of each feature of a block; X0's is what its first step reads."""
+    """The shape of each feature of a block; X0 is the input of its first step."""
     section = Section(Part.BLOCK, block.index)
     nodes = [node for node in graph.nodes if node.origin.section == section]
     written = {
@@ -119,22 +119,22 @@ def _features(block: BlockSteps, graph: Graph) -> dict[str, str]:
 
 
 def _kernels(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
-    """What the page tells of each kernel W(i→j)."""
+    """The page's facts about each kernel W(i→j)."""
     shapes = _kernel_shapes(block, graph)
-    found: dict[str, dict[str, object]] = {}
+    facts: dict[str, dict[str, object]] = {}
     for edge, stages in block.edges.items():
         shape = shapes[edge]
-        found[str(edge)] = {
+        facts[str(edge)] = {
             "source": edge.source,
             "target": edge.target,
             **_figures(shape, stages),
             "uses": [str(step.writes) for step in block.steps if edge in step.weights],
         }
-    return found
+    return facts
 
 
 def _spatial(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
-    """What the page tells of each kernel V(j), by layer; nothing where there is no bottleneck."""
+    """The page's facts about each kernel V(j), by layer; empty without a bottleneck."""
     return {
         str(layer): _figures(tensor.shape, [s.stage for s in block.steps if s.layer == layer])
         for layer, tensor in spatial_kernels(graph).get(block.index, {}).items()
@@ -142,7 +142,7 @@ def _spatial(block: BlockSteps, graph: Graph) -> dict[str, dict[str, object]]:
 
 
 def _figures(shape: Sequence[int], stages: Iterable[int]) -> dict[str, object]:
-    """The shape of a kernel, OIHW, its size, and the stages that use it."""
+    """A kernel's shape (OIHW), size, and the stages that use it."""
     return {
         "shape": "×".join(map(str, shape)),
         "parameters": prod(shape),
@@ -152,12 +152,12 @@ def _figures(shape: Sequence[int], stages: Iterable[int]) -> dict[str, object]:
 
 def _kernel_shapes(block: BlockSteps, graph: Graph) -> dict[Edge, tuple[int, ...]]:
     """The shape of each kernel W(i→j), OIHW."""
-    kernels = edge_kernels(graph).get(block.index, {})  # none where values are read themselves
+    kernels = edge_kernels(graph).get(block.index, {})  # none if values are read directly
     return {Edge(block.index, *pair): kernel_shape(kernels[pair]) for pair in kernels}
 
 
 def _line(steps: StepGraph, section: Section) -> str | None:
-    """Where the spec declares a section; without the folder, which is the machine's."""
+    """The location of a section in the spec, without the folder, which depends on the machine."""
     keys: dict[Part, tuple[str | int, ...]] = {
         Part.STEM: ("stem",),
         Part.BLOCK: ("blocks", section.index - 1),
@@ -170,17 +170,17 @@ def _line(steps: StepGraph, section: Section) -> str | None:
 
 
 def _svg(scene: Scene, label: str) -> str:
-    """A scene as an element of the page, whose items can be reached one by one.
+    """A scene as an SVG element of the page, whose items can be focused one by one.
 
-    Without its titles: browsers would show them as they show words about a link.
+    Titles are removed, since browsers would show them as tooltips.
     """
-    picture = draw(laid_out(scene), "svg").decode()
+    picture = draw(lay_out(scene), "svg").decode()
     inside = re.sub(r"<title>.*?</title>\n|<!--.*?-->\n", "", picture.partition("<svg")[2])
     named = f'role="graphics-document document" aria-label="{escape(label)}"'
     return f"<svg {named}{inside}"
 
 
 def _embedded(data: object) -> str:
-    """JSON that can't end its script element."""
+    """JSON escaped so that it can't end its script element."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

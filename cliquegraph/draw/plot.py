@@ -1,4 +1,4 @@
-"""Plots by Matplotlib, as a picture or as a page that holds the picture and its numbers."""
+"""Matplotlib plots, as a picture or as a page with the picture and its values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plot(
     suffix: str,
     kind: str,
     template: str,
-    figure_of: Callable[[], Figure],
+    make_figure: Callable[[], Figure],
     *,
     font_size: float = 8,
     **page: Any,
@@ -30,11 +30,11 @@ def plot(
 
     Args:
         suffix: ``svg``, ``png`` or ``html``.
-        kind: what the picture is, for messages: "a heat map is".
-        template: of the page.
-        figure_of: makes the figure, in our style.
-        font_size: points.
-        page: what the template takes beside ``picture``, an SVG.
+        kind: a description of the picture for messages, such as "a heat map is".
+        template: the template of the page.
+        make_figure: creates the figure, in our style.
+        font_size: in points.
+        page: the template's variables besides ``picture``, an SVG.
 
     Raises:
         UsageError: another suffix, or Matplotlib is not installed.
@@ -43,15 +43,15 @@ def plot(
         raise UsageError(f"{kind} .{', .'.join(SUFFIXES)}, not {suffix!r}")
     mpl = need("matplotlib")
     with mpl.rc_context({**_STYLE, "font.size": font_size}):
-        figure = figure_of()
+        figure = make_figure()
         if suffix == "png":
-            return _saved(figure, format="png", dpi=150)
-        # No date: the same numbers give the same bytes.
-        picture = _saved(figure, format="svg", metadata={"Date": None})
+            return _save(figure, format="png", dpi=150)
+        # No date, so that equal values give equal bytes.
+        picture = _save(figure, format="svg", metadata={"Date": None})
     return picture if suffix == "svg" else _page(template, picture.decode(), page).encode()
 
 
-def _saved(figure: Figure, **options: Any) -> bytes:
+def _save(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, bbox_inches="tight", **options)
     return buffer.getvalue()

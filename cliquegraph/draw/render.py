@@ -1,4 +1,4 @@
-"""Pictures of a network: which scene, in which format."""
+"""Rendering of a network: choice of the scene and the format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cliquegraph.analysis.cost import network_cost
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.compare import alone, compared, explained
 from cliquegraph.draw.data import to_json
-from cliquegraph.draw.dot import draw, laid_out, to_dot
+from cliquegraph.draw.dot import draw, lay_out, to_dot
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
 from cliquegraph.draw.page import page
@@ -23,7 +23,7 @@ VIEWS = ("loop", "steps", "network")
 FORMATS = ("svg", "png", "pdf", "dot", "json", "html")
 
 Row = tuple[BlockSteps | None, ...]
-"""The blocks of one index, one for each network."""
+"""The blocks with one index, one for each network."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Request:
     Attributes:
         view: one of ``VIEWS``.
         block: one block, from 1; None for all.
-        stage: only this stage of the schedule; None for all.
+        stage: one stage of the schedule; None for all.
     """
 
     view: str = "loop"
@@ -42,10 +42,10 @@ class Request:
 
 
 def scene_of(steps: StepGraph, request: Request) -> Scene:
-    """Return the picture of a network.
+    """Return the scene of a network.
 
     Raises:
-        UsageError: there is no such view, block or stage, or it would be too large.
+        UsageError: there is no such view, block or stage, or the scene would be too large.
     """
     _require_view(request)
     if request.view == "network":
@@ -57,11 +57,11 @@ def scene_of(steps: StepGraph, request: Request) -> Scene:
 
 
 def comparison(left: StepGraph, right: StepGraph, request: Request) -> Scene:
-    """Return the picture of a network with its differences from another one marked.
+    """Return the scene of a network with its differences from another one marked.
 
-    Blocks are compared one by one, each pair in one frame: a circle that has the layers of
-    both, columns for the steps of both. What one network lacks, a block or a stage, was added
-    or removed.
+    Blocks are compared one by one, each pair in a shared frame: a circle with the layers of both,
+    columns for the steps of both. A block or stage that only one network has is marked as added or
+    removed.
 
     Raises:
         UsageError: there is no such view, or neither network has such a block or stage.
@@ -105,12 +105,12 @@ def _stack(scenes: list[Scene], request: Request, title: str) -> Scene:
 
 
 def _name(rows: list[Row], name: str) -> str:
-    """What the title of a block begins with: many have the network's name above all."""
+    """The prefix of a block's title: empty for several, which are below the network's name."""
     return f"{name}, " if len(rows) == 1 else ""
 
 
 def _rows(networks: Sequence[StepGraph], request: Request) -> list[Row]:
-    """The blocks that are drawn, by index; None where a network has no such block."""
+    """The blocks to draw, by index; None if a network has no such block."""
     longest = max(networks, key=lambda steps: len(steps.blocks))
     chosen = longest.blocks if request.block is None else (longest.block(request.block),)
     rows = [
@@ -122,7 +122,7 @@ def _rows(networks: Sequence[StepGraph], request: Request) -> list[Row]:
     stages = [{step.stage for block in row if block for step in block.steps} for row in rows]
     if request.stage not in set().union(*stages):
         there = ", ".join(map(str, sorted(set().union(*stages))))
-        raise UsageError(f"there is no stage {request.stage}; there are {there}")
+        raise UsageError(f"there is no stage {request.stage}; the stages are {there}")
     # Blocks may have fewer stages than others.
     return [row for row, has in zip(rows, stages, strict=True) if request.stage in has]
 
@@ -130,32 +130,34 @@ def _rows(networks: Sequence[StepGraph], request: Request) -> list[Row]:
 def render(
     steps: StepGraph, request: Request, suffix: str, other: StepGraph | None = None
 ) -> bytes:
-    """Return a picture of a network, the same bytes every time.
+    """Return a picture of a network, byte-identical every time.
 
     Args:
         steps: the network.
         request: what to draw of it.
         suffix: one of ``FORMATS``.
-        other: a network to compare it with: what it has more, less or else is marked.
+        other: a network to compare it with; additions, removals and changes are marked.
 
     Raises:
-        UsageError: there is no such view, block, stage or format, or what draws is missing.
+        UsageError: there is no such view, block, stage or format, or a library is missing.
     """
     if suffix not in FORMATS:
         kinds = f"a picture is {', '.join(FORMATS)}"
         raise UsageError(
-            f"{kinds}, not {suffix!r}" if suffix else f"{kinds}: the file's suffix or --format says"
+            f"{kinds}, not {suffix!r}"
+            if suffix
+            else f"{kinds}: set it by the file's suffix or --format"
         )
     if suffix == "html":
         if other is not None:
-            raise UsageError("a comparison is no page: draw it as svg, png, pdf, dot or json")
+            raise UsageError("a comparison can't be a page: draw it as svg, png, pdf, dot or json")
         if request != Request():
-            raise UsageError("a page holds every view, block and stage: leave out the options")
+            raise UsageError("a page has every view, block and stage: remove the options")
         return page(steps)
     scene = scene_of(steps, request) if other is None else comparison(steps, other, request)
     if suffix == "json":
         return (json.dumps(to_json(scene), indent=1, ensure_ascii=False) + "\n").encode()
-    placed = titled(laid_out(scene))
+    placed = titled(lay_out(scene))
     return to_dot(placed).encode() if suffix == "dot" else draw(placed, suffix)
 
 

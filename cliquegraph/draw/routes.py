@@ -1,4 +1,4 @@
-"""The ways of arrows between the layers of a loop: past other layers, across few other arrows."""
+"""Routing of arrows between the layers of a loop, around layers and with few crossings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from cliquegraph.draw.scene import HEAD, Path, Point, sampled
 NODE = 36.0
 """Diameter of a layer."""
 
-_BOW = 0.06  # of an arrow's length, so that the two of a pair stand apart
-_BOWS = (0.0, 0.1, -0.1, 0.18, -0.18, 0.26, -0.26)  # of one from X0
+_BOW = 0.06  # bow relative to an arrow's length, to separate the two of a pair
+_BOWS = (0.0, 0.1, -0.1, 0.18, -0.18, 0.26, -0.26)  # bows of arrows from X0
 _ASLANT = pi / 3
-_REACHES = (0.2, 0.32, 0.44, 0.56, 0.68, 0.8)  # of one from X0 that goes around, of its length
-_CLEAR = 13.0  # between an arrow and a layer that it passes by
-_ROOM = 12.0  # between heads at the rim of a layer: more is no better
-_LEAST = 4.0  # between heads: less is read as one
-_PARTS = 16  # of a curve, where crossings are counted
-_COUNTED = 200  # arrows; among more, crossings are neither counted fast nor avoided
+_REACHES = (
+    0.2,
+    0.32,
+    0.44,
+    0.56,
+    0.68,
+    0.8,
+)  # control points of detours from X0, relative to their length
+_CLEAR = 13.0  # minimum distance of an arrow from a layer that it passes
+_ROOM = 12.0  # sufficient distance between heads at the rim of a layer
+_LEAST = 4.0  # minimum distance between heads that look separate
+_PARTS = 16  # segments of a curve for counting crossings
+_COUNTED = 200  # arrows up to which crossings are counted; with more it is slow and no help
 
 Pair = tuple[int, int]
 Segments = tuple[np.ndarray, np.ndarray]
@@ -31,13 +38,13 @@ Segments = tuple[np.ndarray, np.ndarray]
 def routes(places: Mapping[int, Point], pairs: Iterable[Pair]) -> dict[Pair, Path]:
     """Return a curve from rim to rim for each pair of layers, 0 being X0.
 
-    Two arrows between the same layers bow to either side. One from X0 has no partner: it takes
-    the way that crosses fewest others, the nearest layers first, so that those to farther ones
-    go around them.
+    Two arrows between the same layers bow to opposite sides. One from X0 has no partner: it takes
+    the route with the fewest crossings, starting with the nearest layers, so that arrows to
+    farther ones go around them.
     """
     pairs = list(pairs)
-    # Seen from a layer, two neighbours on a circle of n lie pi / n apart. Arrows to them that bow
-    # to each other must not use that up, or they cross near the layer.
+    # Seen from a layer, two neighbors on a circle of n are pi / n apart. Arrows to them that bow
+    # toward each other must stay within that angle, or they cross near the layer.
     bow = min(_BOW, 0.9 * tan(pi / (2 * max(2, len(places) - 1))) / 4)
     inner = {pair: _between(places, pair, bow) for pair in pairs if pair[0]}
     entries: dict[Pair, Path] = {}
@@ -59,7 +66,7 @@ def routes(places: Mapping[int, Point], pairs: Iterable[Pair]) -> dict[Pair, Pat
 def _cost(
     path: Path, rims: Sequence[Point], own: Segments | None, crossed: Segments | None
 ) -> tuple[float, ...]:
-    """What is wrong with the way of an arrow from X0, the worst first; then its length."""
+    """The cost of a route from X0: its flaws, the worst first, then its length."""
     room = min((_ROOM, *(_apart(path[-1], rim) for rim in rims)))
     points = sampled(path, _PARTS)
     return (
@@ -72,13 +79,13 @@ def _cost(
 
 
 def _crossings(path: Path, others: Segments | None) -> int:
-    """How many times a curve crosses others."""
+    """The number of times a curve crosses others."""
     if others is None or not others[0].size:
         return 0
     (a, b), (c, d) = _segments([path]), others
     a, b = a[:, None], b[:, None]
-    found = (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
-    return int(found.sum())
+    crosses = (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
+    return int(crosses.sum())
 
 
 def _segments(paths: Iterable[Path]) -> Segments:
@@ -88,13 +95,13 @@ def _segments(paths: Iterable[Path]) -> Segments:
 
 
 def _side(a: np.ndarray, b: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Positive where a point lies left of the line from a to b."""
+    """Positive if a point is to the left of the line from a to b."""
     side: np.ndarray = ((b - a).conj() * (point - a)).imag
     return side
 
 
 def _around(places: Mapping[int, Point], pair: Pair) -> list[Path]:
-    """Out of X0 upwards or downwards, and into a layer from outside the circle, aslant."""
+    """Routes that leave X0 upward or downward and enter a layer from outside the circle."""
     begin, end = (complex(*places[layer]) for layer in pair)
     length, outwards = abs(end - begin), end / abs(end)
     return [
@@ -107,7 +114,7 @@ def _around(places: Mapping[int, Point], pair: Pair) -> list[Path]:
 
 
 def _between(places: Mapping[int, Point], pair: Pair, bow: float) -> Path:
-    """From rim to rim, bowed to its right by a part of its length."""
+    """A curve from rim to rim, bowed to its right by a fraction of its length."""
     begin, end = (complex(*places[layer]) for layer in pair)
     forth = (end - begin) / 3
     aside = -1j * (end - begin) * bow * 4 / 3
@@ -115,7 +122,7 @@ def _between(places: Mapping[int, Point], pair: Pair, bow: float) -> Path:
 
 
 def _curve(begin: complex, leaves: complex, arrives: complex, end: complex) -> Path:
-    """From the rim of a layer to that of another one, by control points between them."""
+    """A Bézier curve from the rim of a layer to that of another one."""
     points = (
         begin + (leaves - begin) / abs(leaves - begin) * NODE / 2,
         leaves,

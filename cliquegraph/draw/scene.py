@@ -1,6 +1,6 @@
-"""What a picture holds, before it is written down: shapes with places, arrows between them.
+"""Scenes, the representation of pictures before output: shapes, and arrows between them.
 
-Units are points (1/72 inch), y upwards. A scene without places is laid out by Graphviz.
+Units are points (1/72 inch), y upward. A scene without positions is laid out by Graphviz.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cliquegraph.steps.graph import BlockSteps
 
 HEAD = 7.0
-"""Length of an arrow's head: a path ends where the head begins."""
+"""Length of an arrow's head: a path ends where the head starts."""
 
 Point = tuple[float, float]
 Path = tuple[Point, ...]
@@ -23,31 +23,31 @@ Data = dict[str, object]
 
 
 class Look(StrEnum):
-    """What a shape is; not what colour it has."""
+    """The kind of a shape, independent of its color."""
 
     INPUT = "input"  # X0
     LAYER = "layer"  # a feature
     KERNEL = "kernel"  # a use of a kernel
     PART = "part"  # a section of the network
-    TEXT = "text"  # words without a frame, about their middle
-    TITLE = "title"  # of a part of the picture
-    LEGEND = "legend"  # words of the legend, from the left of their place, and its lines' ends
-    SIGN = "sign"  # on an arrow: what a comparison says of it
+    TEXT = "text"  # text without a frame, centered
+    TITLE = "title"  # title of a part of the picture
+    LEGEND = "legend"  # text of the legend, left-aligned, and the ends of its lines
+    SIGN = "sign"  # on an arrow: its change in a comparison
 
 
 class Stroke(StrEnum):
-    """What an arrow is; told apart by dashes and heads, not by colour alone."""
+    """The kind of an arrow, distinguished by dashes and heads, not only by color."""
 
     FORWARD = "forward"  # from an earlier layer to a later one
     FEEDBACK = "feedback"  # from a later layer to an earlier one
     ENTRY = "entry"  # from X0
     VERSION = "version"  # from a feature to its next version
-    FLOW = "flow"  # of data
+    FLOW = "flow"  # data flow
     LANE = "lane"  # from a feature to where it is read
 
 
 class Change(StrEnum):
-    """What a comparison says of an item."""
+    """The change of an item in a comparison."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -62,13 +62,13 @@ class Shape:
     """A node of the picture.
 
     Attributes:
-        key: what it is, the same in two scenes that are compared.
-        label: its lines.
-        at: its middle, where the scene is placed.
+        key: its identity, the same in two scenes that are compared.
+        label: its text.
+        at: its center, if the scene is placed.
         size: width and height.
-        colour: of a kernel; None for the look's own.
-        data: what tools and the page are told about it.
-        line: where it has no place: shapes of one line lie on a straight one.
+        color: of a kernel; None for the default of its look.
+        data: facts for tools and the page.
+        line: a name shared by shapes that the layout puts on a straight line.
     """
 
     key: str
@@ -76,7 +76,7 @@ class Shape:
     look: Look
     at: Point = (0.0, 0.0)
     size: Point = (44, 26)
-    colour: str | None = None
+    color: str | None = None
     data: Data = field(default_factory=dict)
     line: str = ""
     change: Change | None = None
@@ -87,12 +87,12 @@ class Arrow:
     """An arc of the picture.
 
     Attributes:
-        key: what it is, the same in two scenes that are compared.
+        key: its identity, the same in two scenes that are compared.
         tail, head: the keys of shapes.
-        path: control points of a Bézier curve, 3k + 1, where the scene is placed.
-        colour, data: as of a shape.
+        path: 3k + 1 control points of a Bézier curve, if the scene is placed.
+        color, data: as for a shape.
         tip: whether it ends with a head.
-        weight: how much thicker it is than others of its stroke, in points.
+        weight: extra width relative to its stroke, in points.
     """
 
     key: str
@@ -100,7 +100,7 @@ class Arrow:
     head: str
     stroke: Stroke
     path: Path = ()
-    colour: str | None = None
+    color: str | None = None
     data: Data = field(default_factory=dict)
     tip: bool = True
     weight: float = 0.0
@@ -112,10 +112,10 @@ class Scene:
     """A picture.
 
     Attributes:
-        name: of the DOT graph.
+        name: the name of the DOT graph.
         title: the line above it.
-        placed: whether shapes and arrows have their places.
-        ranks: where they have none: the keys of shapes that stand above one another.
+        placed: whether shapes and arrows have positions.
+        ranks: for the layout: the keys of shapes to align vertically.
     """
 
     name: str
@@ -127,27 +127,27 @@ class Scene:
 
 
 def unit_data(block: BlockSteps) -> Data:
-    """Return what a layer's unit is, so that comparisons see where it is another one."""
+    """Return the keys of a layer's unit, so that comparisons detect changes."""
     return dict(block.declared.words.unit_keys)
 
 
 def text_size(text: str, points: float) -> Point:
-    """Return the room that text takes in any sans-serif font."""
+    """Return an upper bound on the size of text in any sans-serif font."""
     lines = text.split("\n")
     return 0.56 * points * max(map(len, lines)) + points, 1.3 * points * len(lines) + 6
 
 
 def straight(*points: Point) -> Path:
     """Return the control points of a line through points."""
-    found = [points[0]]
+    controls = [points[0]]
     for (x0, y0), (x1, y1) in pairwise(points):
         dx, dy = (x1 - x0) / 3, (y1 - y0) / 3
-        found += [(x0 + dx, y0 + dy), (x1 - dx, y1 - dy), (x1, y1)]
-    return tuple(found)
+        controls += [(x0 + dx, y0 + dy), (x1 - dx, y1 - dy), (x1, y1)]
+    return tuple(controls)
 
 
 def along(path: Path, t: float) -> Point:
-    """Return the point of a Bézier curve at t, which is 0 to k for 3k + 1 control points."""
+    """Return the point of a Bézier curve at t, from 0 to k for 3k + 1 control points."""
     piece = min(int(t), len(path) // 3 - 1)
     t -= piece
     u = 1 - t
@@ -158,14 +158,14 @@ def along(path: Path, t: float) -> Point:
 
 
 def sampled(path: Path, parts: int = 6) -> list[Point]:
-    """Return points of a Bézier curve, from its first to its last, ``parts`` to each piece."""
+    """Return points along a Bézier curve from start to end, ``parts`` for each piece."""
     return [along(path, i / parts) for i in range(parts * (len(path) // 3) + 1)] if path else []
 
 
 def titled(scene: Scene, gap: float = 14.0) -> Scene:
-    """Return a placed scene with its title as a shape above its middle.
+    """Return a placed scene with its title as a shape, centered above it.
 
-    Graphviz would make room for a label by the fonts of the machine.
+    For a label, Graphviz would use the metrics of the machine's fonts.
     """
     if not scene.title:
         return scene
@@ -179,7 +179,7 @@ def titled(scene: Scene, gap: float = 14.0) -> Scene:
 
 
 def stacked(scenes: Sequence[Scene], name: str, title: str, gap: float = 40.0) -> Scene:
-    """Return placed scenes as one, below each other and each under its own title."""
+    """Return placed scenes as one, stacked vertically, each under its own title."""
     shapes: list[Shape] = []
     arrows: list[Arrow] = []
     top = 0.0
@@ -193,7 +193,7 @@ def stacked(scenes: Sequence[Scene], name: str, title: str, gap: float = 40.0) -
 
 
 def _moved(scene: Scene, dx: float, dy: float) -> Scene:
-    """The same scene somewhere else."""
+    """The scene, translated."""
     return replace(
         scene,
         shapes=tuple(replace(s, at=(s.at[0] + dx, s.at[1] + dy)) for s in scene.shapes),
@@ -202,15 +202,15 @@ def _moved(scene: Scene, dx: float, dy: float) -> Scene:
 
 
 def shifted(path: Path, dx: float, dy: float) -> Path:
-    """Return the same curve somewhere else."""
+    """Return the curve, translated."""
     return tuple((x + dx, y + dy) for x, y in path)
 
 
 def extent(scene: Scene) -> tuple[float, float, float, float]:
-    """Return the left, lower, right and upper end of a placed scene: shapes and curves."""
+    """Return the bounding box of a placed scene: left, bottom, right and top."""
     boxes = [(s.at, s.size) for s in scene.shapes]
     corners = [(x + i * w / 2, y + i * h / 2) for (x, y), (w, h) in boxes for i in (-1, 1)]
-    # Control points lie farther out than a curve goes.
+    # Sampled, since control points lie outside the curve.
     corners += [point for arrow in scene.arrows for point in sampled(arrow.path)]
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)

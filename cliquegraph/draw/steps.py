@@ -1,9 +1,9 @@
-"""The unrolled schedule: a column for each step, a lane for each layer (Table 1, drawn).
+"""The unrolled schedule as a diagram: a column for each step, a lane for each layer (Table 1).
 
-A feature flows to the right along its layer's lane, and above it once it has been replaced.
-Where a step reads it, the lane has a box with the kernel, in the kernel's own colour; the boxes
-of a column go into the layer that the step writes. So every re-use of a kernel is a box of the
-same colour and name.
+A feature flows to the right along its layer's lane, and above it after it has been replaced.
+Where a step reads it, the lane has a box with the kernel, in the kernel's color; the boxes of a
+column lead to the layer that the step writes. Every reuse of a kernel is thus a box of the same
+color and name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import accumulate
 from math import sqrt
 
 from cliquegraph.blocks.phrases import stage_numeral
-from cliquegraph.draw.colours import FAINT, kernel_colours
+from cliquegraph.draw.colors import FAINT, kernel_colors
 from cliquegraph.draw.compare import merged
 from cliquegraph.draw.scene import (
     HEAD,
@@ -32,16 +32,19 @@ from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step
 _COLUMN, _LANE, _BESIDE = 66.0, 60.0, 22.0
 _FEATURE: Point = (50, 26)
 _KERNEL: Point = (36, 18)
-_SHAFTS, _SHAFT = 26.0, 5.0  # the room of a column's arrows on one side of a feature, of each
+_SHAFTS, _SHAFT = (
+    26.0,
+    5.0,
+)  # the width of a column's arrows on one side of a feature, and of each arrow
 
 MAX_USES = 6000
-"""Uses of kernels that one picture of steps shows: more is neither drawn fast nor read."""
+"""Maximum number of kernel uses in one picture: more would be slow to draw and unreadable."""
 
 
 def shown_steps(block: BlockSteps, stage: int | None = None) -> tuple[list[Step], str]:
-    """Return the steps of a stage, and no more than a picture shows.
+    """Return the steps of a stage, up to the limit of a picture.
 
-    The second value says what was left out: whoever looks at the picture must know.
+    The second value is a note on omitted steps, to be shown with the picture.
     """
     steps = [step for step in block.steps if stage in (None, step.stage)]
     count = sum(1 for uses in accumulate(len(step.reads) for step in steps) if uses <= MAX_USES)
@@ -58,10 +61,10 @@ def steps_scene(
     """Draw a block as its steps.
 
     Args:
-        block: the unrolled block; its kernels have their colours in every picture of it.
+        block: the unrolled block; its kernels have the same colors in every picture.
         stage: only its steps, and what they read; None for all.
         title: a line above.
-        pair: the blocks of a comparison, of which this is one: their scenes have columns for the
+        pair: the blocks of a comparison, including this one: their scenes have columns for the
             steps of both.
     """
     return _Steps(block, stage, pair or (block,)).scene(title)
@@ -75,20 +78,20 @@ class _Steps:
     def __init__(self, block: BlockSteps, stage: int | None, pair: Sequence[BlockSteps]) -> None:
         self._block = block
         self._steps, self._note = shown_steps(block, stage)
-        self._colours = kernel_colours(block.edges)
+        self._colors = kernel_colors(block.edges)
         own = {Feature(block.index, 0, 0), *(step.writes for step in block.steps)}
         written = {step.writes for step in self._steps}
         before = set().union(*(_before(each, stage) for each in pair)) & own - written
-        # What is read or replaced and not written here stands to the left; a layer has one such
-        # version.
+        # Features that are read or replaced but not written here are on the left; each layer has
+        # one such version.
         self._columns: dict[Feature, int] = dict.fromkeys(sorted(before), 0)
         both = [shown_steps(each, stage)[0] for each in pair]
         columns = merged(*([step.writes for step in steps] for steps in both))
         # The layers that a column reads in one of the scenes or the other.
         self._reads: dict[Feature, list[int]] = {feature: [] for feature in columns}
         for step in (step for steps in both for step in steps):
-            found = {*self._reads[step.writes], *(feature.layer for feature in step.reads)}
-            self._reads[step.writes] = sorted(found)
+            layers = {*self._reads[step.writes], *(feature.layer for feature in step.reads)}
+            self._reads[step.writes] = sorted(layers)
         places = {feature: i for i, feature in enumerate(columns, 1)}
         self._columns |= {step.writes: places[step.writes] for step in self._steps}
 
@@ -140,15 +143,15 @@ class _Steps:
 
     def _use(self, column: int, step: Step, read: Feature, edge: Edge, *, old: bool) -> Shape:
         x, y = self._at(column, read.layer)
-        kernel = str(edge) if edge in self._colours else None
+        kernel = str(edge) if edge in self._colors else None
         return Shape(
             f"{self._key(step.writes)}_{edge}",
             kernel or _VALUE,
             Look.KERNEL,
-            # What was replaced flows on above its lane, past what replaced it.
+            # A replaced feature continues above its lane, past its replacement.
             (x, y + _BESIDE if old else y),
             _KERNEL,
-            self._colours.get(edge, FAINT),
+            self._colors.get(edge, FAINT),
             {
                 "block": self._block.index,
                 "kernel": kernel,
@@ -159,7 +162,7 @@ class _Steps:
         )
 
     def _into(self, step: Step, edge: Edge, use: Shape) -> Arrow:
-        """From a box into what its column writes, beside the others: each has its colour."""
+        """An arrow from a box to the feature its column writes, next to the other arrows."""
         x, y = self._at(self._columns[step.writes], step.layer)
         sign = 1 if edge.source < edge.target else -1
         side = [each for each in self._reads[step.writes] if (each < edge.target) == (sign > 0)]
@@ -172,13 +175,13 @@ class _Steps:
             self._key(step.writes),
             Stroke.FLOW,
             straight((x + aside, use.at[1]), (x + aside, y + sign * (rim + HEAD))),
-            self._colours.get(edge, FAINT),
+            self._colors.get(edge, FAINT),
             use.data,
         )
 
     def _versions(self) -> list[Arrow]:
-        """X2@1 to X2@2: what an update replaces."""
-        found = []
+        """Arrows from a feature to its next version, such as X2@1 to X2@2."""
+        items = []
         newest: dict[int, Feature] = {}
         for feature, column in self._columns.items():
             if feature.layer in newest:
@@ -187,33 +190,33 @@ class _Steps:
                 begin = self._at(self._columns[old], feature.layer)
                 path = straight(begin, (x - _FEATURE[0] / 2 - HEAD, y))
                 key = f"{self._key(feature)}_version"
-                found.append(Arrow(key, self._key(old), self._key(feature), Stroke.VERSION, path))
+                items.append(Arrow(key, self._key(old), self._key(feature), Stroke.VERSION, path))
             newest[feature.layer] = feature
-        return found
+        return items
 
     def _words(self) -> list[Shape]:
-        """The names of lanes and columns, and the stage above its first column."""
+        """The labels of lanes, columns and stages."""
         key = f"b{self._block.index}_word"
-        found = []
+        items = []
         stages: dict[int, list[int]] = {}
         numbers = {step.writes: number for number, step in enumerate(self._block.steps, 1)}
         for step in self._steps:
             column = self._columns[step.writes]
             x, y = self._at(column, 0)
             number = str(numbers[step.writes])
-            found.append(_word(f"{key}_step_{step.writes}", number, (x, y + 30)))
+            items.append(_word(f"{key}_step_{step.writes}", number, (x, y + 30)))
             stages.setdefault(step.stage, []).append(column)
         for stage, columns in stages.items():
             x = (columns[0] + columns[-1]) / 2 * _COLUMN
-            found.append(_word(f"{key}_stage{stage}", f"Stage {stage_numeral(stage)}", (x, 50)))
+            items.append(_word(f"{key}_stage{stage}", f"Stage {stage_numeral(stage)}", (x, 50)))
         for layer in sorted({feature.layer for feature in self._columns}):
             x, y = self._at(0, layer)
-            found.append(_word(f"{key}_lane{layer}", f"layer {layer}", (x - 62, y)))
-        return found
+            items.append(_word(f"{key}_lane{layer}", f"layer {layer}", (x - 62, y)))
+        return items
 
 
 def _before(block: BlockSteps, stage: int | None) -> set[Feature]:
-    """What the steps of a stage read and do not write, and what they replace."""
+    """The features that the steps of a stage read but do not write, and those they replace."""
     steps, _ = shown_steps(block, stage)
     if not steps:
         return set()
@@ -225,9 +228,9 @@ def _before(block: BlockSteps, stage: int | None) -> set[Feature]:
 
 
 def _lane(since: Shape, use: Shape, leaves: float) -> Arrow:
-    """From a feature, or the last box that read it, to the next box.
+    """A line from a feature, or the last box that read it, to the next box.
 
-    Where the box is above the lane, the line leaves the lane before what replaced the feature.
+    If the box is above the lane, the line leaves the lane before the feature's replacement.
     """
     points = [since.at, use.at]
     if since.at[1] != use.at[1]:

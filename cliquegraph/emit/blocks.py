@@ -1,4 +1,4 @@
-"""The class of a block: its kernels, its updates as members, and their calls one by one."""
+"""The class of a block: its kernels, its updates as members, and the calls of these."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.types import Section
 
 _SHORT = {IN: "k0", FILTERS: "k"}
-"""What widths are called between the updates: k is the paper's."""
+"""Names of widths among the calls of updates; k is the paper's."""
 _MEANING = {IN: "X0", FILTERS: "each layer"}
 _GROWING = "features"
 
@@ -46,7 +46,7 @@ def block_widths(plan: Plan, section: Section) -> BlockWidths:
 
 
 class BlockClass:
-    """Makes the view of one block's class; blocks whose views differ in strides alone share it."""
+    """Builds the view of one block's class; blocks whose views differ only in strides share it."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class BlockClass:
         groups = (*self._kernel_groups(), *self._steps_groups())
         used = {*arguments_in(tuple(m.thing for g in groups for m in g.members))}
         short = tuple(self._read_widths(body))
-        kept = tuple(name for name in self._widths.arguments if name in short)
-        if kept:
-            names = tuple(_SHORT.get(name, name) for name in kept)
-            values: Expression = Several(tuple(map(Own, kept)))
-            comment = "channels of " + " and of ".join(_MEANING.get(n, n) for n in kept)
+        attributes = tuple(name for name in self._widths.arguments if name in short)
+        if attributes:
+            names = tuple(_SHORT.get(name, name) for name in attributes)
+            values: Expression = Several(tuple(map(Own, attributes)))
+            comment = "channels of " + " and of ".join(_MEANING.get(n, n) for n in attributes)
             first = Statement(names, values, comment, beside=True)
             body = replace(body, statements=(first, *body.statements))
         return ClassView(
@@ -83,7 +83,7 @@ class BlockClass:
             doc=docs.block_doc(self._block, self._results.lists.values()),
             widths=tuple(name for name in self._widths.arguments if name in used),
             strides=(),
-            kept=kept,
+            kept=attributes,
             groups=groups,
             inputs=(self._plan.variable(self._x0, "x0"),),
             body=body,
@@ -93,8 +93,8 @@ class BlockClass:
 
     def _body(self) -> Body:
         names: Names = {self._x0: "x0"}
-        if (grown := self._grown()) is not None:
-            return self._growing_body(grown, names)
+        if (features := self._growing_features()) is not None:
+            return self._growing_body(features, names)
         statements = [self._step_statement(region, names) for region in self._called]
         if self._results.concatenates:
             for node in self._results.concats:
@@ -104,7 +104,7 @@ class BlockClass:
                 statements.append(Statement((node.output.hint,), gathered, declares=True))
         returned = [self._plan.variable(v, names[v]) for v in self._results.direct]
         for gather, name in self._results.lists.items():
-            # By one name, whatever the network calls it: the last block has no transit.
+            # Always the same name, although the last block has no transit, so that blocks share it.
             name = "layers" if len(self._results.lists) == 1 else name
             statements.append(Statement((name,), self._plan.listed(gather, names), declares=True))
             returned.append(Variable(name, gather.kind))
@@ -120,8 +120,8 @@ class BlockClass:
         line = words.step_line(self._block, step) if staged else None
         results = self._plan.returned(results_of(self._plan.graph, region.nodes))
         if not results:
-            # Executed all the same, such as stage 2 of a last (I+II) block at -O0: its running
-            # statistics are the network's.
+            # Executed nevertheless, such as stage 2 of a last (I+II) block at -O0, to update its
+            # running statistics.
             line = f"{line}, which nothing reads" if line else "nothing reads it"
             return Statement((), call, line, origins=_origins(region))
         names.update({value: value.hint for value in results})
@@ -129,13 +129,13 @@ class BlockClass:
         return Statement(targets, call, line, declares=True, origins=_origins(region))
 
     def _kernels(self, nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
-        """The kernels that a step is handed, by keyword.
+        """The kernels that an update receives, by keyword.
 
-        A slice of a parameter is no positional argument of a module: PyTorch's FLOP counter hooks
-        those, and fails on one where gradients are off.
+        A slice of a parameter can't be a positional argument of a module: PyTorch's FLOP counter
+        hooks those, and fails on one where gradients are off.
         """
         return tuple(
-            (kernel_name(slot), _shortened(kernel_slice(node, self._widths)))
+            (kernel_name(slot), _shorten_widths(kernel_slice(node, self._widths)))
             for node in nodes
             if (slot := kernel_slot(node))
         )
@@ -150,40 +150,40 @@ class BlockClass:
                         for name in arguments_in((value.start, value.stop)):
                             yield original.get(name, name)
 
-    # ---- where every update reads all before it ------------------------------------------
+    # ---- dense blocks: every update reads all before it ------------------------------------------
 
-    def _grown(self) -> Values | None:
-        """X0 and what the updates write, if each reads all before it and all is returned.
+    def _growing_features(self) -> Values | None:
+        """X0 and the results of updates, if each reads all before it and all are returned.
 
-        Such a block has one list that grows. Where updates have stages, each stands under its row
-        of Table 1 instead, with its sources by name.
+        Such a block has one growing list. Where updates have stages, each is instead under its row
+        of Table 1, with its sources by name.
         """
         if self._block.declared.words.staged:
             return None
-        grown: list[Value] = [self._x0]
+        values: list[Value] = [self._x0]
         featured = self._x0 in self._plan.moments
         for region in self._called:
-            given = given_to(region.nodes)
+            inputs = given_to(region.nodes)
             results = self._plan.returned(results_of(self._plan.graph, region.nodes))
-            if given.gathered != Gather(tuple(grown), featured) or given.maps or given.features:
+            if inputs.gathered != Gather(tuple(values), featured) or inputs.maps or inputs.features:
                 return None
             if len(results) != 1 or (results[0] in self._plan.moments) != featured:
                 return None
-            grown += results
-        lists = [*self._results.lists, *(Gather(n.inputs, featured) for n in self._made_here())]
-        return tuple(grown) if lists == [Gather(tuple(grown), featured)] else None
+            values += results
+        lists = [*self._results.lists, *(Gather(n.inputs, featured) for n in self._own_concats())]
+        return tuple(values) if lists == [Gather(tuple(values), featured)] else None
 
-    def _made_here(self) -> tuple[Node, ...]:
+    def _own_concats(self) -> tuple[Node, ...]:
         return self._results.concats if self._results.concatenates else ()
 
-    def _growing_body(self, grown: Values, names: Names) -> Body:
+    def _growing_body(self, values: Values, names: Names) -> Body:
         features = Local(_GROWING)
-        names[Gather(grown, self._x0 in self._plan.moments)] = _GROWING
+        names[Gather(values, self._x0 in self._plan.moments)] = _GROWING
         statements = [Statement((_GROWING,), Sources((Local("x0"),)), declares=True)]
         for region in self._called:
             call = CallChild(region.name, (features,), self._kernels(region.nodes))
             statements.append(Statement((), Append(features, call), origins=_origins(region)))
-        for node in self._made_here():
+        for node in self._own_concats():
             gathered = apply(node, (features,), own_member)
             statements.append(Statement((node.output.hint,), gathered, declares=True))
             return Body(tuple(statements), (Variable(node.output.hint, Kind.TENSOR),))
@@ -193,7 +193,7 @@ class BlockClass:
     # ---- the members ---------------------------------------------------------------------
 
     def _kernel_groups(self) -> tuple[MemberGroup, ...]:
-        """The kernels of a block that its stages share, by role."""
+        """The kernels of a block, which its stages share, by role."""
         groups: dict[str, dict[str, Member]] = {}
         comments: dict[str, str] = {}
         for node in (node for region in self._regions for node in region.nodes):
@@ -206,7 +206,7 @@ class BlockClass:
         )
 
     def _steps_groups(self) -> Iterator[MemberGroup]:
-        # Where a later stage re-uses an earlier stage's normalization, it calls its member.
+        # A later stage that shares the normalization of an earlier one calls that one's member.
         called: dict[str, Child] = {}
         idle: dict[str, Child] = {}
         for region in self._regions:
@@ -223,7 +223,7 @@ def _origins(region: Region) -> tuple[Origin, ...]:
     return tuple(dict.fromkeys(node.origin for node in region.nodes))
 
 
-def _shortened(view: BankSlice) -> BankSlice:
+def _shorten_widths(view: BankSlice) -> BankSlice:
     start, stop = (
         end.renamed(_SHORT) if isinstance(end, Width) else end for end in (view.start, view.stop)
     )

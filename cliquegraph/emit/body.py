@@ -1,4 +1,4 @@
-"""Statements for a straight run of nodes."""
+"""Statements for a straight-line sequence of nodes."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _AROUND: dict[type[Op], tuple[type[Op], ...]] = {
     Dropout: (Op,),
     BatchNorm: (Conv,),
 }
-"""Ops that are written around what they apply to, ``relu(norm(conv(x)))``."""
+"""Ops that are nested with their input in one expression, ``relu(norm(conv(x)))``."""
 
 _LETTERS: dict[type, Sequence[str]] = {MapType: "xy", MaskType: ("keep",)}
-"""What values are called by their type; others are ``z``."""
+"""Names of values, by type; others are ``z``."""
 
 Members = Callable[[Node], tuple[Expression, ...]]
 
@@ -59,7 +59,7 @@ def _names(letters: Sequence[str]) -> Iterator[str]:
 
 
 def results_of(graph: Graph, nodes: Sequence[Node]) -> tuple[Value, ...]:
-    """Return what nodes write and others read, or the network returns."""
+    """Return the values that nodes write and others read or the network returns."""
     inside = set(nodes)
     returned = set(graph.outputs)
     return tuple(
@@ -87,18 +87,18 @@ def straight_body(
     argument: Callable[[Node], str | None] = lambda node: None,
     alike: Sequence[Sequence[Node]] = (),
 ) -> Body:
-    """Write a run of nodes with few names: maps are ``x``, vectors ``z``, re-used when dead.
+    """Print a sequence of nodes with few names: maps are ``x``, vectors ``z``, reused when dead.
 
     Args:
-        nodes: the run.
-        inputs: what comes from outside, by itself.
-        results: what is returned; maps and their moments as one feature.
-        members: how a node's member is written here.
-        units: the graph's, by their last node.
-        sources: the parameter that holds what the first concatenation gathers, if it is one.
-        features: what comes from outside with its moments.
-        argument: the constructor's argument that a number of a node is, as in ``Apply``.
-        alike: the runs that share the class, this one among them.
+        nodes: the sequence.
+        inputs: the expressions of outside values, without moments.
+        results: the values to return; maps and their moments as one feature.
+        members: returns the expressions of a node's member.
+        units: the graph's units, by their last node.
+        sources: the parameter with the list that the first concatenation reads, if there is one.
+        features: the expressions of outside values with their moments.
+        argument: returns the constructor's argument for a number of a node, as in ``Apply``.
+        alike: the sequences that share the class, including this one.
     """
     free = free_inputs(nodes)
     inner = {inside for node in nodes if node in units for inside in units[node].nodes[:-1]}
@@ -109,11 +109,11 @@ def straight_body(
     names: dict[Value, str] = {}
     nested: dict[Value, Expression] = {}
     statements: list[Statement] = []
-    given = {
+    locals_of = {
         value: {part.name for part in walk(each) if isinstance(part, Local)}
         for value, each in inputs.items()
     }
-    declared = set().union(*given.values())
+    declared = set().union(*locals_of.values())
     feature: dict[Value, str] = {}
 
     def origins_of(i: int) -> tuple[Origin, ...]:
@@ -125,7 +125,7 @@ def straight_body(
         return Local(names[value]) if value in names else inputs[value]
 
     def listed(node: Node, *, with_moments: bool = False) -> Expression:
-        """What a concatenation reads, as a list."""
+        """The inputs of a concatenation, as a list."""
         if sources is not None and gathers(node, free):
             return Local(sources)
         return Sources(
@@ -135,23 +135,23 @@ def straight_body(
             )
         )
 
-    def unit(of: UnitNodes) -> Unit:
-        reader = of.concat or of.norm
+    def unit(parts: UnitNodes) -> Unit:
+        reader = parts.concat or parts.norm
         assert reader is not None  # noqa: S101  # a unit has one of them
-        given = of.norm is not None and isinstance(of.norm.op, Normalize)
-        if of.concat:
+        given = parts.norm is not None and isinstance(parts.norm.op, Normalize)
+        if parts.concat:
             maps = listed(reader, with_moments=given)
         else:
             (value, *_) = reader.inputs
             maps = Sources((features[value] if given and value in features else read(value),))
         return Unit(
             sources=maps,
-            norm=None if of.norm is None else members(of.norm)[0],
+            norm=None if parts.norm is None else members(parts.norm)[0],
             given=given,
-            conv=of.conv.op if of.conv is not None and isinstance(of.conv.op, Conv) else None,
-            kernel=None if of.conv is None else members(of.conv)[0],
-            banked=of.conv is not None and kernel_slot(of.conv) is not None,
-            recompute=of.recompute,
+            conv=parts.conv.op if parts.conv and isinstance(parts.conv.op, Conv) else None,
+            kernel=None if parts.conv is None else members(parts.conv)[0],
+            banked=parts.conv is not None and kernel_slot(parts.conv) is not None,
+            recompute=parts.recompute,
         )
 
     for i, node in enumerate(nodes):
@@ -167,10 +167,10 @@ def straight_body(
             applied = apply(node, tuple(read(each) for each in node.inputs), members)
             expression = replace(applied, argument=argument(node))
         if isinstance(node.op, Moments):
-            (of,) = node.inputs
-            feature[of] = feature[value] = "feature"
-            made = Feature(Local(names[of]), expression)
-            statements.append(Statement(("feature",), made, origins=origins_of(i)))
+            (maps,) = node.inputs
+            feature[maps] = feature[value] = "feature"
+            pair = Feature(Local(names[maps]), expression)
+            statements.append(Statement(("feature",), pair, origins=origins_of(i)))
             continue
         reader = nodes[i + 1] if i + 1 < len(nodes) else None
         if (
@@ -184,9 +184,10 @@ def straight_body(
             nested[value] = expression
             continue
         alive = [v for v, last in last_use.items() if last > i]
-        held = {names[v] for v in alive if v in names}.union(*(given.get(v, ()) for v in alive))
+        used = {names[v] for v in alive if v in names}
+        used = used.union(*(locals_of.get(v, ()) for v in alive))
         letters = _LETTERS.get(type(value.type), ("z",))
-        name = next(name for name in _names(letters) if name not in held)
+        name = next(name for name in _names(letters) if name not in used)
         names[value] = name
         declares = name not in declared
         statements.append(Statement((name,), expression, declares=declares, origins=origins_of(i)))

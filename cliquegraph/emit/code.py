@@ -1,8 +1,8 @@
-"""Source text with brackets that know how to break, and its layout to a line width.
+"""Source text with brackets that can break, and its layout to a line width.
 
-The layout is the one on which the common Python formatters agree: a bracket that does not fit
-goes on one indented line of its own, or else one item a line with a trailing comma. Lists of
-names too long for one line are the exception: they fill lines.
+The layout is the one on which common Python formatters agree: a bracket that does not fit has its
+items on one indented line, or else one item per line with a trailing comma. Lists of names that
+are too long for one line are an exception: they fill lines.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def layout(code: Code, *, prefix: str = "", suffix: str = "", depth: int = 0) ->
     if len(together) <= WIDTH:
         return [first, together, last]
     if _is_list(code):
-        # The sources of a late layer: names in rows read better than one a line.
+        # The sources of a late layer: rows of names read better than one name per line.
         text = f"{', '.join(map(str, code.items))},"
         return [first, *_wrap(text, indent + INDENT, WIDTH), last]
     if len(code.items) == 1 and _is_list(code.items[0]):
@@ -110,6 +110,6 @@ def docstring(text: str, depth: int = 0) -> str:
     one_line = f"{indent}{quotes}{text}{quotes}"
     if len(one_line) <= WIDTH:
         return one_line
-    # Narrower by the quotes, so that a formatter has no reason to join the last two lines.
+    # Narrower by the quotes, so that no formatter joins the last two lines.
     lines = _wrap(quotes + text, indent, WIDTH - len(quotes))
     return "\n".join([*lines, f"{indent}{quotes}"])

@@ -10,7 +10,7 @@ from itertools import groupby
 
 @dataclass(frozen=True)
 class Width:
-    """A sum of multiples of constructor arguments: X0's width and so many times the filters.
+    """A sum of multiples of constructor arguments, such as the width of X0 plus 2 × filters.
 
     >>> str(Width.of("in_channels") + Width.of("filters") + Width.of("filters"))
     'in_channels + 2 * filters'
@@ -40,7 +40,7 @@ class Width:
         return len(self.terms) == 1 and self.terms[0][1] == 1
 
     def value(self, arguments: Mapping[str, int]) -> int:
-        """Return the number that it is for these arguments."""
+        """Return its value for given arguments."""
         return sum(factor * arguments[name] for name, factor in self.terms)
 
     def renamed(self, names: Mapping[str, str]) -> Width:
@@ -53,7 +53,7 @@ Dim = int | str | Width
 
 
 def ratio(rate: float) -> str:
-    """Return a rate as one would write it: in few decimals, or as a fraction.
+    """Return a rate as a short decimal, or else as a fraction.
 
     >>> ratio(0.25), ratio(1 / 108)
     ('0.25', '1 / 108')
@@ -65,7 +65,7 @@ def ratio(rate: float) -> str:
 
 
 def bounds(start: Dim | None, stop: Dim | None) -> str:
-    """Return ``start:stop``, with blanks as a formatter sets them.
+    """Return ``start:stop``, with the spaces of a formatter.
 
     >>> bounds(None, Width.of("k0") + Width.of("k"))
     ': k0 + k'
@@ -76,20 +76,20 @@ def bounds(start: Dim | None, stop: Dim | None) -> str:
 
 
 def items(dims: Iterable[Dim]) -> list[str]:
-    """Return the items of a list of widths, long runs of one width in short.
+    """Return the items of a list of widths, with long runs of one width abbreviated.
 
     >>> items(["in_channels", *["filters"] * 5])
     ['in_channels', '*[filters] * 5']
     """
-    found = []
+    texts = []
     for dim, run in groupby(dims):
         count = len(list(run))
-        found += [f"*[{dim}] * {count}"] if count > 3 else [str(dim)] * count
-    return found
+        texts += [f"*[{dim}] * {count}"] if count > 3 else [str(dim)] * count
+    return texts
 
 
 def arguments_in(part: object) -> Iterator[str]:
-    """Yield the constructor arguments in the widths of a thing, or of several."""
+    """Yield the constructor arguments in the widths of a member, or of several."""
     if isinstance(part, Width):
         yield from (name for name, _ in part.terms)
     elif isinstance(part, tuple):

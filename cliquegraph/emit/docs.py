@@ -1,4 +1,4 @@
-"""What generated files say of papers, and what their docstrings say of blocks."""
+"""References to papers and docstrings of blocks in generated files."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from cliquegraph.steps.graph import BlockSteps, Feature
 
 def papers(blocks: Iterable[BlockSteps]) -> tuple[str, ...]:
     """Return the papers that describe a network's blocks, each once."""
-    found = [block.declared.words for block in blocks]
-    named = [*(words.paper for words in found), *(p for w in found for p in w.further_papers)]
-    return tuple(dict.fromkeys(paper for paper in named if paper))
+    texts = [block.declared.words for block in blocks]
+    cited = [*(words.paper for words in texts), *(p for w in texts for p in w.further_papers)]
+    return tuple(dict.fromkeys(paper for paper in cited if paper))
 
 
 def block_class(block: BlockSteps) -> str:
-    """Return what the class of a block is called, by its kind."""
+    """Return the name of a block's class, from its kind."""
     return f"{''.join(map(str.capitalize, block.declared.words.kind.split('_')))}Block"
 
 
-def unit_class(of_kind: Words, nodes: Sequence[Node]) -> str:
-    """Return what the class of an update is called, by what it has."""
+def unit_class(texts: Words, nodes: Sequence[Node]) -> str:
+    """Return the name of an update's class, by its tensors and ops."""
     slots = [operand.param.slot for node in nodes for operand in node.operands]
     parts = {slot.role.split(".")[0] for slot in slots} | {node.op.mnemonic for node in nodes}
-    return next((name for part, name in of_kind.variants if part in parts), of_kind.unit)
+    return next((name for part, name in texts.variants if part in parts), texts.unit)
 
 
 def layers_words(layers: Iterable[Feature]) -> str:
     """Return the layers that a block returns, ``X1 … X6 of stage 2``."""
-    found = list(layers)
-    numbers = [feature.layer for feature in found]
-    stages = {feature.stage for feature in found if feature.layer}
+    features = list(layers)
+    numbers = [feature.layer for feature in features]
+    stages = {feature.stage for feature in features if feature.layer}
     if len(stages) > 1:
-        return " ".join(f"X{each.layer} of stage {each.stage}," for each in found).rstrip(",")
+        return " ".join(f"X{each.layer} of stage {each.stage}," for each in features).rstrip(",")
     span = " ".join(f"X{number}" for number in numbers[:2])
     if len(numbers) > 2:
         span = f"X{numbers[0]} … X{numbers[-1]}"
@@ -45,20 +45,20 @@ def layers_words(layers: Iterable[Feature]) -> str:
 
 
 def block_doc(block: BlockSteps, lists: Iterable[str]) -> str:
-    """Return what a block's class is and returns.
+    """Return the docstring of a block's class: what it is and what it returns.
 
     Args:
         block: the block.
-        lists: the names of the lists that are returned; none where the feature itself is.
+        lists: the names of the lists that it returns; none if it returns the feature itself.
     """
-    of_kind = block.declared.words
-    title = of_kind.shared or f"{block_class(block)} of {len(block.declared.layers)} layers"
+    texts = block.declared.words
+    title = texts.shared or f"{block_class(block)} of {len(block.declared.layers)} layers"
     if len(block.feature) == 1:
         return f"{title}."
     if block.transit == block.feature:
         return f"{title}: X0 and what each layer makes of all before it."
-    of = [block.transit if name.startswith("transit") else block.feature for name in lists]
-    written = [[each for each in features if each.layer] for features in of]
+    outputs = [block.transit if name.startswith("transit") else block.feature for name in lists]
+    written = [[each for each in features if each.layer] for features in outputs]
     returned = ", then ".join(dict.fromkeys(map(layers_words, written)))
     return f"{title}: X0 -> {returned}."
 
@@ -71,11 +71,11 @@ _TITLES = {
 
 
 def section_doc(part: Part, nodes: Sequence[Node], ops: str) -> str:
-    """Return what the class of a section other than a block does; ``ops`` are its nodes."""
+    """Return the docstring of a section that is not a block; ``ops`` describes its nodes."""
     gated = [i for i, node in enumerate(nodes) if isinstance(node.op, ScaleChannels)]
     if not gated:
         return f"{_TITLES[part]}: {ops}."
-    # What computes the gate, from the average of each map on, goes by the name of the whole.
+    # The nodes of the gate, from the average of each map on, are described as one.
     (scale,) = gated
     gate = [i for i, node in enumerate(nodes) if isinstance(node.output.type, VectorType)]
     rest = [n for i, n in enumerate(nodes) if i > gate[0] and i not in (*gate, scale)]

@@ -1,4 +1,4 @@
-"""Loading generated source, and watching what it computes."""
+"""Loads generated source, and observes the values that it computes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.regions import update_of
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.ops import DropPath, Keep
 from cliquegraph.ir.storage import Array
-from cliquegraph.ir.types import MapType, Param, Part
+from cliquegraph.ir.types import MapType, Part
 
 Place = tuple[str, str]
 """A section and the name of a value in it."""
 
 
 def load_source(source: str, name: str) -> ModuleType:
-    """Return generated source as a module; it is not entered into ``sys.modules``."""
+    """Return generated source as a module, without adding it to ``sys.modules``."""
     module = ModuleType(name)
     module.__file__ = f"<generated {name}>"
     exec(compile(source, module.__file__, "exec"), module.__dict__)  # noqa: S102  # our own output
@@ -26,13 +27,13 @@ def load_source(source: str, name: str) -> ModuleType:
 
 
 def watch(module: ModuleType, run: Callable[[], object]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Call ``run``; yield ``self`` and the values of each of the module's methods, by name.
+    """Call ``run``; yield ``self`` and the local values of each of the module's methods, by name.
 
-    A generated method names its values as the compiler does, so that a wrong one can be found.
-    What it returns without a name is ``returned``; in a growing list of features stand X0 and
-    what each layer wrote.
+    Generated methods name their values as the compiler does, so that a wrong one can be located.
+    A result without a name is ``returned``; a growing list of features contains X0 and the result
+    of each layer.
     """
-    seen: list[tuple[Any, dict[str, Any]]] = []
+    calls: list[tuple[Any, dict[str, Any]]] = []
 
     def on_event(frame: FrameType, event: str, result: object) -> None:
         if event == "return" and frame.f_code.co_filename == module.__file__:
@@ -40,9 +41,9 @@ def watch(module: ModuleType, run: Callable[[], object]) -> Iterator[tuple[Any, 
             for layer, value in enumerate(variables.pop("features", ())):
                 variables[f"x{layer}"] = value
             if "self" in variables:
-                # A feature's maps are named like it.
-                held = {name: getattr(value, "maps", value) for name, value in variables.items()}
-                seen.append((held.pop("self"), held))
+                # The maps of a feature have its name.
+                maps = {name: getattr(value, "maps", value) for name, value in variables.items()}
+                calls.append((maps.pop("self"), maps))
 
     before = sys.getprofile()
     sys.setprofile(on_event)
@@ -50,22 +51,22 @@ def watch(module: ModuleType, run: Callable[[], object]) -> Iterator[tuple[Any, 
         run()
     finally:
         sys.setprofile(before)
-    yield from seen
+    yield from calls
 
 
 def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Array]:
-    """Return arrays by section and the name of the value that they are.
+    """Return arrays by section and name of the value.
 
     Args:
         graph: the graph.
-        watched: by section and variable, ``""`` for the network itself.
+        watched: arrays by section and variable, ``""`` for the network itself.
     """
     named = dict(watched)
     last = {node.origin.section: node for node in graph.nodes}
     for node in graph.nodes:
         section, value = node.origin.section, node.output
         if section.part is Part.BLOCK and node.origin.layer is None:
-            # The network makes it of what the block returns.
+            # The network computes it from the results of the block.
             place, name = (str(section), value.hint), ("", f"{value.hint}{section.index}")
         elif section.part is Part.CLASSIFIER and value is graph.logits:
             place, name = ("", value.hint), ("", "returned")
@@ -79,26 +80,25 @@ def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Ar
     return named
 
 
-def drop_paths(graph: Graph, name: Callable[[Param], str]) -> Iterator[str]:
+def drop_paths(graph: Graph) -> Iterator[str]:
     """Yield the path of the member that draws the mask of each ``Keep``, in order."""
     for node in graph.nodes:
         if isinstance(node.op, Keep):
-            beside = next(n for n in graph.nodes if n.origin == node.origin and n.operands)
-            section, step, *_ = name(beside.operands[0].param).split(".")
-            yield f"{section}.{step}.{DropPath.mnemonic}"
+            beside = tuple(other for other in graph.nodes if other.origin == node.origin)
+            yield f"{node.origin.section}.{update_of(beside)}.{DropPath.mnemonic}"
 
 
 def require_nothing_kept(
     modules: Iterable[tuple[str, object]], array: type, own: frozenset[str] = frozenset()
 ) -> None:
-    """Raise a ``VerificationError`` where a model holds arrays besides those that it declares.
+    """Raise a ``VerificationError`` if a model has arrays other than those that it declares.
 
-    What a forward pass leaves on a module stays in memory until the next one.
+    Arrays that a forward pass leaves on a module stay in memory until the next one.
 
     Args:
         modules: the parts of the model, by name.
         array: the framework's type of arrays.
-        own: attributes in which the framework keeps what is declared.
+        own: attributes in which the framework stores declared arrays.
     """
     for name, module in modules:
         for key, value in vars(module).items():

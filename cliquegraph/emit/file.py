@@ -1,7 +1,7 @@
-"""Assembles a source file from a view, a speller and a backend's templates.
+"""Assembles a source file from a view, a ``Speller`` and a backend's templates.
 
-The templates of a backend are ``model`` (the file), ``class``, ``network``, and one
-for each helper that a kind of member or an operation needs. They substitute only.
+The templates of a backend are ``model`` (the file), ``class``, ``network``, and one for each helper
+that a kind of member or an operation needs. Templates only substitute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cliquegraph.emit.view import ClassView, ModelView
 from cliquegraph.emit.widths import RATE
 
 Imports = Mapping[str, tuple[str, ...]]
-"""Import lines, with ``{}`` where names stand, and the names that each is for."""
+"""Import lines, with ``{}`` in place of names, and the names that each may import."""
 
 
 def write_file(
@@ -34,12 +34,12 @@ def write_file(
 
     Args:
         view: the network.
-        speller: the framework's words.
+        speller: emits code of the framework.
         templates: ``NAME.py.jinja`` for each of the names above and each helper.
-        helpers: the helpers that this network needs, in order, and what each substitutes.
-        imports: groups of import lines and the names that each is for. Names that do not occur
-            in this network are left out, and lines that are left without any.
-        methods: templates of further methods of the network's class, and what each substitutes.
+        helpers: the helpers that this network needs, in order, with their substitutions.
+        imports: groups of import lines and the names that each may import. Names that do not occur
+            in this network are omitted, and so are lines without any.
+        methods: templates of further methods of the network's class, with their substitutions.
         limits: what this network can't be used for, for the end of the file's docstring.
     """
 
@@ -73,13 +73,13 @@ def write_file(
 
 def _used(imports: Imports, text: str) -> Iterator[str]:
     for line, names in imports.items():
-        found = [name for name in names if re.search(rf"\b{name}\b", text)]
-        if found:
-            yield line.format(", ".join(found))
+        occurring = [name for name in names if re.search(rf"\b{name}\b", text)]
+        if occurring:
+            yield line.format(", ".join(occurring))
 
 
 def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
-    """Return what the template of a class substitutes."""
+    """Return the substitutions of a class's template."""
     widths = [f"{width}: {'float' if width.startswith(RATE) else 'int'}" for width in view.widths]
     widths += [f"{stride}: int = 1" for stride in view.strides]
     returned = speller.returns(view.body.kinds)
@@ -94,7 +94,7 @@ def class_values(view: ClassView, speller: Speller) -> dict[str, str]:
 
 
 def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
-    """Return what the template of the network's class substitutes."""
+    """Return the substitutions of the template of the network's class."""
     trunk = view.gather or view.features
     source = "gather" if view.gather else "forward_features"
     return {
@@ -104,14 +104,14 @@ def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
         "members": speller.members(view.groups, 2),
         "input": view.input_name,
         "methods": "\n\n".join(_feature_methods(view, speller)),
-        "unpacking": _unpacked(trunk.returns, view.logits.reads, source, view),
+        "unpacking": _unpack_results(trunk.returns, view.logits.reads, source, view),
         "logits_body": speller.body(view.logits, 2),
     }
 
 
 def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
-    """The methods from images to block features: one, or two where lists lie between."""
-    given = [f"{view.input_name}: {speller.tensor}"]
+    """The methods from images to block features: one, or two if there are lists in between."""
+    inputs = [f"{view.input_name}: {speller.tensor}"]
     images = f"images are {speller.shape(*view.input_shape)}"
     enter = speller.enter(view.input_name)
     first = [*([f"{INDENT * 2}{enter}"] if enter else [])]
@@ -119,15 +119,15 @@ def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
     if view.gather is not None:
         trunk = view.gather
         yield _method(
-            method("gather", given, speller.returns(trunk.kinds, always_tuple=True)),
+            method("gather", inputs, speller.returns(trunk.kinds, always_tuple=True)),
             docstring(f"Return the maps of each block feature as lists; {images}.", 2),
             *first,
             speller.body(trunk, 2, always_tuple=True),
         )
         used = view.features.reads | set(view.features.returns)
-        first = [_unpacked(trunk.returns, used, "gather", view)]
+        first = [_unpack_results(trunk.returns, used, "gather", view)]
     yield _method(
-        method("forward_features", given, speller.returns(view.features.kinds, always_tuple=True)),
+        method("forward_features", inputs, speller.returns(view.features.kinds, always_tuple=True)),
         docstring(doc, 2),
         *first,
         speller.body(view.features, 2, always_tuple=True),
@@ -138,7 +138,9 @@ def _method(*parts: str) -> str:
     return "\n".join(parts)
 
 
-def _unpacked(names: Sequence[str], used: Collection[str], source: str, view: ModelView) -> str:
+def _unpack_results(
+    names: Sequence[str], used: Collection[str], source: str, view: ModelView
+) -> str:
     targets = [name if name in used else "_" for name in names]
     value = f"self.{source}({view.input_name})"
     *others, last = targets
@@ -148,7 +150,7 @@ def _unpacked(names: Sequence[str], used: Collection[str], source: str, view: Mo
 
 
 def unpacking(targets: Sequence[str], value: str) -> list[str]:
-    """Return the assignment of a tuple to variables, in brackets where it would be too long."""
+    """Return the assignment of a tuple to variables, in brackets if it is too long for a line."""
     flat = f"({targets[0]},)" if len(targets) == 1 else ", ".join(targets)
     lines = layout(Text(flat), suffix=f" = {value}", depth=2)
     if len(lines[0]) <= WIDTH:

@@ -1,4 +1,4 @@
-"""The lines of a generated file that say where it comes from."""
+"""The lines of a generated file that name its origin."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cliquegraph.diagnostics.location import printable
 def origin_lines(
     path: str, backend: str, options: Sequence[str], overrides: Sequence[str]
 ) -> list[str]:
-    """Return the spec and the command; nothing of this machine is in them.
+    """Return the spec and the command, without anything specific to this machine.
 
-    An absolute path becomes one from the current folder, or else the file's name alone.
+    An absolute path becomes relative to the current folder, or else only the file's name.
     """
     shown = Path(path)
     if shown.is_absolute():
@@ -25,11 +25,11 @@ def origin_lines(
     for override in overrides:
         words += ["--set", override]
     return [
-        f"    spec:       {_harmless(shown.as_posix())}",
-        f"    command:    {_harmless(shlex.join(words))}",
+        f"    spec:       {_escape(shown.as_posix())}",
+        f"    command:    {_escape(shlex.join(words))}",
     ]
 
 
-def _harmless(text: str) -> str:
-    """Text that neither ends a docstring nor hides what is in it."""
+def _escape(text: str) -> str:
+    """Escape text that could end a docstring or hide its contents."""
     return json.dumps(printable(text), ensure_ascii=False)[1:-1]

@@ -1,4 +1,4 @@
-"""The members that hold a node's tensors, and what makes two regions of a graph alike."""
+"""The members that hold nodes' tensors, and the signatures of regions that share a class."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import fields
 from functools import singledispatch
 from itertools import count
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import ratio
 from cliquegraph.emit.names import member_name
 from cliquegraph.emit.things import (
@@ -34,7 +35,7 @@ from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
 from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Slot
+from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Param, Slot
 
 NUMBERS = Numbers()
 
@@ -52,8 +53,14 @@ def member_of(node: Node, widths: Numbers = NUMBERS) -> Member | None:
 
 def members_of(nodes: Iterable[Node], widths: Numbers = NUMBERS) -> tuple[Member, ...]:
     """Return the members of several nodes in the order of first use, each once."""
-    found = {member.name: member for node in nodes if (member := member_of(node, widths))}
-    return tuple(found.values())
+    members: dict[str, tuple[Member, tuple[Param, ...]]] = {}
+    for node in nodes:
+        if member := member_of(node, widths):
+            held = tuple(operand.param for operand in node.operands)
+            _, other = members.setdefault(member.name, (member, held))
+            if other != held:
+                raise VerificationError(f"{node.origin}: two members are called {member.name}")
+    return tuple(member for member, _ in members.values())
 
 
 def kernel_slot(node: Node) -> Slot | None:
@@ -71,8 +78,8 @@ def thing_of(op: ops.Op, node: Node, widths: Numbers) -> Thing | None:
 @thing_of.register
 def _(op: ops.BatchNorm, node: Node, widths: Numbers) -> Thing:
     kinds = (BranchNorm, ZeroBranchNorm) if len(node.inputs) > 1 else (Norm, ZeroNorm)
-    of = kinds[_starts(node, Field.SCALE, Init.ZEROS)]
-    return of(widths.of(node.inputs[0]), op.eps, op.momentum)
+    factory = kinds[_starts_as(node, Field.SCALE, Init.ZEROS)]
+    return factory(widths.of(node.inputs[0]), op.eps, op.momentum)
 
 
 @thing_of.register
@@ -92,7 +99,7 @@ def _(op: ops.Affine, node: Node, widths: Numbers) -> Thing:
 
 @thing_of.register
 def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
-    operand = node.operands[0]  # the pack pass leaves one kernel
+    operand = node.operands[0]  # after the pack pass there is one kernel
     channels, filters = widths.of(node.inputs[0]), widths.of(node.output)
     if isinstance(operand.param, Bank):
         pieces = operand.param.pieces
@@ -103,8 +110,8 @@ def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
         return SharedKernel(channels, filters, op.kernel)
     if op.bias:
         return BiasedKernel(channels, filters, op.kernel, op.stride, op.padding)
-    of = FanOutKernel if _starts(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel
-    return of(channels, filters, op.kernel, op.stride, op.padding)
+    factory = FanOutKernel if _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel
+    return factory(channels, filters, op.kernel, op.stride, op.padding)
 
 
 @thing_of.register
@@ -122,8 +129,8 @@ def _(op: ops.Keep, node: Node, widths: Numbers) -> Thing:
     return (ImageBranchDrop if op.per_image else BranchDrop)(ratio(op.rate))
 
 
-def _starts(node: Node, field: Field, init: Init) -> bool:
-    """Whether a tensor of a node starts in some way."""
+def _starts_as(node: Node, field: Field, init: Init) -> bool:
+    """Whether the tensors of one field of a node have an initialization."""
     return any(
         piece.tensor.init is init
         for operand in node.operands
@@ -135,13 +142,13 @@ def _starts(node: Node, field: Field, init: Init) -> bool:
 def own_member(node: Node) -> tuple[Expression, ...]:
     """Return a node's member as an expression within its class."""
     if isinstance(node.op, ops.DropPath):
-        return (Own(node.op.mnemonic),)  # which drew the mask
+        return (Own(node.op.mnemonic),)  # the member that drew the mask
     member = member_of(node)
     return (Own(member.name),) if member is not None else ()
 
 
 def kernel_slice(node: Node, widths: BlockWidths) -> BankSlice:
-    """Return what a node reads of a kernel that stages share, as an expression in the block."""
+    """Return the slice that a node reads of a shared kernel, as an expression in the block."""
     (operand,) = node.operands
     param = operand.param
     start = widths.first(param, operand.start) if operand.start else None
@@ -150,7 +157,7 @@ def kernel_slice(node: Node, widths: BlockWidths) -> BankSlice:
 
 
 def free_inputs(nodes: Sequence[Node]) -> tuple[Value, ...]:
-    """Return what nodes read and do not write themselves, in the order of first use."""
+    """Return the values that nodes read but do not write, in the order of first use."""
     written = {value for node in nodes for value in node.outputs}
     return tuple(
         dict.fromkeys(value for node in nodes for value in node.inputs if value not in written)
@@ -158,12 +165,12 @@ def free_inputs(nodes: Sequence[Node]) -> tuple[Value, ...]:
 
 
 def gathers(node: Node, free: Sequence[Value]) -> bool:
-    """Tell whether a node concatenates nothing but what comes from outside of its region."""
+    """Tell whether a node concatenates only values from outside its region."""
     return isinstance(node.op, ops.Concat) and all(value in free for value in node.inputs)
 
 
 def signature(nodes: Sequence[Node]) -> Hashable:
-    """Return what two regions have in common if they do the same, whatever widths and strides."""
+    """Return a key that is equal for regions that differ only in widths and strides."""
     free = free_inputs(nodes)
     listed = {value for node in nodes if gathers(node, free) for value in node.inputs}
     several = len({node.inputs for node in nodes if gathers(node, free)}) > 1
@@ -176,18 +183,18 @@ def signature(nodes: Sequence[Node]) -> Hashable:
     parts: list[Hashable] = []
     for node in nodes:
         member = member_of(node)
-        held = {"channels"} if isinstance(node.op, ops.PadChannels) else set()
-        held |= {"stride"} if member is not None and hasattr(member.thing, "stride") else set()
+        ignored = {"channels"} if isinstance(node.op, ops.PadChannels) else set()
+        ignored |= {"stride"} if member is not None and hasattr(member.thing, "stride") else set()
         attributes = tuple(
             (field.name, getattr(node.op, field.name))
             for field in fields(node.op)
-            if field.name not in held.union(node.op.widths, node.op.rates)
+            if field.name not in ignored.union(node.op.widths, node.op.rates)
         )
         inputs: Hashable = tuple(place.get(value) for value in node.inputs)
         if gathers(node, free) and not several:
             inputs = "sources"
         elif isinstance(node.op, ops.Normalize):
-            inputs = place.get(node.inputs[0])  # the moments are those of what it reads
+            inputs = place.get(node.inputs[0])  # the moments are those of its maps
         slot = node.operands[0].param.slot if node.operands else None
         role = None if slot is None else (slot.role, slot.index, slot.source is None)
         thing = None if member is None else type(member.thing)

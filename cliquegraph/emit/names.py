@@ -1,4 +1,4 @@
-"""Names in generated code. Every backend spells the same member and the same value alike."""
+"""Names in generated code; those of members and values are the same in every backend."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cliquegraph.ir.types import Param, Slot
 
 
 def member_name(slot: Slot) -> str:
-    """Return the name of what a slot's tensors belong to, within its class.
+    """Return the name of the member that has a slot's tensors, within its class.
 
-    ``w2`` and ``v2`` are the kernels of layer 2; ``norm`` stands in the class of its step, as does
-    ``conv2``, the second kernel of a layer that is updated once.
+    ``w2`` and ``v2`` are the kernels of layer 2; ``norm`` belongs to the class of its update, as
+    does ``conv2``, the second kernel of a layer that is updated once.
     """
     if not slot.role:
         return str(slot.section)
@@ -24,18 +24,18 @@ def member_name(slot: Slot) -> str:
         name = f"{slot.role}{slot.layer}"
         return name if slot.index is None else f"{name}_{slot.index}"
     name = slot.role.replace(".", "_")
-    if slot.source is not None:  # of an edge, behind its kernel
+    if slot.source is not None:  # on an edge, after its kernel
         name = f"edge_{name}"
     return name if slot.index is None else f"{name}_{slot.index}"
 
 
 def kernel_name(slot: Slot) -> str:
-    """Return what a kernel that stages share is called where an update is handed it."""
+    """Return the name of a shared kernel as an argument of an update."""
     return slot.role if slot.index is None else f"{slot.role}_{slot.index}"
 
 
 def step_name(slot: Slot) -> str | None:
-    """Return the name of the step that a slot's tensors belong to alone, within its block.
+    """Return the name of the only update that a slot's tensors belong to, within its block.
 
     ``update2_1`` writes X2 of stage 1. A dense layer, which has one stage, is ``layer2``.
     """
@@ -45,15 +45,15 @@ def step_name(slot: Slot) -> str | None:
 
 
 def update_name(layer: int, stage: int | None) -> str:
-    """Return the name of an update within its block; a block of one stage has layers."""
+    """Return the name of an update within its block; without stages, that of a layer."""
     return f"layer{layer}" if stage is None else f"update{layer}_{stage}"
 
 
 def member_path(param: Param) -> tuple[str, ...]:
-    """Return the way from the network to what a parameter belongs to.
+    """Return the path from the network to the member that has a parameter.
 
     ``block1``, ``update2_1``, ``norm`` or ``block1``, ``w2``: a kernel that stages share is a
-    parameter itself; to any other, the framework adds its own name for the field.
+    parameter itself; to other paths, the framework appends its name of the field.
     """
     slot = param.slot
     path = (str(slot.section) if slot.role else None, step_name(slot), member_name(slot))
@@ -61,16 +61,16 @@ def member_path(param: Param) -> tuple[str, ...]:
 
 
 class Namespace:
-    """Hands out names that are unique, no keyword and no builtin."""
+    """Returns unique names that are neither keywords nor builtins."""
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self._used = set(reserved)
 
-    def unique(self, wanted: str) -> str:
-        """Return ``wanted``, or the first of ``wanted2``, ``wanted3``, ... that is free."""
-        name, count = wanted, 1
+    def unique(self, base: str) -> str:
+        """Return ``base``, or the first of ``base2``, ``base3``, ... that is free."""
+        name, count = base, 1
         while name in self._used or keyword.iskeyword(name) or hasattr(builtins, name):
             count += 1
-            name = f"{wanted}{count}"
+            name = f"{base}{count}"
         self._used.add(name)
         return name

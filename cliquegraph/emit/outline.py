@@ -1,13 +1,13 @@
 """From an op graph to a ``ModelView``: sections and steps become classes and their calls.
 
-Nodes that were lowered from one update form a step. Steps, and sections other than blocks, that
-do the same but for their widths share one class; the widths in which they differ become its
-constructor's arguments. A block's class has its steps spelled out (``blocks.py``); blocks with
-the same class but for its constructor's arguments share it. A block returns its layers as lists,
-of which the network makes the block feature and the transit.
+The nodes of one update form a region, as do those of a section other than a block. Regions that
+differ only in their widths share one class; the widths in which they differ become arguments of its
+constructor. A block's class calls its updates one by one (``blocks.py``); blocks that differ only
+in arguments share one class. A block returns its layers as lists, from which the network makes the
+block feature and the transit.
 
-``regions.py`` says which nodes become one call, ``plan.py`` which calls share a class and what each
-returns; here both become views.
+``regions.py`` decides which nodes become one call, ``plan.py`` which calls share a class and what
+each returns; here both become views.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit import docs, words
 from cliquegraph.emit.blocks import BlockClass, block_widths
 from cliquegraph.emit.body import apply, results_of, straight_body
@@ -56,30 +57,30 @@ _LOGITS = (Part.READOUT, Part.CLASSIFIER)
 def outline(
     steps: StepGraph, graph: Graph, header: Sequence[str], reserved: Iterable[str]
 ) -> ModelView:
-    """Return the view of a network that a backend writes down.
+    """Return the view of a network for a backend to print.
 
     Args:
         steps: the step graph, for the rows of Table 1.
         graph: the op graph, with packed kernels.
         header: lines for the top of the file.
-        reserved: names that the backend's own lines use.
+        reserved: names that the backend itself uses.
 
     Raises:
-        VerificationError: the graph has something that no call is made for.
+        VerificationError: the graph has a node that can't be part of any call.
     """
     network = steps.network
     outliner = _Outliner(Plan(steps, graph), [*reserved, network.python_class])
     names: Names = {graph.input: "x"}
     trunk = outliner.network_body(_FEATURES, names)
-    made = tuple(outliner.variables.values())
+    variables = tuple(outliner.variables.values())
     features = outliner.features_body(names)
     logits = outliner.network_body(_LOGITS, names, [graph.logits])
     gather = None
     # Block features may be made of lists, and readouts may read lists that aren't block features.
-    lists = logits.reads.intersection(each.name for each in made).difference(features.returns)
+    lists = logits.reads.intersection(each.name for each in variables).difference(features.returns)
     if features.statements or lists:
-        wanted = {*features.reads, *features.returns, *logits.reads}
-        gather = replace(trunk, returned=tuple(each for each in made if each.name in wanted))
+        needed = {*features.reads, *features.returns, *logits.reads}
+        gather = replace(trunk, returned=tuple(each for each in variables if each.name in needed))
     images = network.input
     return ModelView(
         header=tuple(header),
@@ -99,10 +100,10 @@ def outline(
 
 
 class _Outliner:
-    """Makes the classes of a file, and the member that each region becomes.
+    """Builds the classes of a file, and the member of each region.
 
-    ``variables`` are what blocks and readouts return, in the network's own methods and in
-    order; ``alike`` is what ``ModelView`` says of it.
+    ``variables`` are the results of blocks and readouts in the network's own methods, in order;
+    ``alike`` is that of ``ModelView``.
     """
 
     def __init__(self, plan: Plan, reserved: Iterable[str]) -> None:
@@ -130,13 +131,13 @@ class _Outliner:
             strides = {tuple(getattr(n.op, "stride", 1) for n in region.nodes) for region in same}
             sentence = words.sequence(first.nodes, strided=len(strides) > 1)
             if first.step is None:
-                wanted = first.section.part.capitalize()
+                name = first.section.part.capitalize()
                 doc = docs.section_doc(first.section.part, first.nodes, sentence)
             else:
-                of = self._plan.blocks[first.section.index].declared.words
-                wanted = docs.unit_class(of, first.nodes)
-                doc = f"{of.unit_doc}: {sentence}."
-            self._shared_class(same, self._names.unique(wanted), doc)
+                texts = self._plan.blocks[first.section.index].declared.words
+                name = docs.unit_class(texts, first.nodes)
+                doc = f"{texts.unit_doc}: {sentence}."
+            self._shared_class(same, self._names.unique(name), doc)
 
     def _shared_class(self, regions: Sequence[Region], name: str, doc: str) -> None:
         first = regions[0]
@@ -165,7 +166,12 @@ class _Outliner:
             )
         )
         for position, region in enumerate(regions):
-            self._children[region.section, region.name] = shared.child(name, position)
+            key, child = (region.section, region.name), shared.child(name, position)
+            if self._children.setdefault(key, child) != child:
+                raise VerificationError(
+                    f"{region.nodes[0].origin}: updates that share normalizations read in "
+                    "different ways; give each stage its own"
+                )
 
     def _instance(self, region: Region) -> Instance:
         widths = self._widths.get(region.section, Numbers())
@@ -177,21 +183,21 @@ class _Outliner:
         return Instance(members_of(nodes, widths), widths.of(reads), widths.of(writes), pads)
 
     def _alike(self, section: Section) -> tuple[str, ...]:
-        """The steps of a block that do what another does, on inputs of the same widths."""
+        """The updates of a block that compute the same as another, on inputs of the same widths."""
         widths = self._widths[section]
-        found: dict[Hashable, list[str]] = {}
+        names_of: dict[Hashable, list[str]] = {}
         for step in self._plan.regions[section]:
             if not step.idle:
                 child = self._children[section, step.name]
                 numbers = (*map(widths.number, child.arguments), *child.strides)
-                given = tuple(value.type for value in free_inputs(step.nodes))
-                same = found.setdefault((child.class_name, numbers, given), [])
+                inputs = tuple(value.type for value in free_inputs(step.nodes))
+                same = names_of.setdefault((child.class_name, numbers, inputs), [])
                 same.append(step.name)
-        groups = (dict.fromkeys(names) for names in found.values())
+        groups = (dict.fromkeys(names) for names in names_of.values())
         return tuple(name for names in groups if len(names) > 1 for name in names)
 
     def _block_classes(self, blocks: Sequence[Section]) -> None:
-        """Make the classes of blocks; those that differ in numbers alone share one."""
+        """Build the classes of blocks; those that differ only in numbers share one."""
         alike: dict[ClassView, list[tuple[Section, ClassView]]] = {}
         for section in blocks:
             view = self._block_class(section)
@@ -255,31 +261,31 @@ class _Outliner:
     def _section_results(
         self, section: Section, nodes: Sequence[Node], names: Names
     ) -> Iterator[str]:
-        """Name what a section returns, in order."""
+        """Name the results of a section, in order."""
         results = self._results.get(section)
         values = results.direct if results else results_of(self._plan.graph, nodes)
         for value in self._plan.returned(values):
             if section.part in (Part.BLOCK, Part.READOUT):
-                of = "feature" if value in self._plan.graph.features else value.hint
-                names[value] = f"{of}{section.index}"
+                prefix = "feature" if value in self._plan.graph.features else value.hint
+                names[value] = f"{prefix}{section.index}"
                 self.variables[names[value]] = self._plan.variable(value, names[value])
             else:
                 names[value] = "entry" if value in self._plan.moments else "x"
             yield names[value]
         for gather, name in results.lists.items() if results else ():
-            yield self._named(gather, name, section, names)
+            yield self._name_list(gather, name, section, names)
 
-    def _named(self, gather: Gather, name: str, section: Section, names: Names) -> str:
+    def _name_list(self, gather: Gather, name: str, section: Section, names: Names) -> str:
         names[gather] = f"{name}{section.index}"
         self.variables[names[gather]] = Variable(names[gather], gather.kind)
         return names[gather]
 
     def _block_outputs(self, section: Section, names: Names) -> Iterator[Statement]:
-        """The block feature and the transit, made of X0 and the lists that a block returned."""
+        """The block feature and the transit, from X0 and the lists that a block returned."""
         results = self._results[section]
         for gather, name in results.made.items():
             value = self._plan.listed(gather, names)
-            yield Statement((self._named(gather, name, section, names),), value, declares=True)
+            yield Statement((self._name_list(gather, name, section, names),), value, declares=True)
         for node in () if results.concatenates else results.concats:
             gathered = apply(node, (self._gathered(node, names),), own_member)
             (reader, *others) = self._plan.graph.consumers[node.output]
@@ -291,14 +297,14 @@ class _Outliner:
             yield Statement((name,), gathered, declares=True)
 
     def _gathered(self, node: Node, names: Names) -> Expression:
-        """What a concatenation reads: a list of maps, or the maps of a list of features."""
+        """The inputs of a concatenation: a list of maps, or the maps of a list of features."""
         features = Gather(node.inputs, True)
         if features in names:
             return MapsOf(Local(names[features]), is_list=True)
         return self._plan.listed(Gather(node.inputs, False), names)
 
     def features_body(self, names: Names) -> Body:
-        """Return the block features, made of what the blocks returned where they made none."""
+        """Return the block features, concatenated here if the blocks returned lists."""
         statements = []
         returned = []
         for index, value in enumerate(self._plan.graph.features, start=1):
@@ -329,16 +335,16 @@ class _Outliner:
 
 
 def _member_in_step(node: Node) -> tuple[Expression, ...]:
-    """A kernel that stages share is handed to the step; anything else it holds itself."""
+    """The member of a node in an update: a shared kernel is an argument, others are own members."""
     slot = kernel_slot(node)
     return own_member(node) if slot is None else (Local(kernel_name(slot)),)
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """The inputs of a class, what each value is among them, and the name of a list.
+    """The inputs of a class's call, the expression of each value, and the name of the list.
 
-    ``features`` are the values that come with their moments; among ``names`` are their maps.
+    ``features`` are the values with their moments; ``names`` includes their maps.
     """
 
     variables: tuple[Variable, ...]
@@ -348,20 +354,20 @@ class _Inputs:
 
 
 def _inputs(nodes: Sequence[Node]) -> _Inputs:
-    given = given_to(nodes)
+    inputs = given_to(nodes)
     namespace = Namespace()
-    names = {value: namespace.unique("x") for value in (*given.maps, *given.features)}
-    variables = [Variable(names[value], Kind.TENSOR) for value in given.maps]
-    variables += [Variable(names[value], Kind.FEATURE) for value in given.features]
+    names = {value: namespace.unique("x") for value in (*inputs.maps, *inputs.features)}
+    variables = [Variable(names[value], Kind.TENSOR) for value in inputs.maps]
+    variables += [Variable(names[value], Kind.FEATURE) for value in inputs.features]
     sources = None
-    if given.gathered:
+    if inputs.gathered:
         sources = namespace.unique("sources")
-        variables.append(Variable(sources, given.gathered.kind))
+        variables.append(Variable(sources, inputs.gathered.kind))
     slots = dict.fromkeys(kernel_name(slot) for node in nodes if (slot := kernel_slot(node)))
     variables += [Variable(role, Kind.KERNEL) for role in slots]
-    features: dict[Value, Expression] = {v: Local(names[v]) for v in given.features}
-    maps: dict[Value, Expression] = {v: Local(names[v]) for v in given.maps}
-    maps |= {v: MapsOf(Local(names[v])) for v in given.features}
+    features: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.features}
+    maps: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.maps}
+    maps |= {v: MapsOf(Local(names[v])) for v in inputs.features}
     return _Inputs(tuple(variables), maps, sources, features)
 
 

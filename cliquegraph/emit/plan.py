@@ -1,7 +1,7 @@
-"""What the classes of a file are made of: the plan that ``outline`` turns into views.
+"""The plan of a file's classes, which ``outline`` turns into views.
 
-Regions that do the same but for their widths and strides share a class. Where the readers of a
-block gather the maps themselves, it returns them in lists.
+Regions that differ only in widths and strides share a class. Where the readers of a block gather
+the maps themselves, the block returns them in lists.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from cliquegraph.ir.units import units_of
 from cliquegraph.steps.graph import BlockSteps, StepGraph
 
 Names = dict[Value | Gather, str]
-"""What values, and lists of them, are called. Maps and their moments are one feature."""
+"""Names of values, and of lists of them. Maps and their moments are one feature."""
 
 
 @dataclass(frozen=True)
 class BlockResults:
-    """What is read of a block outside, and how it gets there.
+    """The values of a block that are read outside, and how it returns them.
 
     Attributes:
         direct: values that it returns by themselves.
-        lists: lists that it returns, and what they are called.
-        made: lists that the network makes of X0 and one of those.
-        concats: the concatenations that make the block feature and the transit; the network's,
-            unless the block returns nothing else.
+        lists: lists that it returns, with their names.
+        made: lists that the network makes from X0 and one of those, with their names.
+        concats: the concatenations for block feature and transit; in the network, unless the
+            block returns nothing else.
     """
 
     direct: Values
@@ -44,23 +44,23 @@ class BlockResults:
 
     @property
     def concatenates(self) -> bool:
-        """Whether the block makes its feature itself."""
+        """Whether the block concatenates its feature itself."""
         return not self.lists
 
 
 class Plan:
-    """The regions of a network, what each returns, and how values reach those who read them.
+    """The regions of a network, their results, and how values reach their readers.
 
     Attributes:
         graph: the op graph.
         blocks: the step graphs of its blocks, by index.
         units: the nodes that run as one call, by the last.
-        joined: nodes that make a block feature which nothing in the network reads: it is made
-            where it is returned.
+        joined: nodes of block features that nothing in the network reads: these are concatenated
+            where they are returned.
         sections: the other nodes, by section.
-        regions: what becomes one call each, by section; the classifier has none.
+        regions: the regions that become one call each, by section; the classifier has none.
         moments: the moments of values that have them.
-        inline: values that stand where they are read, without a name.
+        inline: expressions of values that are not assigned to a name.
     """
 
     def __init__(self, steps: StepGraph, graph: Graph) -> None:
@@ -85,18 +85,18 @@ class Plan:
         for section, nodes in self.sections.items():
             if section.part is Part.BLOCK:
                 block = self.blocks[section.index]
-                held = [
+                unused = [
                     replace(region, idle=True)
                     for region in steps_of(section, idle.get(section, []), block)
                 ]
-                self.regions[section] = [*steps_of(section, nodes, block), *held]
+                self.regions[section] = [*steps_of(section, nodes, block), *unused]
             elif not self.is_inline(section):
                 self.regions[section] = [Region(section, tuple(nodes))]
 
     def is_inline(self, section: Section) -> bool:
-        """Tell whether the network's own methods write a section's nodes.
+        """Tell whether a section's nodes are printed in the network's own methods.
 
-        Those of the classifier, and of a readout that is nothing but the global pool.
+        So are the classifier and a readout that is only the global pool.
         """
         is_pool = section.part is Part.READOUT and len(self.sections[section]) == 1
         return section.part is Part.CLASSIFIER or is_pool
@@ -104,7 +104,7 @@ class Plan:
     def shared(self) -> Iterator[list[Region]]:
         """Yield the regions that share a class, in the order of their first.
 
-        They do the same but for widths and for the strides that their members hold.
+        They differ only in widths and in the strides of their members.
         """
         alike: dict[Hashable, list[Region]] = {}
         for region in (region for each in self.regions.values() for region in each):
@@ -116,11 +116,11 @@ class Plan:
         yield from alike.values()
 
     def results(self, region: Region) -> Values:
-        """Return what the call of a region returns; the last value where none is read."""
+        """Return the results of a region's call; the last value if none is read."""
         return results_of(self.graph, region.nodes) or (region.nodes[-1].output,)
 
     def returned(self, values: Values) -> Values:
-        """Return what is returned for values: maps and their moments are one feature."""
+        """Return the values to return: maps and their moments are one feature."""
         moments = {self.moments[value] for value in values if value in self.moments}
         return tuple(value for value in values if value not in moments)
 
@@ -141,7 +141,7 @@ class Plan:
         return x0
 
     def block_results(self, block: BlockSteps, section: Section) -> BlockResults:
-        """Return how what is read of a block outside gets there."""
+        """Return the values of a block that are read outside, and how it returns them."""
         nodes = self.sections[section]
         x0 = self.block_input(section)
         inside = {value for node in nodes for value in node.outputs}
@@ -155,27 +155,27 @@ class Plan:
         if joined in self.joined and Gather(joined.inputs, True) not in gathers:
             gathers[Gather(joined.inputs, False)] = None
         concats = tuple(node for node in nodes if node.origin.layer is None)
-        # Where X0 goes on with the rest, as in a dense block, it is the block that puts it there.
+        # Where the transit includes X0, as in a dense block, the block itself adds it.
         with_x0 = block.transit == block.feature
         if with_x0 and not gathers:
             return BlockResults(self.returned(results_of(self.graph, nodes)), {}, {}, concats)
-        # What is gathered with moments too is concatenated from there.
+        # Values that are also gathered with moments are concatenated from that list.
         bare = [node for node in concats if Gather(node.inputs, True) not in gathers]
-        wanted = [*gathers, *(Gather(node.inputs, False) for node in bare)]
-        wanted.sort(key=lambda gather: gather.values != joined.inputs)
+        needed = [*gathers, *(Gather(node.inputs, False) for node in bare)]
+        needed.sort(key=lambda gather: gather.values != joined.inputs)
         cores = {
             gather: replace(gather, values=gather.values[1:])
             if gather.values[0] is x0 and not with_x0
             else gather
-            for gather in wanted
+            for gather in needed
         }
-        of = {
-            gather: "feature" if gather.values == joined.inputs else "transit" for gather in wanted
+        prefixes = {
+            gather: "feature" if gather.values == joined.inputs else "transit" for gather in needed
         }
         taken = {node.output.hint for node in concats}
 
         def name_of(gather: Gather) -> str:
-            name = of[gather]
+            name = prefixes[gather]
             if not gather.features:
                 return f"{name}_maps"
             return f"{name}_layers" if name in taken else name
@@ -186,7 +186,7 @@ class Plan:
             if core in gathers:
                 lists[core] = name_of(core)
             elif not lists[core]:
-                lists[core] = "layers" if len(lists) == 1 else f"{of[gather]}_layers"
+                lists[core] = "layers" if len(lists) == 1 else f"{prefixes[gather]}_layers"
         lists = {core: namespace.unique(name) for core, name in lists.items()}
         made = {gather: name_of(gather) for gather in gathers if gather not in lists}
         listed = {value for core in lists for value in core.values}
@@ -196,18 +196,18 @@ class Plan:
         return BlockResults(direct, lists, made, concats)
 
     def arguments(self, nodes: Sequence[Node], names: Names) -> tuple[Expression, ...]:
-        """Return the arguments of a class's call, as a block or the network calls the member."""
-        given = given_to(nodes)
+        """Return the arguments of a member's call in a block or the network."""
+        inputs = given_to(nodes)
         return (
-            *(self.maps(value, names) for value in given.maps),
-            *(Local(names[value]) for value in given.features),
-            *([self.listed(given.gathered, names)] if given.gathered else ()),
+            *(self.maps(value, names) for value in inputs.maps),
+            *(Local(names[value]) for value in inputs.features),
+            *([self.listed(inputs.gathered, names)] if inputs.gathered else ()),
         )
 
     def listed(self, gather: Gather, names: Names) -> Expression:
-        """Return a list of values: the variable that holds it, or one of their names.
+        """Return a list of values: its variable, or a list of their names.
 
-        In the network, where the layers of a block have no names, it is X0 and the others' list.
+        In the network, where the layers of a block have no names, it is X0 and the list of layers.
         """
         if gather in names:
             return Local(names[gather])

@@ -1,6 +1,6 @@
-"""Which nodes become one call, and what a call is given: the analysis behind ``outline``.
+"""Which nodes become one call, and the inputs of a call: the analysis behind ``outline``.
 
-Nodes that were lowered from one update form a region, as do those of a section other than a block.
+The nodes of one update form a region, as do those of a section other than a block.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Values = tuple[Value, ...]
 class Region:
     """Nodes that become the call of one member.
 
-    ``idle`` where nothing is called: the member holds its parameters.
+    With ``idle`` the member is unused but retained for its parameters, and never called.
     """
 
     section: Section
@@ -34,23 +34,27 @@ class Region:
     @property
     def name(self) -> str:
         """The name of the member that is called."""
-        if self.step is None:
-            return str(self.section)
-        slots = [operand.param.slot for node in self.nodes for operand in node.operands]
-        names = (name for slot in slots if (name := step_name(slot)))
-        return next(names, update_name(self.step.layer, self.step.stage))
+        return str(self.section) if self.step is None else update_of(self.nodes)
+
+
+def update_of(nodes: Sequence[Node]) -> str:
+    """Return the name of the member that is called for the nodes of one update."""
+    slots = [operand.param.slot for node in nodes for operand in node.operands]
+    names = (name for slot in slots if (name := step_name(slot)))
+    origin = nodes[0].origin
+    return next(names, update_name(origin.layer or 0, origin.stage))
 
 
 @dataclass(frozen=True)
 class Gather:
-    """Values that a region takes as a list: features, or maps by themselves."""
+    """Values that a region takes as a list: features, or maps without moments."""
 
     values: Values
     features: bool
 
     @property
     def kind(self) -> Kind:
-        """What a variable that holds it is."""
+        """The kind of a variable for it."""
         return Kind.FEATURES if self.features else Kind.MAPS
 
 
@@ -65,7 +69,7 @@ def steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> list
 
 @dataclass(frozen=True)
 class Given:
-    """What a region reads from outside: maps and features by themselves, and a list."""
+    """The inputs of a region: single maps and features, and a list."""
 
     maps: Values
     features: Values
@@ -73,9 +77,9 @@ class Given:
 
 
 def given_to(nodes: Sequence[Node]) -> Given:
-    """Return what a region is given.
+    """Return the inputs of a region.
 
-    Where it gathers one list, it is given that; values of several lists are given one by one.
+    If it gathers one list, that is an input; values of several lists are inputs one by one.
     """
     free = free_inputs(nodes)
     normalized = {node.inputs[0] for node in nodes if isinstance(node.op, Normalize)}

@@ -1,4 +1,4 @@
-"""What the sections that share a class have in common, and the arguments in which they differ."""
+"""The class that several sections share, and the arguments in which they differ."""
 
 from __future__ import annotations
 
@@ -50,29 +50,29 @@ _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
 _STRIDE = "stride"
 
 Column = tuple[Dim, ...]
-"""One number for each of the sections that share a class."""
+"""One number per section, for the sections that share a class."""
 
 
 class Arguments:
-    """The arguments of a constructor, each with what every section is constructed with."""
+    """The arguments of a constructor, with their values for each section."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._columns: dict[Column, str] = {}
 
-    def name(self, column: Column, wanted: str) -> str:
-        """Return the argument that a column is; numbers that go together are one."""
+    def name(self, column: Column, base: str) -> str:
+        """Return the name of a column's argument; equal columns are one argument."""
         if column not in self._columns:
-            self._columns[column] = self._namespace.unique(wanted)
+            self._columns[column] = self._namespace.unique(base)
         return self._columns[column]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What comes in, what goes out, others in the order of first use, and rates."""
+        """Input widths, output widths, others in the order of first use, then rates."""
         return tuple(name for _, name in self._sorted)
 
     def of(self, section: int) -> tuple[Dim, ...]:
-        """Return what one of the sections is constructed with."""
+        """Return the arguments of one of the sections."""
         return tuple(column[section] for column, _ in self._sorted)
 
     @property
@@ -85,12 +85,12 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Instance:
-    """What a class holds for one of the sections or updates that share it.
+    """The members of a class for one of the sections or updates that share it.
 
     Attributes:
         members: with their widths.
-        reads, writes: the widths of what comes in and of what is returned.
-        pads: the widths of what is padded with channels, by the nodes that do it.
+        reads, writes: the widths of inputs and results.
+        pads: the widths to which nodes pad channels.
     """
 
     members: tuple[Member, ...]
@@ -101,7 +101,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class SharedMembers:
-    """Members of a class, with a name in place of each number in which the sections differ."""
+    """Members of a class, with an argument for each number in which the sections differ."""
 
     members: tuple[Member, ...]
     widths: Arguments
@@ -109,12 +109,12 @@ class SharedMembers:
     pads: Mapping[Node, str]
 
     def child(self, class_name: str, section: int) -> Child:
-        """Return the instance that one of the sections has."""
+        """Return the instance of one of the sections."""
         strides = tuple(zip(self.strides.names, self.strides.of(section), strict=True))
         return Child(class_name, self.widths.of(section), strides)
 
     def argument(self, node: Node) -> str | None:
-        """Return the argument that the stride of a node's member, or its padding, is."""
+        """Return the argument for the stride of a node's member, or for its padding."""
         if isinstance(node.op, PadChannels):
             return self.pads.get(node)
         member = member_of(node)
@@ -124,7 +124,7 @@ class SharedMembers:
 
 
 def shared_members(instances: Sequence[Instance]) -> SharedMembers:
-    """Compare the members of sections that are alike but for widths and strides.
+    """Merge the members of sections that differ only in widths and strides.
 
     Numbers that are equal in every section stay numbers.
     """
@@ -150,7 +150,7 @@ def shared_members(instances: Sequence[Instance]) -> SharedMembers:
             else:
                 other = RATE if field == "rate" else HIDDEN
                 changes[field] = widths.name(dims, usual.get(dims, other))
-        # The names of the changed fields come from above, which mypy can't follow.
+        # mypy can't check fields by name.
         thing: Any = member.thing
         members.append(replace(member, thing=replace(thing, **changes)))
     pads = {}
@@ -162,15 +162,15 @@ def shared_members(instances: Sequence[Instance]) -> SharedMembers:
 
 
 def without_strides(view: ClassView) -> ClassView:
-    """Return what the classes of blocks that may be one have in common."""
-    return _with_strides(view, lambda position, name, stride: 0)
+    """Return a block's class without strides, equal for blocks that can share a class."""
+    return _replace_strides(view, lambda position, name, stride: 0)
 
 
 def shared_blocks(views: Sequence[ClassView]) -> tuple[ClassView, Arguments]:
-    """Compare the classes of blocks that are equal ``without_strides``.
+    """Merge the classes of blocks that are equal ``without_strides``.
 
     Returns:
-        The class of them all, and its strides.
+        The shared class, and its strides.
     """
     columns: dict[tuple[int, str], list[Dim]] = {}
 
@@ -179,7 +179,7 @@ def shared_blocks(views: Sequence[ClassView]) -> tuple[ClassView, Arguments]:
         return stride
 
     for view in views:
-        _with_strides(view, collect)
+        _replace_strides(view, collect)
     first = views[0]
     strides = Arguments(Namespace(first.widths))
 
@@ -187,12 +187,12 @@ def shared_blocks(views: Sequence[ClassView]) -> tuple[ClassView, Arguments]:
         column = tuple(columns[position, name])
         return stride if len(set(column)) == 1 else strides.name(column, _STRIDE)
 
-    view = _with_strides(first, shared)
-    return replace(view, strides=strides.names, body=_with_origins(views)), strides
+    view = _replace_strides(first, shared)
+    return replace(view, strides=strides.names, body=_merge_origins(views)), strides
 
 
-def _with_origins(views: Sequence[ClassView]) -> Body:
-    """The body of equal classes, its statements with the origins of all of them."""
+def _merge_origins(views: Sequence[ClassView]) -> Body:
+    """The body of equal classes, with the origins of all in its statements."""
     body = views[0].body
     columns = zip(*(view.body.statements for view in views), strict=True)
     statements = tuple(
@@ -202,8 +202,8 @@ def _with_origins(views: Sequence[ClassView]) -> Body:
     return replace(body, statements=statements)
 
 
-def _with_strides(view: ClassView, change: Callable[[int, str, Dim], Dim]) -> ClassView:
-    """Return a class with other strides for its members, by position and name."""
+def _replace_strides(view: ClassView, change: Callable[[int, str, Dim], Dim]) -> ClassView:
+    """Return a class with other strides of its members, by position and name."""
     position = 0
     groups = []
     for group in view.groups:

@@ -1,4 +1,4 @@
-"""From statements and members to lines of source; a backend gives the words."""
+"""Prints statements and members as lines of source; a backend prints each operation."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ _LONG = 52  # a longer type would not fit the line of a signature
 
 
 class Speller(ABC):
-    """How one framework spells what every backend writes.
+    """Prints what every backend emits, in the terms of one framework.
 
-    ``tensor`` is the framework's type of an array, ``call_method`` what a module's call runs.
+    ``tensor`` is the framework's type of arrays, ``call_method`` the method that a call runs.
     """
 
     tensor: ClassVar[str]
     call_method: ClassVar[str]
 
     def init_inputs(self, view: ClassView) -> Sequence[str]:
-        """Spell what a class's constructor takes behind its widths."""
+        """Return the parameters of a class's constructor after its widths."""
         return ()
 
     def takes_stride(self, node: Apply) -> bool:
-        """Tell whether a convolution's call takes its stride; otherwise its member holds it."""
+        """Tell whether a convolution's call takes its stride; otherwise its member has it."""
         return isinstance(node.op, Conv) and not node.op.bias
 
     def number(self, node: Apply, number: int) -> str:
-        """Spell the stride of a convolution's call, or the channels of a padding."""
+        """Print the stride of a convolution's call, or the channels of a padding."""
         return f"self.{node.argument}" if node.argument else str(number)
 
     def kept(self, view: ClassView) -> Sequence[str]:
-        """Return the arguments of a class's constructor that its call reads."""
+        """Return the constructor's arguments that a class's call reads."""
         parts = (part for each in view.body.statements for part in walk(each.value))
         calls = [part for part in parts if isinstance(part, Apply) and self._takes_number(part)]
         return (*view.kept, *dict.fromkeys(each.argument for each in calls if each.argument))
@@ -68,42 +68,42 @@ class Speller(ABC):
 
     @abstractmethod
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
-        """Spell one operation."""
+        """Print one operation."""
 
     @abstractmethod
     def kernel(self, member: Code, banked: bool) -> Code:
-        """Spell the array of a convolution's member; ``banked`` where it is one already."""
+        """Print the array of a convolution's member; with ``banked`` it is one already."""
 
     @abstractmethod
     def bank_slice(self, view: BankSlice) -> Code:
-        """Spell a slice of a kernel bank's input channels."""
+        """Print a slice of a kernel bank's input channels."""
 
     @abstractmethod
     def construct(self, thing: Thing) -> Code:
-        """Spell the construction of a member that is no ``Child``."""
+        """Print the construction of a member that is no ``Child``."""
 
     @abstractmethod
     def construct_child(self, child: Child) -> Code:
-        """Spell the construction of an instance of another class of the file."""
+        """Print the construction of an instance of another class of the file."""
 
     @abstractmethod
     def shape(self, channels: int, height: int, width: int) -> str:
-        """Spell the shape of a batch of maps."""
+        """Print the shape of a batch of maps."""
 
     def enter(self, images: str) -> str | None:
-        """Spell what is done with the images first, if anything is."""
+        """Print the first statement on the images, if there is one."""
         return None
 
     @abstractmethod
     def annotation(self, kind: Kind) -> str:
-        """Spell the type of an input."""
+        """Print the type of an input."""
 
     def untyped(self, value: Expression) -> bool:
         """Tell whether a type checker can't know what an expression is."""
         return False
 
     def expression(self, view: Expression) -> Code:
-        """Spell an expression."""
+        """Print an expression."""
         match view:
             case Local(name):
                 return Text(name)
@@ -113,8 +113,8 @@ class Speller(ABC):
                 return self.bank_slice(view)
             case Sources(items):
                 return listing(*map(self.expression, items))
-            case Spread(of):
-                return Text(f"*{of.name}")
+            case Spread(items):
+                return Text(f"*{items.name}")
             case Append(to, value):
                 return call(f"{to.name}.append", self.expression(value))
             case Several(items):
@@ -122,8 +122,9 @@ class Speller(ABC):
             case CallChild(name, arguments, keywords):
                 named = [f"{key}={self.expression(value)}" for key, value in keywords]
                 return call(f"self.{name}", *map(self.expression, arguments), *named)
-            case MapsOf(of, is_list):
-                return Text(f"[each.maps for each in {of.name}]" if is_list else f"{of.name}.maps")
+            case MapsOf(feature, is_list):
+                name = feature.name
+                return Text(f"[each.maps for each in {name}]" if is_list else f"{name}.maps")
             case Feature(maps, moments):
                 return call("Feature", maps.name, self.expression(moments))
             case Apply():
@@ -136,24 +137,24 @@ class Speller(ABC):
                 return self.unit(view)
 
     def unit(self, view: Unit) -> Code:
-        """Spell the call of a unit's helper."""
+        """Print the call of a unit's helper."""
         arguments: list[Code | str] = [self.expression(view.sources)]
         if view.norm is not None:
             arguments.append(self.expression(view.norm))
         if view.conv is not None and view.kernel is not None:
             arguments.append(self.kernel(self.expression(view.kernel), view.banked))
             arguments += [f"padding={view.conv.padding}"] if view.conv.padding else []
-        # The helpers for anything else are there to do it again.
+        # The other helpers always recompute.
         if view.recompute and view.given:
             arguments.append("recompute=True")
         return call(view.function, *arguments)
 
     def parameter(self, view: Variable) -> str:
-        """Spell an input with its type."""
+        """Print an input with its type."""
         return f"{view.name}: {self.annotation(view.kind)}"
 
     def returns(self, kinds: Sequence[Kind], *, always_tuple: bool = False) -> str:
-        """Spell the type of what is returned."""
+        """Print the type of the results."""
         types = [self.annotation(kind) for kind in kinds]
         if len(types) == 1 and not always_tuple:
             return types[0]
@@ -168,7 +169,7 @@ class Speller(ABC):
             if not self.untyped(last.value):
                 statements, returned = tuple(others), self.expression(last.value)
             elif not last.declares:
-                # A type checker wants the type, which a parameter's new value can't have.
+                # The result needs a type annotation, which a parameter can't have again.
                 used = {*body.reads, *(name for each in others for name in each.targets)}
                 name = next(name for name in ("y", "z", "result") if name not in used)
                 variable = replace(body.returned[0], name=name)
@@ -209,7 +210,7 @@ class Speller(ABC):
                 yield from (line for member in members for line in self._member(member, depth))
 
     def _alike(self, members: Sequence[Member], code: Code, depth: int) -> list[str]:
-        """Return one assignment of members constructed alike; nothing if it is too long."""
+        """Return one assignment of equal members; nothing if it is too long."""
         targets = ", ".join(f"self.{member.name}" for member in members)
         items = f"{code} for _ in range({len(members)})"
         lines = layout(Bracket("(", (Text(items),), ")"), prefix=f"{targets} = ", depth=depth)
@@ -229,11 +230,11 @@ class Speller(ABC):
             yield from (*comment(member.comment, depth), *lines)
 
 
-def names(of: Sequence[str], *, always_tuple: bool = False) -> Code:
-    """Return several names as a tuple, in brackets only where they do not fit one line."""
-    flat = ", ".join(of)
-    if len(of) == 1:
+def names(variables: Sequence[str], *, always_tuple: bool = False) -> Code:
+    """Return several names as a tuple, in brackets only if they do not fit on one line."""
+    flat = ", ".join(variables)
+    if len(variables) == 1:
         return Text(f"({flat},)" if always_tuple else flat)
     if len(flat) <= WIDTH // 2:
         return Text(flat)
-    return Bracket("(", tuple(map(Text, of)), ")")
+    return Bracket("(", tuple(map(Text, variables)), ")")

@@ -1,4 +1,4 @@
-"""What the classes of a file hold: layers, kernels, and instances of each other."""
+"""The members of generated classes: layers, kernels, and instances of other classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cliquegraph.emit.dims import Dim
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch normalization of so many channels."""
+    """A batch normalization."""
 
     channels: Dim
     eps: float
@@ -18,22 +18,22 @@ class Norm:
 
 @dataclass(frozen=True)
 class ZeroNorm(Norm):
-    """One whose scale starts at 0: a residual unit starts as its shortcut."""
+    """A batch normalization whose scale starts at 0: a residual unit starts as its shortcut."""
 
 
 @dataclass(frozen=True)
 class BranchNorm(Norm):
-    """One in a branch: where whole batches leave that out, running statistics stay."""
+    """A batch normalization whose running statistics do not move where its branch is dropped."""
 
 
 @dataclass(frozen=True)
 class ZeroBranchNorm(BranchNorm):
-    """One whose scale starts at 0."""
+    """A ``BranchNorm`` whose scale starts at 0."""
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Scale and bias of a normalization of so many channels by given moments."""
+    """Scale and bias of a normalization by given moments."""
 
     channels: Dim
     eps: float
@@ -41,7 +41,7 @@ class Normalizer:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments of so many channels, and their running statistics."""
+    """Moments of channels, with running statistics."""
 
     channels: Dim
     momentum: float
@@ -49,7 +49,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class ChannelAffine:
-    """Scale and bias of so many channels."""
+    """Scale and bias of channels."""
 
     channels: Dim
 
@@ -67,12 +67,12 @@ class Kernel:
 
 @dataclass(frozen=True)
 class FanOutKernel(Kernel):
-    """One that starts with variance 2 / fan-out, as in ResNets."""
+    """A convolution initialized with variance 2 / fan-out, as in ResNets."""
 
 
 @dataclass(frozen=True)
 class BiasedKernel:
-    """A convolution with a kernel and a bias of its own; a pass made both of trained weights."""
+    """A convolution with a kernel and a bias, both folded from trained weights."""
 
     channels: Dim
     filters: Dim
@@ -83,7 +83,7 @@ class BiasedKernel:
 
 @dataclass(frozen=True)
 class SharedKernel:
-    """A kernel that the stages of a block share; steps are handed it."""
+    """A kernel that the stages of a block share; it is an argument of updates."""
 
     channels: Dim
     filters: Dim
@@ -92,7 +92,7 @@ class SharedKernel:
 
 @dataclass(frozen=True)
 class KernelBank:
-    """Such kernels of one layer, one for each source, concatenated along input channels."""
+    """The kernels of one layer, one for each source, concatenated along input channels."""
 
     sources: tuple[Dim, ...]
     filters: Dim
@@ -123,14 +123,14 @@ class BranchDrop:
 
 @dataclass(frozen=True)
 class ImageBranchDrop(BranchDrop):
-    """Draws one for each image."""
+    """Draws the mask of a branch, for each image."""
 
 
 @dataclass(frozen=True)
 class Child:
     """An instance of another class of the file, with its constructor's arguments.
 
-    ``strides`` are given by name, where they aren't 1.
+    ``strides`` are passed by name, unless they are 1.
     """
 
     class_name: str
@@ -139,7 +139,7 @@ class Child:
 
     @property
     def written(self) -> tuple[str, ...]:
-        """The arguments as they stand in a call."""
+        """The arguments as they are printed in a call."""
         strides = (f"{name}={value}" for name, value in self.strides if value != 1)
         return (*map(str, self.arguments), *strides)
 
@@ -167,7 +167,7 @@ Thing = (
 
 @dataclass(frozen=True)
 class Member:
-    """What a class holds under a name, with a comment behind it if there is something to say."""
+    """A member of a class, with an optional comment after it."""
 
     name: str
     thing: Thing
@@ -176,7 +176,7 @@ class Member:
 
 @dataclass(frozen=True)
 class MemberGroup:
-    """Members that belong together, under a comment if there is something to say."""
+    """Members that belong together, under an optional comment."""
 
     comment: str | None
     members: tuple[Member, ...]

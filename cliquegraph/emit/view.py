@@ -1,8 +1,8 @@
-"""What a backend is given: a network as classes, functions, members and statements.
+"""The input of a backend: a network as classes, functions, members and statements.
 
-Which members a class has, what they are called, which steps share a class, how a bank is
-sliced and in which order all of it stands is decided in the core (``emit/outline.py``). A
-backend spells each of these once, in its framework's words.
+The core (``emit/outline.py``) decides which members a class has, their names and order, which
+updates share a class, and how a bank is sliced. A backend prints each of these in its framework's
+terms.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Own:
 
 @dataclass(frozen=True)
 class BankSlice:
-    """Input channels [start:stop] of a member's bank; None at an end that is the bank's own."""
+    """Input channels [start:stop] of a member's bank; None at an end of the bank."""
 
     name: str
     start: Dim | None
@@ -51,7 +51,7 @@ class BankSlice:
 
     @property
     def bounds(self) -> str:
-        """``start:stop``, as it stands in a subscript."""
+        """``start:stop``, as printed in a subscript."""
         return bounds(self.start, self.stop)
 
 
@@ -64,14 +64,14 @@ class Sources:
 
 @dataclass(frozen=True)
 class Spread:
-    """The items of a list, within another."""
+    """The items of a list, unpacked within another."""
 
     of: Local
 
 
 @dataclass(frozen=True)
 class Append:
-    """A value, put at the end of a list."""
+    """A value, appended to a list."""
 
     to: Local
     value: Expression
@@ -88,9 +88,9 @@ class Several:
 class Apply:
     """One operation.
 
-    ``members`` are what holds its tensors: a member that is called, or, where the operation is
-    ``banked``, a kernel. ``argument`` is the constructor's argument that a convolution's stride, or
-    the channels of a padding, are where the sections that share the class differ in it.
+    ``members`` have its tensors: a member that is called, or, if the operation is ``banked``, a
+    kernel. ``argument`` is the constructor's argument for a convolution's stride, or for the
+    channels of a padding, if the sections that share the class differ in it.
     """
 
     op: Op
@@ -120,15 +120,14 @@ class Feature:
 class Unit:
     """Concatenation, normalization, ReLU and the convolution that reads it, as one call.
 
-    What a backend writes as one can be done again as one: where ``recompute`` says so, the
-    backward pass does, and nothing between ``sources`` and the result is kept.
+    With ``recompute``, nothing between ``sources`` and the result is saved for backward: the
+    backward pass recomputes it.
 
     Attributes:
-        sources: what is concatenated, as a list: features where their moments are given, else
-            maps.
+        sources: the list to concatenate: features if ``given``, else maps.
         norm: the member with scale and bias; None without normalization and ReLU.
         given: whether the maps are normalized by the moments of the features.
-        conv: the convolution; None where something else reads the maps.
+        conv: the convolution; None if something else reads the maps.
         kernel: the convolution's member or kernel, ``banked`` as in ``Apply``.
     """
 
@@ -142,7 +141,7 @@ class Unit:
 
     @property
     def function(self) -> str:
-        """What the helper is called."""
+        """The name of the helper."""
         if self.norm is None:
             return "concat_conv"
         return "norm_relu" if self.given else "batch_norm_relu"
@@ -152,7 +151,7 @@ class Unit:
 class CallChild:
     """A call of a member that is an instance of another class of the file.
 
-    Kernels that stages share are handed over by keyword.
+    Kernels that stages share are passed by keyword.
     """
 
     name: str
@@ -208,10 +207,9 @@ class Statement:
     """An assignment.
 
     Attributes:
-        comment: what it does, above it or, where it is short, ``beside`` it.
+        comment: printed above it, or after it on the same line with ``beside``.
         declares: its single target is a new variable.
-        origins: the updates and sections that it is generated from; a class that several share
-            has all of theirs.
+        origins: the updates and sections that it is generated from, all of them in a shared class.
     """
 
     targets: tuple[str, ...]
@@ -223,7 +221,7 @@ class Statement:
 
 
 class Kind(StrEnum):
-    """What a variable is."""
+    """The kind of a variable."""
 
     TENSOR = "tensor"
     FEATURE = "feature"  # maps with their moments
@@ -234,7 +232,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Variable:
-    """An input of a class, or what its call returns."""
+    """An input or a result of a class's call."""
 
     name: str
     kind: Kind
@@ -254,7 +252,7 @@ class Body:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What each returned variable is."""
+        """The kinds of the variables that are returned."""
         return tuple(variable.kind for variable in self.returned)
 
     @property
@@ -273,12 +271,12 @@ class Body:
 
 @dataclass(frozen=True)
 class ClassView:
-    """A class for one part of the network, or for several that differ in widths and strides alone.
+    """A class for one part of the network, or for several that differ only in widths and strides.
 
     Attributes:
         widths: the constructor's arguments.
-        strides: further ones, 1 by default.
-        kept: the widths that its call reads, as attributes.
+        strides: further arguments, 1 by default.
+        kept: the widths that its call reads, stored as attributes.
         inputs: the arguments of the call.
     """
 
@@ -297,21 +295,21 @@ class ModelView:
     """A whole file.
 
     Attributes:
-        header: lines for the top of the file: where it comes from.
+        header: lines for the top of the file: its origin.
         class_name: the network's class; the only public name.
-        doc: what the network is.
+        doc: a sentence that describes the network.
         references: the papers that describe it.
         classes_default: the default of the constructor's ``num_classes``.
         input_shape: channels, height, width of an image.
         classes: each before the first that uses it.
         groups: members of the network; the classifier's outputs are ``num_classes``.
-        input_name: what ``forward_features`` calls its argument.
-        gather: from images to lists of the maps that the block features are made of; None
-            where ``features`` makes them itself.
-        features: from images, or from what ``gather`` returns, to the block features.
-        logits: from what ``gather`` returns, or else ``features``, to logits.
-        alike: by the names of blocks, those of the steps that do the same as another step of the
-            block, on inputs of the same widths: compiled by themselves, they are one program.
+        input_name: the name of the argument of ``forward_features``.
+        gather: from images to lists of the maps in the block features; None if ``features`` does
+            this itself.
+        features: from images, or from the results of ``gather``, to the block features.
+        logits: from the results of ``gather``, or else of ``features``, to logits.
+        alike: by the names of blocks, those of the updates that compute the same as another one of
+            the block, on inputs of the same widths: compiled separately, they are one program.
     """
 
     header: tuple[str, ...]
@@ -330,16 +328,16 @@ class ModelView:
 
     @property
     def ops(self) -> frozenset[type[Op]]:
-        """Which operations occur, for the same purpose as ``things``."""
+        """The types of operations that occur, for the same purpose as ``things``."""
         return frozenset(type(part.op) for part in self._parts() if isinstance(part, Apply))
 
     @property
     def functions(self) -> frozenset[str]:
-        """Which helpers the units call."""
+        """The helpers that units call."""
         return frozenset(part.function for part in self._parts() if isinstance(part, Unit))
 
     def applied(self, op: type[AnyOp]) -> frozenset[AnyOp]:
-        """Return the operations of one kind, and what units convolve."""
+        """Return the operations of one type, including the convolutions of units."""
         parts = [part.op for part in self._parts() if isinstance(part, Apply)]
         parts += [part.conv for part in self._parts() if isinstance(part, Unit) and part.conv]
         return frozenset(part for part in parts if isinstance(part, op))
@@ -352,12 +350,12 @@ class ModelView:
 
     @property
     def things(self) -> frozenset[type[Thing]]:
-        """Which kinds of member occur, so that a backend writes only the helpers in use."""
+        """The types of members that occur, so that a backend prints only the helpers in use."""
         return frozenset(type(member.thing) for member in self.members)
 
     @property
     def children(self) -> dict[str, str]:
-        """The members of the network that are instances of the file's classes, and of which."""
+        """Members of the network that are instances of the file's classes, with their classes."""
         return {
             member.name: member.thing.class_name
             for group in self.groups

@@ -1,7 +1,7 @@
 """The widths of values and tensors: numbers, or in a block sums of its constructor's arguments.
 
-The width of X0 is one argument, what the layers write another: everything in a block is a sum of
-these, so that blocks which differ in numbers alone read the same.
+The width of X0 is one argument, that of the layers another; all widths in a block are sums of
+these, so that blocks which differ only in numbers share a class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Add, Concat, PadChannels
-from cliquegraph.ir.types import MaskType, Param, Piece, cut
+from cliquegraph.ir.types import Bank, MaskType, Param, Piece, cut
 
 IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden"
 RATE = "drop_rate"
@@ -28,7 +28,7 @@ class Numbers:
         return value.type.channels
 
     def piece(self, piece: Piece) -> Dim:
-        """Return how many channels of its source a kernel in a bank reads."""
+        """Return the number of input channels of a kernel in a bank."""
         return piece.extent
 
 
@@ -36,19 +36,19 @@ class BlockWidths(Numbers):
     """Widths in a block, as sums of its constructor's arguments.
 
     Attributes:
-        arguments: the arguments, and what this block is constructed with.
+        arguments: the arguments, with their values for this block.
     """
 
     def __init__(self, nodes: Iterable[Node], x0: Value, layers: Iterable[Value]) -> None:
-        """Follow widths through a block.
+        """Propagate widths through a block.
 
         Args:
-            nodes: the block's, idle ones too, in order.
+            nodes: the block's nodes, unused ones included, in order.
             x0: its input.
-            layers: what its updates write.
+            layers: the results of its updates.
 
         Raises:
-            VerificationError: a width is no sum of the arguments.
+            VerificationError: a width is not a sum of the arguments.
         """
         nodes = tuple(nodes)
         self.arguments = {IN: x0.type.channels}
@@ -57,12 +57,16 @@ class BlockWidths(Numbers):
         for number, channels in enumerate(filters, start=1):
             self._filters[channels] = FILTERS if len(filters) == 1 else f"{FILTERS}{number}"
             self.arguments[self._filters[channels]] = channels
-        # What is added to a layer's maps is as wide as they are.
+        # An addend of a layer's maps is as wide as they are.
         added = {value for node in nodes if isinstance(node.op, Add) for value in node.inputs}
-        entry = Width.of(self._filters[x0.type.channels] if x0 in added else IN)
+        entry = Width.of(self._filters.get(x0.type.channels, IN) if x0 in added else IN)
         self._widths: dict[Value, Width] = {x0: entry}
         self._layers: dict[int | None, Width] = {0: entry}
+        self._pieces: dict[Piece, Width] = {}  # of kernels that read one value
         for node in nodes:
+            for operand in node.operands:
+                if isinstance(operand.param, Bank) and len(operand.pieces) == 1:
+                    self._pieces[operand.pieces[0]] = self._widths[node.inputs[0]]
             for value in node.outputs:
                 if isinstance(value.type, MaskType):
                     continue
@@ -80,7 +84,7 @@ class BlockWidths(Numbers):
         return self._widths[node.inputs[0]]
 
     def _argument(self, channels: int) -> str:
-        """The argument for what a convolution writes that is not a layer's result."""
+        """The argument for the output width of a convolution that is not a layer's result."""
         if channels not in self._filters:
             hidden = sum(name.startswith(HIDDEN) for name in self.arguments)
             self._filters[channels] = f"{HIDDEN}{hidden + 1}" if hidden else HIDDEN
@@ -92,17 +96,17 @@ class BlockWidths(Numbers):
         return self._widths[value]
 
     def piece(self, piece: Piece) -> Width:
-        """Return how many channels of its source a kernel in a bank reads."""
-        return self._layers[piece.tensor.slot.source]
+        """Return the number of input channels of a kernel in a bank."""
+        return self._pieces.get(piece) or self._layers[piece.tensor.slot.source]
 
     def first(self, param: Param, stop: int) -> Width:
-        """Return the first ``stop`` channels of a bank: the sources of its first kernels."""
+        """Return the width of a bank's first ``stop`` channels: those of its first kernels."""
         (pieces,) = cut(param.pieces, 0, stop)
         width = reduce(add, map(self.piece, pieces))
         if width.value(self.arguments) != stop:
-            raise VerificationError(f"{param.slot}: {stop} channels are no whole kernels")
+            raise VerificationError(f"{param.slot}: {stop} channels are not whole kernels")
         return width
 
     def number(self, dim: Dim) -> int | str:
-        """Return the number that a width is in this block; a rate as it is."""
+        """Return the value of a width in this block; a rate as it is."""
         return dim.value(self.arguments) if isinstance(dim, Width) else dim

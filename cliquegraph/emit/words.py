@@ -1,4 +1,4 @@
-"""What generated docstrings and comments say about a network, in the paper's terms."""
+"""Docstrings and comments in generated code, in the paper's terms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def engineering(number: int) -> str:
 
 @singledispatch
 def describe(op: ops.Op) -> str:
-    """Return what an op is called in a sentence."""
+    """Return the name of an op in a sentence."""
     return op.mnemonic.replace("_", " ")
 
 
@@ -101,9 +101,9 @@ def _(op: ops.ScaleChannels) -> str:
 
 
 def sequence(nodes: Sequence[Node], *, strided: bool = False) -> str:
-    """Return the ops of a section in a row, branches behind semicolons.
+    """Return the ops of a section as a list, with branches separated by semicolons.
 
-    ``strided`` where the strides of convolutions are arguments, which no sentence names.
+    With ``strided``, the strides of convolutions are arguments, and are not printed.
     """
     text = ""
     nodes = [node for node in nodes if not isinstance(node.op, ops.Input | ops.Keep)]
@@ -116,14 +116,14 @@ def sequence(nodes: Sequence[Node], *, strided: bool = False) -> str:
 
 
 def shape(value: TensorType) -> str:
-    """Return a shape in words that hold whatever the layout, ``64 maps of 56×56``."""
+    """Return a shape in words that fit any layout, ``64 maps of 56×56``."""
     if isinstance(value, MapType):
         maps = "1 map" if value.channels == 1 else f"{value.channels} maps"
         return f"{maps} of {value.height}×{value.width}"
-    return f"{value.channels} numbers"
+    return f"{value.channels} elements"
 
 
-IDLE = "held for their weights; nothing needs what they would compute"
+IDLE = "not called: unused, but retained for their weights"
 
 
 def step_line(block: BlockSteps, step: Step) -> str:
@@ -140,6 +140,8 @@ _MEMBERS = {
 
 
 def kernel_comment(slot: Slot) -> str:
-    """Return what the kernels of one role in a block are."""
-    of = _MEMBERS[slot.role]
-    return of if slot.index is None else f"{slot.role}j_p: of several, {of.partition(': ')[2]}"
+    """Return the comment on the kernels of one role in a block."""
+    comment = _MEMBERS[slot.role]
+    if slot.index is None:
+        return comment
+    return f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"

@@ -1,1 +1,1 @@
-"""Random networks, verified; those that fail are made small and written down."""
+"""Verification of random networks; failing specs are shrunk and saved."""

@@ -1,4 +1,4 @@
-"""Which keys and words of the language specs have used, by walking the schema."""
+"""Coverage of the language's keys and values by specs, by walking the schema."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.schema import BlockSpec
 
 Use = tuple[str, str]
-"""A key with the sections around it, ``clique.update``, and a word for its value."""
+"""A key with its enclosing sections, ``clique.update``, and a class of values."""
 
 _ABSENT = "absent"
 
 
 def uses_of(document: dict[str, Any], network: NetworkSpec) -> set[Use]:
-    """Return what a spec uses; what it leaves out counts as its default."""
-    stated = document.get("block_defaults", {})
-    short = {_default(key) for key in stated}
+    """Return the uses of a spec; omitted keys count as their defaults."""
+    defaults = document.get("block_defaults", {})
+    short = {_default(key) for key in defaults}
     if isinstance(document.get("training"), str):
         short.add(_NAMED)
     return set(_used(network, "")) | short
 
 
 def all_uses() -> set[Use]:
-    """Return everything that a spec can use, as the schema has it."""
+    """Return every possible use, from the schema."""
     keys = (key for kind in kinds().values() for key in kind.spec.model_fields)
     return set(_possible(NetworkSpec, "")) | {_NAMED, *map(_default, keys)}
 
 
 _NAMED = ("training", "name")
-"""A recipe that stands for a section."""
+"""A recipe's name in place of a section."""
 
 
 def _default(key: str) -> Use:
-    """A key that stands in ``block_defaults``."""
+    """A key in ``block_defaults``."""
     return f"block_defaults.{key}", "stated"
 
 
 def coverage(specs: Iterable[set[Use]]) -> dict[Use, int]:
-    """Count in how many specs each use stands; one that is in none counts 0."""
+    """Count the specs with each use, including uses that occur in none."""
     counted = Counter(use for uses in specs for use in uses)
     return {use: counted[use] for use in sorted(all_uses() | counted.keys())}
 
@@ -75,14 +75,14 @@ def _used(model: BaseModel, within: str) -> Iterator[Use]:
 
 
 def _inside(kind: type[BaseModel], path: str) -> str:
-    """The sections of what stands at ``path``; a kind of block goes by its name."""
+    """The prefix of keys at ``path``; for a kind of block, its name."""
     declared = kind.model_fields.get("kind")
     words = [] if declared is None else list(_alternatives(declared.annotation))
     return f"{words[0]}." if len(words) == 1 else f"{path}."
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
-    """What a key's type allows: classes, None, a list, single words."""
+    """The alternatives of a key's type: classes, None, a list, literals."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         yield from _alternatives(arguments[0])

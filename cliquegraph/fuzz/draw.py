@@ -1,6 +1,6 @@
-"""Drawing random specs: valid, small, and between them with every key of the language.
+"""Random specs: valid, small, and together covering every key of the language.
 
-Spec i of seed S depends on (S, i) and the kinds that are installed, so that any one can be drawn
+Spec i of seed S depends only on (S, i) and the installed kinds, so that any one can be drawn
 again.
 """
 
@@ -24,10 +24,10 @@ from cliquegraph.spec.load import loads
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.unroll import unroll
 
-# What a backend compiles in seconds; a fault of a schedule shows in networks as small.
+# Small enough to compile in seconds, large enough to expose errors in a schedule.
 _MAX_STEPS = 20
 _MAX_MACS = 300_000
-_MAX_TRIES = 1_000  # a compiler that refuses so many sizes has a defect
+_MAX_TRIES = 1_000  # a compiler that rejects this many shapes has a bug
 
 _RATES = (0.0, 0.1, 0.5)
 _SHARES = (0.3, 0.5, 0.75, 1.0)
@@ -49,9 +49,9 @@ def draw_spec(seed: int, index: int) -> Document:
             total = network_cost(lower(steps)).total
         except SpecError as error:
             if all(each.code is Code.SIZE for each in error.diagnostics):
-                continue  # such as a map that is pooled to nothing
+                continue  # an invalid shape, such as a map pooled to nothing
             break
-        except Exception:  # noqa: BLE001  # a defect of the compiler: what is looked for
+        except Exception:  # noqa: BLE001  # a bug in the compiler, which is what fuzzing looks for
             break
         if total.macs <= _MAX_MACS:
             computed = {key: getattr(total, key) for key in ("parameters", "macs", "flops")}
@@ -60,7 +60,7 @@ def draw_spec(seed: int, index: int) -> Document:
 
 
 def read_document(document: Document) -> NetworkSpec:
-    """Return the network that a spec declares; JSON is a part of the language.
+    """Return the network that a spec declares; JSON is a subset of the language.
 
     Raises:
         SpecError: it declares none.
@@ -69,33 +69,33 @@ def read_document(document: Document) -> NetworkSpec:
 
 
 class _Random:
-    """Choices as plain Python values."""
+    """Random choices as plain Python values."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
 
     def integer(self, low: int, high: int) -> int:
-        """One of low to high, both included."""
+        """Return an integer from low to high, inclusive."""
         return int(self._generator.integers(low, high + 1))
 
     def one(self, options: Sequence[Any]) -> Any:
-        """One of several."""
+        """Return one of several options."""
         return options[self.integer(0, len(options) - 1)]
 
     def holds(self, chance: float) -> bool:
-        """Whether something that has this chance comes to pass."""
+        """Return True with this probability."""
         return self.share() < chance
 
     def share(self) -> float:
-        """A number in [0, 1)."""
+        """Return a number in [0, 1)."""
         return float(self._generator.random())
 
     def order(self, n: int) -> list[int]:
-        """A permutation of 1 to n."""
+        """Return a permutation of 1 to n."""
         return [int(i) + 1 for i in self._generator.permutation(n)]
 
     def some(self, chance: float = 0.4, /, **keys: Any) -> Document:
-        """Each key with a chance: what is left out has its default, what is there may state it."""
+        """Return each key with this probability; present keys may have their default values."""
         return {key: value for key, value in keys.items() if self.holds(chance)}
 
 
@@ -112,7 +112,7 @@ def _document(rng: _Random, index: int) -> Document:
         },
         "stem": _stem(rng),
         **_blocks(rng, blocks),
-        # Between two blocks: with one, it may be declared and says nothing.
+        # A transition has no effect with a single block, but may be declared.
         **rng.some(0.8 if len(blocks) > 1 else 0.1, transition=_transition(rng)),
         **rng.some(0.7, readout=_readout(rng)),
         "classifier": {"classes": rng.integer(1, 5)},
@@ -143,14 +143,14 @@ def _drawable() -> dict[str, Fuzzing]:
 
 
 def _block(rng: _Random) -> Document:
-    """A block of one of the kinds, each as often as its weight says."""
+    """A block of a random kind, chosen by weight."""
     ways = list(_drawable().values())
     bounds = list(accumulate(way.weight for way in ways))
     return ways[bisect(bounds, rng.share() * bounds[-1])].draw(rng)
 
 
 def _blocks(rng: _Random, blocks: list[Document]) -> Document:
-    """The blocks, and at times what they share: of all kinds, or of one that is named."""
+    """The blocks, sometimes with defaults: for all kinds, or for a named one."""
     if rng.holds(0.7):
         return {"blocks": blocks}
     named = [{"kind": default_kind(), **each} for each in blocks]
@@ -164,7 +164,7 @@ def _blocks(rng: _Random, blocks: list[Document]) -> Document:
         return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
     if not alike:
         return {"blocks": blocks}
-    # A schedule is shared whole: one key of it may not fit the others' layers and stages.
+    # Schedule keys are shared together, since one alone may contradict other blocks' keys.
     joint = ways[kind].schedule
     schedule = joint if rng.holds(0.5) else ()
     model = rng.one(alike)
@@ -179,7 +179,7 @@ def _blocks(rng: _Random, blocks: list[Document]) -> Document:
 def _without(
     rng: _Random, block: Document, keys: Document, inherited: Sequence[str] = ()
 ) -> Document:
-    """The block without what it inherits; of what else there are defaults of, it states some."""
+    """The block without inherited keys; it overrides some of the other defaults."""
     return {
         key: value
         for key, value in block.items()
@@ -199,7 +199,7 @@ def _transition(rng: _Random) -> str | Document:
 
 
 def _readout(rng: _Random) -> Document:
-    norm = rng.holds(0.7)  # what is compressed is normalized
+    norm = rng.holds(0.7)  # compression requires it
     return rng.some(
         blocks=rng.one(("all", "last")),
         dropout=rng.one(_RATES),
@@ -229,6 +229,6 @@ def _training(rng: _Random) -> str | Document:
 
 
 def _expect(rng: _Random, computed: dict[str, int]) -> Document:
-    """Figures that hold: whole ones, and as a paper prints them."""
+    """Matching figures, exact or rounded as in a paper."""
     printed = {key: Figure("0.01k").show(figure) for key, figure in computed.items()}
     return rng.some(**{key: rng.one((computed[key], printed[key])) for key in computed})

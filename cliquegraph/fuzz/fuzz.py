@@ -1,4 +1,4 @@
-"""Drawing specs, verifying each at every level, and writing down those that fail."""
+"""The fuzzer: draws specs, verifies each at every level, and saves those that fail."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _HISTORY = ("gradients", "losses", "weights after")
 
 @dataclass(frozen=True)
 class Target:
-    """What a network is compiled to: an -O level, or the folded one."""
+    """A compilation target: an -O level, or the folded graph."""
 
     level: int = DEFAULT_LEVEL
     inference: bool = False
 
     @property
     def option(self) -> str:
-        """The command line's option for it."""
+        """Its command-line option."""
         return "--inference" if self.inference else f"-O{self.level}"
 
 
@@ -45,13 +45,13 @@ TARGETS = (*(Target(level) for level in LEVELS), Target(inference=True))
 
 @dataclass(frozen=True)
 class Failure:
-    """How a spec fails.
+    """The failure of a spec.
 
     Attributes:
         kind: refused, sharing, parameters, forward, training, float32, or the name of an exception.
-        detail: what was found.
-        target: at which level; None: before any.
-        backends: those that took part.
+        detail: a description.
+        target: the level at which it occurs; None: before compilation.
+        backends: the backends that took part.
         seed: of the random weights and images.
     """
 
@@ -62,7 +62,7 @@ class Failure:
     seed: int = 0
 
     def command(self, path: Path) -> str:
-        """Return what shows the failure of the spec at ``path``."""
+        """Return a command that reproduces the failure with the spec at ``path``."""
         file = shlex.quote(str(path))
         if self.target is None:
             return f"cliquegraph check {file}"
@@ -73,7 +73,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Found:
-    """A failure, and the smallest spec that has it."""
+    """A failure, and its minimal spec."""
 
     index: int
     failure: Failure
@@ -82,22 +82,22 @@ class Found:
 
 
 Unjudged = tuple[int, Target, str]
-"""A spec, a level, and what of it rounding alone moves too far to be compared."""
+"""A spec's index, a target, and a note on an inconclusive comparison."""
 
 
 @dataclass(frozen=True)
 class Fuzzing:
-    """What was done and found.
+    """The result of a fuzzing run.
 
     Attributes:
         seed: of specs, weights and images.
-        start: the first spec.
-        count: how many.
-        backends: those that took part.
-        targets: the levels.
-        coverage: in how many specs each key had which value.
+        start: index of the first spec.
+        count: number of specs.
+        backends: the backends that took part.
+        targets: the compilation targets.
+        coverage: number of specs with each key and value.
         found: the failures.
-        unjudged: what was compared to no end.
+        unjudged: inconclusive comparisons.
     """
 
     seed: int
@@ -128,16 +128,16 @@ def fuzz(
     """Draw specs ``start`` to ``start + count - 1`` of ``seed`` and verify each.
 
     Args:
-        count: how many.
+        count: number of specs.
         seed: of specs, weights and images.
-        start: the first.
-        backends: their names; default: every one whose framework is installed.
-        targets: the levels.
-        folder: where minimal specs that fail are written; made for the first of them.
+        start: index of the first spec.
+        backends: their names; default: all whose framework is installed.
+        targets: the compilation targets.
+        folder: where minimal failing specs are written; created for the first one.
         report: called with a line before each spec, for progress.
 
     Raises:
-        BackendError: a backend that was asked for is missing, or none is there.
+        BackendError: a requested backend is missing, or none is available.
         UsageError: no backend is named, or a spec can't be written.
     """
     names = tuple(backend.name for backend in choose_backends(backends))
@@ -145,17 +145,17 @@ def fuzz(
     for index in range(start, start + count):
         document = draw_spec(seed, index)
         report(f"spec {index - start + 1} of {count}, {len(found)} failed")
-        with suppress(Exception):  # a defect of the loader, which is found below
+        with suppress(Exception):  # a bug in the loader, which is reported below
             used.append(uses_of(document, read_document(document)))
-        open_ends: list[tuple[Target, str]] = []
-        failure = find_failure(document, names, targets, seed, open_ends)
-        unjudged += [(index, *each) for each in open_ends]
+        inconclusive: list[tuple[Target, str]] = []
+        failure = find_failure(document, names, targets, seed, inconclusive)
+        unjudged += [(index, *each) for each in inconclusive]
         if failure is not None:
-            report(f"spec {index - start + 1} of {count} fails ({failure.kind}): making it small")
+            report(f"spec {index - start + 1} of {count} fails ({failure.kind}): shrinking it")
             found.append(_small(document, index, failure, folder))
             _write(found[-1], seed)
-    seen = coverage(used)
-    return Fuzzing(seed, start, count, names, tuple(targets), seen, tuple(found), tuple(unjudged))
+    counts = coverage(used)
+    return Fuzzing(seed, start, count, names, tuple(targets), counts, tuple(found), tuple(unjudged))
 
 
 def find_failure(
@@ -165,14 +165,14 @@ def find_failure(
     seed: int,
     unjudged: list[tuple[Target, str]] | None = None,
 ) -> Failure | None:
-    """Return how a spec fails, or None where it holds.
+    """Return the failure of a spec, or None if it passes.
 
     Args:
-        document: the spec; one that declares no network is refused, which is a failure of its own.
+        document: the spec; an invalid one is a failure of the kind refused.
         backends: their names.
-        targets: the levels.
+        targets: the compilation targets.
         seed: of weights and images.
-        unjudged: takes what can't be compared.
+        unjudged: a list to which inconclusive comparisons are appended.
 
     Raises:
         BackendError: a backend is missing.
@@ -180,16 +180,16 @@ def find_failure(
     try:
         network = read_document(document)
         proof = Compilation(network).proof
-        Compilation(network).lowered  # noqa: B018  # asks whether its sizes can be had
+        Compilation(network).lowered  # noqa: B018  # checks its shapes
     except SpecError as error:
         return Failure(_REFUSED, str(error), seed=seed)
-    except Exception as error:  # noqa: BLE001  # whatever the compiler raises is a defect
+    except Exception as error:  # noqa: BLE001  # any other exception of the compiler is a bug
         return Failure(type(error).__name__, str(error), seed=seed)
     if not proof.holds:
         broken = [f"block {c.block}, {c.rule}: {c.detail}" for c in proof.failures]
         return Failure("sharing", "; ".join(broken), seed=seed)
-    noted = [] if unjudged is None else unjudged
-    failures = (_failure_at(network, tuple(backends), target, seed, noted) for target in targets)
+    notes = [] if unjudged is None else unjudged
+    failures = (_failure_at(network, tuple(backends), target, seed, notes) for target in targets)
     return next(filter(None, failures), None)
 
 
@@ -202,9 +202,9 @@ def _failure_at(
 ) -> Failure | None:
     try:
         found = verify(network, backends, level=target.level, inference=target.inference, seed=seed)
-    except Exception as error:  # noqa: BLE001  # whatever a model raises is a defect
+    except Exception as error:  # noqa: BLE001  # any exception of a model is a bug
         return Failure(type(error).__name__, str(error), target, backends, seed)
-    unjudged += [(target, said) for said in found.unjudged]
+    unjudged += [(target, note) for note in found.unjudged]
     if found.ok:
         return None
     return Failure(_kind(found), _detail(found), target, backends, seed)
@@ -231,7 +231,7 @@ def _detail(found: Verification) -> str:
 
 
 def _small(document: Document, index: int, failure: Failure, folder: Path) -> Found:
-    """Shrink a spec at the level and with the fewest backends at which it fails."""
+    """Shrink a spec at the level, and with the fewest backends, with which it fails."""
     targets = [failure.target or Target()]
 
     def same(candidate: Document, backends: Sequence[str]) -> Failure | None:
@@ -241,7 +241,7 @@ def _small(document: Document, index: int, failure: Failure, folder: Path) -> Fo
     alone = (same(document, [name]) for name in failure.backends if len(failure.backends) > 1)
     first = next(filter(None, alone), failure)
     small = document
-    # Any text can be one that the loader refuses: a smaller one would say nothing.
+    # Any smaller text may be rejected for another reason, so rejected specs are not shrunk.
     if failure.kind != _REFUSED and _is_read(document):
         small = shrink(document, lambda each: same(each, first.backends) is not None)
     path = folder / f"seed{failure.seed}_spec{index}.yaml"
@@ -251,7 +251,7 @@ def _small(document: Document, index: int, failure: Failure, folder: Path) -> Fo
 def _is_read(document: Document) -> bool:
     try:
         read_document(document)
-    except Exception:  # noqa: BLE001  # which is the failure
+    except Exception:  # noqa: BLE001  # this is the failure
         return False
     return True
 
@@ -260,8 +260,8 @@ def _write(found: Found, seed: int) -> None:
     failure = found.failure
     detail = " ".join(failure.detail.split())
     comment = [
-        f"cliquegraph fuzz --count 1 --seed {seed} --start {found.index} drew it; made small, "
-        f"it fails still ({failure.kind}):",
+        f"drawn by cliquegraph fuzz --count 1 --seed {seed} --start {found.index}; after "
+        f"shrinking, it still fails ({failure.kind}):",
         detail[:500],
         failure.command(found.path),
     ]

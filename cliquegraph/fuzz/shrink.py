@@ -1,7 +1,7 @@
-"""Making a spec small that fails, for as long as it fails.
+"""Shrinking of failing specs.
 
-Each candidate has fewer values than what it is made of, or as many and smaller ones, so that it
-comes to an end; candidates that are no networks don't fail, and so are passed over.
+Each candidate has fewer values than its parent, or as many and smaller ones, so that the search
+terminates; candidates that are not valid networks count as not failing.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _KEPT = ("cliquegraph", "name")
 
 
 def shrink(document: Document, fails: Callable[[Document], bool]) -> Document:
-    """Return a spec that fails and of which no single reduction does, or the last of 500 tried.
+    """Return a failing spec of which no single reduction fails, or the last one after 500 tries.
 
-    1. What the blocks share is written into them, and what is the default left out.
-    2. Sections, blocks and keys are left out.
-    3. Blocks lose layers and stages, and with them what names those, as their kinds know to.
-    4. Numbers become 1, or half, or one less.
+    1. Shared defaults are copied into the blocks, and default values removed.
+    2. Sections, blocks and keys are removed.
+    3. Blocks lose layers and stages with the keys that refer to them, as defined by their kinds.
+    4. Numbers become 1, or are halved, or decremented.
 
     Args:
         document: a spec that fails.
-        fails: whether a spec still fails in the same way; it may be no network.
+        fails: returns whether a spec still fails in the same way; the spec may be invalid.
     """
     search = _Search(fails)
     plain = _plain(document)
@@ -42,14 +42,14 @@ def shrink(document: Document, fails: Callable[[Document], bool]) -> Document:
 
 
 class _Search:
-    """What was tried, each once, and how much more may be."""
+    """The tried specs, each tested once, and their limit."""
 
     def __init__(self, fails: Callable[[Document], bool]) -> None:
         self._fails = fails
         self._tried: set[str] = set()
 
     def fails(self, document: Document) -> bool:
-        """Whether a spec that was not tried before fails."""
+        """Return whether a spec not tried before fails."""
         text = json.dumps(document, sort_keys=True)
         if text in self._tried or len(self._tried) >= _MAX_TRIES:
             return False
@@ -68,10 +68,10 @@ def _plain(document: Document) -> Document:
 
 
 def _size(document: Document) -> tuple[int, float]:
-    """How many values there are, and how large their numbers; true is more than false."""
+    """The number of values, and the sum of their numbers; true counts as more than false."""
     count, number = _size_of(document)
-    left_out = [each for block in document.get("blocks", ()) for each in _left_out(block)]
-    return count + len(left_out), number + sum(left_out)
+    omitted = [each for block in document.get("blocks", ()) for each in _omitted_defaults(block)]
+    return count + len(omitted), number + sum(omitted)
 
 
 def _size_of(value: Any) -> tuple[int, float]:
@@ -82,7 +82,7 @@ def _size_of(value: Any) -> tuple[int, float]:
 
 
 def _candidates(document: Document) -> Iterator[Document]:
-    """Smaller specs, the largest steps first."""
+    """Smaller specs, the largest reductions first."""
     blocks = document["blocks"]
     if len(blocks) > 1:
         yield from ({**document, "blocks": [block]} for block in blocks)
@@ -102,7 +102,7 @@ def _span(items: list[Any]) -> range:
 
 
 def _keys(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Every key, those of sections before those inside them."""
+    """Every key, outer sections first."""
     if isinstance(value, dict):
         inside = [(*path, key) for key in value if path or key not in _KEPT]
         yield from inside
@@ -125,20 +125,20 @@ def _numbers(value: Any, path: Path = ()) -> Iterator[tuple[Path, int]]:
 
 
 def _changed(document: Document, path: Path, number: int | None = None) -> Document:
-    """The spec with another number at ``path``, or with nothing there."""
-    made = copy.deepcopy(document)
-    section: Any = made
+    """The spec with another number at ``path``, or with that key removed."""
+    changed = copy.deepcopy(document)
+    section: Any = changed
     for part in path[:-1]:
         section = section[part]
     if number is None:
         del section[path[-1]]
     else:
         section[path[-1]] = number
-    return made
+    return changed
 
 
 def _fuzzing(block: Any) -> Fuzzing | None:
-    """How a block's kind is made smaller, if it is of one."""
+    """The fuzzing hooks of a block's kind, if it has a valid one."""
     name = block.get("kind", default_kind()) if isinstance(block, dict) else None
     kind = kinds().get(name) if isinstance(name, str) else None
     return kind.fuzzing if kind is not None else None
@@ -149,8 +149,8 @@ def _smaller(block: Document) -> Iterator[Document]:
         yield from way.smaller(block)
 
 
-def _left_out(block: Document) -> Iterator[int]:
-    """Defaults that a block leaves out, and that count as if written: so that less is less."""
+def _omitted_defaults(block: Document) -> Iterator[int]:
+    """Omitted defaults that count as if written, so that a smaller explicit value is smaller."""
     if (way := _fuzzing(block)) is not None:
         fields = kinds()[block.get("kind", default_kind())].spec.model_fields
         yield from (fields[key].default for key in way.counted if key not in block)

@@ -27,7 +27,7 @@ from cliquegraph.ir.types import (
 )
 
 Span = tuple[int, int]
-"""Channels from the first to before the second."""
+"""Channels [first, second)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TensorPart:
     Attributes:
         width: channels of the whole tensors.
         spans: which channels it reads, in order.
-        number: tells it from the others of these tensors.
+        number: distinguishes it from other parts of these tensors.
     """
 
     width: int
@@ -45,11 +45,11 @@ class TensorPart:
     number: int
 
 
-_OF_THE_OP: Mapping[Field, Init] = MappingProxyType({})
+_DEFAULT_INIT: Mapping[Field, Init] = MappingProxyType({})
 
 
 class Builder:
-    """Appends nodes. One slot has one set of parameters, however often it is asked for."""
+    """Appends nodes. A slot has one set of parameters, however many nodes read it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -66,16 +66,21 @@ class Builder:
         *,
         slot: Slot | None = None,
         hint: str = "",
-        init: Mapping[Field, Init] = _OF_THE_OP,
+        init: Mapping[Field, Init] = _DEFAULT_INIT,
         part: TensorPart | None = None,
     ) -> Value:
         """Append ``op``; the parameters that it reads are those of ``slot``.
 
-        ``init`` says how tensors start that do not start as the op's usually do, ``part`` that
-        the op reads a part of the slot's tensors, whose rest others read.
+        Args:
+            op: the op.
+            inputs: the values that it reads.
+            slot: where its parameters belong; None for an op without any.
+            hint: what the paper calls the output.
+            init: initializations that differ from the op's defaults.
+            part: the part of the slot's tensors that the op reads, if others read the rest.
 
         Raises:
-            SpecError: the sizes can't be had; points at the section that declared them.
+            SpecError: invalid shapes; points at the section that declared them.
         """
         types = self._infer(op, inputs)
         operands = [] if slot is None else self._operands(op, inputs, slot, init, part)
@@ -88,18 +93,20 @@ class Builder:
         sources: Sequence[Value],
         slots: Sequence[Slot],
         *,
-        init: Mapping[Field, Init] = _OF_THE_OP,
+        init: Mapping[Field, Init] = _DEFAULT_INIT,
     ) -> Value:
         """Append ``op`` over a concatenation, with one kernel for each of its ``sources``."""
         types = self._infer(op, [concat])
         pairs = zip(sources, slots, strict=True)
         operands = [
-            each for source, slot in pairs for each in self._operands(op, [source], slot, init)
+            operand
+            for source, slot in pairs
+            for operand in self._operands(op, [source], slot, init)
         ]
         return self._append(op, [concat], operands, types, "")
 
     def name(self, value: Value, hint: str) -> Value:
-        """Give the value that was written last its name; no node has read it yet."""
+        """Name the value that was written last; no node has read it yet."""
         node = self._nodes[-1]
         if node.outputs != (value,):
             raise ValueError("only the value that was written last can be named")
@@ -110,18 +117,18 @@ class Builder:
     def finish(self, logits: Value, features: Sequence[Value]) -> Graph:
         """Return the graph."""
         pieces = (piece for param in self._params.values() for piece in param.pieces)
-        held = dict.fromkeys(piece.tensor for piece in pieces)
-        return Graph(self._name, tuple(held), tuple(self._nodes), logits, tuple(features))
+        tensors = dict.fromkeys(piece.tensor for piece in pieces)
+        return Graph(self._name, tuple(tensors), tuple(self._nodes), logits, tuple(features))
 
     def _infer(self, op: Op, inputs: Sequence[Value]) -> tuple[TensorType, ...]:
-        """The types of the outputs; a ``SpecError`` where ``op`` can't take these inputs."""
+        """Infer the types of the outputs; a ``SpecError`` where ``op`` can't take these inputs."""
         try:
             return op.infer(tuple(value.type for value in inputs))
         except ShapeError as error:
             raise self.refusal(error) from None
 
     def refusal(self, error: ShapeError, location: Location | None = None) -> SpecError:
-        """Return the message about sizes that can't be had, at a place or the section's."""
+        """Return the error about invalid shapes, at a location or by default the section's."""
         where = "" if self.origin is None else f"{self.origin.section}: "
         place = location or self.location
         return SpecError(Diagnostic(Code.SIZE, f"{where}{error}", place, error.hint))
@@ -145,7 +152,7 @@ class Builder:
         op: Op,
         inputs: Sequence[Value],
         slot: Slot,
-        init: Mapping[Field, Init] = _OF_THE_OP,
+        init: Mapping[Field, Init] = _DEFAULT_INIT,
         part: TensorPart | None = None,
     ) -> list[ParamSlice]:
         shapes = op.param_shapes(tuple(value.type for value in inputs))
@@ -163,17 +170,19 @@ class Builder:
         return params
 
     def _param(self, param: Param, shape: tuple[int, ...]) -> Param:
-        """The parameter that stands for ``param``: the first of its slot and field.
+        """Return the parameter that represents ``param``: the first of its slot and field.
 
         Raises:
-            SpecError: updates that share it meet different widths.
+            SpecError: updates that share it read different widths.
         """
-        held = self._params.setdefault((param.slot, param.field), param)
+        shared = self._params.setdefault((param.slot, param.field), param)
         tensor = param.pieces[0].tensor
         known = self._tensors.setdefault((tensor.slot, tensor.field), tensor)
-        if held.shape != shape or held.pieces != param.pieces or known != tensor:
+        if shared.shape != shape or shared.pieces != param.pieces or known != tensor:
             name = slot_name(tensor.slot)
+            if known.shape == tensor.shape and shared.shape == shape:
+                raise ValueError(f"{name} is to start in two ways, or is read in two")
             message = f"updates that share {name} read maps of different widths by it"
             hint = "give each stage its own, or let all stages read the same layers"
             raise self.refusal(ShapeError(message, hint))
-        return held
+        return shared

@@ -1,4 +1,4 @@
-"""The operations that choose at random, in training."""
+"""Operations that are random in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cliquegraph.ir.types import MaskType
 
 @dataclass(frozen=True)
 class Dropout(Op):
-    """In training each element is zeroed at ``rate``, the others scaled by 1 / (1 - rate)."""
+    """In training, zero each element with probability ``rate``, and scale by 1 / (1 - rate)."""
 
     mnemonic = "dropout"
     rate: float
@@ -23,9 +23,9 @@ class Dropout(Op):
 
 @dataclass(frozen=True)
 class Keep(Op):
-    """Draw the mask of a branch: 0 at ``rate``, where it is left out, else 1.
+    """Draw the mask of a branch: 0 (dropped) with probability ``rate``, else 1.
 
-    Its input are the maps that the branch reads: one draw for them all, or for each image.
+    Its input is what the branch reads: one draw for the batch, or one for each image.
     """
 
     mnemonic = "keep"
@@ -40,10 +40,10 @@ class Keep(Op):
 
 @dataclass(frozen=True)
 class DropPath(Op):
-    """Leave a branch out: its maps, then the mask that ``Keep`` drew.
+    """Drop a branch: the inputs are its maps, then the mask that ``Keep`` drew.
 
-    In training maps × mask; with ``scale`` of training divided by 1 - rate. In evaluation the
-    maps; with ``scale`` of evaluation × (1 - rate).
+    In training maps × mask, with ``scale="training"`` also / (1 - rate). In evaluation the maps,
+    with ``scale="evaluation"`` also × (1 - rate).
     """
 
     mnemonic = "drop_path"
@@ -53,5 +53,5 @@ class DropPath(Op):
 
     def infer(self, inputs: Types) -> Types:
         if not isinstance(inputs[1], MaskType):
-            raise ShapeError("a branch is left out by a mask")
+            raise ShapeError("a branch is dropped by a mask")
         return (map_type(inputs[0]),)

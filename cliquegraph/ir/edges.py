@@ -1,4 +1,4 @@
-"""The kernels W(i→j) and V(j) of each block, whatever tensors they lie in."""
+"""The kernels W(i→j) and V(j) of each block, whichever tensors contain them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ EdgeKernels = dict[tuple[int, int], Piece]
 def edge_kernels(graph: Graph) -> dict[int, EdgeKernels]:
     """Return the kernels of each block, by its index; ``graph`` is as lowered.
 
-    A pair has a tensor of its own, or a part of a kernel over everything that the layer reads,
-    as in a dense block, which is cut where its sources end. Of several kernels on one edge the
-    first is the pair's.
+    A pair has a tensor of its own, or, as in a dense block, a slice of one kernel over everything
+    that the layer reads. Of several kernels on one edge, the pair's is the first.
     """
-    found: dict[int, EdgeKernels] = {}
+    kernels: dict[int, EdgeKernels] = {}
     for node in _convolutions(graph):
-        block = found.setdefault(node.origin.section.index, {})
+        block = kernels.setdefault(node.origin.section.index, {})
         layer = node.origin.layer or 0
         if is_edge_kernel(node.operands[0].param.slot):
             for operand in node.operands:
@@ -39,23 +38,23 @@ def edge_kernels(graph: Graph) -> dict[int, EdgeKernels]:
             ends = [0, *accumulate(value.type.channels for value in concat.inputs)]
             for value, bounds in zip(concat.inputs, pairwise(ends), strict=True):
                 block[_layer(graph, value, node), layer] = Piece(tensor, *bounds)
-    return {index: block for index, block in found.items() if block}
+    return {index: block for index, block in kernels.items() if block}
 
 
 def spatial_kernels(graph: Graph) -> dict[int, dict[int, Tensor]]:
-    """Return the kernel V(j) of each layer j that has one behind its edges, by block.
+    """Return the kernel V(j) of each layer j that has one after its edges, by block.
 
-    In a dense layer it is the 3×3 convolution after the 1×1 one. Of a layer with several, none
-    is the one.
+    In a dense layer it is the 3×3 convolution after the 1×1 one. A layer with several such
+    kernels is left out.
     """
-    found: dict[int, dict[int, Tensor]] = {}
+    kernels: dict[int, dict[int, Tensor]] = {}
     for node in _convolutions(graph):
         slot = node.operands[0].param.slot
         on_edges = is_edge_kernel(slot) or _gathered(graph, node) is not None
         if not on_edges and slot.index is None and slot.role != "shortcut.conv":
             (piece,) = node.operands[0].pieces
-            found.setdefault(slot.section.index, {})[node.origin.layer or 0] = piece.tensor
-    return found
+            kernels.setdefault(slot.section.index, {})[node.origin.layer or 0] = piece.tensor
+    return kernels
 
 
 def _convolutions(graph: Graph) -> Iterator[Node]:
@@ -65,16 +64,16 @@ def _convolutions(graph: Graph) -> Iterator[Node]:
 
 
 def _gathered(graph: Graph, conv: Node) -> Node | None:
-    """The concatenation of what a layer reads that a convolution is applied to, if it is one."""
+    """The concatenation of a layer's sources that a convolution reads, if it reads one."""
     node = graph.producers[conv.inputs[0]]
     while isinstance(node.op, BatchNorm | Relu) and node.origin == conv.origin:
         node = graph.producers[node.inputs[0]]
-    is_one = isinstance(node.op, Concat) and node.origin == conv.origin
-    return node if is_one else None
+    is_gathered = isinstance(node.op, Concat) and node.origin == conv.origin
+    return node if is_gathered else None
 
 
 def _layer(graph: Graph, value: Value, reader: Node) -> int:
-    """The layer of a block that wrote a value; X0's is 0."""
+    """The layer of a block that wrote a value; 0 for X0."""
     origin = graph.producers[value].origin
     return (origin.layer or 0) if origin.section == reader.origin.section else 0
 

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 class Graph:
     """A network as operations.
 
-    Two graphs are equal where their names, nodes, wiring, parameters and outputs are; the lines
-    of the spec do not count.
+    Two graphs are equal if their names, nodes, wiring, parameters and outputs are; lines of the
+    spec are ignored.
 
     Attributes:
         name: the network's.
-        tensors: every canonical tensor that the network owns. Passes keep them, so that every
-            -O level takes the same weights, also where a node that read one is gone.
+        tensors: every canonical tensor that the network owns. Passes retain them, so that every
+            -O level takes the same weights, even where no node reads one any more.
         nodes: in the order of execution; the first is the input.
         logits: (classes,) for each image.
         features: the block features, first block to last.
-        idle: nodes that nothing needs and that are not executed. Their parameters are held all
-            the same: they are the network's, and must not be lost on the way to another level.
+        idle: unused nodes, which are not executed. Their parameters are unused but retained: they
+            belong to the network, and must not be lost in conversions between levels.
     """
 
     name: str
@@ -52,19 +52,19 @@ class Graph:
 
     @cached_property
     def params(self) -> tuple[Param, ...]:
-        """Every parameter once, in the order of first use; those of idle nodes last."""
+        """Every parameter once, in the order of first use; those of unused nodes last."""
         nodes = (*self.nodes, *self.idle)
         return tuple(dict.fromkeys(operand.param for node in nodes for operand in node.operands))
 
     @cached_property
     def producers(self) -> dict[Value, Node]:
-        """The node that writes each value; idle ones too."""
+        """The node that writes each value, unused nodes included."""
         nodes = (*self.nodes, *self.idle)
         return {value: node for node in nodes for value in node.outputs}
 
     @cached_property
     def consumers(self) -> dict[Value, tuple[Node, ...]]:
-        """The nodes that read each value, in order, idle ones last; each stands once."""
+        """The nodes that read each value, each once, in order, unused nodes last."""
         readers: dict[Value, dict[Node, None]] = {}
         for node in (*self.nodes, *self.idle):
             for value in node.inputs:
@@ -73,24 +73,24 @@ class Graph:
 
     @cached_property
     def unread_features(self) -> frozenset[Node]:
-        """The nodes that make a block feature which nothing in the network reads."""
+        """The nodes that compute a block feature which nothing in the network reads."""
         unread = (value for value in self.features if value not in self.consumers)
         return frozenset(self.producers[value] for value in unread)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and structure(self) == structure(other)
 
-    __hash__ = None  # type: ignore[assignment]  # equality reads the whole graph
+    __hash__ = None  # type: ignore[assignment]  # equality compares the whole graph
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
     def digest(self) -> str:
-        """SHA-256 over the graph without its name and the spec's lines."""
+        """Return the SHA-256 of the graph without its name and the lines of the spec."""
         return digest(self)
 
     def to_networkx(self) -> nx.MultiDiGraph[int]:
-        """Nodes by their position, an arc for each value that is read (``output``, ``input``)."""
+        """Return nodes by position, with an arc for each value read (``output``, ``input``)."""
         import networkx as nx
 
         graph: nx.MultiDiGraph[int] = nx.MultiDiGraph(name=self.name)

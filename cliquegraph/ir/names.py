@@ -1,6 +1,6 @@
-"""Canonical names: what a tensor is called in the exchange format.
+"""Canonical names of tensors, as in the exchange format.
 
-They depend on the declared network alone, not on a backend or an -O level.
+They depend only on the declared network, not on a backend or an -O level.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ OWN_KERNEL = "own_v"  # V(j, p) of a layer that is updated once, so that no stag
 
 
 def value_hint(letter: str, layer: int, stage: int | None) -> str:
-    """Return what a layer's value is called: ``x2_1`` in stage 1, ``x2`` without stages."""
+    """Return the name of a layer's value: ``x2_1`` in stage 1, ``x2`` without stages."""
     return f"{letter}{layer}" if stage is None else f"{letter}{layer}_{stage}"
 
 
 def shared_by_stages(slot: Slot) -> bool:
-    """Tell whether a slot is a kernel of a clique's layer, which every stage re-uses."""
+    """Tell whether a slot is a kernel of a clique's layer, which all stages share."""
     return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
 
 
@@ -37,7 +37,7 @@ def slot_name(slot: Slot) -> str:
         role = SPATIAL_KERNEL if slot.role == OWN_KERNEL else slot.role
         parts.append(f"{role}{slot.layer}" + ("" if slot.index is None else f"_{slot.index}"))
     else:
-        if slot.source is not None:  # on an edge, behind its kernel
+        if slot.source is not None:  # on an edge, after its kernel
             parts.append(f"{EDGE_KERNEL}{slot.source}_{slot.layer}")
         elif slot.layer is not None:
             parts.append(f"x{slot.layer}")
@@ -60,11 +60,11 @@ def tensor_name(tensor: Tensor) -> str:
 
 
 def param_name(param: Param) -> str:
-    """Return the name of a parameter as the printer and messages show it."""
+    """Return the name of a parameter in printed graphs and messages."""
     return field_name(param.slot, param.field)
 
 
 def operand_name(operand: ParamSlice) -> str:
-    """Return the name of what a node reads, with its slice where that is not the whole."""
+    """Return the name of an operand, with its slice unless that is the whole parameter."""
     name = param_name(operand.param)
     return name if operand.is_whole else f"{name}[{operand.start}:{operand.stop}]"

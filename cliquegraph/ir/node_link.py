@@ -1,6 +1,6 @@
-"""The op graph as networkx node-link JSON; ``ir/serialize.py`` loads it back to an equal graph.
+"""The op graph as networkx node-link JSON, from which ``ir/serialize.py`` loads an equal graph.
 
-What two graphs are compared by, and a digest is taken of, is this data.
+Equality and digests of graphs are those of this data.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ KINDS: dict[type[TensorType], str] = {
 
 
 class Parts(Protocol):
-    """What of a ``Graph`` is written; a graph knows this module, and not the other way round."""
+    """The parts of a ``Graph`` that are written: ``Graph`` imports this module, not vice versa."""
 
     @property
     def name(self) -> str:
-        """The network's."""
+        """The name of the network."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -55,15 +55,15 @@ class Parts(Protocol):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Those that are executed, in order."""
+        """The nodes that are executed, in order."""
 
     @property
     def idle(self) -> tuple[Node, ...]:
-        """Those that are not."""
+        """The nodes that are unused but retained."""
 
     @property
     def logits(self) -> Value:
-        """What the network returns."""
+        """The logits."""
 
     @property
     def features(self) -> tuple[Value, ...]:
@@ -103,7 +103,7 @@ def to_json(graph: Parts) -> Json:
 
 
 def structure(graph: Parts) -> Json:
-    """Return ``to_json`` without the lines of the spec: where a network was written is no part."""
+    """Return ``to_json`` without the lines of the spec, which are not part of the structure."""
     data = to_json(graph)
     for node in data["nodes"]:
         del node["origin"]["line"]
@@ -137,7 +137,7 @@ def _tensor(tensor: Tensor) -> Json:
 
 
 def _slot(slot: Slot) -> Json:
-    """A slot without an index is written as before there were any, for digests to stay."""
+    """A slot without an index is written without the key, to keep digests stable."""
     data = asdict(slot)
     return data if slot.index is not None else {k: v for k, v in data.items() if k != "index"}
 

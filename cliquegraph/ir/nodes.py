@@ -15,7 +15,7 @@ class Origin:
     Attributes:
         section: the part of the network.
         stage, layer: the update, for a node that belongs to one.
-        line: line of the spec that declared the section, if known.
+        line: the line of the spec that declared the section, if known.
     """
 
     section: Section
@@ -36,8 +36,8 @@ class Origin:
 class Value:
     """A tensor over a symbolic batch, written once.
 
-    ``hint`` is what the paper calls it (``x2_1`` for X2 of stage 1); whoever prints the graph
-    makes it unique. A value is identified by the object, never by its hint.
+    ``hint`` is the paper's name for it (``x2_1`` for X2 of stage 1); the printer makes it unique.
+    Values compare by identity, never by hint.
     """
 
     type: TensorType
@@ -48,7 +48,7 @@ class Value:
 class Node:
     """One operation at one place.
 
-    ``recompute`` where the backward pass is to do it again and nothing it writes is kept.
+    With ``recompute`` its outputs are not saved for backward: the backward pass recomputes them.
     """
 
     op: Op
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def output(self) -> Value:
-        """The output of a node that has one."""
+        """The output of a node with a single one."""
         (value,) = self.outputs
         return value
 

@@ -1,8 +1,8 @@
-"""What an operation is.
+"""The base class of operations.
 
-An op is a frozen dataclass of its attributes. Its methods take the types of its inputs:
-``infer`` gives the types of its outputs (or raises ``ShapeError``), ``param_shapes`` the shapes
-of the tensors it reads, ``macs`` the multiply–accumulates for one image.
+An op is a frozen dataclass of its attributes. Its methods take the types of its inputs: ``infer``
+returns the types of its outputs (or raises ``ShapeError``), ``param_shapes`` the shapes of the
+tensors it reads, ``macs`` the multiply–accumulates for one image.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Op:
 
     mnemonic: ClassVar[str]
     fields: ClassVar[dict[Field, Init]] = {}
-    """the tensors that the op reads, in the order of its operands, and how each starts"""
+    """the tensors that the op reads, in the order of its operands, with their initializations"""
     widths: ClassVar[tuple[str, ...]] = ()
-    """the attributes that are channel counts: code may take them as arguments"""
+    """the attributes that are channel counts: generated classes may take them as arguments"""
     rates: ClassVar[tuple[str, ...]] = ()
-    """the attributes that differ from unit to unit as widths do: code may take them as well"""
+    """the attributes that vary between units as widths do: classes may take them as well"""
 
     def infer(self, inputs: Types) -> Types:
         """Return the types of the outputs."""
@@ -42,12 +42,12 @@ class Op:
         return 0
 
     def macs(self, inputs: Types) -> int:
-        """Return the multiply–accumulates for one image; convolutions and linear layers count."""
+        """Return the multiply–accumulates for one image, of convolutions and linear layers."""
         return 0
 
 
 def map_type(value: TensorType) -> MapType:
-    """Return the type of an input that must be maps."""
+    """Return the type of an input, which must be maps."""
     if not isinstance(value, MapType):
         raise ShapeError("maps are needed here, not a vector")
     return value

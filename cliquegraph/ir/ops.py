@@ -1,7 +1,6 @@
-"""The operations. Shapes, counts, paddings and parameter shapes are computed in ops only.
+"""The operations. Shapes, counts, paddings and parameter shapes are computed only here.
 
-Those that choose at random stand in ``ir/chance.py``. What an op computes is defined by
-``semantics/interpret.py``.
+Random operations are in ``ir/chance.py``. ``semantics/interpret.py`` defines what ops compute.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Input(Op):
 
 @dataclass(frozen=True)
 class Concat(Op):
-    """Values side by side along their channels."""
+    """The concatenation of values along their channels."""
 
     mnemonic = "concat"
 
@@ -71,9 +70,9 @@ class Add(Op):
 
 @dataclass(frozen=True)
 class Mean(Add):
-    """The sum of maps of one type over ``count``, which may be more than they are.
+    """The sum of maps of one type, divided by ``count``.
 
-    A map can be the sum over several edges already.
+    ``count`` may exceed the number of inputs, which can be sums over several edges already.
     """
 
     mnemonic = "mean"
@@ -82,7 +81,7 @@ class Mean(Add):
 
 @dataclass(frozen=True)
 class PadChannels(Op):
-    """Maps of zeros behind those that there are, up to ``channels``."""
+    """Maps, padded with zero maps to ``channels``."""
 
     mnemonic = "pad_channels"
     channels: int
@@ -96,13 +95,13 @@ class PadChannels(Op):
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Batch normalisation of each channel.
+    """Batch normalization of each channel.
 
     ``momentum`` weighs the new batch in the running statistics (PyTorch's sense). The batch
-    variance is biased for normalising and unbiased in the running variance.
+    variance is biased for normalizing and unbiased in the running variance.
 
-    In a branch that is left out of whole batches the mask of that is a second input: it
-    multiplies the move of the running statistics.
+    In a branch that is dropped for whole batches, its mask is a second input, which multiplies
+    the update of the running statistics.
     """
 
     mnemonic = "batch_norm"
@@ -126,10 +125,10 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True)
 class Moments(Op):
-    """Mean and biased variance of each channel of maps, for all that normalise them.
+    """Mean and biased variance of each channel of maps, for every ``Normalize`` of them.
 
-    In training those of the batch, and the running statistics move as those of ``BatchNorm``;
-    in evaluation the running statistics.
+    In training those of the batch, which update the running statistics as in ``BatchNorm``; in
+    evaluation the running statistics.
     """
 
     mnemonic = "moments"
@@ -145,7 +144,7 @@ class Moments(Op):
 
 @dataclass(frozen=True)
 class Normalize(Op):
-    """Batch normalisation by given moments: maps, then the moments of their channels in order."""
+    """Batch normalization by given moments; inputs: maps, then their moments in channel order."""
 
     mnemonic = "normalize"
     fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
@@ -154,10 +153,10 @@ class Normalize(Op):
     def infer(self, inputs: Types) -> Types:
         maps, moments = map_type(inputs[0]), inputs[1:]
         if not all(isinstance(each, MomentsType) for each in moments):
-            raise ShapeError("maps are normalised by moments")
+            raise ShapeError("maps are normalized by moments")
         channels = sum(each.channels for each in moments)
         if channels != maps.channels:
-            raise ShapeError(f"{maps.channels} maps can't be normalised by {channels} moments")
+            raise ShapeError(f"{maps.channels} maps can't be normalized by {channels} moments")
         return (maps,)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
@@ -166,7 +165,7 @@ class Normalize(Op):
 
 @dataclass(frozen=True)
 class Affine(Op):
-    """scale × x + bias for each channel: a normalisation whose moments are constants."""
+    """scale × x + bias for each channel: a normalization whose moments are constants."""
 
     mnemonic = "affine"
     fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
@@ -202,8 +201,8 @@ class Sigmoid(Op):
 class Conv(Op):
     """Convolution, padded by half of its kernel; with a bias only where a pass folded one in.
 
-    Its operands are one or more kernels, side by side along the input channels: the sum over
-    the edges of Eq. (1) is one convolution of the concatenation.
+    Its operands are one or more kernels, concatenated along the input channels: the sum over the
+    edges of Eq. (1) is one convolution of the concatenation.
     """
 
     mnemonic = "conv"
@@ -267,7 +266,7 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class MaxPool(Op):
-    """Largest of each window; padded by half of the window with -inf."""
+    """Maximum of each window; padded by half of the window with -inf."""
 
     mnemonic = "max_pool"
     kernel: int
@@ -275,7 +274,7 @@ class MaxPool(Op):
 
     @property
     def padding(self) -> int:
-        """Elements around the map that never win."""
+        """Elements around the map, of -inf."""
         return (self.kernel - 1) // 2
 
     def infer(self, inputs: Types) -> Types:
@@ -308,7 +307,7 @@ class GlobalAvgPool(Op):
 
 @dataclass(frozen=True)
 class ScaleChannels(Op):
-    """Multiply each map by its own number: maps, then one vector (Figure 4)."""
+    """Multiply each map by one element; inputs: maps, then a vector (Figure 4)."""
 
     mnemonic = "scale_channels"
 
@@ -345,7 +344,7 @@ OPS: tuple[type[Op], ...] = (
 
 
 def _windows(value: MapType, kernel: int, stride: int, padding: int, channels: int) -> MapType:
-    """The type of what windows of ``kernel`` at every ``stride`` leave of padded maps."""
+    """The type of the output of windows of ``kernel`` at every ``stride`` of padded maps."""
     height, width = (
         (size + 2 * padding - kernel) // stride + 1 for size in (value.height, value.width)
     )

@@ -31,7 +31,7 @@ class Names:
 
 
 def print_graph(graph: Graph) -> str:
-    """Return the graph as text: one line a node, under a comment for each section and update.
+    """Return the graph as text: one line per node, under a comment per section and update.
 
     ``%x2_1: 12x8x8 = conv(%3, filters=12, kernel=3) block1.w2.weight[0:28]`` reads: the value
     X2 of stage 1, of 12 channels and 8×8 pixels, is the convolution of value 3 with channels 0
@@ -52,8 +52,8 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield f"  return {', '.join(names[value] for value in graph.outputs)}"
     if graph.idle:
         live = {operand.param for node in graph.nodes for operand in node.operands}
-        held = [param for param in graph.params if param not in live]
-        yield f"  # held, and not read: {', '.join(map(param_name, held)) or 'nothing'}"
+        unused = [param for param in graph.params if param not in live]
+        yield f"  # unused but retained: {', '.join(map(param_name, unused)) or 'nothing'}"
 
 
 def _node(node: Node, names: Names) -> str:
@@ -64,7 +64,7 @@ def _node(node: Node, names: Names) -> str:
 
 
 def attributes(op: Op) -> list[str]:
-    """Return an op's attributes as ``name=value``; one that is False says nothing."""
+    """Return an op's attributes as ``name=value``; those that are False are omitted."""
     values = {field.name: getattr(op, field.name) for field in fields(op)}
     return [f"{name}={value!r}" for name, value in values.items() if value is not False]
 

@@ -1,4 +1,4 @@
-"""Op graphs from the node-link JSON that they are written as."""
+"""Loads op graphs from node-link JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def from_json(data: Json) -> Graph:
     """Return the graph that ``to_json`` wrote.
 
     Raises:
-        UsageError: the data is not of this format, or is damaged.
+        UsageError: the data has another format, or is corrupt.
     """
     try:
         graph = _load(data)
@@ -52,7 +52,7 @@ def _load(data: Json) -> Graph:
             (edge["input"], edge["source"], edge["output"])
         )
     nodes: list[Node] = []
-    idle = 0  # they stand last
+    idle = 0  # unused nodes come last
     for entry in data["nodes"]:
         origin = entry["origin"]
         nodes.append(
@@ -92,8 +92,8 @@ def _load(data: Json) -> Graph:
 
 
 def _load_type(entry: Json) -> TensorType:
-    (kind,) = (kind for kind, name in KINDS.items() if name == entry["kind"])
-    return kind(**{name: size for name, size in entry.items() if name != "kind"})
+    (factory,) = (each for each, name in KINDS.items() if name == entry["kind"])
+    return factory(**{name: size for name, size in entry.items() if name != "kind"})
 
 
 def _load_section(entry: Json) -> Section:
@@ -111,8 +111,8 @@ def _load_tensor(entry: Json) -> Tensor:
 
 
 def _load_param(entry: Json, tensors: list[Tensor]) -> Param:
-    (kind,) = (kind for kind, name in PARAMS.items() if name == entry["kind"])
-    return kind(
+    (factory,) = (each for each, name in PARAMS.items() if name == entry["kind"])
+    return factory(
         slot=_load_slot(entry["slot"]),
         field=Field(entry["field"]),
         pieces=_load_pieces(entry["pieces"], tensors),

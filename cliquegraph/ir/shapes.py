@@ -1,4 +1,4 @@
-"""Invalid shapes, and how many channels a share of some is."""
+"""Invalid shapes, and the channels that a compression leaves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fractions import Fraction
 
 
 class ShapeError(ValueError):
-    """Sizes that no network can have; the builder turns it into a message with a place.
+    """Invalid shapes; the builder turns it into a message with a location.
 
     Attributes:
-        hint: the way out, if it is known.
+        hint: how to fix it, if known.
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
@@ -19,15 +19,15 @@ class ShapeError(ValueError):
 
 
 def compressed(channels: int, factor: float) -> int:
-    """Return the channels that are left of ``channels``: the factor's share, rounded down.
+    """Return how many of ``channels`` a compression factor leaves, rounded down.
 
-    The factor counts as the decimal that the spec says: 0.29 of 100 is 29.
+    The factor is the decimal in the spec, not its binary value: 0.29 of 100 is 29.
     """
     return int(channels * Fraction(str(factor)))
 
 
 def least_factor(channels: int) -> Decimal:
-    """Return the smallest factor of three digits that leaves one of ``channels``.
+    """Return the smallest factor of three digits that leaves one of ``channels`` channels.
 
     >>> least_factor(6)
     Decimal('0.167')

@@ -1,6 +1,6 @@
-"""Canonical tensors to a graph's storage and back.
+"""Converts canonical tensors to a graph's storage and back.
 
-Arrays may have further axes in front of a tensor's own, the lanes of exact arithmetic: axes are
+Arrays may have leading axes before those of the tensor, the lanes of exact arithmetic, so axes are
 counted from the end.
 """
 
@@ -21,19 +21,19 @@ from cliquegraph.ir.types import Field, Param, Piece
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# Running statistics of one feature that two readers hold: apart by rounding in float32 at most.
+# Running statistics of one feature, stored by two readers, may differ by float32 rounding.
 SHARED_TOLERANCE = 1e-5
-# What a normalisation divides by is variance + eps: a variance is compared relative to that.
+# Normalizations divide by the root of variance + eps: variances are compared relative to that.
 _EPS = 1e-5
 
 
 def to_storage(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> dict[Param, Array]:
-    """Return what each parameter of a graph holds, in canonical layout (OIHW).
+    """Return the array of each parameter of a graph, in canonical layout (OIHW).
 
     Args:
         graph: the network, at any -O level.
-        tensors: canonical tensors by name; every one is needed, and no other allowed.
-        lead: how many axes the arrays have in front of a tensor's.
+        tensors: canonical tensors by name; all are required, and no others allowed.
+        lead: how many leading axes the arrays have before those of a tensor.
 
     Raises:
         WeightsError: tensors are missing, unexpected or of another shape, or two that the graph
@@ -44,24 +44,24 @@ def to_storage(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> dic
 
 
 def stored(param: Param, tensors: Mapping[str, Array]) -> Array:
-    """Return what one parameter holds; may be the tensor itself, if it is the only one.
+    """Return the array of one parameter; may be the tensor itself, if it is the only one.
 
     Raises:
-        WeightsError: tensors that the parameter holds once disagree.
+        WeightsError: tensors that the parameter stores once disagree.
     """
-    held = _take(param, param.pieces, tensors)
+    array = _take(param, param.pieces, tensors)
     for mirror in param.mirrors:
         other = _take(param, mirror, tensors)
         floor = SHARED_TOLERANCE * (_EPS if param.field is Field.VAR else 1)
-        if not np.allclose(other, held, SHARED_TOLERANCE, floor, equal_nan=True):
+        if not np.allclose(other, array, SHARED_TOLERANCE, floor, equal_nan=True):
             names = (_extent_name(pieces) for pieces in (param.pieces, mirror))
             with np.errstate(invalid="ignore"):
-                apart = np.abs(other.astype(np.float64) - held.astype(np.float64)).max()
+                apart = np.abs(other.astype(np.float64) - array.astype(np.float64)).max()
             raise WeightsError(
                 f"{' and '.join(names)} are the running statistics of one feature, but differ by "
                 f"{apart:.1e}; -O0 stores each of its own"
             )
-    return held
+    return array
 
 
 def _take(param: Param, pieces: tuple[Piece, ...], tensors: Mapping[str, Array]) -> Array:
@@ -77,66 +77,66 @@ def _extent_name(pieces: tuple[Piece, ...]) -> str:
 
 
 def read_operands(node: Node, field: Field, storage: Mapping[Param, Array]) -> Array:
-    """Return what a node's operands of one field hold, joined along the parameter's axis."""
+    """Return a node's operands of one field, concatenated along the parameter's axis."""
     read = [operand for operand in node.operands if operand.param.field is field]
     parts = [_along(_axis(o.param), storage[o.param], o.start, o.stop) for o in read]
     return np.concatenate(parts, axis=_axis(read[0].param))
 
 
 def from_storage(storage: Mapping[Param, Array]) -> dict[str, Array]:
-    """Return the canonical tensors that parameters hold, by name; ``to_storage`` undone.
+    """Return the canonical tensors of parameters, by name; the inverse of ``to_storage``.
 
-    Parameters that are left out of ``storage`` leave out their tensors.
+    Tensors of parameters that are missing from ``storage`` are omitted.
     """
-    held = Holdings(storage)
-    return {name: np.array(held.tensor(name, storage.__getitem__)) for name in held.names}
+    holdings = Holdings(storage)
+    return {name: np.array(holdings.tensor(name, storage.__getitem__)) for name in holdings.names}
 
 
 class Holdings:
-    """Which parameters hold each canonical tensor, and where."""
+    """Which parameters contain each canonical tensor, and where."""
 
     def __init__(self, params: Iterable[Param]) -> None:
-        self._of: dict[str, list[_Extent]] = {}
+        self._extents: dict[str, list[_Extent]] = {}
         for param in params:
             for pieces in param.holdings:
                 position = 0
                 for piece in pieces:
-                    held = _Extent(param, position, piece)
-                    self._of.setdefault(tensor_name(piece.tensor), []).append(held)
+                    extent = _Extent(param, position, piece)
+                    self._extents.setdefault(tensor_name(piece.tensor), []).append(extent)
                     position += piece.extent
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The canonical tensors that are held, in the order of the parameters."""
-        return tuple(self._of)
+        """The canonical tensors, in the order of the parameters."""
+        return tuple(self._extents)
 
     def params(self, name: str) -> tuple[Param, ...]:
-        """The parameters that hold a canonical tensor."""
-        return tuple(held.param for held in self._of[name])
+        """Return the parameters that contain a canonical tensor."""
+        return tuple(extent.param for extent in self._extents[name])
 
     def tensor(self, name: str, read: Callable[[Param], Array]) -> Array:
-        """Return a canonical tensor; ``read`` gives what a parameter holds.
+        """Return a canonical tensor; ``read`` returns the array of a parameter.
 
-        Where a parameter holds nothing else, the tensor is what ``read`` gave.
+        Where a parameter contains nothing else, the tensor is that array, not a copy.
         """
         whole: Array | None = None
-        for held in self._of[name]:
-            array, axis, piece = read(held.param), _axis(held.param), held.piece
-            part = _along(axis, array, held.position, held.position + piece.extent)
+        for extent in self._extents[name]:
+            array, axis, piece = read(extent.param), _axis(extent.param), extent.piece
+            part = _along(axis, array, extent.position, extent.position + piece.extent)
             lead = part.shape[: part.ndim - len(piece.tensor.shape)]
             if part.shape == (*lead, *piece.tensor.shape):
-                # A copy of a part: a view would keep all of a bank.
+                # Copy a part: a view would keep the whole bank in memory.
                 return part if part.shape == array.shape else part.copy()
             if whole is None:
                 whole = np.empty((*lead, *piece.tensor.shape), array.dtype)
             _along(axis, whole, piece.start, piece.stop)[...] = part
-        assert whole is not None  # noqa: S101  # a name is here because something holds it
+        assert whole is not None  # noqa: S101  # every name has extents
         return whole
 
 
 @dataclass(frozen=True)
 class _Extent:
-    """A piece of a canonical tensor, from ``position`` on along its parameter's axis."""
+    """A piece of a canonical tensor, at ``position`` along its parameter's axis."""
 
     param: Param
     position: int
@@ -155,7 +155,7 @@ def _along(axis: int, array: Array, start: int, stop: int) -> Array:
 
 
 def agree(graph: Graph, tensors: dict[str, Array]) -> None:
-    """Make tensors that ``graph`` stores once equal, in place; the first reader's count."""
+    """Make tensors that ``graph`` stores once equal, in place, to those of the first reader."""
     storage = {param: _take(param, param.pieces, tensors) for param in graph.params}
     tensors.update(from_storage(storage))
 
@@ -163,9 +163,9 @@ def agree(graph: Graph, tensors: dict[str, Array]) -> None:
 def check_tensors(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> None:
     """Raise a ``WeightsError`` unless ``tensors`` are exactly those of the network."""
     expected = {tensor_name(tensor): tensor.shape for tensor in graph.tensors}
-    found = {name: tuple(array.shape[lead:]) for name, array in tensors.items()}
-    if faults := misfits(expected, found):
-        raise WeightsError(f"weights do not fit {graph.name}:\n{faults}")
+    shapes = {name: tuple(array.shape[lead:]) for name, array in tensors.items()}
+    if mismatches := misfits(expected, shapes):
+        raise WeightsError(f"weights do not fit {graph.name}:\n{mismatches}")
 
 
 def misfits(
@@ -173,25 +173,25 @@ def misfits(
     found: Mapping[str, tuple[int, ...]],
     meaning: Mapping[str, str] | None = None,
 ) -> str:
-    """Return lines that list what is missing, unexpected and of another shape; else nothing.
+    """Return lines that list what is missing, unexpected and of another shape, if anything is.
 
     Args:
         expected, found: shapes by name.
-        meaning: what an expected name stands for, where it is no canonical one.
+        meaning: canonical names by expected name, where the two differ.
     """
 
-    def said(name: str) -> str:
+    def label(name: str) -> str:
         return f"{name} ({meaning[name]})" if meaning and meaning[name] != name else name
 
-    missing = [said(name) for name in expected if name not in found]
+    missing = [label(name) for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     shapes = [
-        f"{said(name)} is {found[name]}, must be {shape}"
+        f"{label(name)} is {found[name]}, must be {shape}"
         for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
-    faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    return "\n".join(_list(kind, names) for kind, names in faults if names)
+    mismatches = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    return "\n".join(_list(kind, names) for kind, names in mismatches if names)
 
 
 def _list(kind: str, names: list[str], limit: int = 10) -> str:

@@ -21,7 +21,7 @@ class MapType:
 
     @property
     def elements(self) -> int:
-        """Numbers for one image."""
+        """Elements for one image."""
         return self.channels * self.height * self.width
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class VectorType:
 
     @property
     def elements(self) -> int:
-        """Numbers for one image."""
+        """Elements for one image."""
         return self.channels
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class MomentsType:
 
     @property
     def elements(self) -> int:
-        """Numbers for one image: none, they are the batch's."""
+        """Elements for one image: none, moments belong to the batch."""
         return 0
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ TensorType = MapType | VectorType | MomentsType | MaskType
 
 
 class Part(StrEnum):
-    """The parts of a network, in the order of the data's way through it."""
+    """The parts of a network, in the order of execution."""
 
     STEM = "stem"
     BLOCK = "block"
@@ -123,7 +123,7 @@ class Slot:
 
 
 class Init(StrEnum):
-    """Initialisation of a tensor (section 4.1 of the paper)."""
+    """Initialization of a tensor (section 4.1 of the paper)."""
 
     HE = "he"  # normal, variance 2 / fan-in of this kernel alone
     HE_FAN_OUT = "he_fan_out"  # normal, variance 2 / fan-out, as in ResNets
@@ -143,7 +143,7 @@ class Field(StrEnum):
 
     @property
     def trainable(self) -> bool:
-        """False for running statistics, which are observed and not learnt."""
+        """False for running statistics, which are observed, not learned."""
         return self not in (Field.MEAN, Field.VAR)
 
 
@@ -154,7 +154,7 @@ class Tensor:
     Attributes:
         slot, field: what it is; together they identify it.
         shape: OIHW for kernels, (out, in) for linear layers, (channels,) otherwise.
-        init: how it starts.
+        init: its initialization.
     """
 
     slot: Slot
@@ -183,9 +183,9 @@ class Piece:
 
 
 def cut(pieces: Sequence[Piece], *ends: int) -> list[tuple[Piece, ...]]:
-    """Return the slices [a:b], [b:c], ... of pieces that lie side by side, from ascending ends."""
+    """Return the slices [a:b], [b:c], ... of concatenated pieces, for ascending ends."""
     starts = [0, *accumulate(piece.extent for piece in pieces)]
-    found = []
+    slices = []
     for start, stop in pairwise(ends):
         parts = []
         at = bisect_right(starts, start) - 1
@@ -196,24 +196,24 @@ def cut(pieces: Sequence[Piece], *ends: int) -> list[tuple[Piece, ...]]:
             if first < last:
                 parts.append(Piece(piece.tensor, first, last))
             at += 1
-        found.append(tuple(parts))
-    return found
+        slices.append(tuple(parts))
+    return slices
 
 
 @dataclass(frozen=True, eq=False)
 class Param:
-    """Storage that nodes read: pieces of canonical tensors, side by side along one axis.
+    """Storage that nodes read: pieces of canonical tensors, concatenated along one axis.
 
-    Sharing is the same ``Param`` object; two parameters are never equal because their names
-    or contents are. Out of the lowering each holds one whole tensor; the pack pass makes banks,
-    and the share-moments pass running statistics that stand for those of every reader.
+    Sharing means the same ``Param`` object: parameters compare by identity, not by name or
+    contents. After lowering each contains one whole tensor; the pack pass creates banks, and the
+    share-moments pass running statistics that represent those of every reader.
 
     Attributes:
-        slot, field: what the storage is for; names in generated code come from these.
-        pieces: what it holds, in order.
-        axis: the axis along which the pieces lie.
-        mirrors: other pieces, each time as long as ``pieces`` together, that are the same
-            numbers: every reader of a feature has the same running statistics of it.
+        slot, field: what the storage is for; names in generated code are derived from these.
+        pieces: its contents, in order.
+        axis: the axis along which the pieces are concatenated.
+        mirrors: other pieces with the same values, each of the total length of ``pieces``: every
+            reader of a feature has the same running statistics of it.
     """
 
     slot: Slot
@@ -229,7 +229,7 @@ class Param:
 
     @property
     def holdings(self) -> tuple[tuple[Piece, ...], ...]:
-        """Everything that it stands for: ``pieces``, then each of ``mirrors``."""
+        """Everything that it represents: ``pieces``, then each of ``mirrors``."""
         return (self.pieces, *self.mirrors)
 
     @cached_property
@@ -240,19 +240,19 @@ class Param:
         return tuple(shape)
 
     def whole(self) -> ParamSlice:
-        """All of it, as an operand."""
+        """Return all of it, as an operand."""
         return ParamSlice(self, 0, self.extent)
 
 
 class Bank(Param):
-    """All kernels of one layer, side by side along their input channels, in visiting order.
+    """All kernels of one layer, concatenated along their input channels, in visiting order.
 
-    A step reads a slice of it, and weights are never concatenated.
+    An update reads a slice of it; weights are never concatenated at run time.
     """
 
 
 class Biased(Param):
-    """A kernel into which a normalisation was folded: what holds it has a bias too."""
+    """A kernel into which a normalization was folded: its convolution has a bias too."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class ParamSlice:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """The pieces of canonical tensors that the slice reads, cut where it begins and ends."""
+        """The pieces of canonical tensors in the slice, cut at its ends."""
         return cut(self.param.pieces, self.start, self.stop)[0]
 
     @property
@@ -287,5 +287,5 @@ class ParamSlice:
 
 
 def whole_tensor(tensor: Tensor, axis: int = 0) -> Param:
-    """The parameter that holds one canonical tensor, and all of it."""
+    """Return the parameter that consists of one whole canonical tensor."""
     return Param(tensor.slot, tensor.field, (Piece(tensor, 0, tensor.shape[axis]),), axis)

@@ -1,4 +1,4 @@
-"""Which nodes run as one call: a normalisation, its ReLU, and what reads it."""
+"""Which nodes run as one call: a normalization, its ReLU, and the reader of that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Normalize, Op, Relu
 
 @dataclass(frozen=True)
 class UnitNodes:
-    """The nodes of one unit; those that it has."""
+    """The nodes of one unit; None for those that it lacks."""
 
     concat: Node | None
     norm: Node | None
@@ -22,26 +22,26 @@ class UnitNodes:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """In the order of execution."""
-        found = (self.concat, self.norm, self.relu, self.conv)
-        return tuple(node for node in found if node is not None)
+        nodes = (self.concat, self.norm, self.relu, self.conv)
+        return tuple(node for node in nodes if node is not None)
 
     @property
     def recompute(self) -> bool:
-        """Whether the backward pass redoes what the convolution reads."""
+        """Whether the backward pass recomputes the input of the convolution."""
         return any(node.recompute for node in self.nodes)
 
 
 def units_of(graph: Graph) -> dict[Node, UnitNodes]:
-    """Return the units of a graph, idle ones too, by their last node.
+    """Return the units of a graph, unused ones included, by their last node.
 
-    A unit is a normalisation by given moments, or nodes marked ``recompute``, with what stands
-    before and behind it in the same place and has no other reader.
+    A unit is a normalization by given moments, or nodes marked ``recompute``, with the nodes before
+    and after it that belong to the same place and have no other reader.
 
     Raises:
-        VerificationError: such a normalisation has no ReLU for itself behind it.
+        VerificationError: such a normalization has no ReLU of its own after it.
     """
 
-    def alone(maker: Node, reader: Node) -> bool:
+    def is_only_reader(maker: Node, reader: Node) -> bool:
         return (
             maker.origin == reader.origin
             and graph.consumers[maker.output] == (reader,)
@@ -50,27 +50,29 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
 
     def before(node: Node, kind: type[Op]) -> Node | None:
         maker = graph.producers[node.inputs[0]]
-        return maker if isinstance(maker.op, kind) and alone(maker, node) else None
+        return maker if isinstance(maker.op, kind) and is_only_reader(maker, node) else None
 
-    def behind(node: Node, kind: type[Op]) -> Node | None:
+    def after(node: Node, kind: type[Op]) -> Node | None:
         readers = graph.consumers.get(node.output, ())
-        return next((r for r in readers if isinstance(r.op, kind) and alone(node, r)), None)
+        return next(
+            (r for r in readers if isinstance(r.op, kind) and is_only_reader(node, r)), None
+        )
 
-    found = {}
+    units = {}
     for node in (*graph.nodes, *graph.idle):
         if isinstance(node.op, Normalize) or (isinstance(node.op, BatchNorm) and node.recompute):
-            relu = behind(node, Relu)
+            relu = after(node, Relu)
             if relu is None:
                 raise VerificationError(
                     f"{node.op.mnemonic} in {node.origin}: no ReLU of its own behind it"
                 )
-            conv = behind(relu, Conv)
+            conv = after(relu, Conv)
             if conv is not None and isinstance(conv.op, Conv) and conv.op.stride > 1:
                 conv = None
             unit = UnitNodes(before(node, Concat), node, relu, conv)
-        elif isinstance(node.op, Concat) and node.recompute and (conv := behind(node, Conv)):
+        elif isinstance(node.op, Concat) and node.recompute and (conv := after(node, Conv)):
             unit = UnitNodes(node, None, None, conv)
         else:
             continue
-        found[unit.nodes[-1]] = unit
-    return found
+        units[unit.nodes[-1]] = unit
+    return units

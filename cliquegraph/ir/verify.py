@@ -18,14 +18,13 @@ def verify_graph(graph: Graph) -> None:
     """Check a graph.
 
     1. The first node is the only input; every value is written once, before it is read.
-    2. Types are those that the ops infer; operands have the shapes that the ops ask for.
-    3. Each part of a tensor that is read is held by one parameter, and there are no others;
-       every tensor of the network is held.
+    2. Types are those that the ops infer; operands have the shapes that the ops require.
+    3. Parameters hold every tensor of the network, each part of it once, and nothing else.
     4. One slot has one tensor: nothing is shared by name alone.
     5. What the network returns is written.
 
     Raises:
-        VerificationError: a rule is broken; names the node.
+        VerificationError: a rule is violated; names the node.
     """
     written: set[Value] = set()
     for index, node in enumerate(graph.nodes):
@@ -51,9 +50,9 @@ def _check_types(node: Node) -> None:
         inferred = node.op.infer(node.input_types)
     except ShapeError as error:
         raise _broken(node, str(error)) from None
-    stated = tuple(value.type for value in node.outputs)
-    if inferred != stated:
-        raise _broken(node, f"has type {stated}, but computes {inferred}")
+    declared = tuple(value.type for value in node.outputs)
+    if inferred != declared:
+        raise _broken(node, f"has type {declared}, but computes {inferred}")
 
 
 def _check_operands(node: Node) -> None:
@@ -63,21 +62,24 @@ def _check_operands(node: Node) -> None:
         if not operands:
             raise _broken(node, f"lacks its {field}")
         axis = operands[0].param.axis
-        found = list(operands[0].shape)
-        found[axis] = sum(operand.extent for operand in operands)
+        joined = list(operands[0].shape)
+        joined[axis] = sum(operand.extent for operand in operands)
         for operand in operands:
-            if _but(operand.shape, axis) != _but(shape, axis) or operand.param.axis != axis:
+            if (
+                _without_axis(operand.shape, axis) != _without_axis(shape, axis)
+                or operand.param.axis != axis
+            ):
                 raise _broken(node, f"can't join {operand_name(operand)} of shape {operand.shape}")
             if not 0 <= operand.start < operand.stop <= operand.param.extent:
                 raise _broken(node, f"reads {operand_name(operand)}, beyond its end")
-        if tuple(found) != shape:
-            raise _broken(node, f"has a {field} of shape {tuple(found)}, but needs {shape}")
+        if tuple(joined) != shape:
+            raise _broken(node, f"has a {field} of shape {tuple(joined)}, but needs {shape}")
     for operand in node.operands:
         if operand.param.field not in needed:
             raise _broken(node, f"does not read {operand_name(operand)}")
 
 
-def _but(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+def _without_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 

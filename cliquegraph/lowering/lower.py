@@ -1,4 +1,4 @@
-"""From steps to operations: a network's step graph becomes its op graph (section 3.4)."""
+"""Lowers a network's step graph to its op graph (section 3.4)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
 
 
 def lower(steps: StepGraph) -> Graph:
-    """Lower a step graph, literally: each unit concatenates, normalises and convolves.
+    """Lower a step graph, literally: each unit concatenates, normalizes and convolves.
 
     Raises:
-        SpecError: sizes that can't be had, such as a map pooled to nothing; says where.
+        SpecError: invalid shapes, such as a map pooled to nothing; with their location.
 
     >>> import cliquegraph
     >>> graph = cliquegraph.lower(cliquegraph.unroll(cliquegraph.load("specs/quickstart.yaml")))
@@ -48,7 +48,7 @@ def lower(steps: StepGraph) -> Graph:
         feature, transit = _block(builder, network, block, value)
         features.append(feature)
         if block is not steps.blocks[-1]:
-            assert transit is not None  # noqa: S101  # only the last block has none
+            assert transit is not None  # noqa: S101  # only the last block lacks one
             value = transit
             if network.transition is not None:
                 value = _transition(builder, network, network.transition, block.index, transit)
@@ -58,10 +58,10 @@ def lower(steps: StepGraph) -> Graph:
 
 
 def _enter(builder: Builder, network: NetworkSpec, section: Section, *path: str | int) -> None:
-    """Say where the next nodes come from: the section, and the spec's line for it."""
+    """Set the origin of the next nodes: the section, and its line in the spec."""
     whole = network.locate()
     builder.location = network.locate(*path)
-    if builder.location == whole and section.index:  # left out: its block asks for it
+    if builder.location == whole and section.index:  # a default: point at its block
         builder.location = network.locate("blocks", section.index - 1)
     line = builder.location.line if builder.location else None
     builder.origin = Origin(section, line=line)
@@ -91,23 +91,24 @@ def _block(
     _enter(builder, network, section, "blocks", block.index - 1)
     home = builder.origin
     assert home is not None  # noqa: S101  # just entered
-    held: dict[Feature, Value] = {Feature(block.index, 0, 0): x0}
+    values: dict[Feature, Value] = {Feature(block.index, 0, 0): x0}
     for step in block.steps:
         builder.origin = Origin(section, step.stage, step.layer, home.line)
-        reads = [held[feature] for feature in step.reads]
-        held[step.writes] = lower_step(block.declared, section, step, reads, builder)
+        reads = [values[feature] for feature in step.reads]
+        values[step.writes] = lower_step(block.declared, section, step, reads, builder)
     builder.origin = home
-    feature = _leaving(builder, block.declared.feature, [held[f] for f in block.feature], "feature")
+    features = [values[each] for each in block.feature]
+    feature = _output(builder, block.declared.feature, features, "feature")
     if block.index == len(network.blocks):
         return feature, None
     if block.transit == block.feature:
         return feature, feature
-    transit = [held[each] for each in block.transit]
-    return feature, _leaving(builder, block.declared.transit, transit, "transit")
+    transit = [values[each] for each in block.transit]
+    return feature, _output(builder, block.declared.transit, transit, "transit")
 
 
-def _leaving(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:
-    """What leaves a block: the maps of one layer as they are, others concatenated."""
+def _output(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:
+    """Return an output of a block: the maps of one layer as they are, else a concatenation."""
     if output.alone:
         return values[0]
     return builder.add(Concat(), values, hint=hint)
@@ -133,7 +134,7 @@ def _transition(
 
 
 def _attention(builder: Builder, section: Section, value: Value) -> Value:
-    """Channel-wise attention (Figure 4): a number in [0, 1] for each map."""
+    """Channel-wise attention (Figure 4): scale each map by an element in [0, 1]."""
     channels = value.type.channels
     gate = builder.add(GlobalAvgPool(), [value])
     fc1, fc2 = Slot(section, "attention.fc1"), Slot(section, "attention.fc2")
@@ -143,7 +144,7 @@ def _attention(builder: Builder, section: Section, value: Value) -> Value:
 
 
 def _head(builder: Builder, network: NetworkSpec, features: list[Value]) -> Value:
-    """Readout of each block that is read, then the classifier."""
+    """The readouts of the blocks that are read, then the classifier."""
     first = 0 if network.readout.blocks == "all" else len(features) - 1
     vectors = [
         _readout(builder, network, index, feature)
@@ -172,7 +173,7 @@ def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -
 def _compressed(
     builder: Builder, network: NetworkSpec, key: str, value: Value, factor: float
 ) -> int:
-    """Return how many channels a compression leaves; a ``SpecError`` where it leaves none."""
+    """Return how many channels a compression leaves; raise a ``SpecError`` if none."""
     channels = value.type.channels
     if left := compressed(channels, factor):
         return left

@@ -1,4 +1,4 @@
-"""Remove the steps that nothing needs."""
+"""Remove the updates whose results are unused."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cliquegraph.ir.types import Param
 class DropDeadSteps:
     """Execute only the updates that the logits or the block features depend on.
 
-    1. An update that nothing needs, such as stage 2 of a last block whose feature is stage 1's
-       (I+II), is executed no more. Its nodes are kept as idle: their parameters stay the
-       network's, with the values that they have. An update that moves running statistics which
-       one that is needed moves too (``norm_per_stage: false``) is needed for them.
+    1. An update whose result is unused, such as stage 2 of a last block whose feature is that of
+       stage 1 (I+II), is no longer executed. Its nodes become ``Graph.idle``, unused but retained:
+       their parameters still belong to the network. An update whose running statistics a live
+       update shares (``norm_per_stage: false``) is live too.
     """
 
     name = "drop dead steps"
@@ -37,7 +37,7 @@ class DropDeadSteps:
 def _split(
     graph: Graph, statistics: Collection[Param]
 ) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """The nodes that are needed, for outputs or for ``statistics``, and the others."""
+    """Split the nodes into those needed for outputs or for ``statistics``, and the others."""
     needed = set(graph.outputs)
     live: list[Node] = []
     dead: list[Node] = []

@@ -1,4 +1,4 @@
-"""Fold what evaluation leaves constant, for inference."""
+"""Fold, for inference, what is constant in evaluation."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic, rational
 
 @dataclass(frozen=True)
 class Fold:
-    """Make constants of what training moves. The result takes folded tensors (``fold_tensors``).
+    """Turn running statistics into constants. The result takes folded tensors (``fold_tensors``).
 
-    1. Dropout goes, and so do the masks of drop-path.
-    2. A ``BatchNorm`` of a convolution's output that nothing else reads goes into the
-       convolution, if that stands in the same update: kernel × scale / √(var + eps), and a bias.
+    1. Dropout and the masks of drop-path are removed.
+    2. A ``BatchNorm`` of a convolution's output that nothing else reads is folded into the
+       convolution, if that belongs to the same update: kernel × scale / √(var + eps), and a bias.
        A kernel that several updates share becomes a kernel for each; where these share the
-       ``BatchNorm`` too, but read other parts of the kernel, it stays by itself.
-    3. Any other ``BatchNorm`` becomes an ``Affine``: two numbers for each channel, not four.
-    4. Drop-path that evaluation scales by 1 - rate goes into the ``BatchNorm`` before it, whose
-       scale and bias are multiplied; anywhere else it becomes an ``Affine``.
+       ``BatchNorm`` too, but read other parts of the kernel, it is not folded.
+    3. Any other ``BatchNorm`` becomes an ``Affine``: two values per channel, not four.
+    4. Drop-path that is scaled by 1 - rate in evaluation is folded into the ``BatchNorm`` before
+       it, whose scale and bias are multiplied; anywhere else it becomes an ``Affine``.
     """
 
     name = "fold"
 
     def apply(self, graph: Graph) -> Graph:
-        """Return the graph for inference; idle nodes and their tensors are left behind."""
-        return _Folding(_without_choices(graph)).result
+        """Return the graph for inference, without unused nodes and their tensors."""
+        return _Folding(_remove_randomness(graph)).result
 
 
 def fold_tensors(
@@ -50,26 +50,26 @@ def fold_tensors(
     Args:
         graph: the graph that ``Fold`` was given.
         tensors: its canonical tensors.
-        arithmetic: what they are folded in.
+        arithmetic: the arithmetic of the folding.
 
     Raises:
         WeightsError: ``tensors`` are not those of the network, or a variance is negative.
     """
-    folding = _Folding(_without_choices(graph))
+    folding = _Folding(_remove_randomness(graph))
     storage = to_storage(graph, tensors, arithmetic.lead)
-    kept = {param: storage[param] for param in folding.result.params if param in storage}
-    found = from_storage(kept)
+    unchanged = {param: storage[param] for param in folding.result.params if param in storage}
+    folded = from_storage(unchanged)
     for norm in folding.norms:
         if arithmetic is FLOAT64:
             _require_positive(norm, storage)
-        found |= folding.computed(norm, storage, arithmetic)
+        folded |= folding.fold_norm(norm, storage, arithmetic)
     for path in folding.paths:
-        found |= folding.constants(path, arithmetic)
-    return found
+        folded |= folding.constants(path, arithmetic)
+    return folded
 
 
-def _without_choices(graph: Graph) -> Graph:
-    """The graph without what does nothing in evaluation; of drop-path its factors stay."""
+def _remove_randomness(graph: Graph) -> Graph:
+    """Remove the nodes that do nothing in evaluation; the factors of drop-path stay."""
     values: dict[Value, Value] = {}
 
     def nodes_for(node: Node) -> Iterator[Node]:
@@ -80,17 +80,17 @@ def _without_choices(graph: Graph) -> Graph:
         elif not isinstance(node.op, Keep):
             yield node
 
-    # What goes is named like what stays in its place, so that a step still writes X2.
+    # A node that replaces a removed one takes over its name, so that a step still writes X2.
     hints = {node.inputs[0]: node.output.hint for node in graph.nodes if _does_nothing(node.op)}
-    return _named(rewrite(graph, nodes_for, values), hints)
+    return _rename(rewrite(graph, nodes_for, values), hints)
 
 
 def _does_nothing(op: Op) -> bool:
     return isinstance(op, Dropout) or (isinstance(op, DropPath) and op.scale == "training")
 
 
-def _named(graph: Graph, hints: Mapping[Value, str]) -> Graph:
-    """The graph with other hints for some values."""
+def _rename(graph: Graph, hints: Mapping[Value, str]) -> Graph:
+    """Return the graph with other hints for some values."""
     values: dict[Value, Value] = {}
 
     def nodes_for(node: Node) -> Iterator[Node]:
@@ -103,17 +103,17 @@ def _named(graph: Graph, hints: Mapping[Value, str]) -> Graph:
 
 
 class _Folding:
-    """Which normalisation goes where, and the graph that comes out."""
+    """Which normalization is folded into which convolution, and the resulting graph."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._params: dict[tuple[Slot, Field], Param] = {}
         self.norms = tuple(node for node in graph.nodes if isinstance(node.op, BatchNorm))
         makers = {norm: graph.producers[norm.inputs[0]] for norm in self.norms}
-        behind = defaultdict(set)  # what each normalization is behind, wherever it stands
+        predecessors = defaultdict(set)  # of each normalization, at all of its places
         for norm, maker in makers.items():
             read = tuple((o.param, o.start, o.stop) for o in maker.operands)
-            behind[norm.operands[0].param].add((maker.op, read))
+            predecessors[norm.operands[0].param].add((maker.op, read))
         self._convs = {
             norm: maker
             for norm, maker in makers.items()
@@ -121,7 +121,7 @@ class _Folding:
             and maker.origin == norm.origin
             and len(graph.consumers[maker.output]) == 1
             and maker.output not in graph.outputs
-            and len(behind[norm.operands[0].param]) == 1
+            and len(predecessors[norm.operands[0].param]) == 1
         }
         drops = [node for node in graph.nodes if isinstance(node.op, DropPath)]
         self._scaled = {
@@ -136,14 +136,14 @@ class _Folding:
     @cached_property
     def result(self) -> Graph:
         """The folded graph."""
-        gone = {conv.output: norm for norm, conv in self._convs.items()}
+        folded_convs = {conv.output: norm for norm, conv in self._convs.items()}
         values: dict[Value, Value] = {}
         paths = {path.output: path for path in self.paths}
         norms = {norm.output: norm for norm in self.norms}
         merged: dict[Value, Node] = {}
 
         def nodes_for(node: Node) -> Iterator[Node]:
-            if node.output in gone:
+            if node.output in folded_convs:
                 merged[node.output] = node
             elif node.output in paths:
                 maps, operands = node.inputs[:1], self._operands(paths[node.output])
@@ -154,7 +154,7 @@ class _Folding:
                 yield node
             elif node.inputs[0] in merged:
                 norm, conv = norms[node.output], merged[node.inputs[0]]
-                assert isinstance(conv.op, Conv)  # noqa: S101  # so it was chosen
+                assert isinstance(conv.op, Conv)  # noqa: S101  # selected by type
                 yield replace(
                     node,
                     op=replace(conv.op, bias=True),
@@ -165,22 +165,22 @@ class _Folding:
                 yield replace(node, op=Affine(), operands=self._operands(norms[node.output]))
 
         hints = {value: drop.output.hint for value, drop in self._scaled.items()}
-        folded = _named(rewrite(self._graph, nodes_for, values), hints)
+        folded = _rename(rewrite(self._graph, nodes_for, values), hints)
         folded = replace(folded, idle=())
         tensors = {piece.tensor: None for param in folded.params for piece in param.pieces}
         return replace(folded, tensors=tuple(tensors))
 
-    def computed(
+    def fold_norm(
         self, norm: Node, storage: Mapping[Param, Array], arithmetic: Arithmetic
     ) -> dict[str, Array]:
-        """The folded tensors of one normalisation."""
+        """Return the folded tensors of one normalization."""
         assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms holds no other
         scale, bias, mean, var = (read_operands(norm, field, storage) for field in BatchNorm.fields)
         factor = arithmetic.divide_by_root(scale, arithmetic.offset(var, norm.op.eps))
         shift = arithmetic.subtract(bias, arithmetic.multiply(mean, factor))
         if (drop := self._scaled.get(norm.output)) is not None:
-            factor = arithmetic.scale(factor, _alive(drop))
-            shift = arithmetic.scale(shift, _alive(drop))
+            factor = arithmetic.scale(factor, _survival(drop))
+            shift = arithmetic.scale(shift, _survival(drop))
         arrays = {Field.SCALE: factor, Field.BIAS: shift}
         if norm in self._convs:
             kernel = read_operands(self._convs[norm], Field.WEIGHT, storage)
@@ -193,27 +193,29 @@ class _Folding:
         }
 
     def constants(self, path: Node, arithmetic: Arithmetic) -> dict[str, Array]:
-        """The tensors of an ``Affine`` that multiplies by 1 - rate."""
-        found = {}
+        """Return the tensors of an ``Affine`` that multiplies by 1 - rate."""
+        tensors = {}
         for operand in self._operands(path):
             for piece in operand.pieces:
                 ones = np.ones((*(1,) * arithmetic.lead, *piece.tensor.shape))
-                number = _alive(path) if operand.param.field is Field.SCALE else 0
-                found[tensor_name(piece.tensor)] = arithmetic.scale(arithmetic.array(ones), number)
-        return found
+                factor = _survival(path) if operand.param.field is Field.SCALE else 0
+                tensors[tensor_name(piece.tensor)] = arithmetic.scale(
+                    arithmetic.array(ones), factor
+                )
+        return tensors
 
     def _operands(self, norm: Node) -> tuple[ParamSlice, ...]:
-        """What the node that stands for ``norm``, or for a path, reads."""
+        """The operands of the node that replaces ``norm``, or a drop-path."""
         conv = self._convs.get(norm)
         op: Op
         if conv is None:
-            slot, of, op = self._affine_slot(norm), norm, Affine()
+            slot, source, op = self._affine_slot(norm), norm, Affine()
         else:
-            assert isinstance(conv.op, Conv)  # noqa: S101  # so it was chosen
-            slot, of, op = self._kernel_slot(conv, norm), conv, replace(conv.op, bias=True)
+            assert isinstance(conv.op, Conv)  # noqa: S101  # selected by type
+            slot, source, op = self._kernel_slot(conv, norm), conv, replace(conv.op, bias=True)
         return tuple(
             self._param(Tensor(slot, field, shape, op.fields[field]), op).whole()
-            for field, shape in op.param_shapes(of.input_types[:1]).items()
+            for field, shape in op.param_shapes(source.input_types[:1]).items()
         )
 
     def _affine_slot(self, node: Node) -> Slot:
@@ -240,13 +242,13 @@ class _Folding:
         return self._params.setdefault((tensor.slot, tensor.field), param)
 
 
-def _alive(drop: Node) -> Fraction:
-    assert isinstance(drop.op, DropPath)  # noqa: S101  # so it was chosen
+def _survival(drop: Node) -> Fraction:
+    assert isinstance(drop.op, DropPath)  # noqa: S101  # selected by type
     return 1 - rational(drop.op.rate)
 
 
 def _require_positive(norm: Node, storage: Mapping[Param, Array]) -> None:
-    """Raise a ``WeightsError`` where a root would be of nothing, or less."""
+    """Raise a ``WeightsError`` where variance + eps is not positive."""
     assert isinstance(norm.op, BatchNorm)  # noqa: S101  # norms are
     if (read_operands(norm, Field.VAR, storage) + norm.op.eps <= 0).any():
         (name, *_) = (

@@ -1,4 +1,4 @@
-"""Share the moments of a feature between all that normalise it."""
+"""Share the moments of a feature between all its normalizations."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ _STATISTICS = (Field.MEAN, Field.VAR)
 
 @dataclass(frozen=True)
 class ShareMoments:
-    """Take the mean and the variance of a feature once, however many normalise it.
+    """Compute the mean and variance of a feature once, however many ops normalize it.
 
-    A feature's moments over the batch do not depend on who reads it.
+    A feature's moments over the batch do not depend on its readers.
 
-    1. Each value that a concatenation brings to a ``BatchNorm``, or that several read, gets one
-       ``Moments`` node behind the node that writes it; it keeps the running statistics, which
+    1. Each value that reaches a ``BatchNorm`` through a concatenation, or that several read, gets
+       one ``Moments`` node after the node that writes it. This has the running statistics, which
        are the same for every reader.
     2. The ``BatchNorm`` becomes a ``Normalize`` by the moments of its sources, with its own
        scale and bias.
-    3. Where the block made the concatenation, each reader makes its own: nothing need keep it.
+    3. Where the block concatenated, each reader concatenates by itself, so that no concatenation
+       need be saved for backward.
 
-    A ``BatchNorm`` that sees several versions of a layer (``norm_per_stage: false``) has running
-    statistics of its own and stays, as do the readers of what its step writes. So does one
-    without a ReLU of its own behind it: a ``Normalize`` runs together with that. And so does one
-    in a branch that whole batches leave out, whose statistics then stay.
+    A ``BatchNorm`` that normalizes several versions of a layer (``norm_per_stage: false``) has
+    running statistics of its own and is left as it is, as are the readers of its update's output.
+    So are a ``BatchNorm`` without a ReLU of its own after it, since a ``Normalize`` runs in one
+    call with its ReLU, and one in a branch that is dropped for whole batches, since the running
+    statistics do not move then.
     """
 
     name = "share moments"
@@ -52,15 +54,15 @@ class ShareMoments:
             else:
                 yield node
             if node.output in plan.slots:
-                made = plan.moments_of(node)
-                moments[node.output] = made.output
-                yield made
+                moments_node = plan.moments_of(node)
+                moments[node.output] = moments_node.output
+                yield moments_node
 
         return rewrite(graph, nodes_for)
 
 
 class _Plan:
-    """Which values get moments, and which normalisations read them."""
+    """Which values get moments, and which normalizations read them."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -73,7 +75,7 @@ class _Plan:
             for node in one_version
             if all(graph.producers[value] in owners for value in self.sources(node))
         }
-        for node in [node for node in shareable if self._is_kept(node, shareable)]:
+        for node in [node for node in shareable if self._is_read_elsewhere(node, shareable)]:
             del shareable[node]
         count = Counter(value for sources in shareable.values() for value in sources)
         self.readers: dict[Value, list[Node]] = defaultdict(list)
@@ -84,30 +86,30 @@ class _Plan:
         self.normalized = {node.output: node for each in self.readers.values() for node in each}
         self.slots = {value: owners[graph.producers[value]] for value in self.readers}
         self.dropped = {
-            node for node in graph.nodes if isinstance(node.op, Concat) and self._is_unread(node)
+            node for node in graph.nodes if isinstance(node.op, Concat) and self._is_obsolete(node)
         }
 
     def sources(self, norm: Node) -> tuple[Value, ...]:
-        """The features that a node normalises."""
+        """Return the features that a node normalizes."""
         maker = self.graph.producers[norm.inputs[0]]
         return maker.inputs if isinstance(maker.op, Concat) else norm.inputs
 
-    def _is_kept(self, norm: Node, shareable: Container[Node]) -> bool:
+    def _is_read_elsewhere(self, norm: Node, shareable: Container[Node]) -> bool:
         """Whether something else reads the concatenation that a node normalizes."""
         maker = self.graph.producers[norm.inputs[0]]
         readers = self.graph.consumers.get(maker.output, ())
         return isinstance(maker.op, Concat) and any(node not in shareable for node in readers)
 
-    def _is_unread(self, concat: Node) -> bool:
-        """Whether all that read a concatenation make their own."""
+    def _is_obsolete(self, concat: Node) -> bool:
+        """Whether all readers of a concatenation concatenate by themselves."""
         readers = self.graph.consumers.get(concat.output, ())
         return concat.output not in self.graph.outputs and all(
             node.output in self.normalized for node in readers
         )
 
     def normalize(self, norm: Node, moments: dict[Value, Value]) -> Iterator[Node]:
-        """The nodes in place of a ``BatchNorm``: its own concatenation, then ``Normalize``."""
-        assert isinstance(norm.op, BatchNorm)  # noqa: S101  # the plan holds no other
+        """Yield the nodes that replace a ``BatchNorm``: a concatenation, then ``Normalize``."""
+        assert isinstance(norm.op, BatchNorm)  # noqa: S101  # the plan has no others
         original = self.normalized[norm.output]
         maker = self.graph.producers[original.inputs[0]]
         maps = norm.inputs[0]
@@ -119,22 +121,22 @@ class _Plan:
         yield replace(norm, op=Normalize(norm.op.eps), inputs=read, operands=operands)
 
     def moments_of(self, writer: Node) -> Node:
-        """The ``Moments`` of what a node writes, with the running statistics of its readers."""
+        """Return the ``Moments`` of a node's output, with the running statistics of its readers."""
         value, slot = writer.output, self.slots[writer.output]
         norms = [reader.op for reader in self.readers[value]]
         (momentum,) = {op.momentum for op in norms if isinstance(op, BatchNorm)}
         op = Moments(momentum)
         letter = "m" if slot.layer is None else value_hint("m", slot.layer, slot.stage)
-        (of,) = op.infer((value.type,))
+        (moments_type,) = op.infer((value.type,))
         operands = tuple(self._statistic(value, slot, each).whole() for each in _STATISTICS)
-        return Node(op, (value,), operands, (Value(of, letter),), writer.origin)
+        return Node(op, (value,), operands, (Value(moments_type, letter),), writer.origin)
 
     def _statistic(self, value: Value, slot: Slot, field: Field) -> Param:
-        first, *rest = (self._held(reader, value, field) for reader in self.readers[value])
+        first, *rest = (self._pieces(reader, value, field) for reader in self.readers[value])
         return Param(slot, field, first, mirrors=tuple(rest))
 
-    def _held(self, norm: Node, value: Value, field: Field) -> tuple[Piece, ...]:
-        """The part of a reader's running statistic that is the feature's."""
+    def _pieces(self, norm: Node, value: Value, field: Field) -> tuple[Piece, ...]:
+        """The part of a reader's running statistic that belongs to the feature."""
         (operand,) = (o for o in norm.operands if o.param.field is field)
         start = 0
         for source in self.sources(norm):
@@ -142,16 +144,19 @@ class _Plan:
             if source is value:
                 return ParamSlice(operand.param, start, stop).pieces
             start = stop
-        raise ValueError("the feature is no source of its reader")
+        raise ValueError("the feature is not a source of its reader")
 
 
 def _is_rectified(graph: Graph, node: Node) -> bool:
-    """Whether a node is a ``BatchNorm`` that a ReLU of the same place reads, and nothing else.
-
-    It reads maps alone, no mask.
-    """
+    """Whether a node is a ``BatchNorm`` without a mask, read only by a ReLU of the same place."""
     if not isinstance(node.op, BatchNorm) or node.output in graph.outputs:
         return False
+    if any(
+        piece.tensor.init is not node.op.fields[o.param.field]
+        for o in node.operands
+        for piece in o.pieces
+    ):
+        return False  # a ``Normalize`` starts as usual
     if len(node.inputs) > 1:
         return False
     readers = graph.consumers.get(node.output, ())
@@ -159,10 +164,10 @@ def _is_rectified(graph: Graph, node: Node) -> bool:
 
 
 def _owners(graph: Graph) -> dict[Node, Slot]:
-    """The slot for the moments of what a node writes, where its place has room for them.
+    """The slots for the moments of nodes' outputs, where the place of a node can have them.
 
-    A step whose parameters belong to another stage too has none: its place in the generated
-    code is the other stage's.
+    An update that shares its parameters with another stage can't: in generated code it calls the
+    member of that stage.
     """
     homes: dict[tuple[object, ...], set[int | None]] = defaultdict(set)
     places: dict[Slot, set[object]] = defaultdict(set)
@@ -173,14 +178,14 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
             if operand.param.field in _STATISTICS:
                 homes[place].add(slot.stage)
                 places[slot].add(place)
-    lent = {place for shared in places.values() if len(shared) > 1 for place in shared}
-    found = {}
+    shared_places = {place for shared in places.values() if len(shared) > 1 for place in shared}
+    slots = {}
     for node in graph.nodes:
         origin = node.origin
         place = (origin.section, origin.stage, origin.layer)
-        if place in lent or isinstance(node.op, Concat):
+        if place in shared_places or isinstance(node.op, Concat):
             continue
         stages = homes[place] if origin.layer is not None else {None}
         if len(stages) == 1:
-            found[node] = Slot(origin.section, "moments", origin.layer, next(iter(stages)))
-    return found
+            slots[node] = Slot(origin.section, "moments", origin.layer, next(iter(stages)))
+    return slots

@@ -14,18 +14,18 @@ from cliquegraph.ir.ops import BatchNorm, Concat, Conv
 from cliquegraph.ir.types import Bank, Field, Param, ParamSlice, Piece, Section, Slot, cut
 
 _Visits = Mapping[Section, Mapping[int, int]]
-"""The position of each layer in its block's order of visits; X0 comes first."""
+"""The position of each layer in its block's visiting order; X0 comes first."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Store each layer's kernels concatenated, so that a step slices and never concatenates.
+    """Store each layer's kernels concatenated, so that updates slice and never concatenate.
 
-    1. The kernels W(i→j) of a layer j that some step reads together become one ``Bank`` along
-       the input channels, in the order in which the layers are visited, X0 first and j last.
+    1. The kernels W(i→j) of a layer j that some update reads together become one ``Bank`` along
+       the input channels, in visiting order, X0 first and j last.
     2. Stage 1 reads a prefix of its bank, later stages the suffix without X0, or all.
-    3. Where layers are not visited in ascending order, a step concatenates its sources in the
-       bank's order, and the normalisation of that concatenation is stored in the same order.
+    3. Where layers are not visited in ascending order, an update concatenates its sources in the
+       bank's order, and the normalization of that concatenation is stored in the same order.
     """
 
     name = "pack"
@@ -45,7 +45,7 @@ class Pack:
 
 
 def _edge_convolutions(graph: Graph) -> list[list[Node]]:
-    """The convolutions by edge kernels of each layer, in the order of their first."""
+    """The convolutions with edge kernels, by layer, in the order of their first."""
     layers: dict[tuple[Section, int | None], list[Node]] = defaultdict(list)
     for node in graph.nodes:
         if isinstance(node.op, Conv) and is_edge_kernel(node.operands[0].param.slot):
@@ -57,12 +57,12 @@ def _edge_convolutions(graph: Graph) -> list[list[Node]]:
 def _groups(nodes: Sequence[Node], visits: _Visits) -> list[list[Node]]:
     """The convolutions of one layer in groups: each reads one slice of its group's bank.
 
-    A step reads one bank once, so that a layer with two op lists on its edges has two.
+    An update reads a bank once, so a layer with two lists of edge ops has two banks.
     """
     groups: list[list[Node]] = []
-    for nodes_of_kernels in _connected(nodes):
+    for nodes_of_kernels in _group_by_kernel(nodes):
         for group in groups:
-            if _fit([*group, *nodes_of_kernels], visits):
+            if _fit_one_bank([*group, *nodes_of_kernels], visits):
                 group += nodes_of_kernels
                 break
         else:
@@ -70,16 +70,16 @@ def _groups(nodes: Sequence[Node], visits: _Visits) -> list[list[Node]]:
     return groups
 
 
-def _connected(nodes: Iterable[Node]) -> list[list[Node]]:
-    """Nodes in groups: those with a kernel in common in one."""
+def _group_by_kernel(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Group nodes that have a kernel in common."""
     groups: list[list[Node]] = []
     for node in nodes:
         kernels = _kernels([node])
-        joined = [group for group in groups if _kernels(group) & kernels]
-        first = joined[0] if joined else []
-        if not joined:
+        matches = [group for group in groups if _kernels(group) & kernels]
+        first = matches[0] if matches else []
+        if not matches:
             groups.append(first)
-        for other in joined[1:]:
+        for other in matches[1:]:
             first += other
             groups.remove(other)
         first.append(node)
@@ -90,13 +90,13 @@ def _kernels(nodes: Iterable[Node]) -> set[Param]:
     return {operand.param for node in nodes for operand in node.operands}
 
 
-def _fit(nodes: Sequence[Node], visits: _Visits) -> bool:
-    """Whether convolutions of one layer can read slices of one bank, each step one."""
+def _fit_one_bank(nodes: Sequence[Node], visits: _Visits) -> bool:
+    """Whether convolutions of one layer can read slices of one bank, one per update."""
     kernels = [operand.param for node in nodes for operand in node.operands]
-    alike = {(kernel.slot.index, kernel.shape[0], kernel.shape[2:]) for kernel in kernels}
-    if len(alike) > 1 or len({node.origin for node in nodes}) < len(nodes):
+    shapes = {(kernel.slot.index, kernel.shape[0], kernel.shape[2:]) for kernel in kernels}
+    if len(shapes) > 1 or len({node.origin for node in nodes}) < len(nodes):
         return False
-    ordered = _ordered(nodes, visits)
+    ordered = _order_kernels(nodes, visits)
     return all(_is_run([ordered.index(o.param) for o in node.operands]) for node in nodes)
 
 
@@ -105,17 +105,17 @@ def _is_run(places: Sequence[int]) -> bool:
 
 
 def _visits(graph: Graph) -> dict[Section, dict[int, int]]:
-    """The position of each layer in its block's order of visits; X0 comes first."""
-    found: dict[Section, dict[int, int]] = defaultdict(lambda: {0: 0})
+    """The position of each layer in its block's visiting order; X0 comes first."""
+    positions: dict[Section, dict[int, int]] = defaultdict(lambda: {0: 0})
     for node in graph.nodes:
         layer = node.origin.layer
         if layer is not None:
-            visits = found[node.origin.section]
+            visits = positions[node.origin.section]
             visits.setdefault(layer, len(visits))
-    return found
+    return positions
 
 
-def _ordered(readers: Iterable[Node], visits: _Visits) -> list[Param]:
+def _order_kernels(readers: Iterable[Node], visits: _Visits) -> list[Param]:
     """The kernels that convolutions of one layer read, in the order of their bank."""
     kernels = dict.fromkeys(operand.param for node in readers for operand in node.operands)
 
@@ -127,17 +127,17 @@ def _ordered(readers: Iterable[Node], visits: _Visits) -> list[Param]:
 
 
 def _bank(readers: Iterable[Node], visits: _Visits, number: int | None) -> Bank:
-    ordered = _ordered(readers, visits)
+    ordered = _order_kernels(readers, visits)
     pieces = tuple(piece for param in ordered for piece in param.pieces)
     slot = ordered[0].slot
-    of_bank = Slot(slot.section, EDGE_KERNEL, slot.layer, index=number)
-    return Bank(of_bank, Field.WEIGHT, pieces, axis=ordered[0].axis)
+    bank_slot = Slot(slot.section, EDGE_KERNEL, slot.layer, index=number)
+    return Bank(bank_slot, Field.WEIGHT, pieces, axis=ordered[0].axis)
 
 
 def _read_bank(
     graph: Graph, conv: Node, bank: Bank, replaced: dict[Node, Node], norms: dict[Param, Param]
 ) -> None:
-    """Make ``conv`` read a slice of ``bank``, and its sources stand in the bank's order."""
+    """Make ``conv`` read a slice of ``bank``, with its sources in the bank's order."""
     starts: dict[Piece, int] = {}
     position = 0
     for piece in bank.pieces:
@@ -167,7 +167,7 @@ def _reorder_sources(
         if isinstance(node.op, BatchNorm):
             widths = _widths(graph, node)
             operands = tuple(
-                norms.setdefault(o.param, _permuted(o.param, widths, order)).whole()
+                norms.setdefault(o.param, _permute(o.param, widths, order)).whole()
                 for o in node.operands
             )
             replaced[node] = replace(node, operands=operands)
@@ -176,12 +176,12 @@ def _reorder_sources(
 
 
 def _widths(graph: Graph, norm: Node) -> list[int]:
-    """The channels of each source of a normalised concatenation."""
+    """The channels of each source of a normalized concatenation."""
     sources: tuple[Value, ...] = graph.producers[norm.inputs[0]].inputs
     return [value.type.channels for value in sources]
 
 
-def _permuted(param: Param, widths: list[int], order: list[int]) -> Param:
+def _permute(param: Param, widths: list[int], order: list[int]) -> Param:
     starts = [sum(widths[:i]) for i in range(len(widths))]
     parts = cut(param.pieces, *starts, sum(widths))
     return replace(param, pieces=tuple(piece for i in order for piece in parts[i]))

@@ -21,10 +21,10 @@ class Pass(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The name in messages."""
 
     def apply(self, graph: Graph) -> Graph:
-        """Return the rewritten graph; the one given is not changed."""
+        """Return the rewritten graph; ``graph`` itself does not change."""
 
 
 _SHARED = (Pack(), PoolFirst(), ShareMoments(), DropDeadSteps())
@@ -34,11 +34,11 @@ LEVELS: dict[int, tuple[Pass, ...]] = {
     1: _SHARED,
     2: (*_SHARED, Recompute()),
 }
-"""The passes of each level, in order. At 0 the arithmetic is literal; banks are its storage."""
+"""The passes of each level, in order. Level 0 computes literally; only storage is packed."""
 
 BEFORE_FOLD: tuple[Pass, ...] = (Pack(), PoolFirst(), DropDeadSteps())
 INFERENCE: tuple[Pass, ...] = (*BEFORE_FOLD, Fold())
-"""The passes for a network that is trained no more; it takes folded tensors."""
+"""The passes for inference only; the result takes folded tensors."""
 
 DEFAULT_LEVEL = 0
 
@@ -59,7 +59,7 @@ def run_passes(graph: Graph, passes: Sequence[Pass]) -> Graph:
     """Apply passes in order and verify the graph after each.
 
     Raises:
-        VerificationError: a pass broke a rule; says which passes had run.
+        VerificationError: a pass violated a rule; names the passes that had run.
     """
     done: list[str] = []
     for each in passes:

@@ -1,4 +1,4 @@
-"""Pool before channel-wise attention scales."""
+"""Pool before channel-wise attention scales the maps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cliquegraph.passes.rewrite import rewrite
 
 @dataclass(frozen=True)
 class PoolFirst:
-    """Scale the maps of a transition after its average pool: there are a quarter of them.
+    """Scale the maps of a transition after its average pool: a quarter of the elements.
 
-    1. ``avg_pool(scale_channels(x, z))`` becomes ``scale_channels(avg_pool(x), z)``: the mean of
-       a window times a number is the mean of the products.
+    1. ``avg_pool(scale_channels(x, z))`` becomes ``scale_channels(avg_pool(x), z)``: scaling by a
+       constant commutes with the mean of a window.
     """
 
     name = "pool first"
@@ -26,7 +26,7 @@ class PoolFirst:
         delayed: dict[Value, Node] = {}
 
         def nodes_for(node: Node) -> Iterator[Node]:
-            if isinstance(node.op, ScaleChannels) and _is_pooled_only(graph, node):
+            if isinstance(node.op, ScaleChannels) and _is_only_pooled(graph, node):
                 delayed[node.output] = node
                 return
             scale = delayed.get(node.inputs[0]) if node.inputs else None
@@ -41,7 +41,7 @@ class PoolFirst:
         return rewrite(graph, nodes_for)
 
 
-def _is_pooled_only(graph: Graph, node: Node) -> bool:
+def _is_only_pooled(graph: Graph, node: Node) -> bool:
     readers = graph.consumers.get(node.output, ())
     return (
         len(readers) == 1

@@ -1,4 +1,4 @@
-"""Redo cheap work in the backward pass in place of keeping what it wrote."""
+"""Recompute cheap results in the backward pass instead of saving them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cliquegraph.ir.ops import BatchNorm, Concat, Conv, GlobalAvgPool, Normalize
 
 @dataclass(frozen=True)
 class Recompute:
-    """Keep no concatenation and nothing normalised: the features they are made of are kept.
+    """Save only features for backward, not their concatenations and normalizations.
 
-    1. A chain concatenation–normalisation–ReLU, or its last two, that one convolution or global
-       average pool reads is marked: its backward pass does it again from the features and their
-       moments. No convolution is done twice. What a convolution with a stride reads is kept.
-       So is what a ``BatchNorm`` reads that has a mask.
-    2. So is a concatenation that a convolution reads as it is (post-activation).
+    1. A chain concatenation–normalization–ReLU, or its last two, that one convolution or global
+       average pool reads is marked: the backward pass recomputes it from the features and their
+       moments. No convolution is recomputed. Inputs of a convolution with a stride, or of a
+       ``BatchNorm`` with a mask, are still saved.
+    2. A concatenation that a convolution reads directly (post-activation) is marked too.
 
-    Idle nodes are marked like live ones: updates that are alike share a class in generated code,
-    whether they are called or hold their parameters alone.
+    Unused nodes are marked like live ones: equal updates share a class in generated code, whether
+    they are called or only retained for their parameters.
     """
 
     name = "recompute"
@@ -40,30 +40,30 @@ class Recompute:
 
 
 def _is_unit_conv(node: Node) -> bool:
-    """Whether a node is a convolution that a unit can run; none has a stride."""
+    """Whether a node is a convolution that can be part of a unit: without a stride."""
     return isinstance(node.op, Conv) and node.op.stride == 1
 
 
 def _chain(graph: Graph, reader: Node) -> list[Node]:
-    """The nodes in front of ``reader`` that can be done again, last first."""
+    """The nodes before ``reader`` that can be recomputed, last first."""
     relu = _maker(graph, reader, Relu)
     if relu is None:
         concat = _maker(graph, reader, Concat)
         return [] if concat is None else [concat]
     norm = _maker(graph, relu, BatchNorm, Normalize)
     if norm is None or norm.origin != relu.origin:
-        return []  # to redo the ReLU alone, its input would have to be kept
+        return []  # to recompute the ReLU alone, its input would have to be saved
     if isinstance(norm.op, BatchNorm) and len(norm.inputs) > 1:
-        return []  # units know no masks
+        return []  # units have no masks
     concat = _maker(graph, norm, Concat)
-    # One that the block makes is its result: it is there whether it is read again or not.
-    its_own = concat is not None and concat.origin == norm.origin
-    return [relu, norm, concat] if concat is not None and its_own else [relu, norm]
+    # A concatenation of the block is its result, which exists anyway.
+    is_own = concat is not None and concat.origin == norm.origin
+    return [relu, norm, concat] if concat is not None and is_own else [relu, norm]
 
 
 def _maker(graph: Graph, reader: Node, *kinds: type[Op]) -> Node | None:
-    """The node that writes what ``reader`` reads, if it is of these kinds and has no other."""
+    """The node that writes the input of ``reader``, its only reader, if of one of these kinds."""
     value = reader.inputs[0]
     node = graph.producers[value]
-    alone = len(graph.consumers[value]) == 1 and value not in graph.outputs
-    return node if alone and isinstance(node.op, kinds) else None
+    is_only_reader = len(graph.consumers[value]) == 1 and value not in graph.outputs
+    return node if is_only_reader and isinstance(node.op, kinds) else None

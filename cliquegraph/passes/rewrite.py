@@ -1,4 +1,4 @@
-"""What passes share: rewriting nodes in place, in the order of execution."""
+"""What passes share: replacing nodes in the order of execution."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ _NOTHING: Mapping[Value, Value] = MappingProxyType({})
 
 
 def rewrite(graph: Graph, nodes_for: Rewrite, values: Mapping[Value, Value] = _NOTHING) -> Graph:
-    """Return the graph with other nodes in the place of each.
+    """Return the graph with each node replaced by others.
 
     Args:
         graph: the graph.
-        nodes_for: the nodes that stand for one, none or several. It is given the node with its
-            inputs as rewritten so far, and may add to what it handed over as ``values``.
-        values: what stands for values that are gone, for all that read them later; by default
-            every value stays.
+        nodes_for: returns the replacement of a node, none or several nodes. The node that it
+            receives has rewritten inputs; it may add to ``values``.
+        values: replacements of removed values, for all later readers; by default none.
     """
 
     def current(node: Node) -> Node:

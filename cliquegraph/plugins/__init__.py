@@ -1,1 +1,1 @@
-"""What other packages add: the protocols, and how they are found."""
+"""Plugins: the protocols that other packages implement, and their discovery."""

@@ -1,7 +1,7 @@
-"""What a backend is, and how it is found.
+"""The protocol of a backend, and its discovery.
 
-A backend is an object behind the entry point group ``cliquegraph.backends``. The compiler knows
-none by name: ours are found as somebody else's would be.
+A backend is an object in the entry point group ``cliquegraph.backends``. The compiler knows none
+by name: ours are discovered like those of other packages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.plugins.discovery import entry_points_of
 
-if TYPE_CHECKING:  # what the protocol names is of rooms that find backends here
+if TYPE_CHECKING:  # these modules import this one
     from cliquegraph.emit.view import ModelView
     from cliquegraph.ir.graph import Graph
     from cliquegraph.ir.storage import Array, Labels
@@ -35,7 +35,7 @@ class Sgd:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a forward pass gave, whatever the framework's own layout.
+    """The results of a forward pass, in a layout that is independent of the framework.
 
     Attributes:
         logits: (batch, classes).
@@ -47,46 +47,46 @@ class Outputs:
 
 
 class Executor(Protocol):
-    """A generated model in its framework, with nothing left out at random; ``verify`` drives it.
+    """A generated model in its framework, with dropout switched off; ``verify`` runs it.
 
     Images are (batch, channels, height, width). Tensors are canonical, by name.
     """
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Set every parameter and running statistic, and forget the optimiser's state."""
+        """Set every parameter and running statistic, and reset the optimizer's state."""
 
     def tensors(self) -> dict[str, Array]:
         """Return every parameter and running statistic."""
 
     def set_masks(self, masks: Sequence[Array]) -> None:
-        """Set what training multiplies branches with drop-path by; at first they are kept.
+        """Set the factors of branches with drop-path in training; initially all are 1.
 
-        One array, (1 or batch, 1, 1, 1), for each ``Keep`` of the graph, in order; the running
-        statistics in a branch of whole batches move by that share.
+        One array, (1 or batch, 1, 1, 1), for each ``Keep`` of the graph, in order; in a branch
+        dropped per batch, the updates of running statistics are scaled by the same factor.
         """
 
     def parameters(self) -> int:
-        """Count the trainable numbers of the model as its framework does."""
+        """Count the model's trainable parameters as its framework does."""
 
     def forward(self, images: Array, *, training: bool) -> Outputs:
-        """Run forwards; in training, running statistics move."""
+        """Run a forward pass; training updates running statistics."""
 
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
-        """Return the mean cross entropy in training and its gradient by every parameter."""
+        """Return the mean cross entropy in training and its gradient for every parameter."""
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
-        """Take one step of ``Sgd()``; return the loss before it."""
+        """Take one step of ``Sgd()``; return the loss before the step."""
 
     def trace(self, images: Array, *, training: bool) -> dict[tuple[str, str], Array]:
-        """Return the named values of one forward pass by section and name (``x2_1``)."""
+        """Return the named values of one forward pass, by section and name (``x2_1``)."""
 
 
 class Backend(Protocol):
-    """Writes a network down for one framework."""
+    """A code generator for one framework."""
 
     @property
     def name(self) -> str:
-        """What it is called on the command line, and its folder under ``generated/``."""
+        """Its name on the command line, and its folder under ``generated/``."""
 
     @property
     def description(self) -> str:
@@ -94,11 +94,11 @@ class Backend(Protocol):
 
     @property
     def reserved(self) -> frozenset[str]:
-        """Names that its files use for something else than the network's parts."""
+        """Names that its files use for anything other than the network's parts."""
 
     @property
     def modules(self) -> frozenset[str]:
-        """Modules that its framework imports, and so no name for a file: it would hide them."""
+        """Modules that its framework imports: a file of that name would shadow them."""
 
     @property
     def layout(self) -> Layout:
@@ -108,13 +108,13 @@ class Backend(Protocol):
         """Return the source of the network."""
 
     def missing(self) -> str | None:
-        """Return how to install the framework, or None where it is installed."""
+        """Return how to install the framework, or None if it is installed."""
 
     def live(self, model: object) -> LiveTensors | None:
-        """Return the tensors of a model of this framework, else None; imports nothing."""
+        """Return the tensors of a model of this framework, None for others; imports nothing."""
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
-        """Load a source that this backend wrote; ``dtype`` is ``float64`` or ``float32``.
+        """Load source that this backend wrote; ``dtype`` is ``float64`` or ``float32``.
 
         Raises:
             BackendError: the framework is not installed.

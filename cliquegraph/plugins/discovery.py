@@ -1,4 +1,4 @@
-"""Where plugins are found: entry points of installed packages, and of a checkout."""
+"""Discovery of plugins: entry points of installed packages, and of a checkout."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def entry_points_of(group: str) -> list[EntryPoint]:
-    """Return the entry points of a group, by name; of several with one name, the checkout's."""
-    found = {point.name: point for point in (*entry_points(group=group), *_of_checkout(group))}
-    return [found[name] for name in sorted(found)]
+    """Return the entry points of a group, by name; those of a checkout take precedence."""
+    points = {point.name: point for point in (*entry_points(group=group), *_of_checkout(group))}
+    return [points[name] for name in sorted(points)]
 
 
 def _of_checkout(group: str) -> list[EntryPoint]:
     """The entry points that a checkout would have if it were installed.
 
-    On a machine without network the project runs from its folder, with ``PYTHONPATH=.:backends``;
-    and what pip wrote of a checkout is as old as its last installation.
+    Without network access the project runs from its folder, with ``PYTHONPATH=.:backends``, and
+    pip's metadata of an editable checkout may be out of date.
     """
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if not project.is_file():

@@ -1,6 +1,6 @@
-"""What trains networks in one framework, and how it is found.
+"""The protocol of a training engine for one framework, and its discovery.
 
-An engine is an object behind the entry point group ``cliquegraph.engines``, named like the
+An engine is an object in the entry point group ``cliquegraph.engines``, named like the
 backend whose models it trains.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.plugins.discovery import entry_points_of
 
-if TYPE_CHECKING:  # what the protocol names is of rooms that find engines here
+if TYPE_CHECKING:  # these modules import this one
     from cliquegraph.compiler import Compilation
     from cliquegraph.data import Images
     from cliquegraph.ir.storage import Array
@@ -28,14 +28,14 @@ Classify: TypeAlias = "Callable[[Images], Array]"
 
 @dataclass(frozen=True)
 class Choice:
-    """How an engine trains a network where nobody says it, by the figures of the device.
+    """How an engine trains a network by default, based on measurements of the device.
 
     Attributes:
         level: the -O level.
-        why: the figures, to follow the level in a line.
-        channels_last: the memory format of maps; None where the framework has one alone.
-        cudnn_benchmark: whether cuDNN times its algorithms; None where there is no cuDNN.
-        binding: no other level can train this, whatever the figures.
+        why: the measurements, to follow the level in a message.
+        channels_last: the memory format of maps; None if the framework has only one.
+        cudnn_benchmark: whether cuDNN times its algorithms; None without cuDNN.
+        binding: no other level can train this network, whatever the measurements.
     """
 
     level: int
@@ -50,42 +50,42 @@ class Engine(Protocol):
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Of the libraries that a run's numbers depend on, by name."""
+        """Versions of the libraries that a run's results depend on, by name."""
 
     def choose(self, job: Job) -> Choice:
-        """Return how to train a job on the devices that are there, where it leaves that open."""
+        """Return the defaults for what a job leaves open, on the available devices."""
 
     def check(self, job: Job) -> None:
-        """Take devices, before anything is written; every rank calls it.
+        """Acquire devices, before anything is written; every rank calls it.
 
         Raises:
-            UsageError: devices or a precision that can't be had, or a batch that can't be divided.
+            UsageError: unavailable devices or precision, or a batch that can't be divided.
         """
 
     def train(self, session: Session) -> None:
         """Train until the session is over.
 
-        For each step it takes ``session.batches``, sets ``session.rate``, tells
-        ``session.step_done``; after the last of an epoch it evaluates ``session.parts`` and
-        tells ``session.epoch_done``. It returns when ``session.over``.
+        For each step it takes a batch of ``session.batches``, sets ``session.rate`` and calls
+        ``session.step_done``; after the last step of an epoch it evaluates ``session.parts`` and
+        calls ``session.epoch_done``. It returns when ``session.over``.
         """
 
     def classifier(
         self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
     ) -> Classify:
-        """Return a network that classifies images, in evaluation, on the best device."""
+        """Return a function that classifies images, in evaluation, on the best device."""
 
 
 def find_engine(name: str) -> Engine:
     """Return the engine of a backend.
 
     Raises:
-        BackendError: there is none, or what it needs is not installed.
+        BackendError: there is none, or its dependencies are not installed.
     """
     points = {point.name: point for point in entry_points_of(GROUP)}
     if name not in points:
         known = ", ".join(points) or "none"
-        raise BackendError(f"nothing trains models of {name!r}; engines: {known}")
+        raise BackendError(f"there is no training engine for {name!r}; installed: {known}")
     try:
         engine: Engine = points[name].load()
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""What a kind of block is, and how it is found.
+"""The protocol of a kind of block, and its discovery.
 
-A kind is a ``Kind`` behind the entry point group ``cliquegraph.blocks``, under its name. The
-compiler knows none by name: ours, the files of ``blocks/``, are found as somebody else's would be.
+A kind is a ``Kind`` in the entry point group ``cliquegraph.blocks``, under its name. The compiler
+knows none by name: ours, the files of ``blocks/``, are discovered like those of other packages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.discovery import entry_points_of
 
-if TYPE_CHECKING:  # what a kind is made of is of rooms that find kinds here
+if TYPE_CHECKING:  # these modules import this one
     from cliquegraph.blocks.model import Block
     from cliquegraph.spec.schema import BlockSpec
 
@@ -23,26 +23,26 @@ GROUP = "cliquegraph.blocks"
 Keys = TypeVar("Keys", bound="BlockSpec")
 
 Document = dict[str, Any]
-"""A spec, or a section of it, as a person would write it, as plain data."""
+"""A spec or a section of it as plain data, as a person would write it."""
 
 
 class Random(Protocol):
-    """Choices as plain Python values, for random specs."""
+    """Random choices as plain Python values, for random specs."""
 
     def integer(self, low: int, high: int) -> int:
-        """One of low to high, both included."""
+        """Return an integer from low to high, inclusive."""
 
     def one(self, options: Sequence[Any]) -> Any:
-        """One of several."""
+        """Return one of several options."""
 
     def holds(self, chance: float) -> bool:
-        """Whether something that has this chance comes to pass."""
+        """Return True with this probability."""
 
     def order(self, n: int) -> list[int]:
-        """A permutation of 1 to n."""
+        """Return a permutation of 1 to n."""
 
     def some(self, chance: float = 0.4, /, **keys: Any) -> Document:
-        """Each key with a chance: what is left out has its default."""
+        """Return each key with this probability; omitted keys have their defaults."""
 
 
 def _none(_: Document) -> Iterator[Document]:
@@ -51,16 +51,17 @@ def _none(_: Document) -> Iterator[Document]:
 
 @dataclass(frozen=True)
 class Fuzzing:
-    """How random networks use a kind, and how one that fails is made smaller.
+    """How to draw random blocks of a kind, and how to shrink one that fails.
 
     Attributes:
         draw: returns a small random block, with its ``kind`` unless that is the default.
-        smaller: yields smaller blocks that take several keys at once, such as one layer less and
-            an order without it; to leave a key out, or lower one number, is tried anyway.
-        schedule: the keys that fit each other alone, so that blocks share all of them or none.
-        counted: whole numbers whose defaults count as if written, so that 1 is less than 2 left
-            out.
-        weight: how often it is drawn, beside the weights of the other kinds.
+        smaller: yields smaller blocks that need changes to several keys at once, such as one
+            layer fewer and an order without it; removing a single key and lowering a single
+            number are always tried.
+        schedule: keys that are consistent only with each other, so that blocks share all or none.
+        counted: integer keys whose defaults count as if written, so that an explicit 1 is smaller
+            than an omitted 2.
+        weight: how often it is drawn, relative to the weights of the other kinds.
     """
 
     draw: Callable[[Random], Document]
@@ -75,10 +76,10 @@ class Kind(Generic[Keys]):
     """A kind of block.
 
     Attributes:
-        spec: its keys. Its ``kind`` is the ``Literal`` of the kind's name; where that has a
-            default too, a block that names no kind is of this one.
-        block: returns the block that its keys declare.
-        fuzzing: how random networks use it; None: not at all.
+        spec: the model of its keys. The field ``kind`` is the ``Literal`` of the kind's name; if
+            it has a default, this is the kind of blocks that name none.
+        block: returns the block that the keys declare.
+        fuzzing: how random networks use it; None: they don't.
     """
 
     spec: type[Keys]
@@ -91,13 +92,13 @@ class Kind(Generic[Keys]):
 
     @property
     def name(self) -> str:
-        """What a spec calls it."""
+        """Its name in specs."""
         (name,) = get_args(self.spec.model_fields["kind"].annotation)
         return str(name)
 
     @property
     def is_default(self) -> bool:
-        """Whether a block that names no kind is of this one."""
+        """Whether this is the kind of blocks that name none."""
         return not self.spec.model_fields["kind"].is_required()
 
 
@@ -106,9 +107,9 @@ def kinds() -> Mapping[str, Kind[Any]]:
     """Return every installed kind, by name.
 
     Raises:
-        UsageError: the package of one fails to load, or offers something else.
+        UsageError: the package of a kind fails to load, or its entry point is not a ``Kind``.
     """
-    found: dict[str, Kind[Any]] = {}
+    by_name: dict[str, Kind[Any]] = {}
     for point in entry_points_of(GROUP):
         where = f"block kind {point.name!r} ({point.value})"
         try:
@@ -116,16 +117,16 @@ def kinds() -> Mapping[str, Kind[Any]]:
         except (ImportError, AttributeError, TypeError) as error:
             raise UsageError(f"{where} fails to load: {error}") from error
         if not isinstance(kind, Kind):
-            raise UsageError(f"{where} is no cliquegraph.plugins.kinds.Kind")
+            raise UsageError(f"{where} is not a cliquegraph.plugins.kinds.Kind")
         if kind.name != point.name:
-            raise UsageError(f"{where} calls itself {kind.name!r}")
-        found[point.name] = kind
-    if len(default := [kind.name for kind in found.values() if kind.is_default]) != 1:
+            raise UsageError(f"{where} is named {kind.name!r}")
+        by_name[point.name] = kind
+    if len(default := [kind.name for kind in by_name.values() if kind.is_default]) != 1:
         named = ", ".join(default) or "none"
-        raise UsageError(f"one block kind has a default for its key kind; these have: {named}")
-    return found
+        raise UsageError(f"exactly one block kind must be the default; these are: {named}")
+    return by_name
 
 
 def default_kind() -> str:
-    """Return the kind of a block that names none."""
+    """Return the kind of blocks that name none."""
     return next(kind.name for kind in kinds().values() if kind.is_default)

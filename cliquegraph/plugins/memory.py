@@ -1,7 +1,7 @@
-"""What a backend says of its models' memory, and how one that does is found.
+"""Prediction of training memory by backends, and discovery of one that supports it.
 
-How much a training step takes is a matter of the framework: what its operations save for the
-backward pass, and what runs as one call. A backend may predict it, and need not.
+The memory of a training step depends on the framework: what its operations save for backward, and
+which of them run as one call. Prediction is optional for a backend.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.plugins.backends import find_backend, installed
 
-if TYPE_CHECKING:  # what the protocol names is of rooms that find backends here
+if TYPE_CHECKING:  # these modules import this one
     from cliquegraph.ir.graph import Graph
     from cliquegraph.ir.types import Section
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one update stores for backward."""
+    """Bytes that one update saves for backward."""
 
     section: Section
     stage: int
@@ -30,14 +30,14 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of a training step.
+    """The memory of a training step, in bytes.
 
     Attributes:
-        batch, dtype: what they hold for.
-        stored: stored for backward, in all.
+        batch, dtype: the batch size and dtype of the prediction.
+        stored: saved for backward, in total.
         sections: the same, for each section.
         steps: the same, for each update, in the order of execution.
-        peak: the most in use at any time, with images, parameters and their gradients.
+        peak: the maximum in use at any time, including images, parameters and their gradients.
     """
 
     batch: int
@@ -49,7 +49,7 @@ class MemoryPlan:
 
     @property
     def stored_per_image(self) -> int:
-        """Bytes stored for backward, divided by the images of the batch."""
+        """Bytes saved for backward, per image of the batch."""
         return self.stored // self.batch
 
 
@@ -58,35 +58,35 @@ class PredictsMemory(Protocol):
     """A backend that predicts the memory of a training step of its models."""
 
     def memory(self, graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
-        """Predict it; imports nothing of the framework.
+        """Predict the memory of a training step, without importing the framework.
 
         Args:
             graph: a network at any -O level.
             batch: images in the batch.
-            dtype: what is computed in.
+            dtype: of the computation.
 
         Raises:
-            UsageError: the framework has no such dtype.
+            UsageError: the framework does not support the dtype.
         """
 
 
 def memory_model(name: str | None = None) -> PredictsMemory:
-    """Return a backend that predicts memory: the one named, or the first that is installed.
+    """Return a backend that predicts memory: the named one, or the first one installed.
 
     Raises:
-        BackendError: there is no such backend, or it predicts none.
+        BackendError: there is no such backend, or it does not predict memory.
     """
     if name is None:
         for _, backend in _predicting():
             return backend
         raise BackendError(
-            f"no installed backend predicts the memory of training: {', '.join(installed())}"
+            f"no installed backend predicts training memory: {', '.join(installed())}"
         )
     chosen = find_backend(name)
     if not isinstance(chosen, PredictsMemory):
         able = ", ".join(each for each, _ in _predicting()) or "none"
         raise BackendError(
-            f"backend {name!r} predicts no memory of training; those that do: {able}"
+            f"backend {name!r} does not predict training memory; those that do: {able}"
         )
     return chosen
 
@@ -95,7 +95,7 @@ def _predicting() -> Iterator[tuple[str, PredictsMemory]]:
     for name in installed():
         try:
             backend = find_backend(name)
-        except BackendError:  # a package that fails to load is refused where it is asked for
+        except BackendError:  # reported when the backend is requested by name
             continue
         if isinstance(backend, PredictsMemory):
             yield name, backend

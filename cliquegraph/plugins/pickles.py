@@ -1,4 +1,4 @@
-"""What reads PyTorch's own files, and how it is found."""
+"""Readers of PyTorch's pickled files, and their discovery."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ GROUP = "cliquegraph.pickles"
 
 
 class PickleReader(Protocol):
-    """What the entry point group ``cliquegraph.pickles`` offers: reads PyTorch's own files."""
+    """A reader of PyTorch's pickled files, from the entry point group ``cliquegraph.pickles``."""
 
     def __call__(self, path: Path) -> TensorSource:
-        """Open a file without running anything that it holds.
+        """Open a file without executing code in it.
 
         Raises:
-            WeightsError: it is no such file, or holds more than tensors.
+            WeightsError: it is not such a file, or holds more than tensors.
             BackendError: the framework is missing.
         """
 
 
 def pickle_readers() -> Sequence[EntryPoint]:
-    """Return what can read PyTorch's own files; nothing is imported yet."""
+    """Return the entry points of readers of PyTorch's files, without importing them."""
     return entry_points_of(GROUP)

@@ -1,4 +1,4 @@
-"""An exact comparison of a declaration with its op graph at every level, after every pass."""
+"""Exact comparison of a declaration with its op graph, after every pass of every level."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """One graph that was compared.
+    """The comparison of one graph.
 
     Attributes:
         passes: the passes that had run.
         size: height and width of the images.
-        evidence: what was compared.
-        seconds: how long that took.
+        evidence: the result.
+        seconds: the time it took.
     """
 
     passes: tuple[str, ...]
@@ -43,19 +43,19 @@ def compare_exactly(
 ) -> Iterator[Stage]:
     """Compare a declaration with its op graph as lowered and after every pass of every level.
 
-    Widths are those of the network, images as small as it takes them.
+    Channel counts are the network's; images are the smallest that it accepts.
 
     Args:
         network: the declaration.
-        seed: of the primes and of all random numbers.
+        seed: of the primes and all random numbers.
         report: called with a line before each comparison, for progress.
 
     Yields:
-        a stage for each graph, as soon as it is compared.
+        a stage for each graph, after its comparison.
 
     Raises:
-        VerificationError: a graph differs; names the passes that had run, and the first place in
-            the order of execution that differs.
+        VerificationError: a graph differs; names the passes that had run, and the first
+            difference in the order of execution.
     """
     lowered = lower(unroll(network))
     size = least_size(lowered)
@@ -75,19 +75,19 @@ def compare_exactly(
 
 
 def words(passes: tuple[str, ...]) -> str:
-    """Return which graph it is after these passes."""
+    """Describe the graph after these passes."""
     return f"after {' → '.join(passes)}" if passes else "as lowered"
 
 
 def _computed(graph: Graph) -> object:
-    """All of a graph that its results depend on; some passes change no more than marks."""
+    """The part of a graph that determines its results; some passes change only annotations."""
     nodes = (*graph.nodes, *graph.idle)
     each = tuple((node.op, node.inputs, node.operands, node.outputs) for node in nodes)
     return each, graph.outputs
 
 
 def _candidates(lowered: Graph) -> Iterator[tuple[tuple[str, ...], Candidate]]:
-    """Every graph of a network, with the names of the passes that made it."""
+    """Every graph of a network, with the names of the passes that produced it."""
     graphs: dict[tuple[str, ...], Graph] = {(): lowered}
     yield (), Candidate(lowered)
     for passes in (*LEVELS.values(), INFERENCE):

@@ -1,4 +1,4 @@
-"""What ``verify`` finds: errors, and whether they are within tolerance."""
+"""The result of ``verify``: errors, and whether they are within tolerance."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from cliquegraph.ir.storage import Array
 TOLERANCE = 1e-10
 TOLERANCE_FLOAT32 = 1e-5
 
-# A tensor whose numbers are far below its group's largest is noise of the group's arithmetic:
-# it is measured against this share of the largest.
+# A tensor whose values are far below the largest of its group is rounding noise of the group's
+# arithmetic: its error is relative to this fraction of the largest value.
 _FLOOR = 1e-3
 
 
 @dataclass
 class Verification:
-    """What ``verify`` found.
+    """The result of ``verify``.
 
     Attributes:
-        network: its name.
+        network: the network's name.
         backends: the backends that took part.
         max_error: the largest relative error of each comparison, float64.
         max_error_float32: the same for forward passes in float32.
-        tolerance_float32: for those: 1e-5, or more where the network itself amplifies rounding.
-        parameters: how many each backend's model has, as its framework counts them.
-        expected_parameters: how many the network has.
-        first_difference: the first value in the order of execution that differs, if any does.
+        tolerance_float32: for those: 1e-5, or more if the network itself amplifies rounding.
+        parameters: of each backend's model, as counted by its framework.
+        expected_parameters: of the network.
+        first_difference: the first value in the order of execution that differs, if any.
         skipped: what was not compared, and why.
-        unjudged: what was compared to no end: rounding alone moves it as far.
+        unjudged: inconclusive comparisons: rounding alone causes differences as large.
     """
 
     network: str
@@ -47,7 +47,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether something was compared, the counts agree and no error is beyond tolerance."""
+        """Whether something was compared, the counts agree and all errors are within tolerance."""
         return (
             bool(self.max_error)
             and all(count == self.expected_parameters for count in self.parameters.values())
@@ -55,38 +55,38 @@ class Verification:
             and all(error <= self.tolerance_float32 for error in self.max_error_float32.values())
         )
 
-    def note(self, what: str, found: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
+    def note(self, what: str, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
         """Record the largest error of a comparison in float64."""
-        error = relative_error(found, expected)
+        error = relative_error(actual, expected)
         self.max_error[what] = max(error, self.max_error.get(what, 0.0))
 
-    def note_float32(self, what: str, found: Array, expected: Array) -> None:
+    def note_float32(self, what: str, actual: Array, expected: Array) -> None:
         """Record the largest error of a comparison in float32."""
-        error = relative_error({what: found}, {what: expected})
+        error = relative_error({what: actual}, {what: expected})
         self.max_error_float32[what] = max(error, self.max_error_float32.get(what, 0.0))
 
 
-def relative_error(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
-    """Return the largest error of any tensor, relative to the tensor's largest number.
+def relative_error(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
+    """Return the largest error of any tensor, relative to the tensor's largest value.
 
-    A number that is not finite, or a tensor that only one side has, is an infinite error.
+    A non-finite value, or a tensor that only one side has, is an infinite error.
     """
-    if found.keys() != expected.keys():
+    if actual.keys() != expected.keys():
         return float("inf")
-    return max((error for _, error in errors_of(found, expected)), default=0.0)
+    return max((error for _, error in errors_of(actual, expected)), default=0.0)
 
 
 def errors_of(
-    found: Mapping[str, Array], expected: Mapping[str, Array]
+    actual: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> Iterator[tuple[str, float]]:
-    """Yield the error of each tensor that was expected."""
+    """Yield the error of each expected tensor."""
     largest = max((float(np.abs(array).max()) for array in expected.values()), default=0.0)
     for name, array in expected.items():
-        if name not in found or found[name].shape != array.shape:
+        if name not in actual or actual[name].shape != array.shape:
             yield name, float("inf")
             continue
-        with np.errstate(invalid="ignore"):  # infinity less infinity
-            difference = float(np.abs(found[name] - array).max())
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            difference = float(np.abs(actual[name] - array).max())
         scale = max(float(np.abs(array).max()), _FLOOR * largest)
         if not np.isfinite(difference):
             yield name, float("inf")

@@ -1,9 +1,9 @@
-"""Showing by numbers that the interpreter and every backend compute the same network.
+"""Numerical verification that the interpreter and every backend compute the same network.
 
-Random weights, images and labels go through all of them in float64: forwards in evaluation and
-in training, gradients, running statistics, three SGD steps. The interpreter judges forward
-values; gradients and steps are compared between backends, and above -O0 with the first backend's
-at -O0, where they are its framework's own.
+All of them run on the same random weights, images and labels in float64: forward passes in
+evaluation and training, gradients, running statistics, three SGD steps. The interpreter is the
+reference for forward values; gradients and SGD steps are compared between backends, and above
+-O0 with the first backend's at -O0, where its framework computes them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from cliquegraph.semantics.interpret import Mask, Result, interpret
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.sample import sample_tensors
 
-_LAST_DIGITS = 10  # two backends may round as differently as weights that differ by so many
-_ROUNDINGS = 10  # a whole pass in float32 may err by so many times the rounding of its inputs
+_LAST_DIGITS = 10  # rounding of two backends may differ as much as that many ulps in the weights
+_ROUNDINGS = 10  # bound on a float32 pass's error, in multiples of rounding its inputs alone
 SGD_STEPS = 3
 
 Report = Callable[[str], None]
@@ -45,16 +45,16 @@ History = Mapping[str, Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class Trial:
-    """The random numbers that everybody is given."""
+    """The random inputs, the same for all."""
 
     tensors: dict[str, Array]
     images: Array
     labels: Labels
     masks: tuple[Array, ...]
-    """what branches with drop-path are multiplied by: any numbers, so that no branch is closed"""
+    """factors of branches with drop-path: nonzero, so that no branch is dropped"""
 
     def chance(self, lowered: Graph) -> Mask:
-        """What random choices come to: dropout does nothing, masks are those that are set."""
+        """Return the outcome of random choices: dropout does nothing, masks are the given ones."""
         keeps = (node for node in lowered.nodes if isinstance(node.op, Keep))
         masks = dict(zip(keeps, self.masks, strict=True))
         return lambda node, x: masks.get(node, x)
@@ -76,16 +76,16 @@ def verify(
         network: the network.
         backends: a name or several; default: every installed backend whose framework is installed.
         level: the -O level.
-        inference: verify the folded network; it has no training, so evaluation is all.
+        inference: verify the folded network, in evaluation only.
         seed: of the random weights, images and labels.
-        batch: how many images.
+        batch: number of images.
         report: called with a line before each part, for progress.
 
     Raises:
-        BackendError: a backend that was asked for is missing, or none is there.
+        BackendError: a requested backend is missing, or none is available.
         UsageError: no backend is named, the batch is smaller than 2, or there is no such level.
-        SpecError: sizes that can't be had, or a class's name that a backend's files use.
-        ExpectError: a figure of ``expect`` does not hold.
+        SpecError: invalid shapes, or a class name that a backend's files use.
+        ExpectError: a figure of ``expect`` does not match.
         VerificationError: the sharing of weights can't be proved, or a pass broke the graph.
 
     >>> import cliquegraph
@@ -93,29 +93,29 @@ def verify(
     True
     """
     if batch < 2:
-        raise UsageError("a batch of 1 may leave one number per channel, which has no variance")
+        raise UsageError("a batch of 1 may leave one value per channel, which has no variance")
     chosen = choose_backends([backends] if isinstance(backends, str) else backends)
     compilation = Compilation(network, level, inference)
-    # The interpreter runs what was lowered: a pass that is wrong must not judge itself.
+    # The interpreter runs the lowered graph: a wrong pass must not be its own reference.
     lowered, graph = compilation.lowered, compilation.graph
     trial = _trial(lowered, lowered if inference else graph, seed, batch)
-    found = Verification(network.name, tuple(backend.name for backend in chosen))
-    found.expected_parameters = (
+    result = Verification(network.name, tuple(backend.name for backend in chosen))
+    result.expected_parameters = (
         _trainable(graph) if inference else compilation.cost.total.parameters
     )
     if any(isinstance(node.op, Dropout) for node in lowered.nodes):
-        found.skipped.append("dropout is switched off: its masks are each framework's own")
-    idle = _idle_statistics(graph)
-    if idle:
-        found.skipped.append("steps that nothing needs are not taken: their statistics stay")
+        result.skipped.append("dropout is switched off, since its masks differ between frameworks")
+    unused = _unused_statistics(graph)
+    if unused:
+        result.skipped.append("unused updates are not executed: their statistics do not change")
 
     report("interpreter, evaluation")
     expected = {False: interpret(lowered, trial.tensors, trial.images)}
-    found.tolerance_float32 = _float32_tolerance(lowered, trial, expected[False])
+    result.tolerance_float32 = _float32_tolerance(lowered, trial, expected[False])
     if inference:
-        found.skipped.append("training, gradients and statistics: a folded network has none")
+        result.skipped.append("training, gradients and statistics: a folded network has none")
         trial = replace(trial, tensors=compilation.folded(trial.tensors))
-        idle = set(expected[False].running)
+        unused = set(expected[False].running)
     else:
         report("interpreter, training")
         chance = trial.chance(lowered)
@@ -126,32 +126,32 @@ def verify(
     if compilation.level and not inference:
         report(f"{first.name} -O0, gradients and {SGD_STEPS} SGD steps")
         executor = _executor(first, literal, "float64", trial)
-        histories[f"{first.name} -O0"] = dict(_history(executor, trial, idle))
+        histories[f"{first.name} -O0"] = dict(_history(executor, trial, unused))
     for backend in chosen:
         report(f"{backend.name}, forward")
         executor = _executor(backend, compilation, "float64", trial)
-        _compare_count(found, backend.name, executor)
-        for training, result in expected.items():
+        _compare_count(result, backend.name, executor)
+        for training, reference in expected.items():
             place = f"{backend.name}, {'training' if training else 'evaluation'}"
-            _compare_forward(found, place, executor, lowered, trial, result, training, idle)
+            _compare_forward(result, place, executor, lowered, trial, reference, training, unused)
         if not inference:
             report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
-            histories[backend.name] = dict(_history(executor, trial, idle))
+            histories[backend.name] = dict(_history(executor, trial, unused))
         report(f"{backend.name}, float32")
         single = _executor(backend, compilation, "float32", trial)
         single.load(trial.tensors)
         logits = single.forward(trial.images, training=False).logits
-        found.note_float32("logits, evaluation", logits, expected[False].logits)
+        result.note_float32("logits, evaluation", logits, expected[False].logits)
     if not inference:
 
         @cache
-        def rounded_otherwise() -> tuple[History, ...]:
+        def histories_of_neighbors() -> tuple[History, ...]:
             executor = _executor(first, literal, "float64", trial)
-            trials = (replace(trial, tensors=each) for each in _rounded_otherwise(trial.tensors))
-            return tuple(dict(_history(executor, each, idle)) for each in trials)
+            trials = (replace(trial, tensors=each) for each in _neighbors(trial.tensors))
+            return tuple(dict(_history(executor, each, unused)) for each in trials)
 
-        _compare_histories(found, histories, rounded_otherwise)
-    return found
+        _compare_histories(result, histories, histories_of_neighbors)
+    return result
 
 
 def _executor(backend: Backend, compilation: Compilation, dtype: str, trial: Trial) -> Executor:
@@ -163,10 +163,10 @@ def _executor(backend: Backend, compilation: Compilation, dtype: str, trial: Tri
 
 
 def choose_backends(names: Sequence[str] | None) -> list[Backend]:
-    """Return backends by name; None: all whose framework is installed.
+    """Return backends by name; for None, all whose framework is installed.
 
     Raises:
-        BackendError: one that was asked for is missing, or none is there.
+        BackendError: a requested one is missing, or none is available.
         UsageError: no backend is named.
     """
     if names is not None:
@@ -177,17 +177,17 @@ def choose_backends(names: Sequence[str] | None) -> list[Backend]:
             if how := backend.missing():
                 raise BackendError(f"backend {backend.name!r} lacks its framework: {how}")
         return chosen
-    found = [backend for backend in map(find_backend, installed()) if backend.missing() is None]
-    if not found:
+    chosen = [backend for backend in map(find_backend, installed()) if backend.missing() is None]
+    if not chosen:
         raise BackendError("no backend can run: pip install 'cliquegraph[torch]' or [flax]")
-    return found
+    return chosen
 
 
 def _float32_tolerance(graph: Graph, trial: Trial, expected: Result) -> float:
-    """Return what may be asked of float32.
+    """Return the tolerance for float32.
 
-    A deep network at random weights amplifies rounding, CliqueNet-S3 a thousandfold: measured
-    here by rounding weights and images alone, and computing on in float64.
+    A deep network with random weights amplifies rounding, CliqueNet-S3 a thousandfold. This is
+    measured by rounding only weights and images to float32 and computing in float64.
     """
 
     def rounded(array: Array) -> Array:
@@ -200,7 +200,7 @@ def _float32_tolerance(graph: Graph, trial: Trial, expected: Result) -> float:
 
 
 def _trial(lowered: Graph, graph: Graph, seed: int, batch: int) -> Trial:
-    """Draw numbers for a network; statistics that ``graph`` stores once are equal."""
+    """Draw random inputs for a network; statistics that ``graph`` stores once are equal."""
     rng = np.random.default_rng(seed)
     image = lowered.input.type
     assert isinstance(image, MapType)  # noqa: S101  # Input infers no other
@@ -211,8 +211,8 @@ def _trial(lowered: Graph, graph: Graph, seed: int, batch: int) -> Trial:
     return Trial(sample_tensors(graph, seed), images, labels, tuple(masks))
 
 
-def _idle_statistics(graph: Graph) -> set[str]:
-    """Name the running statistics of steps that are not taken, and so don't move."""
+def _unused_statistics(graph: Graph) -> set[str]:
+    """Return names of running statistics of updates that are not executed: they don't change."""
     read = {operand.param for node in graph.nodes for operand in node.operands}
     return {
         tensor_name(piece.tensor)
@@ -227,37 +227,40 @@ def _trainable(graph: Graph) -> int:
     return sum(tensor.size for tensor in graph.tensors if tensor.field.trainable)
 
 
-def _compare_count(found: Verification, name: str, executor: Executor) -> None:
-    count = found.parameters[name] = executor.parameters()
-    if count != found.expected_parameters and found.first_difference is None:
-        found.first_difference = (
-            f"{name}: the model has {count:,} parameters, the network {found.expected_parameters:,}"
+def _compare_count(result: Verification, name: str, executor: Executor) -> None:
+    count = result.parameters[name] = executor.parameters()
+    if count != result.expected_parameters and result.first_difference is None:
+        result.first_difference = (
+            f"{name}: the model has {count:,} parameters, "
+            f"but the network {result.expected_parameters:,}"
         )
 
 
 def _compare_forward(
-    found: Verification,
+    result: Verification,
     place: str,
     executor: Executor,
     graph: Graph,
     trial: Trial,
     expected: Result,
     training: bool,
-    idle: Collection[str],
+    unused: Collection[str],
 ) -> None:
     mode = "training" if training else "evaluation"
     executor.load(trial.tensors)
     outputs = executor.forward(trial.images, training=training)
-    found.note(f"logits, {mode}", {"": outputs.logits}, {"": expected.logits})
-    found.note(f"block features, {mode}", _numbered(outputs.features), _numbered(expected.features))
-    moved = {key: array for key, array in expected.running.items() if key not in idle}
+    result.note(f"logits, {mode}", {"": outputs.logits}, {"": expected.logits})
+    result.note(
+        f"block features, {mode}", _numbered(outputs.features), _numbered(expected.features)
+    )
+    moved = {key: array for key, array in expected.running.items() if key not in unused}
     if moved:
         running = {key: array for key, array in executor.tensors().items() if key in moved}
-        found.note(f"running statistics, {mode}", running, moved)
-    if not found.ok and found.first_difference is None:
+        result.note(f"running statistics, {mode}", running, moved)
+    if not result.ok and result.first_difference is None:
         executor.load(trial.tensors)
         traced = executor.trace(trial.images, training=training)
-        found.first_difference = f"{place}: {_first_difference(graph, traced, expected)}"
+        result.first_difference = f"{place}: {_first_difference(graph, traced, expected)}"
 
 
 def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
@@ -267,7 +270,7 @@ def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
 def _first_difference(
     graph: Graph, traced: Mapping[tuple[str, str], Array], expected: Result
 ) -> str:
-    """Name the first value that differs; generated code names values as the compiler does."""
+    """Describe the first value that differs; generated code uses the compiler's names."""
     last = {node.origin.section: node for node in graph.nodes}
     for node in graph.nodes:
         section = node.origin.section
@@ -289,7 +292,7 @@ def _first_difference(
 
 
 def _history(
-    executor: Executor, trial: Trial, idle: Collection[str]
+    executor: Executor, trial: Trial, unused: Collection[str]
 ) -> Iterator[tuple[str, dict[str, Array]]]:
     executor.load(trial.tensors)
     loss, gradients = executor.gradients(trial.images, trial.labels)
@@ -297,53 +300,53 @@ def _history(
     executor.load(trial.tensors)
     losses = [executor.sgd_step(trial.images, trial.labels) for _ in range(SGD_STEPS)]
     yield "losses", {"": np.array([loss, *losses])}
-    after = {key: array for key, array in executor.tensors().items() if key not in idle}
+    after = {key: array for key, array in executor.tensors().items() if key not in unused}
     yield f"weights after {SGD_STEPS} SGD steps", after
 
 
-def _rounded_otherwise(tensors: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Yield the next larger and the next smaller numbers; those that were equal still are.
+def _neighbors(tensors: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Yield the next larger and the next smaller values; equal values stay equal.
 
-    One way alone may cancel where the other does not.
+    In one direction alone, rounding may cancel.
     """
     for end in (np.inf, -np.inf):
         yield {name: np.nextafter(array, end) for name, array in tensors.items()}
 
 
 def _compare_histories(
-    found: Verification,
+    result: Verification,
     histories: Mapping[str, History],
-    rounded_otherwise: Callable[[], Sequence[History]],
+    histories_of_neighbors: Callable[[], Sequence[History]],
 ) -> None:
-    """Compare gradients and steps with those of the first history.
+    """Compare gradients and SGD steps with those of the first history.
 
-    A network whose units have died has gradients of pure rounding, grown by each normalisation
-    of what is constant. Where another history is no further from the first than ten times what
-    changing the last digit of each weight moves the first itself, nothing can be said.
+    Gradients of a network with dead units are pure rounding, amplified by each normalization of a
+    constant. If the distance between two histories is at most ten times what changing the last
+    digit of each weight does to the first one, the comparison is inconclusive.
     """
     names = list(histories)
     if len(names) < 2:
-        found.skipped.append("gradients and SGD steps: one backend has nobody to agree with")
+        result.skipped.append("gradients and SGD steps: there is no second backend to compare with")
         return
     for other in names[1:]:
         for what, expected in histories[names[0]].items():
             computed = histories[other][what]
             error = relative_error(computed, expected)
-            if TOLERANCE < error < math.inf:  # what is no number is no rounding either
-                amplified = max(relative_error(h[what], expected) for h in rounded_otherwise())
+            if TOLERANCE < error < math.inf:  # non-finite values are not rounding
+                amplified = max(relative_error(h[what], expected) for h in histories_of_neighbors())
                 if error <= _LAST_DIGITS * amplified < math.inf:
-                    said = (
-                        f"{what}: a last digit of the weights changes them by {amplified:.0e}, "
-                        "so they are not compared"
+                    note = (
+                        f"{what}: changing the weights' last digit changes them by "
+                        f"{amplified:.0e}, so the comparison is inconclusive"
                     )
-                    if said not in found.unjudged:
-                        found.unjudged.append(said)
+                    if note not in result.unjudged:
+                        result.unjudged.append(note)
                     continue
-            found.note(what, computed, expected)
+            result.note(what, computed, expected)
             wrong = [(name, e) for name, e in errors_of(computed, expected) if e > TOLERANCE]
-            if wrong and found.first_difference is None:
+            if wrong and result.first_difference is None:
                 name, error = wrong[0]
                 place = f"{what} of {name}" if name else what
-                found.first_difference = (
+                result.first_difference = (
                     f"{other}, training: {place} differ from {names[0]}'s by {error:.1e}"
                 )

@@ -1,8 +1,8 @@
-"""What networks are evaluated in: arithmetic as an argument of what evaluates.
+"""The arithmetic in which networks are evaluated, an argument of every evaluator.
 
 Maps are (batch, channels, height, width), vectors (batch, channels), kernels (out, in, height,
-width). An arithmetic may have ``lead`` further axes in front, the lanes of a prime field, so
-evaluators count axes from the end.
+width). An arithmetic may have ``lead`` leading axes, the lanes of a prime field, so evaluators
+count axes from the end.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Number = int | float | Fraction
 
 
 class Arithmetic(Protocol):
-    """What a network is made of, on arrays.
+    """The operations on arrays that networks consist of.
 
     Attributes:
-        lead: how many axes every array has in front of its own.
+        lead: how many leading axes every array has before its own.
     """
 
     @property
     def lead(self) -> int:
-        """The axes in front."""
+        """The number of leading axes."""
 
     def array(self, values: Array) -> Array:
-        """Return values as this arithmetic computes with them."""
+        """Convert values to this arithmetic's representation."""
 
     def add(self, a: Array, b: Array) -> Array:
         """a + b."""
@@ -57,10 +57,10 @@ class Arithmetic(Protocol):
         """a / √b."""
 
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
-        """The sum over axes, which count from the end."""
+        """The sum over axes, which are counted from the end."""
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """The product of matrices, the last two axes."""
+        """The matrix product over the last two axes."""
 
     def relu(self, a: Array) -> Array:
         """max(a, 0)."""
@@ -69,11 +69,11 @@ class Arithmetic(Protocol):
         """1 / (1 + exp(-a))."""
 
     def maximum(self, windows: Array, present: Array) -> Array:
-        """The largest of each window, the last two axes, of the elements that are ``present``."""
+        """The maximum of each window, the last two axes, over the elements that are ``present``."""
 
 
 class Float64:
-    """NumPy's float64, what every backend is compared with."""
+    """NumPy's float64, the reference for every backend."""
 
     lead = 0
 
@@ -117,7 +117,7 @@ class Float64:
         return np.asarray(a.sum(axis=axes))
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """The product of matrices."""
+        """The matrix product."""
         return np.asarray(a @ b)
 
     def relu(self, a: Array) -> Array:
@@ -131,7 +131,7 @@ class Float64:
         return np.asarray(np.where(a >= 0, 1.0, small) / (1.0 + small))
 
     def maximum(self, windows: Array, present: Array) -> Array:
-        """The largest of each window."""
+        """The maximum of each window."""
         return np.asarray(np.where(present, windows, -np.inf).max(axis=(-2, -1)))
 
 
@@ -143,7 +143,7 @@ FLOAT64 = Float64()
 
 @cache
 def rational(number: Number) -> Fraction:
-    """Return what a constant stands for: the simplest rational number that rounds to a float.
+    """Return the rational number that a constant means: the simplest that rounds to the float.
 
     >>> rational(0.1), rational(1e-5), rational(1.0 - 0.1)
     (Fraction(1, 10), Fraction(1, 100000), Fraction(9, 10))
@@ -153,7 +153,7 @@ def rational(number: Number) -> Fraction:
     size = abs(number)
     if size.is_integer():
         return Fraction(number)
-    # Halfway to the neighbours; a tie may round either way, so ends are left out.
+    # Halfway to the neighbors; a tie may round either way, so the ends are excluded.
     below, above = (
         (Fraction(size) + Fraction(float(np.nextafter(size, end)))) / 2 for end in (0.0, np.inf)
     )
@@ -161,7 +161,7 @@ def rational(number: Number) -> Fraction:
 
 
 def _simplest(below: Fraction, above: Fraction | None) -> Fraction:
-    """The fraction of least denominator between two that are left out; above: to infinity."""
+    """The fraction with the smallest denominator in an open interval; ``above`` None: infinity."""
     whole = floor(below)
     if above is None or whole + 1 < above:
         return Fraction(whole + 1)
@@ -169,32 +169,32 @@ def _simplest(below: Fraction, above: Fraction | None) -> Fraction:
     return whole + 1 / _simplest(1 / (above - whole), rest)
 
 
-# ---- what evaluators share -------------------------------------------------------------------
+# ---- shared by evaluators -------------------------------------------------------------------
 
 
 def per_channel(vector: Array) -> Array:
-    """Return a vector of channels so that it lies along those of maps."""
+    """Return a vector of channels in the shape that broadcasts with maps."""
     return vector[..., None, :, None, None]
 
 
 def mean(arithmetic: Arithmetic, a: Array, axes: tuple[int, ...]) -> Array:
-    """Return the mean over axes, which count from the end."""
+    """Return the mean over axes, which are counted from the end."""
     count = int(np.prod([a.shape[axis] for axis in axes]))
     return arithmetic.divide(arithmetic.total(a, axes), count)
 
 
 def move(arithmetic: Arithmetic, running: Array, observed: Array, momentum: Number) -> Array:
-    """Return a running statistic, moved towards what a batch shows."""
-    kept = arithmetic.scale(running, 1 - rational(momentum))
-    return arithmetic.add(kept, arithmetic.scale(observed, momentum))
+    """Return a running statistic, moved toward the statistic of a batch."""
+    old_share = arithmetic.scale(running, 1 - rational(momentum))
+    return arithmetic.add(old_share, arithmetic.scale(observed, momentum))
 
 
 def convolve(arithmetic: Arithmetic, x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """Return the convolution of maps, which zeros surround."""
+    """Return the convolution of zero-padded maps."""
     filters, size = kernel.shape[-4], kernel.shape[-1]
     windows = _windows(x, size, stride, padding)
     lead, (batch, _, height, width) = x.shape[:-4], windows.shape[-6:-2]
-    # A row for each window, with its elements channel by channel, as kernels have theirs.
+    # A row for each window, its elements in the same order as those of kernels.
     rows = np.moveaxis(windows, -5, -3).reshape(*lead, batch * height * width, -1)
     columns = kernel.reshape(*kernel.shape[:-4], filters, -1).swapaxes(-1, -2)
     maps = arithmetic.matmul(rows, columns).reshape(*lead, batch, height, width, filters)
@@ -207,19 +207,19 @@ def average_pool(arithmetic: Arithmetic, x: Array, kernel: int, stride: int) -> 
 
 
 def max_pool(arithmetic: Arithmetic, x: Array, kernel: int, stride: int, padding: int) -> Array:
-    """Return the largest of each window; nothing of the padding wins."""
+    """Return the maximum of each window, without the padding."""
     inside = np.ones(x.shape[-2:], bool)
     present = _windows(inside, kernel, stride, padding)
     return arithmetic.maximum(_windows(x, kernel, stride, padding), present)
 
 
 def _windows(x: Array, kernel: int, stride: int, padding: int) -> Array:
-    """Every window of maps that zeros surround: two further axes, its height and width."""
+    """The windows of zero-padded maps, along two trailing axes: height and width."""
     border = ((0, 0),) * (x.ndim - 2) + ((padding, padding),) * 2
-    if kernel == 1 and not padding:  # each pixel is one
+    if kernel == 1 and not padding:  # each pixel is a window
         return x[..., ::stride, ::stride, None, None]
     padded = np.pad(x, border) if padding else x
-    if min(padded.shape[-2:]) < kernel:  # of another network than the declared one
+    if min(padded.shape[-2:]) < kernel:  # the graph is not the declared network
         raise VerificationError(f"maps of {x.shape[-2:]} are smaller than a window of {kernel}")
     view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(-2, -1))
     return view[..., ::stride, ::stride, :, :]

@@ -1,9 +1,9 @@
-"""The meaning of a declaration: a network evaluated step by step, as its blocks say.
+"""The meaning of a declaration: evaluates a network update by update, as its blocks are declared.
 
-It shares no code with what the compiler makes of a declaration, the step graph, the op graph and
-its passes, which are held against it. So it unrolls schedules, names tensors and computes widths
-by itself, and knows no concatenation where features are read: an update is the sum over its
-sources of what stands on their edges.
+It shares no code with the compiler's representations of a declaration, the step graph, the op graph
+and its passes, which are compared with it. So it unrolls schedules, names tensors and computes
+widths by itself, and does not concatenate where features are read: an update is the sum, over its
+sources, of the results of their edges' ops.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read
+from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read, walk
 from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.semantics.arithmetic import (
     FLOAT64,
@@ -44,20 +44,20 @@ def evaluate(
         network: the declaration.
         tensors: canonical tensors by name.
         images: (batch, channels, height, width).
-        training: normalize by the batch, move running statistics, drop out.
-        masks: what dropout and drop-path multiply by in training; default: dropout does nothing,
-            and drop-path keeps every branch.
-        arithmetic: what is computed in.
+        training: normalize by batch statistics, update running statistics, apply dropout.
+        masks: the masks of dropout and drop-path in training; default: dropout does nothing, and
+            drop-path drops no branch.
+        arithmetic: the arithmetic of the evaluation.
 
     Raises:
-        VerificationError: a tensor is missing, or has not the shape that is declared.
+        VerificationError: a tensor is missing, or does not have the declared shape.
     """
     execution = Execution(tensors, arithmetic, training, masks)
     return _Network(network, execution).evaluate(arithmetic.array(images))
 
 
 class _Network:
-    """One pass through a network."""
+    """One forward pass."""
 
     def __init__(self, network: NetworkSpec, execution: Execution) -> None:
         self._network, self._at = network, execution
@@ -90,18 +90,18 @@ class _Network:
     # ---- blocks ----------------------------------------------------------------------------
 
     def _block(self, b: int, block: Block, x0: Array) -> list[dict[int, Array]]:
-        """The versions of all layers, X0 among them, at the end of each stage from stage 0."""
+        """The versions of all layers, including X0, at the end of each stage, from stage 0."""
         schedule = block.schedule
         versions = [{0: x0}]
-        written = {0: 0}  # the stage in which each version was
+        written = {0: 0}  # the stage in which each version was written
         for stage, visits in enumerate(schedule.updates, start=1):
             newest, last = dict(versions[-1]), dict(written)
             for j in schedule.order[:visits]:
-                readable, of = newest, written
+                readable, stages = newest, written
                 if stage == 1 and schedule.initial == "zero":
                     readable = {0: x0}
                 elif stage > 1 and schedule.simultaneous:
-                    readable, of = versions[-1], last
+                    readable, stages = versions[-1], last
                 read = [
                     (each, readable[each.source])
                     for each in block.layer(j).reads
@@ -111,7 +111,8 @@ class _Network:
                 place = Place(f"block{b}", stage, j)
                 self._at.enter(place)
                 self._at.meaning.reads[place] = ", ".join(
-                    f"X{each.source}@{of[each.source]}" if each.source else "X0" for each, _ in read
+                    f"X{each.source}@{stages[each.source]}" if each.source else "X0"
+                    for each, _ in read
                 )
                 stride = block.stride if any(each.source == 0 for each, _ in read) else 1
                 site = Site(f"block{b}", j, block.norm_stage(stage), stride)
@@ -121,9 +122,9 @@ class _Network:
         return versions
 
     def _update(self, layer: Layer, read: list[tuple[Read, Array]], site: Site) -> Array:
-        """The layer's ops on what its edges combine to."""
+        """The layer's ops, applied to the combined results of its edges."""
         self._at.require(bool(read), "reads nothing")
-        widths: dict[str, int] = {}  # of what lies over several edges
+        widths: dict[str, int] = {}  # of tensors that cover several edges
         for each, x in read:
             for role in _gathered(each.ops):
                 widths[role] = widths.get(role, 0) + x.shape[-3]
@@ -141,10 +142,12 @@ class _Network:
             value = self._at.arithmetic.divide(value, len(terms))
         value = self._at.run(layer.ops, value, site)
         maps = value.shape[-3]
-        self._at.require(maps == layer.filters, f"has {maps} maps, declared are {layer.filters}")
+        self._at.require(
+            maps == layer.filters, f"has {maps} maps, but {layer.filters} are declared"
+        )
         return value
 
-    # ---- what stands between blocks ----------------------------------------------------------
+    # ---- between blocks ----------------------------------------------------------
 
     def _stem(self, images: Array) -> Array:
         stem = self._network.stem
@@ -186,11 +189,11 @@ class _Network:
 
 
 def _gathered(ops: Ops) -> Iterator[str]:
-    """The roles of what of an edge lies over all that the layer reads by such edges.
+    """The roles of an edge's ops whose tensors cover everything that the layer reads by such edges.
 
-    These are the normalizations of what it reads, and a kernel that is the layer's.
+    These are the normalizations before any kernel, and a kernel that belongs to the layer.
     """
-    for op in ops:
+    for op in walk(ops):
         if isinstance(op, Norm):
             yield op.role
         elif isinstance(op, Conv):
@@ -205,5 +208,5 @@ def _output(output: Output, versions: list[dict[int, Array]]) -> Array:
 
 
 def _share(channels: int, factor: float) -> int:
-    """What a compression leaves of channels, rounded down; its factor is meant as a decimal."""
+    """How many channels a compression leaves, rounded down; its factor is read as a decimal."""
     return int(channels * Fraction(str(factor)))

@@ -1,4 +1,4 @@
-"""Degrees of polynomials as an arithmetic: what the bound of an exact comparison rests on."""
+"""Degrees of polynomials as an arithmetic, for the bound of an exact comparison."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from cliquegraph.semantics.arithmetic import Array, Number
 
 
 class Degrees:
-    """Each number is the degree of a polynomial in random numbers and in opaque answers.
+    """Each element is the degree of a polynomial in random numbers and results of opaque functions.
 
-    A sum has the larger degree, a product the sum of both; so an evaluator that runs in it tells
-    of which degree the polynomials are that it computes in a prime field, at most.
+    A sum has the larger degree, a product the sum of both. So an evaluator in this arithmetic
+    computes upper bounds of the degrees of the polynomials that it evaluates in a prime field.
 
     Attributes:
-        largest: of all arguments of opaque functions.
+        largest: the largest degree of an argument of an opaque function.
     """
 
     lead = 0
@@ -62,7 +62,7 @@ class Degrees:
         return np.asarray(a.max(axis=axes))
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """The product of matrices; no less than the degree of any of its sums."""
+        """The matrix product; an upper bound of the degrees of its elements."""
         return np.asarray(a.max(axis=-1, keepdims=True) + b.max(axis=-2, keepdims=True))
 
     def relu(self, a: Array) -> Array:
@@ -72,14 +72,14 @@ class Degrees:
     sigmoid = relu
 
     def maximum(self, windows: Array, present: Array) -> Array:
-        """The largest of each window."""
+        """The maximum of each window."""
         return self._opaque(windows.max(axis=(-2, -1)))
 
     def mask(self, site: int, *shape: int) -> Array:
-        """What dropout multiplies by."""
+        """The mask of dropout."""
         return np.ones(shape, np.int64)
 
     def _opaque(self, a: Array) -> Array:
-        """An answer is a random number of its own."""
+        """The result of an opaque function is an independent random number, of degree 1."""
         self.largest = max(self.largest, int(a.max()))
         return np.ones_like(a)

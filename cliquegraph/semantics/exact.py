@@ -1,8 +1,8 @@
-"""Whether an op graph computes what is declared: both are evaluated exactly and compared.
+"""Whether an op graph computes what is declared: evaluates both exactly and compares them.
 
-Both run on the same random numbers in a prime field, in evaluation and in training. What each
-update, section and block writes is compared, and the running statistics that a training pass
-leaves. Equal results show that the functions are the same, up to a probability that is computed.
+Both run on the same random numbers in a prime field, in evaluation and in training. The results of
+each update, section and block are compared, and the running statistics after a training pass.
+Equal results prove that the functions are equal, up to a probability of error that is computed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Tensors = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An op graph that is to compute what is declared.
+    """An op graph to compare with the declaration.
 
     Attributes:
         graph: the graph.
-        unfolded: for a folded graph the one that it was made of, which has the canonical tensors.
-        fold: what makes its tensors of those, in an arithmetic.
+        unfolded: for a folded graph, the original, which has the canonical tensors.
+        fold: computes the folded tensors from the canonical ones, in an arithmetic.
     """
 
     graph: Graph
@@ -56,13 +56,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was compared, and found equal.
+    """Counts of a comparison that found no difference.
 
     Attributes:
-        values: how many values of places were compared, in all passes.
-        statistics: how many running statistics.
-        queries: the arguments that opaque functions had, on both sides.
-        lanes: how many primes.
+        values: values compared, in all passes.
+        statistics: running statistics compared.
+        queries: arguments of opaque functions, on both sides.
+        lanes: primes.
     """
 
     values: int
@@ -73,23 +73,23 @@ class Evidence:
 
     @cached_property
     def degree(self) -> int:
-        """The largest degree of what is compared and of what opaque functions are asked."""
+        """The largest degree of a compared value or of an argument of an opaque function."""
         return self._comparison.degree()
 
     @property
     def bound(self) -> float:
-        """The probability that networks which differ are found equal, at most."""
+        """An upper bound of the probability that different networks are found equal."""
         return collision(self.queries, self.degree, self.lanes)
 
 
 class Declared:
-    """A declaration at random points, evaluated once for all graphs that are compared with it."""
+    """A declaration at random points, evaluated once for all graphs compared with it."""
 
     def __init__(
         self, network: NetworkSpec, canonical: Graph, arithmetic: PrimeField | Degrees
     ) -> None:
         image = canonical.input.type
-        assert isinstance(image, MapType)  # noqa: S101  # so inputs are
+        assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
         self.arithmetic = arithmetic
         self.images = arithmetic.draw(BATCH, image.channels, image.height, image.width)
         self._network = network
@@ -100,7 +100,7 @@ class Declared:
         self._meanings: dict[object, tuple[Meaning, int]] = {}
 
     def tensors(self, graph: Graph) -> dict[str, Array]:
-        """Canonical tensors; statistics that a graph stores once are equal."""
+        """Return canonical tensors; statistics that the graph stores once are equal."""
         key = _mirrors(graph)
         if key not in self._shared:
             self._shared[key] = dict(self._tensors)
@@ -109,7 +109,7 @@ class Declared:
         return self._shared[key]
 
     def meaning(self, graph: Graph, training: bool) -> tuple[Meaning, int]:
-        """What is declared, with these tensors, and the arguments that opaque functions had."""
+        """Return what is declared, with these tensors, and the number of opaque arguments."""
         key = (_mirrors(graph), training)
         if key not in self._meanings:
             before = self.arithmetic.queries
@@ -125,7 +125,7 @@ class Declared:
         return self._meanings[key]
 
     def mask(self, place: Place, choice: int, shape: tuple[int, ...]) -> Array:
-        """What a random choice multiplies by."""
+        """Return the mask of a random choice."""
         site = self._choices.setdefault((place, choice), len(self._choices))
         return self.arithmetic.mask(site, *shape)
 
@@ -135,11 +135,11 @@ def compare(
 ) -> Evidence:
     """Compare a declaration with an op graph of it, at random points of a prime field.
 
-    Nodes that are not executed are compared too: they hold what other levels execute.
+    Nodes that are not executed are compared too: they have parameters that other levels use.
 
     Args:
         network: the declaration.
-        candidate: the graph, whose types are right (``verify_graph``).
+        candidate: the graph, already checked by ``verify_graph``.
         declared: the declaration at random points, if other graphs are compared with it.
 
     Raises:
@@ -150,7 +150,7 @@ def compare(
 
 
 class _Comparison:
-    """One declaration beside one graph."""
+    """The comparison of a declaration with one graph."""
 
     def __init__(self, network: NetworkSpec, candidate: Candidate) -> None:
         self._network, self._candidate = network, candidate
@@ -161,21 +161,21 @@ class _Comparison:
         self._modes = (False, True) if candidate.fold is None else (False,)
 
     def run(self, declared: Declared) -> Evidence:
-        """Compare all that both sides write."""
-        assert isinstance(declared.arithmetic, PrimeField)  # noqa: S101  # degrees prove nothing
+        """Compare all results of both sides."""
+        assert isinstance(declared.arithmetic, PrimeField)  # noqa: S101  # degrees are for the bound only
         values = statistics = queries = 0
         results = []
         for training in self._modes:
-            meaning, asked = declared.meaning(self._candidate.canonical, training)
+            meaning, declared_queries = declared.meaning(self._candidate.canonical, training)
             self._require_same_parts(meaning)
             before = declared.arithmetic.queries
-            results.append((training, meaning, *self._computed(declared, training)))
-            queries += asked + declared.arithmetic.queries - before
+            results.append((training, meaning, *self._evaluate_graph(declared, training)))
+            queries += declared_queries + declared.arithmetic.queries - before
         for place in results[0][1].values:
-            for training, meaning, found, running in results:
-                if place in found:
+            for training, meaning, computed, running in results:
+                if place in computed:
                     values += 1
-                    if not np.array_equal(found[place], meaning.values[place]):
+                    if not np.array_equal(computed[place], meaning.values[place]):
                         raise self._differs(place, meaning, training)
                 for name in meaning.statistics.get(place, ()):
                     statistics += 1
@@ -191,22 +191,22 @@ class _Comparison:
         largest = 0
         for training in self._modes:
             meaning, _ = declared.meaning(self._candidate.canonical, training)
-            found, _ = self._computed(declared, training)
-            results = (*meaning.values.values(), *meaning.running.values(), *found.values())
+            computed, _ = self._evaluate_graph(declared, training)
+            results = (*meaning.values.values(), *meaning.running.values(), *computed.values())
             largest = max(largest, *(int(each.max()) for each in results))
         return max(largest, degrees.largest)
 
-    def _computed(
+    def _evaluate_graph(
         self, declared: Declared, training: bool
     ) -> tuple[dict[Place, Array], dict[str, Array]]:
-        """What the graph writes at each place, and its running statistics after the pass."""
+        """Return the graph's result at each place, and its running statistics after the pass."""
         arithmetic = declared.arithmetic
 
         def mask(node: Node, x: Array) -> Array:
             if isinstance(node.op, Keep):
                 batch = x.shape[-4] if node.op.per_image else 1
                 return declared.mask(*self._sites[node], (batch, 1, 1, 1))
-            assert isinstance(node.op, Dropout)  # noqa: S101  # nothing else asks
+            assert isinstance(node.op, Dropout)  # noqa: S101  # no other op is random
             masked = arithmetic.multiply(x, declared.mask(*self._sites[node], x.shape[-4:]))
             return arithmetic.scale(masked, 1 / (1 - rational(node.op.rate)))
 
@@ -224,15 +224,15 @@ class _Comparison:
         values = {place: result.values[value] for place, value in self._written.items()}
         return values, result.running
 
-    # ---- what can be wrong -------------------------------------------------------------------
+    # ---- errors -------------------------------------------------------------------
 
     def _require_same_parts(self, declared: Meaning) -> None:
-        """Every place and every tensor is on both sides."""
+        """Require that every place and every tensor is on both sides."""
         for place in self._written:
             if place not in declared.values:
                 raise self._broken(place, "is in the graph, but not declared")
         for place in declared.values:
-            # What nothing needs is left out of folded graphs.
+            # Folded graphs lack unused updates.
             optional = self._candidate.fold is not None and place.layer is not None
             if place not in self._written and not optional:
                 raise VerificationError(f"{place} is not in the graph")
@@ -241,7 +241,7 @@ class _Comparison:
             raise VerificationError(f"{unread[0]} is in the graph, but not declared")
 
     def _require_readers(self) -> None:
-        """No node is there for nothing."""
+        """Require that every node has a reader."""
         results = {*self._graph.outputs, *self._written.values()}
         for node in self._graph.nodes:
             read = any(value in results or value in self._graph.consumers for value in node.outputs)
@@ -266,7 +266,7 @@ class _Comparison:
 
 
 def _mirrors(graph: Graph) -> tuple[object, ...]:
-    """Which statistics a graph stores once."""
+    """The statistics that a graph stores once for several readers."""
     return tuple(param.holdings for param in graph.params if param.mirrors)
 
 
@@ -276,7 +276,7 @@ def _place(node: Node) -> Place:
 
 
 def _written(graph: Graph) -> dict[Place, Value]:
-    """What each place writes: the last value of its nodes, or what the network returns of it."""
+    """The result of each place: the last value of its nodes, or an output of the network."""
     values = {
         _place(node): value
         for node in graph.nodes

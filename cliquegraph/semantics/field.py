@@ -1,10 +1,10 @@
-"""Exact arithmetic: a product of prime fields, in which equality is equality of functions.
+"""Exact arithmetic in a product of prime fields, to test functions for equality.
 
 A number is one residue for each of several random primes of 31 bits, on the leading axis.
-Addition, multiplication and division by constants are themselves. What has no meaning in a
-field, ``Opaque``, is a random function of its argument, of all its residues at once: two
-networks that agree on random numbers then agree, but for a probability that ``collision`` bounds,
-whatever these functions are; identities of theirs, such as 1 - σ(x) = σ(-x), are unknown.
+Addition, multiplication and division by constants are those of the field. A function that has no
+meaning in a field, ``Opaque``, becomes a random function of its argument, of all residues at once.
+Networks that agree on random numbers then agree for any such functions, up to a probability that
+``collision`` bounds; identities of the functions, such as 1 - σ(x) = σ(-x), are not used.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from cliquegraph.semantics.arithmetic import Array, Number, rational
 
 LANES = 3
 _LEAST_PRIME = 2**30
-_NARROW = 4  # so few columns are multiplied faster than BLAS is called
+_NARROW = 4  # columns: for fewer, integer products are faster than calls of BLAS
 
 
 class Opaque(IntEnum):
-    """Every function that is opaque, and the key that it is drawn by."""
+    """The opaque functions, each with its random key."""
 
-    INVERSE_ROOT = 1  # 1/√x; √x is its inverse, and nothing asks for it alone
+    INVERSE_ROOT = 1  # 1/√x; nothing needs √x by itself
     RELU = 2
     SIGMOID = 3
-    ELEMENT = 4  # an element of a window; their sum knows no order, as a maximum
+    ELEMENT = 4  # an element of a window; their sum is symmetric, like a maximum
     MAXIMUM = 5  # of that sum
     MASK = 6  # of dropout: a function of its place and element
 
@@ -37,7 +37,7 @@ class PrimeField:
 
     Attributes:
         primes: the primes.
-        queries: how many arguments opaque functions have had.
+        queries: how many arguments opaque functions have received.
     """
 
     lead = 1
@@ -71,7 +71,7 @@ class PrimeField:
         """Return residues, as a copy."""
         return np.array(values, np.int64)
 
-    # ---- what is exact -----------------------------------------------------------------------
+    # ---- exact operations -----------------------------------------------------------------------
 
     def add(self, a: Array, b: Array) -> Array:
         """a + b."""
@@ -98,14 +98,14 @@ class PrimeField:
         return self.scale(a, Fraction(1, count))
 
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
-        """The sum over axes: 63 bits hold 2³² terms."""
+        """The sum over axes: 63 bits suffice for 2³² terms."""
         return self._reduce(a.sum(axis=axes))
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """The product of matrices, by halves of at most 16 bits.
+        """The matrix product, by halves of at most 16 bits.
 
-        Integers hold sums of 2¹⁶ products of a number and a half; float64, for which there is
-        BLAS, 2¹⁹ of two halves.
+        Sums of 2¹⁶ products of a number and a half fit in int64; sums of 2¹⁹ products of two
+        halves in float64, for which there is BLAS.
         """
         rows, columns, terms = a.shape[-2], b.shape[-1], a.shape[-1]
         if terms >= 2**16:
@@ -126,7 +126,7 @@ class PrimeField:
     def _reduce(self, a: Array) -> Array:
         return np.asarray(a % _along(self._moduli, a.ndim))
 
-    # ---- what is opaque ----------------------------------------------------------------------
+    # ---- opaque functions ----------------------------------------------------------------------
 
     def divide_by_root(self, a: Array, b: Array) -> Array:
         """a / √b."""
@@ -141,20 +141,20 @@ class PrimeField:
         return self._opaque(a, Opaque.SIGMOID)
 
     def maximum(self, windows: Array, present: Array) -> Array:
-        """The largest of each window: a symmetric function of what is present."""
+        """The maximum of each window: a symmetric function of the present elements."""
         elements = self._opaque(windows, Opaque.ELEMENT) * present
         return self._opaque(self.total(elements, (-2, -1)), Opaque.MAXIMUM)
 
     def mask(self, site: int, *shape: int) -> Array:
-        """Return what dropout multiplies by at a site: any numbers, the same when asked again."""
+        """Return the mask of dropout at a site: arbitrary elements, the same in every call."""
         index = np.arange(int(np.prod(shape))).reshape(1, *shape)
         every = np.broadcast_to(index, (len(self.primes), *shape))
         return self._opaque(every, Opaque.MASK, site)
 
     def _opaque(self, a: Array, *key: int) -> Array:
-        """A random function of all residues: two states of 64 bits, from which residues come.
+        """A random function of all residues, by two states of 64 bits.
 
-        Distinct arguments meet in both states with a probability of 2⁻¹²⁸ or so.
+        Distinct arguments collide in both states with a probability of about 2⁻¹²⁸.
         """
         self.queries += a[0].size
         if key not in self._keys:
@@ -174,12 +174,12 @@ class PrimeField:
 
 
 def _along(values: Array, axes: int) -> Array:
-    """One value for each prime, along the leading axis of arrays of so many axes."""
+    """Reshape one value per prime to broadcast along the leading axis of arrays with ``axes``."""
     return values.reshape(-1, *(1,) * (axes - 1))
 
 
 def _mix(a: Array) -> Array:
-    """A bijection of 64 bits in which every bit of the argument reaches every bit; in place."""
+    """A bijection on 64 bits in which every input bit affects every output bit; in place."""
     for shift in (32, 29):
         a ^= a >> np.uint64(shift)
         a *= np.uint64(0xD6E8FEB86659FD93)
@@ -188,15 +188,15 @@ def _mix(a: Array) -> Array:
 
 
 def collision(queries: int, degree: int, lanes: int = LANES) -> float:
-    """Bound the probability that two networks which differ have equal results.
+    """Bound the probability that two different networks have equal results.
 
-    Every argument of an opaque function, and every result, is a polynomial in random numbers and
-    in earlier answers, of at most ``degree``. Two distinct ones are equal at random residues of
-    one prime p with a probability of at most degree / p (Schwartz and Zippel); answers are
-    independent as long as no two distinct arguments are.
+    Every argument of an opaque function, and every result, is a polynomial of at most ``degree`` in
+    random numbers and in earlier results of opaque functions. Two distinct ones are equal at random
+    residues of one prime p with a probability of at most degree / p (Schwartz and Zippel); results
+    of opaque functions are independent as long as no two distinct arguments collide.
     """
-    one = float(degree / _LEAST_PRIME) ** lanes
-    return min(1.0, (queries**2 / 2 + 1) * one)
+    pairwise = float(degree / _LEAST_PRIME) ** lanes
+    return min(1.0, (queries**2 / 2 + 1) * pairwise)
 
 
 # ---- primes ----------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def _draw_primes(random: np.random.Generator, count: int) -> tuple[int, ...]:
 
 
 def _is_prime(number: int) -> bool:
-    """Miller and Rabin's test; these bases decide all numbers of 32 bits."""
+    """The Miller–Rabin test; these bases are deterministic for numbers of 32 bits."""
     odd, twos = number - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1

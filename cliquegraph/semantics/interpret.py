@@ -1,7 +1,6 @@
 """The meaning of every op: an interpreter of the op graph, in any arithmetic.
 
-In float64 it is the oracle that the backends are compared with, so it favours the plain
-definition over speed.
+In float64 it is the reference for the backends, so it favors plain definitions over speed.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ Mask = Callable[[Node, Array], Array]
 
 @dataclass(frozen=True)
 class Result:
-    """What one forward pass gave.
+    """The result of one forward pass.
 
     Attributes:
         logits: (batch, classes).
         features: each block's feature, (batch, channels, height, width).
-        running: running statistics after the pass, by canonical name; in eval mode as before.
+        running: running statistics after the pass, by canonical name; unchanged in evaluation.
         values: every value of the graph.
     """
 
@@ -60,20 +59,20 @@ class _Frame:
     mask: Mask | None
     arithmetic: Arithmetic = FLOAT64
 
-    def read(self, node: Node, wanted: Field) -> Array:
-        """What a node's operands of one field hold."""
-        return read_operands(node, wanted, self.storage)
+    def read(self, node: Node, tensor: Field) -> Array:
+        """Return a node's operands of one field."""
+        return read_operands(node, tensor, self.storage)
 
     def observe(
         self,
         node: Node,
-        wanted: Field,
+        tensor: Field,
         observed: Array,
         momentum: float,
         keep: Array | None,
     ) -> None:
-        """Move a running statistic towards what this batch shows, by a share if there is one."""
-        (operand,) = (o for o in node.operands if o.param.field == wanted)
+        """Move a running statistic toward that of this batch; scaled by ``keep`` if given."""
+        (operand,) = (o for o in node.operands if o.param.field == tensor)
         running = self.storage[operand.param][..., operand.start : operand.stop]
         moved = move(self.arithmetic, running, observed, momentum)
         if keep is not None:
@@ -84,7 +83,7 @@ class _Frame:
 
     @property
     def chooses(self) -> bool:
-        """Whether what is random happens: in training, where masks are given."""
+        """Whether random ops apply masks: in training, if masks are given."""
         return self.training and self.mask is not None
 
 
@@ -97,17 +96,17 @@ def interpret(
     mask: Mask | None = None,
     arithmetic: Arithmetic = FLOAT64,
 ) -> Result:
-    """Run a graph forwards.
+    """Run a forward pass of a graph.
 
     Args:
         graph: at any -O level.
         tensors: canonical tensors by name.
         images: (batch, channels, height, width).
-        training: normalise by the batch and update running statistics, drop out.
-        mask: what a random choice comes to in training, given its node and input: what dropout
-            leaves, or the mask that a ``Keep`` draws, (1 or batch, 1, 1, 1); default: dropout
-            does nothing and every branch is kept, so that a network with them can be compared.
-        arithmetic: what the graph is computed in.
+        training: normalize by batch statistics, update running statistics, apply dropout.
+        mask: the result of a random op in training, given its node and input: the output of
+            dropout, or the mask that a ``Keep`` draws, (1 or batch, 1, 1, 1); default: dropout
+            does nothing and no branch is dropped, so that networks with them can be compared.
+        arithmetic: the arithmetic of the evaluation.
 
     Raises:
         WeightsError: ``tensors`` are not those of the network.
@@ -124,7 +123,7 @@ def interpret(
     for node in graph.nodes[1:]:
         arguments = [values[value] for value in node.inputs]
         values[node.output] = evaluate(node.op, node, arguments, frame)
-    statistics = {param: held for param, held in storage.items() if not param.field.trainable}
+    statistics = {param: array for param, array in storage.items() if not param.field.trainable}
     return Result(
         logits=values[graph.logits],
         features=tuple(values[value] for value in graph.features),
@@ -141,7 +140,7 @@ def evaluate(op: ops.Op, node: Node, arguments: list[Array], frame: _Frame) -> A
 
 @evaluate.register
 def _(op: ops.Input, node: Node, arguments: list[Array], frame: _Frame) -> Array:
-    raise TypeError("an input is given, not computed")
+    raise TypeError("an input is not computed")
 
 
 @evaluate.register
@@ -170,7 +169,7 @@ def _(op: ops.BatchNorm, node: Node, arguments: list[Array], frame: _Frame) -> A
     x, *masks = arguments
     keep = masks[0] if masks and frame.chooses else None
     moments = _moments(op.momentum, node, x, frame, keep)
-    return _normalized(x, *moments, op.eps, node, frame)
+    return _normalize(x, *moments, op.eps, node, frame)
 
 
 @evaluate.register
@@ -183,26 +182,26 @@ def _(op: ops.Moments, node: Node, arguments: list[Array], frame: _Frame) -> Arr
 def _(op: ops.Normalize, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     x, *moments = arguments
     both = np.concatenate(moments, axis=-1)
-    return _normalized(x, both[..., 0, :], both[..., 1, :], op.eps, node, frame)
+    return _normalize(x, both[..., 0, :], both[..., 1, :], op.eps, node, frame)
 
 
 @evaluate.register
 def _(op: ops.Affine, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     scale, bias = frame.read(node, Field.SCALE), frame.read(node, Field.BIAS)
-    return _scaled(arguments[0], scale, bias, frame)
+    return _scale_and_shift(arguments[0], scale, bias, frame)
 
 
 def _moments(
     momentum: float, node: Node, x: Array, frame: _Frame, keep: Array | None = None
 ) -> tuple[Array, Array]:
-    """The moments to normalise by; in training those of the batch, which are observed."""
+    """The moments to normalize by; in training those of the batch, which move the running ones."""
     if not frame.training:
         return frame.read(node, Field.MEAN), frame.read(node, Field.VAR)
     arithmetic, pixels = frame.arithmetic, (-4, -2, -1)
     count = x.shape[-4] * x.shape[-2] * x.shape[-1]
     if count < 2:
         raise UsageError(
-            f"{node.origin}: one number per channel has no variance; use a larger batch"
+            f"{node.origin}: one value per channel has no variance; use a larger batch"
         )
     center = mean(arithmetic, x, pixels)
     centered = arithmetic.subtract(x, per_channel(center))
@@ -213,17 +212,15 @@ def _moments(
     return center, var
 
 
-def _normalized(
-    x: Array, center: Array, var: Array, eps: float, node: Node, frame: _Frame
-) -> Array:
+def _normalize(x: Array, center: Array, var: Array, eps: float, node: Node, frame: _Frame) -> Array:
     arithmetic = frame.arithmetic
     scale = frame.read(node, Field.SCALE)
     scale = arithmetic.divide_by_root(scale, arithmetic.offset(var, eps))
     bias = arithmetic.subtract(frame.read(node, Field.BIAS), arithmetic.multiply(center, scale))
-    return _scaled(x, scale, bias, frame)
+    return _scale_and_shift(x, scale, bias, frame)
 
 
-def _scaled(x: Array, scale: Array, bias: Array, frame: _Frame) -> Array:
+def _scale_and_shift(x: Array, scale: Array, bias: Array, frame: _Frame) -> Array:
     arithmetic = frame.arithmetic
     return arithmetic.add(arithmetic.multiply(x, per_channel(scale)), per_channel(bias))
 
@@ -250,7 +247,7 @@ def _(op: ops.Keep, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     (x,) = arguments
     if frame.training and frame.mask is not None:
         return frame.mask(node, x)
-    return np.ones((*x.shape[:-4], 1, 1, 1, 1), x.dtype)  # nothing multiplies by it
+    return np.ones((*x.shape[:-4], 1, 1, 1, 1), x.dtype)  # unused: nothing is multiplied by it
 
 
 @evaluate.register

@@ -1,4 +1,4 @@
-"""What a declaration's operations compute from canonical tensors, place by place."""
+"""What the operations of a declaration compute from canonical tensors, place by place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPS = Fraction(1, 100_000)
 MOMENTUM = Fraction(1, 10)
 
 Masks = Callable[["Place", int, tuple[int, ...]], Array]
-"""What a random choice multiplies by: its place, its number there from 0, and its shape."""
+"""The mask of a random choice, from its place, its number there from 0, and its shape."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Place:
 
 @dataclass
 class Meaning:
-    """What a declaration computes in one pass.
+    """The results of a declaration in one pass.
 
     Attributes:
-        values: what each place writes, in the order of execution: an update its version of the
-            layer, a block its feature, the classifier the logits.
-        reads: the features that each update reads, in words.
+        values: the result of each place, in the order of execution: of an update, its version of
+            the layer; of a block, its feature; of the classifier, the logits.
+        reads: the features that each update reads, as text.
         running: the running statistics after the pass, by name.
-        statistics: the names of those that each place moves.
+        statistics: the names of those that each place updates.
         tensors: the names of all tensors that were read.
     """
 
@@ -77,21 +77,21 @@ class Meaning:
 
 
 Part = tuple[int, int, int]
-"""Where the channels of a source begin and end among all that a layer reads, and their count."""
+"""Where the channels of a source begin and end among all that a layer reads, and the total."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where ops of a block stand: whose tensors they read.
+    """The site of ops in a block, which determines the tensors that they read.
 
     Attributes:
-        section, layer: the layer whose update it is.
+        section, layer: the layer that is updated.
         stage: the stage in the names of the update's tensors, if they have one.
-        stride: what ``reduce`` takes.
+        stride: the stride of ops that ``reduce``.
         source: on an edge, the layer that is read.
-        parts: on an edge, which part is the source's of what lies over all that the layer reads,
-            by its role.
-        behind: on an edge, behind its kernel.
+        parts: on an edge, the source's part of tensors that cover everything the layer reads, by
+            their roles.
+        after_kernel: on an edge, after its kernel.
     """
 
     section: str
@@ -100,21 +100,23 @@ class Site:
     stride: int
     source: int | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
-    behind: bool = False
+    after_kernel: bool = False
 
     @property
     def of_layer(self) -> str:
-        """How the names of the layer's tensors begin."""
+        """The prefix of the names of the layer's tensors."""
         return f"{self.section}.x{self.layer}"
 
     @property
     def of_update(self) -> str:
-        """How the names of the update's tensors begin."""
-        of = f"{self.section}.w{self.source}_{self.layer}" if self.behind else self.of_layer
-        return of if self.stage is None else f"{of}.s{self.stage}"
+        """The prefix of the names of the update's tensors."""
+        prefix = (
+            f"{self.section}.w{self.source}_{self.layer}" if self.after_kernel else self.of_layer
+        )
+        return prefix if self.stage is None else f"{prefix}.s{self.stage}"
 
     def kernel(self, op: Conv) -> str:
-        """The name of a convolution: W(i→j) and V(j) are shared by stages."""
+        """Return the name of a convolution: W(i→j) and V(j) are shared by stages."""
         index = "" if op.index is None else f"_{op.index}"
         if self.source is None:
             shared = op.role == "v"
@@ -127,7 +129,7 @@ class Site:
 
 
 class Execution:
-    """One pass: what it reads, what it chooses at random, and what it has written so far."""
+    """One pass: the tensors, the random choices, and the results so far."""
 
     def __init__(
         self,
@@ -141,25 +143,25 @@ class Execution:
         self.meaning = Meaning()
         self._tensors, self._training = tensors, training
         self._masks = masks if training else None
-        self._choices = 0  # random ones, of this place
+        self._choices = 0  # random choices at this place
         self._batch: dict[int, tuple[Array, Array, Array, Array]] = {}
-        self._lives: Array | None = None  # whether the branch that is evaluated is executed
+        self._branch_mask: Array | None = None  # 1 where the enclosing branch is executed, else 0
 
     def enter(self, place: Place) -> None:
-        """Go on at another place."""
+        """Continue at another place."""
         self.place, self._choices = place, 0
 
     def write(self, value: Array) -> Array:
-        """Record what the place writes."""
+        """Record the result of the place."""
         self.meaning.values[self.place] = value
         return value
 
     def run(self, ops: Ops, x: Array, site: Site) -> Array:
-        """Ops in order."""
+        """Apply ops in order."""
         for op in ops:
             x = self._apply(op, x, site)
-            if isinstance(op, Conv) and site.source is not None:
-                site = replace(site, parts={}, behind=True)
+            if site.source is not None and any(isinstance(each, Conv) for each in walk((op,))):
+                site = replace(site, parts={}, after_kernel=True)
         return x
 
     def _apply(self, op: Op, x: Array, site: Site) -> Array:
@@ -177,24 +179,24 @@ class Execution:
                 return self._skip(op, x, site)
 
     def _skip(self, op: Skip, x: Array, site: Site) -> Array:
-        lives, scale = None, Fraction(1)
+        mask, scale = None, Fraction(1)
         if op.drop is not None:
-            alive = 1 - rational(op.drop.rate)
+            survival = 1 - rational(op.drop.rate)
             if self._masks is not None:
                 batch = x.shape[-4] if op.drop.per == "image" else 1
-                lives = self._mask(batch, 1, 1, 1)
+                mask = self._mask(batch, 1, 1, 1)
             if self._training and op.drop.scale == "training":
-                scale = 1 / alive
+                scale = 1 / survival
             elif not self._training and op.drop.scale == "evaluation":
-                scale = alive
-        # A branch that is left out of a whole batch moves no running statistics.
-        outer = self._lives
+                scale = survival
+        # A branch that is dropped for a whole batch updates no running statistics.
+        outer = self._branch_mask
         if op.drop is not None and op.drop.per == "batch":
-            self._lives = lives
+            self._branch_mask = mask
         branch = self.run(op.branch, x, site)
-        self._lives = outer
-        if lives is not None:
-            branch = self.arithmetic.multiply(branch, lives)
+        self._branch_mask = outer
+        if mask is not None:
+            branch = self.arithmetic.multiply(branch, mask)
         if scale != 1:
             branch = self.arithmetic.scale(branch, scale)
         if x.shape != branch.shape:
@@ -223,7 +225,7 @@ class Execution:
         stride: int = 1,
         part: Part | None = None,
     ) -> Array:
-        """The convolution with a kernel, or with a part of its inputs."""
+        """Convolve with a kernel, or with a part of its input channels."""
         start, stop, width = part or (0, x.shape[-3], x.shape[-3])
         kernel = self._tensor(f"{name}.weight", filters, width, size, size)
         kernel = kernel[..., start:stop, :, :]
@@ -241,7 +243,7 @@ class Execution:
         return self.arithmetic.relu(self.norm(x, name))
 
     def norm(self, x: Array, name: str, part: Part | None = None) -> Array:
-        """(x - mean) / √(variance + ε) × scale + bias, of a part of the tensors."""
+        """(x - mean) / √(variance + ε) × scale + bias, with a part of the tensors if given."""
         arithmetic = self.arithmetic
         start, stop, width = part or (0, x.shape[-3], x.shape[-3])
         scale, bias, center, var = (
@@ -257,7 +259,7 @@ class Execution:
         return arithmetic.add(arithmetic.multiply(centered, per_channel(factor)), per_channel(bias))
 
     def _moments(self, x: Array) -> tuple[Array, Array, Array]:
-        """Mean and variance over a batch, the latter biased and not; computed once for a value."""
+        """Mean, biased and unbiased variance over a batch; computed once for each value."""
         if id(x) not in self._batch:
             arithmetic, pixels = self.arithmetic, (-4, -2, -1)
             count = x.shape[-4] * x.shape[-2] * x.shape[-1]
@@ -265,32 +267,37 @@ class Execution:
             centered = arithmetic.subtract(x, per_channel(center))
             var = mean(arithmetic, arithmetic.multiply(centered, centered), pixels)
             unbiased = arithmetic.scale(var, Fraction(count, count - 1))
-            self._batch[id(x)] = (x, center, var, unbiased)  # with x, or another may get its id
+            self._batch[id(x)] = (
+                x,
+                center,
+                var,
+                unbiased,
+            )  # keeps x alive, so that its id stays unique
         return self._batch[id(x)][1:]
 
     def _move(self, name: str, start: int, stop: int, observed: Array) -> None:
-        """Move a part of a running statistic, if the branch that it stands in is executed."""
+        """Move a part of a running statistic, if its branch is executed."""
         running = self.meaning.running.setdefault(name, self._tensors[name].copy())
-        held = running[..., start:stop]
-        moved = move(self.arithmetic, held, observed, MOMENTUM)
-        if self._lives is not None:
-            change = self.arithmetic.subtract(moved, held)
-            lives = self._lives[..., 0, 0, 0]
-            moved = self.arithmetic.add(held, self.arithmetic.multiply(change, lives))
-        held[...] = moved
+        part = running[..., start:stop]
+        moved = move(self.arithmetic, part, observed, MOMENTUM)
+        if self._branch_mask is not None:
+            change = self.arithmetic.subtract(moved, part)
+            mask = self._branch_mask[..., 0, 0, 0]
+            moved = self.arithmetic.add(part, self.arithmetic.multiply(change, mask))
+        part[...] = moved
         names = self.meaning.statistics.setdefault(self.place, [])
         if name not in names:
             names.append(name)
 
     def dropout(self, x: Array, rate: float) -> Array:
-        """What dropout leaves, where masks are given."""
+        """Apply dropout, if masks are given."""
         if not rate or self._masks is None:
             return x
         x = self.arithmetic.multiply(x, self._mask(*x.shape[-4:]))
         return self.arithmetic.scale(x, 1 / (1 - rational(rate)))
 
     def _mask(self, *shape: int) -> Array:
-        assert self._masks is not None  # noqa: S101  # nothing asks unless there are masks
+        assert self._masks is not None  # noqa: S101  # callers check
         self._choices += 1
         return self._masks(self.place, self._choices - 1, shape)
 
@@ -298,13 +305,13 @@ class Execution:
         if name not in self._tensors:
             raise VerificationError(f"{self.place}: there is no {name}, which is declared")
         tensor = self._tensors[name]
-        own = tensor.shape[self.arithmetic.lead :]
-        self.require(own == shape, f"{name} has the shape {own}, declared is {shape}")
+        actual = tensor.shape[self.arithmetic.lead :]
+        self.require(actual == shape, f"{name} has the shape {actual}, declared is {shape}")
         self.meaning.tensors.add(name)
         return tensor
 
     def require(self, holds: bool, message: str) -> None:
-        """Raise a ``VerificationError`` at this place unless something holds."""
+        """Raise a ``VerificationError`` at this place unless a condition holds."""
         if not holds:
             raise VerificationError(f"{self.place}: {message}")
 

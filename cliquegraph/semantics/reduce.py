@@ -1,11 +1,11 @@
-"""Smaller networks of the same structure, for an exact comparison that every compile can afford."""
+"""Smaller networks of the same structure, for an exact comparison in every compile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from cliquegraph.diagnostics.errors import SpecError
+from cliquegraph.diagnostics.errors import SpecError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import AvgPool, Conv, Input, MaxPool, Types
@@ -17,20 +17,20 @@ from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.schema import BlockSpec
 
 _LEAST_WIDTHS = (2, 4, 8)
-"""What the narrowest layer is reduced to; a compression may leave nothing of less."""
+"""Widths for the narrowest layer; of a smaller one a compression may leave nothing."""
 
 
 def compare_reduced(
     network: NetworkSpec, candidate: Candidate, build: Callable[[NetworkSpec], Candidate]
 ) -> Evidence:
-    """Compare a declaration with an op graph by a smaller network of the same structure.
+    """Compare a declaration with an op graph on a smaller network of the same structure.
 
-    Where none is found, the graph itself is compared, on smaller images.
+    If there is none, the graph itself is compared, on smaller images.
 
     Args:
         network: the declaration.
         candidate: its graph.
-        build: what makes the graph of another network in the same way.
+        build: builds the graph of another network in the same way.
 
     Raises:
         VerificationError: they differ; names the first place in the order of execution that does.
@@ -41,7 +41,10 @@ def compare_reduced(
         except SpecError:  # it is too narrow for a compression
             continue
         if same_structure(candidate.graph, small.graph):
-            return compare(reduced, small)
+            try:
+                return compare(reduced, small)
+            except VerificationError:
+                break  # a kind may have widths under other keys, which were not reduced
         break
     size = least_size(candidate.graph)
     unfolded = candidate.unfolded and resize(candidate.unfolded, *size)
@@ -62,7 +65,7 @@ def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
     channels = min(network.input.channels, 2)
     image = {"channels": channels, "height": height, "width": width}
     for least in _LEAST_WIDTHS:
-        # Widths that are alike stay so, and larger ones larger: skips see the same.
+        # Keep equal widths equal and the order of others, so that skips have the same shortcuts.
         narrow = {width: min(width, least + rank) for rank, width in enumerate(ordered)}
         stem = {"filters": narrow[network.stem.filters]}
         classes = {"classes": min(network.classifier.classes, 3)}
@@ -70,44 +73,44 @@ def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
             update={
                 "input": network.input.model_copy(update=image),
                 "stem": network.stem.model_copy(update=stem),
-                "blocks": tuple(_narrowed(block, narrow) for block in network.blocks),
+                "blocks": tuple(_narrow_block(block, narrow) for block in network.blocks),
                 "classifier": network.classifier.model_copy(update=classes),
             }
         )
 
 
 def _filters(block: BlockSpec) -> int | None:
-    """The width that a block declares, if it is one for all layers."""
+    """The width that a block declares, if all layers have the same."""
     filters = getattr(block, "filters", None)
     return filters if isinstance(filters, int) else None
 
 
-def _narrowed(block: BlockSpec, narrow: dict[int, int]) -> BlockSpec:
+def _narrow_block(block: BlockSpec, narrow: dict[int, int]) -> BlockSpec:
     filters = _filters(block)
     return block if filters is None else block.model_copy(update={"filters": narrow[filters]})
 
 
 def least_size(graph: Graph, least: int = 2) -> tuple[int, int]:
-    """Return the smallest height and width of images at which nothing of a graph is unseen.
+    """Return the smallest height and width of images that exercise every part of a graph.
 
-    No map has fewer than ``least`` rows or columns, unless it has so at the full size, and each
-    tap of a kernel meets a pixel.
+    No map has fewer than ``least`` rows or columns, unless it does at the full size, and each tap
+    of a kernel reads a pixel.
     """
     image = graph.input.type
-    assert isinstance(image, MapType)  # noqa: S101  # so inputs are
+    assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
     full = {value: value.type for value in graph.producers}
     small, large = 1, max(image.height, image.width)
     while small < large:
         middle = (small + large) // 2
         size = min(middle, image.height), min(middle, image.width)
-        if _shows_all(graph, full, size, least):
+        if _exercises_all(graph, full, size, least):
             large = middle
         else:
             small = middle + 1
     return min(small, image.height), min(small, image.width)
 
 
-def _shows_all(
+def _exercises_all(
     graph: Graph, full: Mapping[Value, TensorType], size: tuple[int, int], least: int
 ) -> bool:
     try:
@@ -115,16 +118,20 @@ def _shows_all(
     except ShapeError:
         return False
 
-    def shows(value: Value, needed: int) -> bool:
+    def is_large_enough(value: Value, needed: int) -> bool:
         whole, part = full[value], types[value]
         assert isinstance(whole, MapType) and isinstance(part, MapType)  # noqa: S101
         sides = ((whole.height, part.height), (whole.width, part.width))
-        return all(left >= min(needed, all_of_it) for all_of_it, left in sides)
+        return all(small >= min(needed, large) for large, small in sides)
 
     for node in graph.nodes:
-        if isinstance(node.op, Conv | MaxPool | AvgPool) and not shows(node.output, least):
+        if isinstance(node.op, Conv | MaxPool | AvgPool) and not is_large_enough(
+            node.output, least
+        ):
             return False
-        if isinstance(node.op, Conv) and not shows(node.inputs[0], (node.op.kernel + 1) // 2):
+        if isinstance(node.op, Conv) and not is_large_enough(
+            node.inputs[0], (node.op.kernel + 1) // 2
+        ):
             return False
     return True
 
@@ -138,7 +145,7 @@ def resize(graph: Graph, height: int, width: int) -> Graph:
     types = _types(graph, height, width)
     values = {value: Value(types[value], value.hint) for value in types}
 
-    def resized(node: Node) -> Node:
+    def resize_node(node: Node) -> Node:
         op = replace(node.op, height=height, width=width) if isinstance(node.op, Input) else node.op
         inputs = tuple(values[value] for value in node.inputs)
         outputs = tuple(values[value] for value in node.outputs)
@@ -146,8 +153,8 @@ def resize(graph: Graph, height: int, width: int) -> Graph:
 
     return replace(
         graph,
-        nodes=tuple(map(resized, graph.nodes)),
-        idle=tuple(map(resized, graph.idle)),
+        nodes=tuple(map(resize_node, graph.nodes)),
+        idle=tuple(map(resize_node, graph.idle)),
         logits=values[graph.logits],
         features=tuple(values[value] for value in graph.features),
     )

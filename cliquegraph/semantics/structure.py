@@ -1,4 +1,4 @@
-"""Whether two op graphs have the same structure: all but widths and sizes of images.
+"""Whether two op graphs have the same structure, apart from widths and sizes of images.
 
 Every op treats the channels of one feature alike. So two graphs of the same structure compute the
 same function of their features, at different widths, as long as no piece of a tensor and no slice
@@ -16,25 +16,25 @@ from cliquegraph.ir.ops import Concat, Input, PadChannels
 from cliquegraph.ir.types import Field, Param, Piece, Tensor
 
 _INPUTS = 1
-"""The axis of a parameter along which the channels lie that an op reads; else those it writes."""
+"""The axis of a parameter along the input channels of an op; other axes are along its outputs."""
 
 
 def same_structure(one: Graph, other: Graph) -> bool:
-    """Tell whether two graphs differ in widths and sizes of images alone.
+    """Tell whether two graphs differ only in widths and sizes of images.
 
     Both have the same ops on the same values and parameters, from the same places; pieces of
-    tensors and slices lie along the same features, in the same order.
+    tensors and slices cover the same features, in the same order.
     """
     left, right = _Structure(one), _Structure(other)
     return left.aligned and right.aligned and left.description == right.description
 
 
 class _Structure:
-    """A graph described without a width.
+    """A description of a graph without widths.
 
     Attributes:
-        aligned: whether every piece and slice begins and ends where a feature does.
-        description: all of it.
+        aligned: whether every piece and slice begins and ends at a feature's boundary.
+        description: the description.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -66,7 +66,7 @@ class _Structure:
             node.recompute,
             inputs,
             [self._param(operand.param) for operand in node.operands],
-            [self._lying(node, field) for field in op.fields],
+            [self._layout(node, field) for field in op.fields],
         )
 
     def _features(self, node: Node, value: Value) -> tuple[int, ...]:
@@ -84,26 +84,26 @@ class _Structure:
         number = self._params.setdefault(param, len(self._params))
         return number, type(param), param.slot, param.field, param.axis, len(param.mirrors)
 
-    def _lying(self, node: Node, field: Field) -> object:
-        """Which pieces of which tensors lie along which features."""
+    def _layout(self, node: Node, field: Field) -> object:
+        """Which pieces of which tensors cover which features."""
         operands = [each for each in node.operands if each.param.field is field]
         if not operands:
             return None
         over = node.inputs if operands[0].param.axis == _INPUTS else node.outputs
         ends = {end: number for number, end in enumerate(self._ends[over[0]])}
-        held = [[piece for operand in operands for piece in operand.pieces]]
-        held += [list(mirror) for operand in operands for mirror in operand.param.mirrors]
-        return [self._along(pieces, ends) for pieces in held]
+        holdings = [[piece for operand in operands for piece in operand.pieces]]
+        holdings += [list(mirror) for operand in operands for mirror in operand.param.mirrors]
+        return [self._along(pieces, ends) for pieces in holdings]
 
     def _along(self, pieces: list[Piece], ends: dict[int, int]) -> object:
-        lying = []
+        layout = []
         for piece, end in zip(pieces, accumulate(each.extent for each in pieces), strict=True):
             self.aligned &= end in ends
             self._pieces.setdefault(piece.tensor, {})[piece.start, piece.stop] = None
-            lying.append((piece.tensor.slot, piece.tensor.field, ends.get(end)))
-        return lying
+            layout.append((piece.tensor.slot, piece.tensor.field, ends.get(end)))
+        return layout
 
     def _order(self, tensor: Tensor) -> list[int]:
-        """The order in which pieces of a tensor are met first, by where they lie in it."""
+        """The order in which pieces of a tensor first occur, as positions in the tensor."""
         pieces = list(self._pieces.get(tensor, ()))
         return sorted(range(len(pieces)), key=pieces.__getitem__)

@@ -14,9 +14,9 @@ from cliquegraph.spec.schema import BlockSpec
 
 
 class _Installed:
-    """Makes the union when the first network is read, not when this is imported.
+    """Builds the union when the first network is read, not when this module is imported.
 
-    A package with a kind imports this one, so it can't be loaded from here before.
+    Packages with block kinds import this one, so importing them here would be circular.
     """
 
     @staticmethod
@@ -25,10 +25,10 @@ class _Installed:
 
 
 def block_union() -> Any:
-    """Return the type of a block: the classes of all kinds, told apart by ``kind``."""
+    """Return the type of a block: the classes of all kinds, discriminated by ``kind``."""
     classes: list[Any] = [kind.spec for kind in kinds().values()]
     return Annotated[reduce(or_, classes), Field(discriminator="kind")]
 
 
 AnyBlock = Annotated[BlockSpec, _Installed]
-"""A block of any kind, for the fields of models that put off being built (``defer_build``)."""
+"""A block of any kind, for fields of models with ``defer_build``."""

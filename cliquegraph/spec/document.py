@@ -1,10 +1,10 @@
-"""Text to plain data in which every key and value knows its place.
+"""Parsing of text into plain data with the location of every key and value.
 
-YAML 1.2 with its core schema, and JSON, which is a part of it. The parser's events are read
-directly: a syntax tree would have replaced every alias by what it stands for, and building it
-recurses as deep as the file nests. What a spec has no use for is refused here (anchors, tags,
-keys that are no text, several documents), so that the rest of the loader sees only
-dictionaries with text keys, lists, texts, finite numbers, booleans and None.
+The language is YAML 1.2 with its core schema, and JSON as a subset. The parser's events are read
+directly: a syntax tree would have every alias expanded, and building one recurses as deep as the
+file nests. Features that specs don't use (anchors, tags, keys that are not strings, several
+documents) are rejected here, so that the rest of the loader sees only dictionaries with string
+keys, lists, strings, finite numbers, booleans and None.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.schema import Path, set_by
-from cliquegraph.spec.wording import dotted, found
+from cliquegraph.spec.wording import describe_value, dotted
 
 MAX_CHARACTERS = 1 << 18
 MAX_DEPTH = 50
 MAX_VALUES = 10_000
 MAX_DIGITS = 30
-MAX_FAULTS = 50
+MAX_ERRORS = 50
 
 WORDS = {
     "<block end>": "the next entry in its column",
@@ -45,12 +45,12 @@ WORDS = {
     "a flow sequence": "a list in brackets",
     "a flow node": "a value",
     "a simple key": "a key",
-    "a quoted scalar": "a text in quotes",
+    "a quoted scalar": "a quoted string",
     "mapping values are": "a ':' is",
     "sequence entries are": "a '-' is",
     "mapping keys are": "a '?' is",
 }
-"""The terms of the parser's messages, and plain ones."""
+"""Plain words for the terms in the parser's messages."""
 
 SAVE_AS = "save it as UTF-8 text"
 
@@ -69,24 +69,24 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 @dataclass
 class Document:
-    """Plain data, and where each part of it was written.
+    """Plain data, and the location of each part.
 
     Attributes:
         data: the value of the whole document.
-        positions: the place of each value.
-        keys: the place of each key of a section.
-        written: for what was copied from elsewhere, the path at which it stands in the file.
-        refused: what is wrong with single values and keys, and the path of each.
+        positions: the location of each value.
+        keys: the location of each key of a section.
+        written: for values copied from elsewhere, their path in the file.
+        rejected: errors in single values and keys, each with its path.
     """
 
     data: Any
     positions: dict[Path, Location]
     keys: dict[Path, Location]
     written: dict[Path, Path] = field(default_factory=dict)
-    refused: list[tuple[Path, Diagnostic]] = field(default_factory=list)
+    rejected: list[tuple[Path, Diagnostic]] = field(default_factory=list)
 
     def put(self, path: Path, value: Document) -> None:
-        """Write a value, with the places of its parts, into the section or list at ``path``."""
+        """Write a value, with the locations of its parts, into the section or list at ``path``."""
         container, key = self.at(path[:-1]), path[-1]
         if isinstance(self.at(path), dict | list):
             for places in (self.positions, self.keys):
@@ -97,7 +97,7 @@ class Document:
         self.keys.update((path + p, where) for p, where in value.keys.items())
 
     def at(self, path: Path) -> Any:
-        """Return the value at ``path``, or None where nothing was written."""
+        """Return the value at ``path``, or None if there is none."""
         value = self.data
         for part in path:
             try:
@@ -107,14 +107,14 @@ class Document:
         return value
 
     def origin(self, path: Path) -> Path:
-        """Return the path at which the value at ``path`` was written."""
+        """Return the path in the file of the value at ``path``."""
         for end in range(len(path), 0, -1):
             if copied := self.written.get(path[:end]):
                 return copied + path[end:]
         return path
 
     def locate(self, path: Path) -> Location | None:
-        """Return the place of the nearest part around ``path`` that was written."""
+        """Return the location of the nearest enclosing part of ``path`` in the file."""
         written = self.origin(path)
         for end in range(len(written), -1, -1):
             if where := self.positions.get(written[:end]):
@@ -122,7 +122,7 @@ class Document:
         return None
 
     def places(self) -> dict[Path, Location]:
-        """Return the place of each value, copied ones included."""
+        """Return the location of each value, copied ones included."""
         copies = {
             path + inside[len(origin) :]: where
             for path, origin in self.written.items()
@@ -133,26 +133,26 @@ class Document:
 
 
 def parse(text: str, file: str, shown: str | None = None, under: Path = ()) -> Document:
-    """Read one YAML or JSON document; an empty one is None.
+    """Parse one YAML or JSON document; an empty one gives None.
 
-    A value or key that is refused does not end the reading: it is noted in the document.
+    Parsing continues after a rejected value or key, which is recorded in the document.
 
     Args:
         text: the document.
-        file: what messages call it.
-        shown: the text that messages show, if it is not the document itself.
-        under: the path in a spec at which the document will stand.
+        file: its name in messages.
+        shown: the text that messages show, if not the document itself.
+        under: the path in a spec at which the document will be inserted.
 
     Raises:
-        SpecError: nothing behind a place can be read, or more than any spec needs.
+        SpecError: a syntax error after which nothing can be read, or a document over the limits.
     """
     reader = _Reader(text, file, shown, under)
-    reader.refuse_what_is_no_text()
+    reader.reject_invalid_text()
     return reader.read()
 
 
-def _joined(text: str) -> str:
-    """Return a text where what JSON writes as two halves is one character."""
+def _join_surrogates(text: str) -> str:
+    """Return a text with each surrogate pair, as JSON escapes it, joined to one character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
@@ -173,30 +173,30 @@ class _Reader:
         return Location(self.file, line + 1, column + 1, shown)
 
     def diagnostic(self, mark: Any, code: Code, message: str, hint: str | None) -> Diagnostic:
-        """Return the error at a parser's mark."""
+        """Return a diagnostic at a mark of the parser."""
         return Diagnostic(code, message, self.place(mark.line, mark.column), hint)
 
     def fail(self, mark: Any, code: Code, message: str, hint: str | None = None) -> NoReturn:
-        """Raise the error behind which nothing can be read, and those before it."""
-        before = [fault for _, fault in self.document.refused]
+        """Raise an error after which nothing can be read, with those recorded before it."""
+        before = [each for _, each in self.document.rejected]
         raise SpecError([*before, self.diagnostic(mark, code, message, hint)])
 
-    def refuse(
+    def reject(
         self, path: Path, mark: Any, code: Code, message: str, hint: str | None = None
     ) -> None:
-        """Note the error of the value or key at ``path``, and read on."""
-        refused = self.document.refused
-        refused.append((path, self.diagnostic(mark, code, message, hint)))
-        if len(refused) > MAX_FAULTS:  # no spec: what else it says is of no use
-            raise SpecError(fault for _, fault in refused)
+        """Record an error in the value or key at ``path`` and continue."""
+        rejected = self.document.rejected
+        rejected.append((path, self.diagnostic(mark, code, message, hint)))
+        if len(rejected) > MAX_ERRORS:  # further errors would not help
+            raise SpecError(each for _, each in rejected)
 
     def about(self, path: Path, message: str) -> str:
-        """Begin a message with the key that it is about, as those of the schema begin."""
+        """Prefix a message with the key it is about, as the messages of the schema are."""
         whole = (*self.under, *path)
         return f"{dotted(whole)}: {message}" if whole else message
 
-    def refuse_what_is_no_text(self) -> None:
-        """Refuse a text too long to be a spec, or with characters that YAML does not allow."""
+    def reject_invalid_text(self) -> None:
+        """Reject a text that is too long or has characters that YAML does not allow."""
         if len(self.text) > MAX_CHARACTERS:
             message = f"a spec has at most {MAX_CHARACTERS:,} characters"
             hint = set_by("MAX_CHARACTERS", __name__)
@@ -204,9 +204,9 @@ class _Reader:
         if bad := _UNPRINTABLE.search(self.text):
             before = _LINE_END.split(self.text[: bad.start()])
             where = self.place(len(before) - 1, len(before[-1]))
-            message = f"the character U+{ord(bad[0]):04X} can't stand in a spec"
-            way_out = SAVE_AS if bad[0] == "\0" else None  # as in UTF-16
-            raise SpecError(Diagnostic(Code.NOT_TEXT, message, where, way_out))
+            message = f"the character U+{ord(bad[0]):04X} is not allowed in a spec"
+            advice = SAVE_AS if bad[0] == "\0" else None  # as in UTF-16
+            raise SpecError(Diagnostic(Code.NOT_TEXT, message, where, advice))
 
     def read(self) -> Document:
         """Return the only document of the text."""
@@ -216,29 +216,29 @@ class _Reader:
         self.yaml = yaml
         self.parser = YAML(typ="safe", pure=True)
         self.events = self.parser.parse(self.text)
-        self.take()
-        if isinstance(start := self.take(), yaml.StreamEndEvent):
+        self.next_event()
+        if isinstance(start := self.next_event(), yaml.StreamEndEvent):
             self.document.positions[()] = self.place(0, 0)
             return self.document
         if start.version not in (None, (1, 2)):
-            self.refuse_version(start)
-        self.document.data = self.value(self.take(), ())
-        self.take()
-        if not isinstance(after := self.take(), yaml.StreamEndEvent):
+            self.reject_version(start)
+        self.document.data = self.value(self.next_event(), ())
+        self.next_event()
+        if not isinstance(after := self.next_event(), yaml.StreamEndEvent):
             message = "a second document begins here; a file holds one spec"
             self.fail(after.start_mark, Code.SECOND_DOCUMENT, message)
         return self.document
 
-    def refuse_version(self, start: Any) -> None:
-        """Refuse another version of YAML where its line is; the event's own mark is behind it."""
+    def reject_version(self, start: Any) -> None:
+        """Reject another version of YAML at its own line; the event's mark is after it."""
         numbered = enumerate(self.lines)
         line = next((n for n, text in numbered if text.startswith("%YAML")), start.start_mark.line)
         major, minor = start.version
-        message = f"a spec is read as YAML 1.2, this says {major}.{minor}"
-        said = Diagnostic(Code.SYNTAX, message, self.place(line, 0), "leave out the line")
-        self.document.refused.append((("%YAML",), said))
+        message = f"specs are YAML 1.2, but this line declares {major}.{minor}"
+        error = Diagnostic(Code.SYNTAX, message, self.place(line, 0), "remove the line")
+        self.document.rejected.append((("%YAML",), error))
 
-    def take(self) -> Any:
+    def next_event(self) -> Any:
         """Return the parser's next event."""
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -247,8 +247,8 @@ class _Reader:
         except MarkedYAMLError as error:
             self.fail_syntax(error)
         except (YAMLError, ValueError, OverflowError):
-            # ruamel.yaml lets pass what int() and chr() say of an escape or a version.
-            message = "syntax error after this: an escape or a number is out of range"
+            # ruamel.yaml does not catch what int() and chr() raise for an escape or a version.
+            message = "syntax error after this: an escape sequence or a number is out of range"
             self.fail(self.last, Code.SYNTAX, message)
         self.last = event.end_mark
         return event
@@ -264,33 +264,33 @@ class _Reader:
             start = error.context_mark
             within = f" {error.context}"
             if mark.index >= len(self.text.rstrip()):
-                mark = start  # nothing is left to show: what was never closed is the place
+                mark = start  # at the end of the text: point to what was never closed
             else:
                 within += f" from line {start.line + 1}, column {start.column + 1}"
         tab = self.place(mark.line, mark.column).text[mark.column :].startswith("\t")
-        hint = "write spaces: YAML's tabs are not read" if tab else None
+        hint = "use spaces: YAML does not allow tabs here" if tab else None
         message = f"syntax error{within}: {problem}"
         for term, word in WORDS.items():
             message = message.replace(term, word)
         self.fail(mark, Code.SYNTAX, message, hint)
 
-    def refuse_what_specs_lack(self, event: Any, path: Path) -> None:
-        """Refuse what YAML has and specs do not."""
+    def reject_unsupported(self, event: Any, path: Path) -> None:
+        """Reject features of YAML that are not part of the spec language."""
         if isinstance(event, self.yaml.AliasEvent) or event.anchor is not None:
-            hint = "write keys that the blocks share in block_defaults"
+            hint = "put keys that blocks share into block_defaults"
             message = "anchors and aliases (& and *) are not part of the language"
-            self.refuse(path, event.start_mark, Code.ANCHOR, message, hint)
+            self.reject(path, event.start_mark, Code.ANCHOR, message, hint)
             return
         if event.ctag is not None:
             handle, suffix = event.ctag.handle or "", event.ctag.suffix
             verbatim = not handle and suffix != "!"
             written = f"!<{suffix}>" if verbatim else f"{handle}{suffix}"
-            message = f"the tag {found(written)} is not part of the language"
-            self.refuse(path, event.start_mark, Code.TAG, message, "remove the tag")
+            message = f"the tag {describe_value(written)} is not part of the language"
+            self.reject(path, event.start_mark, Code.TAG, message, "remove the tag")
 
     def value(self, event: Any, path: Path) -> Any:
-        """Return the value that ``event`` begins, and note its place."""
-        self.refuse_what_specs_lack(event, path)
+        """Return the value that ``event`` starts, and record its location."""
+        self.reject_unsupported(event, path)
         mark = event.start_mark
         self.document.positions[path] = self.place(mark.line, mark.column)
         if len(self.document.positions) > MAX_VALUES:
@@ -308,57 +308,61 @@ class _Reader:
         return self.mapping(path)
 
     def sequence(self, path: Path) -> list[Any]:
-        """Return a list whose start was taken."""
+        """Return a list whose start event was consumed."""
         items: list[Any] = []
-        while not isinstance(event := self.take(), self.yaml.SequenceEndEvent):
+        while not isinstance(event := self.next_event(), self.yaml.SequenceEndEvent):
             items.append(self.value(event, (*path, len(items))))
         return items
 
     def mapping(self, path: Path) -> dict[str, Any]:
-        """Return a section whose start was taken."""
+        """Return a section whose start event was consumed."""
         section: dict[str, Any] = {}
-        while not isinstance(event := self.take(), self.yaml.MappingEndEvent):
+        while not isinstance(event := self.next_event(), self.yaml.MappingEndEvent):
             key = self.key(event, path)
             inside = (*path, key)
             if key in section:
                 first = self.document.keys[inside]
                 message = (
-                    f"the key {found(key)} is already given at line {first.line}, "
+                    f"duplicate key {describe_value(key)}, first at line {first.line}, "
                     f"column {first.column}"
                 )
-                self.refuse(inside, event.start_mark, Code.DUPLICATE_KEY, message)
+                self.reject(inside, event.start_mark, Code.DUPLICATE_KEY, message)
             self.document.keys[inside] = self.place(event.start_mark.line, event.start_mark.column)
-            event = self.take()
+            event = self.next_event()
             section[key] = self.value(event, inside)
             if section[key] is None and event.start_mark.index == event.end_mark.index:
-                # The parser puts a value that is not there where the next thing begins.
+                # The parser places a missing value at the start of the next token.
                 self.document.positions[inside] = self.document.keys[inside]
         return section
 
     def key(self, event: Any, section: Path) -> str:
         """Return the text of a key."""
-        said = getattr(event, "value", "")
+        text = getattr(event, "value", "")
         alias = isinstance(event, self.yaml.AliasEvent)
-        name = f"*{event.anchor}" if alias else _SURROGATE.sub(_REPLACEMENT, _joined(str(said)))
+        name = (
+            f"*{event.anchor}"
+            if alias
+            else _SURROGATE.sub(_REPLACEMENT, _join_surrogates(str(text)))
+        )
         path = (*section, name)
-        self.refuse_what_specs_lack(event, path)
+        self.reject_unsupported(event, path)
         mark = event.start_mark
         if alias:
             return name
         if not isinstance(event, self.yaml.ScalarEvent):
-            self.fail(mark, Code.KEY_NOT_TEXT, "a key must be a text, found a list or a section")
+            self.fail(mark, Code.KEY_NOT_TEXT, "a key must be a string, found a list or a section")
         key = self.scalar(event, path)
         if not isinstance(key, str):
-            message = f"a key must be a text, found {found(key)}"
-            self.refuse(path, mark, Code.KEY_NOT_TEXT, message)
+            message = f"a key must be a string, found {describe_value(key)}"
+            self.reject(path, mark, Code.KEY_NOT_TEXT, message)
         return name
 
     def scalar(self, event: Any, path: Path) -> bool | int | float | str | None:
         """Resolve a scalar by the core schema of YAML 1.2."""
-        text = _joined(event.value)
+        text = _join_surrogates(event.value)
         if bad := _SURROGATE.search(text):
-            message = f"the character U+{ord(bad[0]):04X} can't stand in a spec"
-            self.refuse(path, event.start_mark, Code.NOT_TEXT, message)
+            message = f"the character U+{ord(bad[0]):04X} is not allowed in a spec"
+            self.reject(path, event.start_mark, Code.NOT_TEXT, message)
             return _SURROGATE.sub(_REPLACEMENT, text)
         if event.style is not None:
             return text
@@ -370,13 +374,13 @@ class _Reader:
             if len(text) > MAX_DIGITS:
                 message = self.about(path, f"expected a number of at most {MAX_DIGITS} digits")
                 hint = set_by("MAX_DIGITS", __name__)
-                self.refuse(path, event.start_mark, Code.OVER_LIMIT, message, hint)
+                self.reject(path, event.start_mark, Code.OVER_LIMIT, message, hint)
                 return 0
             return int(text, 10) if text.lstrip("+-").isdecimal() else int(text, 0)
         if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
             number = float(text.replace(".", "", 1) if _NOT_FINITE.fullmatch(text) else text)
             if not math.isfinite(number):
                 message = f"expected a finite number, found {text[:MAX_DIGITS]}"
-                self.refuse(path, event.start_mark, Code.WRONG_VALUE, self.about(path, message))
+                self.reject(path, event.start_mark, Code.WRONG_VALUE, self.about(path, message))
             return number
         return text

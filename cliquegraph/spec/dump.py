@@ -1,4 +1,4 @@
-"""Networks to text: the spec that a person would write."""
+"""Printing of networks as YAML, the way a person would write the spec."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from cliquegraph.spec.network import NetworkSpec
 
 
 def dumps(network: NetworkSpec, comment: str = "") -> str:
-    """Return a network as YAML, without what is the default anyway; ``loads`` undone.
+    """Return a network as YAML without its default values; the inverse of ``loads``.
 
     Args:
         network: the network.
-        comment: lines to begin with.
+        comment: lines to start with.
     """
-    return dump_document(_stated(network), comment)
+    return dump_document(_explicit_keys(network), comment)
 
 
 def dump_document(document: Mapping[str, Any], comment: str = "") -> str:
-    """Return what a spec states as YAML, whether or not it declares a network.
+    """Return a spec as YAML, whether or not it declares a valid network.
 
     Args:
         document: plain data.
-        comment: lines to begin with.
+        comment: lines to start with.
     """
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.width = 100
     stream = io.StringIO()
-    yaml.dump(_styled(document), stream)
+    yaml.dump(_set_styles(document), stream)
     return "".join(f"# {line}\n" for line in comment.splitlines()) + stream.getvalue()
 
 
-def _stated(network: NetworkSpec) -> dict[str, Any]:
-    """What has to be said, with what all blocks say said once."""
-    stated: dict[str, Any] = network.model_dump(mode="json", exclude_defaults=True)
-    for block, model in zip(stated["blocks"], network.blocks, strict=True):
+def _explicit_keys(network: NetworkSpec) -> dict[str, Any]:
+    """The keys that differ from their defaults, with those that all blocks share written once."""
+    spec: dict[str, Any] = network.model_dump(mode="json", exclude_defaults=True)
+    for block, model in zip(spec["blocks"], network.blocks, strict=True):
         block.pop("kind", None)
         if model.kind != default_kind():
             block["kind"] = model.kind
-    first, *others = stated["blocks"]
+    first, *others = spec["blocks"]
     shared = {
         key: value
         for key, value in first.items()
         if key not in ("layers", "filters") and all(each.get(key) == value for each in others)
     }
     if shared and others:
-        stated["blocks"] = [
+        spec["blocks"] = [
             {key: value for key, value in each.items() if key not in shared}
-            for each in stated["blocks"]
+            for each in spec["blocks"]
         ]
-        position = list(stated).index("blocks")
-        items = list(stated.items())
-        stated = dict([*items[:position], ("block_defaults", shared), *items[position:]])
-    return stated
+        position = list(spec).index("blocks")
+        items = list(spec.items())
+        spec = dict([*items[:position], ("block_defaults", shared), *items[position:]])
+    return spec
 
 
-def _styled(value: Any) -> Any:
-    """Small mappings in braces, as in the shipped specs."""
+def _set_styles(value: Any) -> Any:
+    """Use flow style for small mappings, as in the shipped specs."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     if isinstance(value, dict):
-        made = CommentedMap({key: _styled(each) for key, each in value.items()})
+        mapping = CommentedMap({key: _set_styles(each) for key, each in value.items()})
         if (
             all(not isinstance(each, list) for each in value.values())
             and "cliquegraph" not in value
         ):
-            made.fa.set_flow_style()
-        return made
+            mapping.fa.set_flow_style()
+        return mapping
     if isinstance(value, list):
-        items = CommentedSeq(map(_styled, value))
+        items = CommentedSeq(map(_set_styles, value))
         if not any(isinstance(each, dict) for each in value):
             items.fa.set_flow_style()
         return items

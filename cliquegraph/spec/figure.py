@@ -11,7 +11,7 @@ FIGURE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,12})?[kMGT]$|^[0-9]{1,18}$"
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as printed, ``14.38M``: a computed one must round to its digits."""
+    """A figure as printed, such as ``14.38M``; it matches values that round to its digits."""
 
     text: str
 

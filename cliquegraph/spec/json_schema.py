@@ -1,7 +1,7 @@
-"""The JSON Schema of a spec file, by which editors complete and check it.
+"""The JSON Schema of a spec file, for completion and checks in editors.
 
-It differs from the schema of ``NetworkSpec`` where a file may say less than the model holds:
-``block_defaults`` may give a block any of its keys, and ``training`` may be a name alone.
+It differs from the schema of ``NetworkSpec`` where a file may contain less than the model:
+``block_defaults`` may supply any key of a block, and ``training`` may be just a name.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def json_schema() -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for key, value in schema["properties"].items():
         if key == "blocks":
-            properties["block_defaults"] = {**block, "description": "what the blocks share"}
-        # What an absent section means is said by the defaults of its keys.
+            properties["block_defaults"] = {**block, "description": "keys that the blocks share"}
+        # The defaults of its keys already describe an absent section.
         properties[key] = {k: v for k, v in value.items() if k != "default" or "$ref" not in value}
     properties["blocks"]["items"] = block
     recipes = {"enum": definitions["Training"]["properties"]["recipe"]["enum"]}
@@ -44,7 +44,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _tidy(node: Any) -> Any:
-    """Drop what pydantic adds and a reader does not need: titles made of names, null defaults."""
+    """Drop pydantic's redundant additions: titles derived from names, null defaults."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):

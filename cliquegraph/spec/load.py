@@ -1,8 +1,8 @@
-"""Files to networks: ``load`` and ``loads``, the only ways a spec comes in.
+"""Reading of networks from files: ``load`` and ``loads``, the only entry points for specs.
 
-A file is read to plain data, overridden, its ``block_defaults`` are merged into the blocks, and
-what results is validated. Everything wrong with it is one ``SpecError`` that points into what
-the user wrote.
+A file is parsed to plain data, overrides are applied, its ``block_defaults`` are merged into the
+blocks, and the result is validated. All errors are raised as one ``SpecError`` that points into
+the user's text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.overrides import apply
 from cliquegraph.spec.schema import LANGUAGE_VERSION, set_by
 from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
-from cliquegraph.spec.wording import found
+from cliquegraph.spec.wording import describe_value
 
 MAX_BYTES = MAX_CHARACTERS
 
@@ -33,98 +33,96 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] | str = ()) -> N
 
     Args:
         path: the file.
-        overrides: what to change before the spec is checked, each ``blocks.0.filters=48``.
+        overrides: changes made before the spec is checked, such as ``blocks.0.filters=48``.
 
     Raises:
-        SpecError: the file can't be read, or declares no network; holds every fault found.
+        SpecError: the file can't be read, or declares no network; holds every error in it.
 
     >>> spec = load("specs/quickstart.yaml", ["blocks.0.filters=48", "expect={}"])
     >>> spec.blocks[0].filters
     48
     """
-    # A name that is no Unicode could not be printed in a message.
+    # A name that is not valid Unicode could not be printed in a message.
     name = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8") or "''"
-    if not os.fspath(path):  # which is the current folder to the system
-        raise _unreadable(name, "no name of a file")
+    if not os.fspath(path):  # the system would take it for the current directory
+        raise _unreadable(name, "not a valid file name")
     return loads(_read(FilePath(path), name), name, overrides)
 
 
 def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()) -> NetworkSpec:
-    """Read a network from a text.
+    """Read a network from a string.
 
     Args:
         text: YAML or JSON.
-        name: what messages call the text.
-        overrides: what to change before the spec is checked, each ``blocks.0.filters=48``.
+        name: the name of the text in messages.
+        overrides: changes made before the spec is checked, such as ``blocks.0.filters=48``.
 
     Raises:
-        SpecError: the text declares no network; holds every fault found.
+        SpecError: the text declares no network; holds every error in it.
     """
     if isinstance(overrides, str):
         overrides = [overrides]
-    refused: list[Diagnostic] = []
+    rejected: list[Diagnostic] = []
     try:
         document = parse(text.removeprefix("\ufeff"), name)
-        refused = [fault for _, fault in document.refused]
+        rejected = [each for _, each in document.rejected]
         spec = _network(document, overrides)
     except SpecError as error:
-        raise SpecError(in_order([*refused, *error.diagnostics], name)) from None
-    if refused:
-        raise SpecError(in_order(refused, name))
+        raise SpecError(in_order([*rejected, *error.diagnostics], name)) from None
+    if rejected:
+        raise SpecError(in_order(rejected, name))
     return spec.with_positions(document.places())
 
 
 def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
-    """Return what a document declares, wherever it was written."""
-    refused = {path for path, _ in document.refused}
-    if () in refused:  # the whole of it; what else could be said follows from that
+    """Return the network that a document declares."""
+    rejected = {path for path, _ in document.rejected}
+    if () in rejected:  # the whole document: further errors would follow from that
         raise SpecError(())
     if document.data is None:
-        hint = f"a spec begins with the line 'cliquegraph: {LANGUAGE_VERSION}'"
-        raise SpecError(
-            Diagnostic(Code.EMPTY, "nothing is written here", document.locate(()), hint)
-        )
+        hint = f"a spec starts with the line 'cliquegraph: {LANGUAGE_VERSION}'"
+        raise SpecError(Diagnostic(Code.EMPTY, "the spec is empty", document.locate(()), hint))
     if not isinstance(document.data, dict):
-        message = f"expected a spec, keys with their values, found {found(document.data)}"
+        message = f"expected a spec (keys with values), found {describe_value(document.data)}"
         raise SpecError(Diagnostic(Code.WRONG_VALUE, message, document.locate(())))
     apply(document, overrides)
-    if ("cliquegraph",) not in refused:
+    if ("cliquegraph",) not in rejected:
         _check_version(document)
     expand_training(document)
-    faults = _faults_of_defaults(merge_block_defaults(document))
+    errors = _errors_of_defaults(merge_block_defaults(document))
     try:
         network = NetworkSpec.model_validate(document.data)
     except ValidationError as error:
-        raise SpecError([*faults, *diagnose(error, document)]) from None
-    if faults:
-        raise SpecError(faults)
+        raise SpecError([*errors, *diagnose(error, document)]) from None
+    if errors:
+        raise SpecError(errors)
     return network
 
 
-def _faults_of_defaults(stated: Sequence[Document]) -> list[Diagnostic]:
-    """Return what is wrong with defaults, whatever kind of block takes them over.
+def _errors_of_defaults(samples: Sequence[Document]) -> list[Diagnostic]:
+    """Return the errors in defaults that hold for every kind of block that inherits them.
 
     Args:
-        stated: per kind, a document of one block that says what they say.
+        samples: for each kind, a document with one block that has the defaults.
     """
-    refusals: list[tuple[ValidationError, Document]] = []
-    for document in stated:
+    failures: list[tuple[ValidationError, Document]] = []
+    for document in samples:
         try:
             NetworkSpec.model_validate(document.data)
         except ValidationError as error:
-            refusals.append((error, document))
-    # A key of one kind alone may be a fault in a block of another.
-    return diagnose_defaults(refusals) if len(refusals) == len(stated) else []
+            failures.append((error, document))
+    # A key of one kind may be an error in a block of another.
+    return diagnose_defaults(failures) if len(failures) == len(samples) else []
 
 
 def _read(path: FilePath, name: str) -> str:
     """Return the text of a regular file of moderate size."""
     try:
         mode = path.stat().st_mode
-        # Opening a pipe or a device could wait for ever.
+        # Opening a pipe or a device could block forever.
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise _unreadable(name, f"expected a YAML or JSON file, this is {kind}")
+            raise _unreadable(name, f"expected a YAML or JSON file, but this is {kind}")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -132,7 +130,7 @@ def _read(path: FilePath, name: str) -> str:
     except OSError as error:
         raise _unreadable(name, f"can't be read: {error.strerror}") from None
     except ValueError:
-        raise _unreadable(ascii(name), "no name of a file") from None
+        raise _unreadable(ascii(name), "not a valid file name") from None
     if len(content) > MAX_BYTES:
         message = f"larger than the {MAX_BYTES:,} bytes a spec may have"
         hint = set_by("MAX_CHARACTERS", Document.__module__)
@@ -150,7 +148,7 @@ def _unreadable(name: str, message: str) -> SpecError:
 
 
 def _place_of(name: str, content: bytes, offset: int) -> Location:
-    """The place of a byte that is no text, within a line shown as far as it is."""
+    """The location of an undecodable byte, with its line decoded as far as possible."""
     start = content.rfind(b"\n", 0, offset) + 1
     end = content.find(b"\n", offset)
     line = content[start : end if end >= 0 else None]
@@ -160,16 +158,16 @@ def _place_of(name: str, content: bytes, offset: int) -> Location:
 
 
 def _check_version(document: Document) -> None:
-    """Refuse another version alone: what else it says may mean something else there."""
+    """Reject another language version with no further errors: keys may differ in meaning there."""
     version = document.data.get("cliquegraph", LANGUAGE_VERSION)
     if type(version) is int and version == LANGUAGE_VERSION:
         return
     reads = f"this compiler reads version {LANGUAGE_VERSION} of the language"
-    message = f"cliquegraph: {reads}, found {found(version)}"
+    message = f"cliquegraph: {reads}, found {describe_value(version)}"
     newer = type(version) is int and version > LANGUAGE_VERSION
     hint = (
         "a newer cliquegraph may read it"
         if newer
-        else f"write 'cliquegraph: {LANGUAGE_VERSION}', a number without quotes"
+        else f"write 'cliquegraph: {LANGUAGE_VERSION}', an unquoted number"
     )
     raise SpecError(Diagnostic(Code.VERSION, message, document.locate(("cliquegraph",)), hint))

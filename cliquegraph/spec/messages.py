@@ -1,6 +1,6 @@
-"""Validation errors of pydantic as diagnostics in the words of the spec language.
+"""Translation of pydantic's validation errors into diagnostics in terms of the spec language.
 
-What was expected is read off the JSON Schema of the models, so a sentence can't disagree with
+Expected values are derived from the JSON Schema of the models, so a message can't disagree with
 the rule it reports.
 """
 
@@ -17,97 +17,99 @@ from pydantic import ValidationError
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic
 from cliquegraph.diagnostics.location import Location
-from cliquegraph.spec.document import MAX_FAULTS, Document
+from cliquegraph.spec.document import MAX_ERRORS, Document
 from cliquegraph.spec.figure import FIGURE_PATTERN
 from cliquegraph.spec.network import CLASS_PATTERN, NAME_PATTERN, NetworkSpec
 from cliquegraph.spec.schema import LANGUAGE_VERSION, Path
 from cliquegraph.spec.shorthand import KEY as DEFAULTS
-from cliquegraph.spec.wording import dotted, found, listing
+from cliquegraph.spec.wording import describe_value, dotted, listing
 
 Node = Mapping[str, Any]
 """A part of a JSON Schema."""
 
 PATTERNS = {
-    NAME_PATTERN: "lower-case letters, digits and underscores, a letter first",
-    CLASS_PATTERN: "letters and digits, a capital first",
+    NAME_PATTERN: "lowercase letters, digits and underscores, starting with a letter",
+    CLASS_PATTERN: "letters and digits, starting with a capital letter",
     FIGURE_PATTERN: "a figure such as 14.38M",
 }
 
-SECTION = "a section, keys with their values"
+SECTION = "a section (keys with values)"
 
-_ITEMS = {"integer": "whole numbers", "number": "numbers"}
+_ITEMS = {"integer": "integers", "number": "numbers"}
 
 YAML_1_1_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 def diagnose(error: ValidationError, document: Document) -> list[Diagnostic]:
-    """Return what is wrong with ``document``, but for what its reader has refused.
+    """Return the errors in ``document`` other than those its parser has recorded.
 
     Args:
-        error: what pydantic says.
-        document: what was read.
+        error: pydantic's error.
+        document: the parsed document.
     """
-    return _said(_faults(error, document))
+    return _to_diagnostics(_schema_errors(error, document))
 
 
-def diagnose_defaults(refusals: Sequence[tuple[ValidationError, Document]]) -> list[Diagnostic]:
-    """Return what is wrong with the ``block_defaults`` that each of several documents refuses.
+def diagnose_defaults(failures: Sequence[tuple[ValidationError, Document]]) -> list[Diagnostic]:
+    """Return the errors in ``block_defaults`` that occur in each of several documents.
 
     Args:
-        refusals: what pydantic says of the documents, and they.
+        failures: pydantic's error for each document, and the document.
     """
-    faults = [[f for f in _faults(*each) if f.is_of_a_default] for each in refusals]
-    refused = [{f.origin for f in each} for each in faults]
-    return _said(f for each in faults for f in each if all(f.origin in other for other in refused))
+    errors = [[f for f in _schema_errors(*each) if f.is_of_a_default] for each in failures]
+    rejected = [{f.origin for f in each} for each in errors]
+    return _to_diagnostics(
+        f for each in errors for f in each if all(f.origin in other for other in rejected)
+    )
 
 
-def _faults(error: ValidationError, document: Document) -> list[_Fault]:
+def _schema_errors(error: ValidationError, document: Document) -> list[_SchemaError]:
     errors = [
-        _Fault(part, document)
+        _SchemaError(part, document)
         for whole in error.errors(include_url=False)
-        for part in _apart(whole)
+        for part in _split_rules(whole)
     ]
-    # pydantic counts the items that are valid: a faulty one makes a list too short, too.
-    return [f for f in errors if (f.type != "too_short" or not f.value) and not f.refused]
+    # pydantic counts valid items only, so an invalid one also makes a list too short.
+    return [f for f in errors if (f.type != "too_short" or not f.value) and not f.rejected]
 
 
-def _apart(error: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """Take apart what a validator says of several keys."""
+def _split_rules(error: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Split a validator's error about several keys."""
     if error["type"] != "spec_rules":
         return [error]
     return [{**error, "type": "spec_rule", "ctx": rule} for rule in error["ctx"]["rules"]]
 
 
-def _said(faults: Iterable[_Fault]) -> list[Diagnostic]:
-    # Twice as many as are shown, for up to half of them are what another one means.
-    faults = sorted(faults, key=lambda f: _place(f.where, f.document.positions[()].file))[
-        : 2 * (MAX_FAULTS + 1)
+def _to_diagnostics(errors: Iterable[_SchemaError]) -> list[Diagnostic]:
+    # Twice as many as are shown, since up to half of them are duplicates of another one.
+    errors = sorted(errors, key=lambda f: _place(f.where, f.document.positions[()].file))[
+        : 2 * (MAX_ERRORS + 1)
     ]
-    # A misspelt key is one fault, not an unknown key and a missing one.
-    meant = {(*f.path[:-1], f.nearest) for f in faults if f.type == "extra_forbidden"}
-    return [f.diagnostic() for f in faults if f.type != "missing" or f.path not in meant]
+    # A misspelled key is one error, not an unknown key and a missing one.
+    meant = {(*f.path[:-1], f.nearest) for f in errors if f.type == "extra_forbidden"}
+    return [f.diagnostic() for f in errors if f.type != "missing" or f.path not in meant]
 
 
-def in_order(faults: Iterable[Diagnostic], file: str) -> list[Diagnostic]:
-    """Return the first faults in the order of a file; what its overrides say comes last."""
-    # The branches of a union and the blocks that share a default repeat one sentence.
-    shown = list(dict.fromkeys(sorted(faults, key=lambda f: _place(f.location, file))))
-    more = Diagnostic(Code.MORE, "there are more errors than these", Location(file))
-    return [*shown[:MAX_FAULTS], more] if len(shown) > MAX_FAULTS else shown
+def in_order(errors: Iterable[Diagnostic], file: str) -> list[Diagnostic]:
+    """Return the first errors in the order of a file; those in overrides come last."""
+    # The branches of a union and the blocks that share a default repeat a message.
+    shown = list(dict.fromkeys(sorted(errors, key=lambda f: _place(f.location, file))))
+    more = Diagnostic(Code.MORE, "there are more errors than shown", Location(file))
+    return [*shown[:MAX_ERRORS], more] if len(shown) > MAX_ERRORS else shown
 
 
 def _place(where: Location | None, file: str) -> tuple[bool, int, int]:
     return (False, 0, 0) if where is None else (where.file != file, where.line, where.column)
 
 
-class _Fault:
-    """One error of pydantic, seen from the file."""
+class _SchemaError:
+    """One error of pydantic, mapped to the file."""
 
     def __init__(self, error: Mapping[str, Any], document: Document) -> None:
         self.type: str = error["type"]
         self.context: Mapping[str, Any] = error.get("ctx", {})
         self.document = document
-        # Where a rule of a whole section points; a rule of one value stands there itself.
+        # A rule of a whole section points to a path below it, a rule of one value to the value.
         self.below: Path = self.context["path"] if self.type == "spec_rule" else ()
         self.path, self.node = _follow((*_without_tag(error["loc"]), *self.below), document)
         if self.type.startswith("union_tag"):
@@ -116,47 +118,47 @@ class _Fault:
 
     @property
     def origin(self) -> Path:
-        """The path at which it was written."""
+        """The path in the file."""
         return self.document.origin(self.path)
 
     @property
     def where(self) -> Location | None:
-        """The place of the fault: of an unknown key itself, else of the nearest value."""
+        """The location of the error: an unknown key itself, else the nearest value."""
         if self.type == "extra_forbidden":
             return self.document.keys.get(self.origin)
         return self.document.locate(self.path[:-1] if self.type == "missing" else self.path)
 
     @property
-    def refused(self) -> bool:
-        """Whether the reader has said already what is wrong at or around this."""
+    def rejected(self) -> bool:
+        """Whether the parser has already recorded an error at or around this path."""
         written = self.origin
-        return any(written[: len(path)] == path for path, _ in self.document.refused)
+        return any(written[: len(path)] == path for path, _ in self.document.rejected)
 
     @property
     def is_of_a_default(self) -> bool:
-        """Whether a default is at fault by itself, not by what else a block says."""
+        """Whether a default is wrong by itself, not in combination with a block's own keys."""
         return self.origin[:1] == (DEFAULTS,) and not self.below
 
     @property
     def value(self) -> Any:
-        """What was written, or None."""
+        """The value in the file, or None."""
         return self.document.at(self.path)
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the section around the fault."""
+        """The valid keys of the enclosing section."""
         _, section = _follow(self.path[:-1], self.document)
         keys = list(_inside(section, self.document.at(self.path[:-1])).get("properties", ()))
         return [*keys, DEFAULTS] if len(self.path) == 1 else keys
 
     @property
     def nearest(self) -> str | None:
-        """The key that was probably meant by an unknown one."""
+        """The valid key closest to an unknown one."""
         close = difflib.get_close_matches(str(self.path[-1]), self.keys, 1)
         return close[0] if close else None
 
     def diagnostic(self) -> Diagnostic:
-        """Say it."""
+        """Return the diagnostic."""
         if self.type == "extra_forbidden":
             return self._unknown()
         if self.type == "missing":
@@ -165,43 +167,42 @@ class _Fault:
         if self.type == "spec_rule":
             message = f"{subject}: {self.context['message']}"
             return Diagnostic(self.context["code"], message, self.where, self.context["hint"])
-        message = f"{subject}: expected {_expected(self.node)}, found {found(self.value)}"
+        message = f"{subject}: expected {_expected(self.node)}, found {describe_value(self.value)}"
         if maximum := self._exceeded():
             return Diagnostic(Code.OVER_LIMIT, message, self.where, maximum)
-        return Diagnostic(Code.WRONG_VALUE, message, self.where, _way_out(self.node, self.value))
+        return Diagnostic(Code.WRONG_VALUE, message, self.where, _hint_for(self.node, self.value))
 
     def _exceeded(self) -> str | None:
-        """Return what sets the maximum of a number that is above it."""
+        """Return which constant sets the maximum that a number exceeds, or None."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
-            return None  # every such maximum is one of a count
+            return None  # such maxima exist for integers only
         for branch in _branches(self.node):
             if self.value > branch.get("maximum", math.inf):
                 return branch.get("$comment")
         return None
 
     def _unknown(self) -> Diagnostic:
-        message = f"{self._section()}unknown key {found(self.path[-1])}"
+        message = f"{self._section()}unknown key {describe_value(self.path[-1])}"
         if self.path[0] == "blocks" and len(self.path) == 3:
             message += f" in a {self.document.at((*self.path[:2], 'kind'))} block"
-        hint = f"the keys are {listing(self.keys)}"
+        hint = f"valid keys are {listing(self.keys)}"
         if self.nearest:
             hint = f"did you mean {self.nearest!r}?"
         if self.origin[0] == DEFAULTS and (kinds := _kinds_with(self.path[-1])):
             owner = listing(kinds, "or")
-            hint = f"{DEFAULTS} with 'kind: {owner}' are for those blocks alone"
+            hint = f"{DEFAULTS} with 'kind: {owner}' apply only to blocks of that kind"
         return Diagnostic(Code.UNKNOWN_KEY, message, self.where, hint)
 
     def _missing(self) -> Diagnostic:
-        message = (
-            f"{self._section()}missing key {found(self.path[-1])}: expected {_expected(self.node)}"
-        )
+        key, expected = describe_value(self.path[-1]), _expected(self.node)
+        message = f"{self._section()}missing key {key}: expected {expected}"
         hint = None
         if self.path == ("cliquegraph",):
-            hint = f"begin the file with 'cliquegraph: {LANGUAGE_VERSION}'"
+            hint = f"start the file with 'cliquegraph: {LANGUAGE_VERSION}'"
         return Diagnostic(Code.MISSING_KEY, message, self.where, hint)
 
     def _section(self) -> str:
-        """Name the section around the fault, to begin a message; nothing for the whole spec."""
+        """Return the enclosing section as the prefix of a message; empty for the whole spec."""
         section = self.origin[:-1]
         return f"{dotted(section)}: " if section else ""
 
@@ -226,7 +227,7 @@ def _without_tag(loc: Path) -> Path:
 
 
 def _follow(loc: Path, document: Document) -> tuple[Path, Node]:
-    """Follow a location as far as the language goes: not into the branches of a union."""
+    """Follow a location through the schema, but not into the branches of a union."""
     node: Node = _schema()
     for depth, part in enumerate(loc):
         inner = _inside(node, document.at(loc[:depth]))
@@ -252,7 +253,7 @@ def _inside(node: Node, value: object) -> Node:
         return _inside(branch, value)
     branches = [branch for branch in node.get("anyOf", ()) if branch.get("type") != "null"]
     for branch in branches:
-        # What is no list may be meant as the other branch.
+        # A value that is not a list may be meant for the other branch.
         if "$ref" in branch or ("items" in branch and len(branches) == 1):
             return _inside(branch, value)
     return node
@@ -270,19 +271,19 @@ def _tagged(branches: Iterable[Node], value: object) -> Node | None:
 
 
 def _expected(node: Node) -> str:
-    """Say which values a schema allows."""
+    """Describe the values that a schema allows."""
     if "anyOf" in node:
         branches = [b for b in node["anyOf"] if b.get("type") != "null"]
         return ", or ".join(_expected(branch) for branch in branches)
     if "enum" in node:
-        return listing([found(value) for value in node["enum"]], "or")
+        return listing([describe_value(value) for value in node["enum"]], "or")
     if "const" in node:
-        return found(node["const"])
+        return describe_value(node["const"])
     if "pattern" in node:
         return PATTERNS[node["pattern"]] + _size(node, "Length")
     match node.get("type"):
         case "integer":
-            return "a whole number" + _bounds(node)
+            return "an integer" + _bounds(node)
         case "number":
             return "a number" + _bounds(node)
         case "boolean":
@@ -293,27 +294,27 @@ def _expected(node: Node) -> str:
             items = _ITEMS.get(node["items"].get("type"), "sections")
             return f"a list of {items}" + _size(node, "Items")
         case "string":
-            return "a text"
+            return "a string"
     return SECTION
 
 
 def _bounds(node: Node) -> str:
     low = [(" of at least", node.get("minimum")), (" above", node.get("exclusiveMinimum"))]
     high = [(" at most", node.get("maximum")), (" below", node.get("exclusiveMaximum"))]
-    stated = [f"{word} {bound}" for word, bound in (*low, *high) if bound is not None]
-    return " and".join(stated)
+    limits = [f"{word} {bound}" for word, bound in (*low, *high) if bound is not None]
+    return " and".join(limits)
 
 
-def _size(node: Node, of: str) -> str:
+def _size(node: Node, suffix: str) -> str:
     words = {"min": "at least", "max": "at most"}
-    bounds = [f"{word} {node[end + of]}" for end, word in words.items() if end + of in node]
+    bounds = [f"{word} {node[end + suffix]}" for end, word in words.items() if end + suffix in node]
     return f", {listing(bounds)} of them" if bounds else ""
 
 
-def _way_out(node: Node, value: object) -> str | None:
-    """Return a hint for a value that is nearly right."""
+def _hint_for(node: Node, value: object) -> str | None:
+    """Return a hint for a value that is almost right."""
     if value is None and _expected(node) == SECTION:
-        return "give its keys, or remove the line"
+        return "write its keys, or remove the line"
     if not isinstance(value, str):
         return None
     choices = [str(choice) for branch in _branches(node) for choice in branch.get("enum", ())]

@@ -1,4 +1,4 @@
-"""A whole network in the spec language: the sections of ``schema.py``, a name, and its places."""
+"""A network in the spec language: the sections of ``schema.py``, a name, and locations."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from cliquegraph.spec.schema import (
     together,
 )
 
-# What Python or pytest imports where it finds it, and our own package.
+# Modules that Python or pytest imports from the current directory, and our own package.
 _IMPORTED = frozenset({"cliquegraph", "conftest", "sitecustomize", "usercustomize"})
 _DEVICES = frozenset(
     {"aux", "con", "nul", "prn", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
 FOLDED = "_inference"
-"""How the name of a folded network's file ends."""
+"""The suffix of the names of folded networks' files."""
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 
 NONE = "none"
-"""The word for a section that a network does without."""
+"""The word for an omitted section."""
 
 _reserved = partial(fault, code=Code.RESERVED_NAME)
 
@@ -66,21 +66,21 @@ def _training_from_name(value: object) -> object:
 def _none_from_word(value: object) -> object:
     if value is None:
         raise fault(
-            "expected a section, keys with their values, or 'none', found nothing",
-            hint="give its keys, or remove the line",
+            "expected a section (keys with values), or 'none', found nothing",
+            hint="write its keys, or remove the line",
         )
     return None if value == NONE else value
 
 
 class _OrTheWordNone:
-    """The JSON Schema of a section that may be the word none."""
+    """The JSON Schema of a section that may also be the word ``none``."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        made = handler(schema)
-        branches = [each for each in made["anyOf"] if each.get("type") != "null"]
-        return {**made, "anyOf": [*branches, {"const": NONE}]}
+        schema_of_section = handler(schema)
+        branches = [each for each in schema_of_section["anyOf"] if each.get("type") != "null"]
+        return {**schema_of_section, "anyOf": [*branches, {"const": NONE}]}
 
 
 class NetworkSpec(SpecModel):
@@ -91,9 +91,9 @@ class NetworkSpec(SpecModel):
     cliquegraph: Literal[1]
     """version of the spec language"""
     name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
-    """names the generated file"""
+    """name of the generated file"""
     class_name: Annotated[str, Field(pattern=CLASS_PATTERN, max_length=100)] | None = None
-    """names the generated class; default: the name in PascalCase"""
+    """name of the generated class; default: the network's name in PascalCase"""
     input: Input
     """the images"""
     stem: Stem
@@ -105,15 +105,15 @@ class NetworkSpec(SpecModel):
     transition: Annotated[Transition | None, BeforeValidator(_none_from_word), _OrTheWordNone()] = (
         Transition()
     )
-    """between every two blocks; none: what leaves a block is X0 of the next"""
+    """between consecutive blocks; none: a block's output is X0 of the next"""
     readout: Readout = Readout()
     """from the block features to one vector"""
     classifier: Classifier
     """from the vector to logits"""
     training: Annotated[Training | None, BeforeValidator(_training_from_name)] = None
-    """the recipe that the network is trained with"""
+    """the training recipe"""
     expect: Expect = Expect()
-    """figures to compare with"""
+    """the network's expected figures"""
 
     _positions: Mapping[Path, Location] = PrivateAttr(default_factory=dict)
 
@@ -137,39 +137,40 @@ class NetworkSpec(SpecModel):
                 f"{name!r} is a Python keyword, so the generated file can't be imported"
             )
         if name in sys.stdlib_module_names or name in _IMPORTED:
-            raise _reserved(
-                f"{name!r} is a module of Python's, which the generated file would hide"
-            )
+            raise _reserved(f"{name!r} is a Python module, which the generated file would shadow")
         if name in _DEVICES:
-            raise _reserved(f"{name!r} is a device on Windows, so no file can have it")
+            raise _reserved(f"{name!r} is a device name on Windows and can't name a file")
         if name.endswith(FOLDED):
-            raise _reserved(f"a name that ends in {FOLDED} is that of a folded network's file")
+            raise _reserved(f"names that end in {FOLDED} are reserved for folded networks' files")
         return name
 
     @field_validator("class_name")
     @classmethod
     def _class_can_be_named(cls, name: str | None) -> str | None:
         if name is not None and keyword.iskeyword(name):
-            raise _reserved(f"{name!r} is a Python keyword, so no class can have it")
+            raise _reserved(f"{name!r} is a Python keyword and can't name a class")
         return name
 
     @model_validator(mode="after")
     def _whole_is_possible(self) -> Self:
-        if faults := list(self._faults_of_the_whole()):
-            raise together(faults)
+        if errors := list(self._errors_of_the_whole()):
+            raise together(errors)
         return self
 
-    def _faults_of_the_whole(self) -> Iterator[PydanticCustomError]:
+    def _errors_of_the_whole(self) -> Iterator[PydanticCustomError]:
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
             count = "layers × layers × stages, summed over the blocks"
             message = f"{count}, must be at most {MAX_READS:,}; it is {reads:,}"
             yield fault(message, "blocks", code=Code.OVER_LIMIT, hint=set_by("MAX_READS"))
         if keyword.iskeyword(self.python_class):
-            yield _reserved(f"the class would be {self.python_class}, so give a class_name", "name")
+            message = (
+                f"the class would be named {self.python_class}, a Python keyword: set class_name"
+            )
+            yield _reserved(message, "name")
 
     def __eq__(self, other: object) -> bool:
-        # Where a network was written down is no part of what it is.
+        # Locations are not part of a network's identity.
         return isinstance(other, NetworkSpec) and self.model_dump() == other.model_dump()
 
     def __hash__(self) -> int:
@@ -181,14 +182,14 @@ class NetworkSpec(SpecModel):
         return self.class_name or "".join(part.capitalize() for part in self.name.split("_"))
 
     def locate(self, *path: str | int) -> Location | None:
-        """Return where the nearest enclosing part of ``path`` was written, if it is known."""
+        """Return the location of the nearest enclosing part of ``path``, if known."""
         for end in range(len(path), -1, -1):
-            if found := self._positions.get(path[:end]):
-                return found
+            if location := self._positions.get(path[:end]):
+                return location
         return None
 
     def with_positions(self, positions: Mapping[Path, Location]) -> Self:
-        """Return the same network, knowing where each part was written."""
+        """Return the same network with the location of each part."""
         copy: Any = self.model_copy()
         copy._positions = positions
         return copy  # type: ignore[no-any-return]  # mypy loses Self through Any

@@ -1,7 +1,7 @@
-"""``--set blocks.0.filters=48``: what the command line changes in a spec before it is checked.
+"""``--set blocks.0.filters=48``: changes to a spec before it is checked.
 
-An override is written into the plain data of the file, so it is validated as if the file said
-it, and an error about it points into the override itself.
+An override is written into the plain data of the file, so it is validated like the file itself,
+and an error in it points into the override.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_DEPTH, Document, parse
 from cliquegraph.spec.schema import Path
 from cliquegraph.spec.shorthand import expand_training
-from cliquegraph.spec.wording import dotted, found
+from cliquegraph.spec.wording import describe_value, dotted
 
 FLAG = "--set"
 EXAMPLE = "write PATH=VALUE, such as blocks.0.filters=48 or blocks.*.dropout=0"
 
 Part = tuple[str, Location]
-"""One step of a path and its place in the override."""
+"""One part of a path and its location in the override."""
 
 
 def apply(document: Document, overrides: Sequence[str]) -> None:
-    """Write the overrides into the document, in their order.
+    """Apply the overrides to the document, in order.
 
     Raises:
-        SpecError: overrides that can't be read or whose path leads nowhere; all of them.
+        SpecError: overrides that can't be parsed or whose path does not exist; holds all of them.
     """
-    faults: list[Diagnostic] = []
+    errors: list[Diagnostic] = []
     for override in overrides:
         try:
             parts, value = _read(override)
             expand_training(document)
             _write(document, document.data, (), parts, value)
         except SpecError as error:
-            faults += error.diagnostics
-    if faults:
-        raise SpecError(faults)
+            errors += error.diagnostics
+    if errors:
+        raise SpecError(errors)
 
 
-def _fault(message: str, override: str, column: int = 0, hint: str | None = None) -> SpecError:
+def _override_error(
+    message: str, override: str, column: int = 0, hint: str | None = None
+) -> SpecError:
     where = Location(FLAG, 1, column + 1, override)
     return SpecError(Diagnostic(Code.OVERRIDE, message, where, hint))
 
@@ -50,35 +52,37 @@ def _fault(message: str, override: str, column: int = 0, hint: str | None = None
 def _read(override: str) -> tuple[list[Part], Document]:
     """Split an override into its path and its value."""
     if len(override.splitlines()) != 1:
-        raise _fault("expected PATH=VALUE on one line", " ".join(override.splitlines()))
+        raise _override_error("expected PATH=VALUE on one line", " ".join(override.splitlines()))
     path, equals, value = override.partition("=")
     if not equals:
-        raise _fault("expected an '=' after the path", override, len(override), EXAMPLE)
+        raise _override_error("expected an '=' after the path", override, len(override), EXAMPLE)
     parts: list[Part] = []
     column = 0
     for part in path.split("."):
         if not part.strip():
             message = "expected a key or a number in the path"
-            raise _fault(message, override, column, EXAMPLE)
+            raise _override_error(message, override, column, EXAMPLE)
         parts.append((part, Location(FLAG, 1, column + 1, override)))
         column += len(part) + 1
     if len(parts) > MAX_DEPTH:
-        raise _fault(f"a path has at most {MAX_DEPTH} parts, this has {len(parts)}", override)
+        raise _override_error(
+            f"a path has at most {MAX_DEPTH} parts, but this has {len(parts)}", override
+        )
     if not value.strip():
         hint = "write null for nothing, {} for an empty section"
-        raise _fault("expected a value after the '='", override, len(path) + 1, hint)
-    # Blanks in place of the path let the parser's columns be those of the override.
+        raise _override_error("expected a value after the '='", override, len(path) + 1, hint)
+    # Blanks in place of the path make the parser's columns those of the override.
     under = tuple(part for part, _ in parts)
-    read = parse(" " * (len(path) + 1) + value, FLAG, shown=override, under=under)
-    if read.refused:
-        raise SpecError(fault for _, fault in read.refused)
-    return parts, read
+    document = parse(" " * (len(path) + 1) + value, FLAG, shown=override, under=under)
+    if document.rejected:
+        raise SpecError(each for _, each in document.rejected)
+    return parts, document
 
 
 def _write(
     document: Document, container: Any, path: Path, parts: Sequence[Part], value: Document
 ) -> None:
-    """Write ``value`` where ``parts`` lead from ``container``, which stands at ``path``."""
+    """Write ``value`` at ``parts`` below ``container``, which is at ``path``."""
     (part, where), *rest = parts
     for key in _keys(container, path, part, where):
         inside = (*path, key)
@@ -93,7 +97,7 @@ def _write(
 
 
 def _keys(container: Any, path: Path, part: str, where: Location) -> Sequence[str | int]:
-    """Return the keys of ``container`` that one part of a path reaches."""
+    """Return the keys of ``container`` that one part of a path selects."""
     if isinstance(container, dict) and part != "*":
         return (part,)
     if isinstance(container, list):
@@ -101,12 +105,14 @@ def _keys(container: Any, path: Path, part: str, where: Location) -> Sequence[st
             return range(len(container))
         if part.isdecimal() and part.isascii() and len(part) < 10 and int(part) < len(container):
             return (int(part),)
-        reach = f"0 to {len(container) - 1}, or *" if container else "none: it is empty"
-        message = f"{dotted(path)} has no element {found(part)}"
-        hint = f"its elements are {reach}"
+        valid = f"valid indices are 0 to {len(container) - 1}, or *"
+        message = f"{dotted(path)} has no element {describe_value(part)}"
+        hint = valid if container else "the list is empty"
         raise SpecError(Diagnostic(Code.OVERRIDE, message, where, hint))
-    what = f"{dotted(path) or 'the spec'} is {found(container)}"
+    what = f"{dotted(path) or 'the spec'} is {describe_value(container)}"
     reason = (
-        "'*' reaches the elements of a list" if part == "*" else f"it has no {found(part)} to set"
+        "'*' selects the elements of a list"
+        if part == "*"
+        else f"it has no {describe_value(part)} to set"
     )
     raise SpecError(Diagnostic(Code.OVERRIDE, f"{what}: {reason}", where))

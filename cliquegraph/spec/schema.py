@@ -1,9 +1,9 @@
 """The spec language, version 1: frozen, strict models of what a network declares.
 
-These are its sections and their limits; ``network.py`` has the whole.
+This module has its sections and their limits; ``network.py`` has the whole network.
 
-The keys of blocks stand with their kinds, in ``blocks/``. Rules that join several keys of one
-section are checked here and point at the key that breaks them; rules that need a size (a map
+The keys of blocks are declared with their kinds, in ``blocks/``. Rules about several keys of one
+section are checked here and point at the key that violates them; rules that need a shape (a map
 pooled to nothing) belong to ``ir/ops.py`` and are checked when the network is lowered.
 """
 
@@ -30,9 +30,9 @@ from cliquegraph.spec.figure import FIGURE_PATTERN, Figure
 LANGUAGE_VERSION = 1
 
 Path = tuple[str | int, ...]
-"""A place inside a spec, such as ``("blocks", 0, "filters")``."""
+"""A path inside a spec, such as ``("blocks", 0, "filters")``."""
 
-# Far above any network that fits a machine, far below what would hang the compiler.
+# Far above any network that fits on a machine, far below what would hang the compiler.
 MAX_CHANNELS = 65_536
 MAX_LAYERS = 256
 MAX_STAGES = 64
@@ -55,18 +55,18 @@ def fault(
 
 
 def together(faults: Iterable[PydanticCustomError]) -> PydanticCustomError:
-    """Return one error that holds several, for a validator can raise no more than one."""
+    """Return one error that holds several, since a validator can raise only one."""
     rules = [each.context or {} for each in faults]
     message = "; ".join(f"{'.'.join(map(str, rule['path']))}: {rule['message']}" for rule in rules)
     return PydanticCustomError("spec_rules", "{message}", {"message": message, "rules": rules})
 
 
 impossible = partial(fault, code=Code.SCHEDULE)
-"""An error about keys that no schedule can have together."""
+"""An error about keys that contradict each other in a schedule."""
 
 
 def set_by(constant: str, module: str = __name__) -> str:
-    """Say where a maximum is set, for the network that does need more."""
+    """Return a hint on where a maximum is set, for a network that needs more."""
     return f"{constant} in {module} sets the maximum"
 
 
@@ -87,7 +87,7 @@ Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 def _odd(kernel: int) -> int:
     if kernel % 2 == 0:
-        raise fault(f"a kernel of {kernel} has no middle; use an odd size")
+        raise fault(f"a kernel of size {kernel} has no center; use an odd size")
     return kernel
 
 
@@ -97,7 +97,7 @@ OddKernel = Annotated[
 
 
 class SpecModel(BaseModel):
-    """Base of every section: unknown keys and near-miss types are refused."""
+    """Base of every section: unknown keys and implicit type conversions are rejected."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
@@ -108,7 +108,7 @@ class Input(SpecModel):
     """The images: channels × height × width."""
 
     channels: Channels
-    """colour channels of an image"""
+    """color channels of an image"""
     height: Pixels
     """pixels"""
     width: Pixels
@@ -130,20 +130,20 @@ class Pool(SpecModel):
     kernel: Kernel
     """size of the window"""
     stride: Kernel
-    """step of the window"""
+    """stride of the window"""
 
 
 class Stem(SpecModel):
-    """What turns an image into X0 of the first block: convolution, [BN, ReLU], [pool]."""
+    """The stem, from an image to X0 of the first block: convolution, [BN, ReLU], [pool]."""
 
     filters: Channels
     """channels of X0 of the first block"""
     kernel: OddKernel = 3
-    """size of the convolution's kernel, padded by half of it"""
+    """kernel size of the convolution, padded by half of it"""
     stride: Kernel = 1
     """stride of the convolution"""
     norm: bool = False
-    """batch normalisation and ReLU after the convolution"""
+    """batch normalization and ReLU after the convolution"""
     pool: Pool | None = None
     """a pooling layer at the end"""
     init: Init = "fan_in"
@@ -151,10 +151,10 @@ class Stem(SpecModel):
 
 
 class BlockSpec(SpecModel):
-    """What a block declares. Each kind has a class of its own, in its own file (``blocks/``)."""
+    """The declaration of a block. Each kind has its own class, in its own file (``blocks/``)."""
 
     kind: str
-    """the kind of block; a class of a kind has the ``Literal`` of its name"""
+    """the kind of block; the class of a kind has the ``Literal`` of its name"""
 
     @property
     @abstractmethod
@@ -168,11 +168,11 @@ class Transition(SpecModel):
     attention: bool = False
     """channel-wise attention after the convolution (Figure 4)"""
     compression: Factor = 1.0
-    """factor on the channels of the convolution's output, rounded down"""
+    """factor by which the convolution reduces the channels, rounded down"""
     pool: Literal["avg", "max"] = "avg"
     """the 2×2 pool, stride 2"""
     dropout: Rate = 0.0
-    """rate, after the convolution and before the attention"""
+    """dropout rate after the convolution and before the attention"""
 
 
 class Readout(SpecModel):
@@ -181,19 +181,19 @@ class Readout(SpecModel):
     blocks: Literal["all", "last"] = "all"
     """the blocks whose features are read: multi-scale (section 3.2), or DenseNet's last"""
     compression: Factor | None = None
-    """BN, ReLU, 1×1 convolution to this share of the channels first, rounded down"""
+    """first BN, ReLU and a 1×1 convolution to this fraction of the channels, rounded down"""
     dropout: Rate = 0.0
-    """rate, after the convolution of the compression"""
+    """dropout rate after the convolution of the compression"""
     norm: bool = True
-    """BN and ReLU before the global average pool; false: straight to it"""
+    """BN and ReLU before the global average pool; false: neither"""
 
     @model_validator(mode="after")
     def _compresses_what_is_normalized(self) -> Self:
         if self.compression is not None and not self.norm:
             raise fault(
-                "can't be given with norm: false, which goes straight to the global pool",
+                "can't be combined with norm: false, which goes straight to the global pool",
                 "compression",
-                hint="leave out one of the two",
+                hint="remove one of the two",
             )
         return self
 
@@ -206,7 +206,7 @@ class Classifier(SpecModel):
 
 
 class Training(SpecModel):
-    """The paper's training recipe (section 4.1), with what this network changes in it."""
+    """The paper's training recipe (section 4.1), with this network's changes."""
 
     recipe: Literal["cifar", "svhn", "imagenet"]
     """the recipe to start from"""
@@ -221,13 +221,13 @@ class Training(SpecModel):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """on all parameters"""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = None
-    """shares of the epochs at which the learning rate is multiplied by decay, ascending"""
+    """fractions of the epochs at which the learning rate is multiplied by decay, ascending"""
     decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """what the learning rate is multiplied by at each milestone"""
+    """factor of the learning rate at each milestone"""
     normalisation: Literal["standard", "unit", "imagenet"] | None = None
-    """of images: by the training set's mean and std, by 255, or by ImageNet's figures"""
+    """of images: by the training set's mean and std, by 255, or by ImageNet's statistics"""
     augmentation: Literal["none", "pad_crop_flip", "resized_crop_flip"] | None = None
-    """of training images"""
+    """augmentation of training images"""
 
     @field_validator("milestones", mode="before")
     @classmethod
@@ -238,16 +238,16 @@ class Training(SpecModel):
     @classmethod
     def _milestones_ascend(cls, milestones: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if milestones is not None and list(milestones) != sorted(set(milestones)):
-            raise fault("expected ascending shares of the epochs, e.g. [0.5, 0.75]")
+            raise fault("expected ascending fractions of the epochs, e.g. [0.5, 0.75]")
         return milestones
 
     def changes(self) -> dict[str, object]:
-        """What is declared beside the recipe's name, by key."""
+        """The declared changes to the recipe, by key."""
         return self.model_dump(exclude={"recipe"}, exclude_none=True)
 
 
 class Expect(SpecModel):
-    """The figures that the network must have; ``compile`` and ``check`` fail otherwise."""
+    """Expected figures of the network; ``compile`` and ``check`` fail if one differs."""
 
     parameters: PrintedFigure | None = None
     """trainable parameters, each shared kernel once"""
@@ -257,6 +257,6 @@ class Expect(SpecModel):
     """2 × MACs"""
 
     def figures(self) -> dict[str, Figure]:
-        """The figures that are declared, by key."""
-        stated = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: Figure(str(value)) for key, value in stated.items() if value is not None}
+        """The declared figures, by key."""
+        declared = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: Figure(str(value)) for key, value in declared.items() if value is not None}

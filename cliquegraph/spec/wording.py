@@ -1,4 +1,4 @@
-"""How messages name a place in a spec and what was found there."""
+"""How messages name a path in a spec and the value found there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from cliquegraph.spec.schema import Path
 
 LONGEST = 40
-"""Characters of a user's value that a message repeats."""
+"""Maximum number of characters of a user's value that a message repeats."""
 
 
 def dotted(path: Path) -> str:
-    """Spell a path as ``--set`` does.
+    """Format a path as ``--set`` does.
 
     >>> dotted(("blocks", 0, "filters"))
     'blocks.0.filters'
@@ -19,10 +19,10 @@ def dotted(path: Path) -> str:
     return ".".join(_cut(ascii(str(part))[1:-1]) for part in path)
 
 
-def found(value: object) -> str:
-    """Name a value the way it is written in YAML.
+def describe_value(value: object) -> str:
+    """Describe a value the way it is written in YAML.
 
-    >>> found(True), found(None), found("many"), found([1, 2])
+    >>> describe_value(True), describe_value(None), describe_value("many"), describe_value([1, 2])
     ('true', 'nothing', "'many'", '[1, 2]')
     """
     if value is None:
@@ -34,7 +34,7 @@ def found(value: object) -> str:
     if isinstance(value, list | tuple):
         if any(isinstance(item, dict | list) for item in value):
             return f"a list of {len(value)}"
-        shown = f"[{', '.join(found(item) for item in value)}]"
+        shown = f"[{', '.join(describe_value(item) for item in value)}]"
         return shown if len(shown) <= LONGEST else f"a list of {len(value)}"
     return _cut(ascii(value))
 
@@ -44,7 +44,7 @@ def _cut(shown: str) -> str:
 
 
 def listing(items: Iterable[object], last: str = "and") -> str:
-    """Join items as a sentence does.
+    """Join items as in a sentence.
 
     >>> listing(["a", "b", "c"], "or")
     'a, b or c'

@@ -1,4 +1,4 @@
-"""Comparing two step graphs."""
+"""Comparison of two step graphs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
 
 @dataclass(frozen=True)
 class Difference:
-    """One place where two step graphs differ; an empty side has nothing there."""
+    """One place where two step graphs differ; a side without it is empty."""
 
     place: str
     left: str

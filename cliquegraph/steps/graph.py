@@ -1,4 +1,4 @@
-"""Steps, features and edges: a network as the alternate updates that it unrolls into."""
+"""Steps, features and edges: a network unrolled into its updates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Feature:
     """The maps of one layer as computed in one stage, ``X_i^(s)`` in the paper.
 
-    Layer 0 is the block's input X0 and stands in stage 0.
+    Layer 0 is the block's input X0, in stage 0.
     """
 
     block: int
@@ -86,7 +86,7 @@ class BlockSteps:
         declared: the block as declared.
         steps: the updates, first to last.
         feature: what the block feature concatenates, ascending, X0 first.
-        transit: what goes on to the next block, ascending.
+        transit: what is passed on to the next block, ascending.
     """
 
     index: int
@@ -97,12 +97,12 @@ class BlockSteps:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The layers in the order of their visits."""
+        """The layers in visiting order."""
         return self.declared.schedule.order
 
     @cached_property
     def edges(self) -> dict[Edge, tuple[int, ...]]:
-        """Every pair that some step reads and the stages that do, by target, then source."""
+        """Every kernel that updates use, with their stages; by target, then source."""
         stages: dict[Edge, list[int]] = defaultdict(list)
         for step in self.steps:
             for edge in step.kernels:
@@ -112,7 +112,7 @@ class BlockSteps:
 
     @cached_property
     def values(self) -> dict[tuple[int, int], tuple[int, ...]]:
-        """Every pair (source, target) that is read as the value itself, and in which stages."""
+        """Every pair (source, target) that is read as the value itself, with the stages."""
         stages: dict[tuple[int, int], list[int]] = defaultdict(list)
         for step in self.steps:
             for feature, edge in zip(step.reads, step.weights, strict=False):
@@ -122,11 +122,11 @@ class BlockSteps:
 
     @property
     def visit(self) -> dict[int, int]:
-        """The position of each layer in the order of visits; X0 stands before them, at 0."""
+        """The position of each layer in visiting order; X0 precedes them, at 0."""
         return self.declared.schedule.visit
 
     def table_order(self, step: Step) -> tuple[tuple[Feature, Edge | None], ...]:
-        """The reads of a step as Table 1 lists them: oldest first, in order of their visits."""
+        """The reads of a step as in Table 1: oldest first, then in visiting order."""
         pairs = zip(step.reads, step.weights, strict=True)
         return tuple(sorted(pairs, key=lambda pair: (pair[0].stage, self.visit[pair[0].layer])))
 
@@ -144,7 +144,7 @@ class BlockSteps:
 
     @property
     def depth(self) -> int:
-        """The updates on the longest way through the block, by topological generations."""
+        """The number of updates on the longest path through the block."""
         import networkx as nx
 
         return sum(1 for _ in nx.topological_generations(self.to_networkx())) - 1
@@ -152,8 +152,8 @@ class BlockSteps:
     def loop_graph(self) -> nx.DiGraph[int]:
         """The block itself (Figure 1): layers as nodes, an arc for each pair that is read.
 
-        Each arc carries its ``edge``, None where the value is read itself, and the ``stages``
-        that read it.
+        Each arc has its ``edge``, None where the value is read itself, and the ``stages`` that
+        read it.
         """
         import networkx as nx
 
@@ -168,7 +168,7 @@ class BlockSteps:
 
 @dataclass(frozen=True)
 class StepGraph:
-    """A network as its updates, block by block."""
+    """A network unrolled into its updates, block by block."""
 
     network: NetworkSpec
     blocks: tuple[BlockSteps, ...]
@@ -191,19 +191,19 @@ class StepGraph:
     def to_networkx(self) -> nx.DiGraph[Feature]:
         """The unrolled graph: features as nodes, each with its ``step``; a read is an arc.
 
-        An arc from feature to feature carries its ``edge``, the kernel that it is weighted by.
+        An arc from feature to feature has its ``edge``, the kernel through which it is read.
         """
         import networkx as nx
 
         graph: nx.DiGraph[Feature] = nx.DiGraph()
         for block in self.blocks:
-            graph.update(block.to_networkx())  # takes its name too
+            graph.update(block.to_networkx())  # overwrites the name too
         graph.name = self.network.name
         return graph
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """The updates on the longest way through each block."""
+        """The number of updates on the longest path through each block."""
         return tuple(block.depth for block in self.blocks)
 
     def loop_graph(self, index: int) -> nx.DiGraph[int]:

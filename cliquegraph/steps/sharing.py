@@ -1,7 +1,7 @@
-"""The proof of sharing: what a step graph must satisfy to be the network that was declared.
+"""The check of sharing: the rules that a step graph must satisfy to be as declared.
 
-The rules are stated from the declaration, not by unrolling it again, so that a fault in
-``unroll.py`` breaks them. ``cliquegraph check`` prints the outcome as a table.
+The rules follow from the declaration, not from unrolling it again, so that a bug in ``unroll.py``
+breaks them. ``cliquegraph check`` prints the outcome as a table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Claim:
-    """One rule for one block: whether it holds, and what was counted or what breaks it."""
+    """One rule for one block: whether it holds, with counts or with what breaks it."""
 
     block: int
     rule: str
@@ -31,7 +31,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Proof:
-    """Every rule for every block."""
+    """The result of the check: every rule for every block."""
 
     claims: tuple[Claim, ...]
 
@@ -46,23 +46,23 @@ class Proof:
         return tuple(claim for claim in self.claims if not claim.holds)
 
 
-class BrokenRule(Exception):  # noqa: N818  # not an error of the user's: it becomes a claim
+class BrokenRule(Exception):  # noqa: N818  # not a user's error: it becomes a claim
     """Raised by a rule that does not hold, with what breaks it."""
 
 
 def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proof:
-    """Check every rule, or those that are given, on every block.
+    """Check every rule, or only ``rules``, on every block.
 
     1. one kernel per pair: every ordered pair that is read has exactly one kernel, and it leads
        from the layer that is read to the layer that is written.
-    2. stages of each kernel: W(i→j) is used in exactly the stages that the schedule says.
-    3. no kernel unused: the kernels are those of the pairs that the declaration has, all used.
-    4. versions: every step reads exactly the versions that the schedule gives it, each written
+    2. stages of each kernel: W(i→j) is used in exactly the stages that the schedule requires.
+    3. no kernel unused: the kernels are those of the declared pairs, and all are used.
+    4. versions: every step reads exactly the versions that the schedule requires, each written
        before; each version is written once.
     5. block feature and transit: they are the versions of their stages.
     6. unrolled without a cycle: the unrolled block is acyclic.
     7. a clique: the loop graph is strongly connected where every two layers read each other and
-       stage 2 visits them all; else every layer is reached from X0 and leads out.
+       stage 2 visits them all; otherwise every layer is reachable from X0 and reaches an output.
 
     That no two pairs share storage is a property of the parameters, and so of the op graph:
     ``ir/verify.py`` checks it.
@@ -74,8 +74,8 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     """
     return Proof(
         tuple(
-            _check(block, said, rule)
-            for block, said in (
+            _check(block, declared, rule)
+            for block, declared in (
                 (each, Declared(each.index, each.declared)) for each in steps.blocks
             )
             for rule in (RULES if rules is None else rules)
@@ -83,9 +83,9 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     )
 
 
-def _check(block: BlockSteps, said: Declared, rule: Rule) -> Claim:
+def _check(block: BlockSteps, declared: Declared, rule: Rule) -> Claim:
     try:
-        detail = rule.check(block, said)
+        detail = rule.check(block, declared)
     except BrokenRule as broken:
         return Claim(block.index, rule.name, False, str(broken))
     return Claim(block.index, rule.name, True, detail)
@@ -105,25 +105,25 @@ class Declared:
 
     Attributes:
         block: its index.
-        of: the block.
+        model: the block.
     """
 
     block: int
-    of: Block
+    model: Block
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Layers in the order of their visits."""
-        return self.of.schedule.order
+        """The layers in visiting order."""
+        return self.model.schedule.order
 
     @property
     def updates(self) -> tuple[int, ...]:
         """How many layers each stage visits, from stage 1."""
-        return self.of.schedule.updates
+        return self.model.schedule.updates
 
     @cached_property
     def visit(self) -> dict[int, int]:
-        """The position of each layer in the order of visits, X0's 0."""
+        """The position of each layer in visiting order; X0 is at 0."""
         return {layer: position for position, layer in enumerate((0, *self.order))}
 
     @property
@@ -137,82 +137,84 @@ class Declared:
 
     @cached_property
     def pairs(self) -> frozenset[Edge]:
-        """The pairs that have a kernel: forward ones, and others to what is visited again."""
+        """The pairs with a kernel: forward ones, and feedback to layers that are visited again."""
         again = set(self.order[: self.updates[1]]) if len(self.updates) > 1 else set()
         return frozenset(
             Edge(self.block, read.source, target)
             for target in self.order
-            for read in self.of.layer(target).reads
+            for read in self.model.layer(target).reads
             if read.by_kernel and (self._reads_first(read.source, target) or target in again)
         )
 
     def _reads_first(self, source: int, target: int) -> bool:
-        """Whether a layer has a source to read in stage 1: X0, and what was visited before."""
+        """Whether a layer reads a source in stage 1: X0, and layers visited before it."""
         before = self.visit[source] < self.visit[target]
-        return source == 0 or (before and self.of.schedule.initial == "visit")
+        return source == 0 or (before and self.model.schedule.initial == "visit")
 
     def version(self, layer: int, stage: int) -> Feature:
-        """The newest version of a layer once ``stage`` is over."""
+        """The newest version of a layer at the end of ``stage``."""
         if layer == 0:
             return Feature(self.block, 0, 0)
-        left_out = self.visit[layer] > self.updates[stage - 1]  # of a partial last stage
-        return Feature(self.block, layer, stage - left_out)
+        is_skipped = self.visit[layer] > self.updates[stage - 1]  # in a partial last stage
+        return Feature(self.block, layer, stage - is_skipped)
 
     def reads(self, stage: int, layer: int) -> list[Feature]:
-        """What the schedule gives one update (Eq. 1), in the order of its reads."""
-        found = []
-        for read in self.of.layer(layer).reads:
+        """What the schedule has one update read (Eq. 1), in the order of its reads."""
+        versions = []
+        for read in self.model.layer(layer).reads:
             source = read.source
             if stage == 1:
                 if self._reads_first(source, layer):
-                    found.append(self.version(source, 1))
+                    versions.append(self.version(source, 1))
             elif source == 0:
                 if read.every_stage:
-                    found.append(self.version(0, stage))
+                    versions.append(self.version(0, stage))
             else:
                 before = self.visit[source] < self.visit[layer]
-                newest = before and not self.of.schedule.simultaneous
-                found.append(self.version(source, stage if newest else stage - 1))
-        return found
+                newest = before and not self.model.schedule.simultaneous
+                versions.append(self.version(source, stage if newest else stage - 1))
+        return versions
 
     def weights(self, stage: int, layer: int) -> list[Edge]:
-        """The kernels by which one update reads."""
-        by_kernel = {read.source for read in self.of.layer(layer).reads if read.by_kernel}
+        """The kernels through which one update reads."""
+        by_kernel = {read.source for read in self.model.layer(layer).reads if read.by_kernel}
         return [
             Edge(self.block, feature.layer, layer)
             for feature in self.reads(stage, layer)
             if feature.layer in by_kernel
         ]
 
-    def leaving(self, output: Output) -> list[Feature]:
-        """What an output of the block is."""
+    def output_versions(self, output: Output) -> list[Feature]:
+        """The versions of which an output of the block consists."""
         layers = ((0,) if output.with_input else ()) + output.layers
         return [self.version(layer, output.stage) for layer in layers]
 
 
-def _one_kernel_per_pair(block: BlockSteps, said: Declared) -> str:
+def _one_kernel_per_pair(block: BlockSteps, declared: Declared) -> str:
     for step in block.steps:
         if len(step.reads) != len(step.weights):
             raise BrokenRule(
                 f"{_name(step)} reads {len(step.reads)} layers with {len(step.weights)} kernels"
             )
-        by_kernel = {read.source for read in said.of.layer(step.layer).reads if read.by_kernel}
+        by_kernel = {
+            read.source for read in declared.model.layer(step.layer).reads if read.by_kernel
+        }
         for feature, edge in zip(step.reads, step.weights, strict=True):
             pair = Edge(block.index, feature.layer, step.layer)
-            right = pair if feature.layer in by_kernel else None
-            if edge != right:
-                found = "as the value itself" if edge is None else f"with {edge}"
-                wanted = "as the value itself" if right is None else f"with {right}"
-                raise BrokenRule(f"{_name(step)} reads {feature} {found}, not {wanted}")
+            expected = pair if feature.layer in by_kernel else None
+            if edge != expected:
+                how = "as the value itself" if edge is None else f"with {edge}"
+                required = "as the value itself" if expected is None else f"with {expected}"
+                raise BrokenRule(f"{_name(step)} reads {feature} {how}, not {required}")
         if len(set(step.kernels)) != len(step.kernels):
             raise BrokenRule(f"{_name(step)} uses one kernel twice")
     return f"{len(block.edges)} kernels for {len(block.edges)} pairs"
 
 
-def _stages_of_each_kernel(block: BlockSteps, said: Declared) -> str:
+def _stages_of_each_kernel(block: BlockSteps, declared: Declared) -> str:
     expected: dict[Edge, tuple[int, ...]] = defaultdict(tuple)
-    for stage, layer in said.visits:
-        for edge in said.weights(stage, layer):
+    for stage, layer in declared.visits:
+        for edge in declared.weights(stage, layer):
             expected[edge] += (stage,)
     for edge in sorted(expected.keys() | block.edges.keys()):
         used = tuple(sorted(block.edges.get(edge, ())))
@@ -225,26 +227,26 @@ def _stages_of_each_kernel(block: BlockSteps, said: Declared) -> str:
     return f"{uses} uses, {reused} kernels re-used in a later stage"
 
 
-def _no_kernel_unused(block: BlockSteps, said: Declared) -> str:
-    for edge in sorted(said.pairs ^ block.edges.keys()):
-        if edge in said.pairs:
+def _no_kernel_unused(block: BlockSteps, declared: Declared) -> str:
+    for edge in sorted(declared.pairs ^ block.edges.keys()):
+        if edge in declared.pairs:
             raise BrokenRule(f"{edge} is never used")
         raise BrokenRule(f"{edge} is used, but the block does not have it")
-    forward = sum(said.visit[edge.source] < said.visit[edge.target] for edge in block.edges)
+    forward = sum(declared.visit[edge.source] < declared.visit[edge.target] for edge in block.edges)
     return f"{forward} forward, {len(block.edges) - forward} feedback"
 
 
-def _versions(block: BlockSteps, said: Declared) -> str:
-    visits = said.visits
-    found = [(step.stage, step.layer) for step in block.steps]
-    if found != visits:
-        raise BrokenRule(f"the updates are {found}, the schedule says {visits}")
+def _versions(block: BlockSteps, declared: Declared) -> str:
+    visits = declared.visits
+    updates = [(step.stage, step.layer) for step in block.steps]
+    if updates != visits:
+        raise BrokenRule(f"the updates are {updates}, the schedule says {visits}")
     written = {Feature(block.index, 0, 0)}
     for step in block.steps:
         unwritten = [feature for feature in step.reads if feature not in written]
         if unwritten:
             raise BrokenRule(f"{_name(step)} reads {_names(unwritten)} before it is written")
-        expected = said.reads(step.stage, step.layer)
+        expected = declared.reads(step.stage, step.layer)
         if list(step.reads) != expected:
             raise BrokenRule(
                 f"{_name(step)} reads {_names(step.reads)}, the schedule gives {_names(expected)}"
@@ -257,20 +259,20 @@ def _versions(block: BlockSteps, said: Declared) -> str:
     return f"{len(block.steps)} updates, {len(written) - 1} versions"
 
 
-def _feature_and_transit(block: BlockSteps, said: Declared) -> str:
-    feature, transit = said.of.feature, said.of.transit
-    for what, found, expected in (
-        ("block feature", block.feature, said.leaving(feature)),
-        ("transit", block.transit, said.leaving(transit)),
+def _feature_and_transit(block: BlockSteps, declared: Declared) -> str:
+    feature, transit = declared.model.feature, declared.model.transit
+    for what, actual, expected in (
+        ("block feature", block.feature, declared.output_versions(feature)),
+        ("transit", block.transit, declared.output_versions(transit)),
     ):
-        if list(found) != expected:
+        if list(actual) != expected:
             raise BrokenRule(
-                f"the {what} is {_names(found)}, the schedule gives {_names(expected)}"
+                f"the {what} is {_names(actual)}, the schedule gives {_names(expected)}"
             )
     return f"feature of stage {feature.stage}, transit of stage {transit.stage}"
 
 
-def _acyclic(block: BlockSteps, said: Declared) -> str:
+def _acyclic(block: BlockSteps, declared: Declared) -> str:
     import networkx as nx
 
     unrolled = block.to_networkx()
@@ -280,31 +282,31 @@ def _acyclic(block: BlockSteps, said: Declared) -> str:
     return f"depth {len(list(nx.topological_generations(unrolled))) - 1}"
 
 
-def _connected(block: BlockSteps, said: Declared) -> str:
+def _connected(block: BlockSteps, declared: Declared) -> str:
     import networkx as nx
 
     loop = block.loop_graph()
-    if not said.of.is_complete:
-        return _leads_through(loop, said)
+    if not declared.model.is_complete:
+        return _leads_through(loop, declared)
     loop.remove_node(0)
     components = list(nx.strongly_connected_components(loop))
     if len(components) != 1:
         raise BrokenRule(f"the layers fall into {len(components)} components: {components}")
-    return f"{len(said.order)} layers, one component"
+    return f"{len(declared.order)} layers, one component"
 
 
-def _leads_through(loop: nx.DiGraph[int], said: Declared) -> str:
-    """Every layer is reached from X0, and something that leaves the block is reached from it."""
+def _leads_through(loop: nx.DiGraph[int], declared: Declared) -> str:
+    """Every layer is reachable from X0, and reaches an output of the block."""
     import networkx as nx
 
     reached = nx.descendants(loop, 0)
-    if lost := sorted(set(said.order) - reached):
+    if lost := sorted(set(declared.order) - reached):
         raise BrokenRule(f"nothing leads from X0 to {_layers(lost)}")
-    leaving = {*said.of.feature.layers, *said.of.transit.layers}
-    ends = leaving.union(*(nx.ancestors(loop, layer) for layer in leaving))
-    if lost := sorted(set(said.order) - ends):
+    outputs = {*declared.model.feature.layers, *declared.model.transit.layers}
+    ends = outputs.union(*(nx.ancestors(loop, layer) for layer in outputs))
+    if lost := sorted(set(declared.order) - ends):
         raise BrokenRule(f"nothing leads from {_layers(lost)} out of the block")
-    return f"{len(said.order)} layers, each reached from X0 and leading out"
+    return f"{len(declared.order)} layers, each reached from X0 and leading out"
 
 
 def _layers(layers: Iterable[int]) -> str:
@@ -332,8 +334,8 @@ DECIDING: tuple[Rule, ...] = (
     Rule("versions read", _versions),
     Rule("block feature and transit", _feature_and_transit),
 )
-"""The rules that the others follow from: what is read was written before, so there is no cycle,
-and the pairs are those declared, so the loop closes."""
+"""The rules that imply the others: what is read was written before, so there is no cycle, and the
+pairs are those declared, so the loop closes."""
 
 RULES: tuple[Rule, ...] = (
     *DECIDING,

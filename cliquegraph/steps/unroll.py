@@ -32,7 +32,7 @@ def unroll(network: NetworkSpec) -> StepGraph:
 def unroll_block(declared: Block, index: int) -> BlockSteps:
     """Unroll one block into its updates."""
     x0, schedule = Feature(index, 0, 0), declared.schedule
-    newest: dict[int, Feature] = {}  # version of each layer that the next reader sees
+    newest: dict[int, Feature] = {}  # the version of each layer that the next update reads
     by_stage: list[_Versions] = [{}]
     steps: list[Step] = []
     for stage, count in enumerate(schedule.updates, start=1):
@@ -44,7 +44,7 @@ def unroll_block(declared: Block, index: int) -> BlockSteps:
                 seen = previous if schedule.simultaneous else newest
             versions = {0: x0, **seen}
             if stage > 1:
-                versions[layer] = newest[layer]  # its own last version
+                versions[layer] = newest[layer]  # its own previous version
             reads = list(_readable(declared.layer(layer).reads, versions, layer, stage))
             step = Step(
                 block=index,
@@ -58,8 +58,8 @@ def unroll_block(declared: Block, index: int) -> BlockSteps:
             )
             steps.append(step)
             newest[layer] = step.writes
-        # A snapshot, never the dictionary itself: the stage's feature must stay what it is
-        # when a later stage writes its own versions.
+        # A copy, never the dictionary itself: later stages write their versions into that, and
+        # the features of this stage must not change.
         by_stage.append(dict(newest))
 
     def leaving(output: Output) -> tuple[Feature, ...]:
@@ -79,9 +79,9 @@ def unroll_block(declared: Block, index: int) -> BlockSteps:
 def _readable(
     reads: tuple[Read, ...], versions: _Versions, layer: int, stage: int
 ) -> Iterator[Read]:
-    """What of a layer's reads there is to read in a stage."""
+    """The reads of a layer that exist in a stage."""
     for read in reads:
         if read.source == 0 and stage > 1 and not read.every_stage:
-            continue  # stage 1 initialises from X0
+            continue  # stage 1 initializes from X0
         if read.source in versions:
             yield read

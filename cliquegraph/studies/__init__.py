@@ -1,1 +1,1 @@
-"""Experiments of the paper on networks that are trained."""
+"""The paper's experiments on trained networks."""

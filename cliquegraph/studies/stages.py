@@ -1,4 +1,4 @@
-"""What each stage of a trained block makes of an image: section 4.3 and Figure 6 of the paper."""
+"""Feature maps of each stage of a trained block: section 4.3 and Figure 6 of the paper."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cliquegraph.steps.graph import BlockSteps, Step
 
 @dataclass(frozen=True)
 class StageMap:
-    """The maps of a block's layers as they stand after a stage.
+    """Statistics of a block's feature maps after a stage, and the strongest map.
 
     Attributes:
         block, stage: from 1.
-        layer, channel: of the map with the highest mean; the layer from 1, the channel from 0.
+        layer, channel: of the map with the highest mean, from 1 and from 0.
         mean: of that map.
-        overall: mean over all maps of the stage.
-        change: ‖Z − Z'‖ / ‖Z'‖ against the stage before it; None in the first.
+        overall: mean over all maps after the stage.
+        change: ‖Z − Z'‖ / ‖Z'‖ relative to the previous stage; None for the first.
         map: the map itself, (H, W).
     """
 
@@ -46,15 +46,15 @@ def stage_maps(
 
     Args:
         network: the network.
-        backend: whose model runs.
+        backend: the backend whose model runs.
         tensors: its canonical tensors, by name.
-        image: (1, C, H, W), normalised.
+        image: (1, C, H, W), normalized.
 
     Raises:
-        WeightsError: ``tensors`` are not those of the network.
+        WeightsError: ``tensors`` do not match the network.
         BackendError: the backend is not installed.
     """
-    # As declared: from -O1 on, updates that nothing reads are left out.
+    # At -O0: from -O1 on, unused updates are removed.
     compilation = Compilation(network, level=0)
     check_tensors(compilation.lowered, tensors)
     chosen = find_backend(backend)
@@ -63,35 +63,35 @@ def stage_maps(
     )
     executor.load(tensors)
     traced = executor.trace(image.astype(np.float64), training=False)
-    found = []
+    stage_results = []
     for block in compilation.steps.blocks:
         latest: dict[int, Array] = {}
-        before: dict[int, Array] | None = None
+        previous: dict[int, Array] | None = None
         for stage in range(1, 1 + max(step.stage for step in block.steps)):
             for step in block.steps:
                 if step.stage == stage:
                     latest[step.layer] = traced[f"block{block.index}", _name(block, step)][0]
-            found.append(_strongest(block.index, stage, latest, before))
-            before = dict(latest)
-    return found
+            stage_results.append(_strongest(block.index, stage, latest, previous))
+            previous = dict(latest)
+    return stage_results
 
 
 def _name(block: BlockSteps, step: Step) -> str:
-    """What generated code calls the maps that a step writes."""
+    """The name of an update's output in generated code."""
     return value_hint("x", step.layer, step.stage if block.declared.words.staged else None)
 
 
 def _strongest(
-    block: int, stage: int, maps: Mapping[int, Array], before: Mapping[int, Array] | None
+    block: int, stage: int, maps: Mapping[int, Array], previous: Mapping[int, Array] | None
 ) -> StageMap:
-    means = {layer: held.mean(axis=(1, 2)) for layer, held in maps.items()}
+    means = {layer: each.mean(axis=(1, 2)) for layer, each in maps.items()}
     layer = max(means, key=lambda each: means[each].max())
     channel = int(means[layer].argmax())
     change = None
-    if before is not None:
-        moved = sum(float(np.square(maps[i] - before[i]).sum()) for i in before)
-        length = sum(float(np.square(before[i]).sum()) for i in before)
-        change = float(np.sqrt(moved / length)) if length else float("nan")
+    if previous is not None:
+        distance = sum(float(np.square(maps[i] - previous[i]).sum()) for i in previous)
+        length = sum(float(np.square(previous[i]).sum()) for i in previous)
+        change = float(np.sqrt(distance / length)) if length else float("nan")
     return StageMap(
         block,
         stage,

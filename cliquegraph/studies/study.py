@@ -1,4 +1,4 @@
-"""Variants of one network, trained alike with several seeds: the ablations of section 4.2."""
+"""Training variants of one network with several seeds: the ablations of section 4.2."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cliquegraph.training.train import train
 
 @dataclass(frozen=True)
 class Variant:
-    """A network under a name.
+    """A named variant of a network.
 
     Attributes:
         name: ``II+II``, ``X=3``.
-        overrides: what makes it of the study's spec.
+        overrides: its changes to the study's spec.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Result:
-    """A variant, trained with every seed.
+    """The results of a variant over all seeds.
 
     Attributes:
-        variant: which.
+        variant: the variant.
         parameters, macs: of the network.
         accuracies: top-1 on the last part (test) after the last epoch, by seed.
     """
@@ -54,26 +54,26 @@ class Result:
 
     @property
     def std(self) -> float:
-        """Standard deviation over the seeds (of a sample); 0 of one."""
+        """Sample standard deviation over the seeds; 0 for one seed."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
 
 
 _STUDIED = {"stages", "last_stage_updates", "feature"}
-"""The keys by which the paper's variants differ."""
+"""The keys in which the paper's variants differ."""
 
 
 def papers_variants(network: NetworkSpec) -> tuple[Variant, ...]:
-    """Return (I+I), (I+II) and (II+II), and 1 … n−1 layers of the last stage updated again.
+    """Return (I+I), (I+II) and (II+II), and those that update 1 … n−1 layers in the last stage.
 
     The paper's X = 0 is (I+I) and X = n is (II+II).
 
     Raises:
-        UsageError: the blocks are not cliques of at least two layers.
+        UsageError: a block is not a clique of at least two layers.
     """
     layers = [len(block.layers) for block in blocks_of(network.blocks)]
     keys = [type(block).model_fields.keys() for block in network.blocks]
     if min(layers) < 2 or not all(each >= _STUDIED for each in keys):
-        raise UsageError(f"{network.name} has blocks that are no cliques: say --variant")
+        raise UsageError(f"{network.name} has blocks that are not cliques: use --variant")
     fewest = min(layers)
     return (
         Variant("I+I (X=0)", ("blocks.*.stages=1",)),
@@ -93,54 +93,54 @@ def study(
     out: Path,
     display: Display,
 ) -> Iterator[Result]:
-    """Train every variant with every seed; a run that is done or begun is gone on with.
+    """Train every variant with every seed; existing runs are resumed.
 
-    Seeds are gone through first, so that a study that was stopped has compared all variants.
+    All variants are trained with one seed before the next: a stopped study can compare them.
 
     Args:
-        variants: what is compared.
-        seeds: of first weights, batches and dropout.
-        job_of: the training of a variant with a seed.
+        variants: the variants to compare.
+        seeds: of initial weights, batches and dropout.
+        job_of: returns the job of a variant with a seed.
         out: folder of the runs.
-        display: shows how each run goes.
+        display: shows the progress of each run.
 
     Returns:
-        The result of each variant; nothing if somebody asked to stop.
+        The result of each variant; nothing if the study was stopped.
 
     Raises:
-        UsageError: ``out`` holds runs of another study; two variants have one name; there are
-            no images to test on.
-        SpecError: a variant is no network.
+        UsageError: ``out`` holds runs of another study; two variants have the same name; there
+            are no test images.
+        SpecError: a variant is not a valid network.
     """
     names = [_folder(variant.name) for variant in variants]
     if len(set(names)) < len(names):
-        raise UsageError(f"variants need names of their own: {', '.join(names)}")
-    found: dict[str, list[float]] = {variant.name: [] for variant in variants}
-    # All of them first: the last must not turn out to be none after hours.
+        raise UsageError(f"variants need distinct names: {', '.join(names)}")
+    accuracies: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    # Validate all variants first, rather than fail after hours of training.
     jobs = {variant.name: job_of(variant, seeds[0]) for variant in variants}
     for variant, job in zip(variants, jobs.values(), strict=True):
         job.compilation.require_proved()
         if "test" not in job.data.parts and "validation" not in job.data.parts:
-            raise UsageError(f"{variant.name}: nothing is there to test on: say --validation 0.1")
-    said: str | None = None
+            raise UsageError(f"{variant.name}: there are no test images: use --validation 0.1")
+    last_line: str | None = None
     for seed in seeds:
         for variant, name in zip(variants, names, strict=True):
             folder = out / f"{name}-seed{seed}"
-            asked = job_of(variant, seed)
-            job, line = settle(asked, find_engine(asked.backend), Run(folder))
-            if line and line != said and is_writer():  # once for all runs that are alike
+            requested = job_of(variant, seed)
+            job, line = settle(requested, find_engine(requested.backend), Run(folder))
+            if line and line != last_line and is_writer():  # once for runs with the same choice
                 display.say(line)
-                said = line
+                last_line = line
             if is_writer():
                 display.say(f"{folder.name}:")
             session = train(job, folder, resume=True, display=display)
             if session.interrupted:
                 return
             last = Run(folder).curves.accuracy[session.parts[-1]]
-            found[variant.name].append(last[-1])
+            accuracies[variant.name].append(last[-1])
     for variant in variants:
         total = jobs[variant.name].compilation.cost.total
-        yield Result(variant, total.parameters, total.macs, tuple(found[variant.name]))
+        yield Result(variant, total.parameters, total.macs, tuple(accuracies[variant.name]))
 
 
 def _folder(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Training, as far as it is the same for every framework: recipes, runs, logs, scores."""
+"""The framework-independent parts of training: recipes, runs, logs, scores."""

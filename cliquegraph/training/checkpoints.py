@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or not there, verified before they are used."""
+"""Checkpoints of a run: written atomically, verified before use."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that an engine wrote its state into.
+    """A folder with an engine's state.
 
     Attributes:
-        folder: where.
-        step: steps taken since the run began.
-        facts: what the run noted beside the engine's state.
+        folder: its path.
+        step: steps since the start of the run.
+        facts: the run's own state, stored with the engine's.
     """
 
     folder: Path
@@ -37,23 +37,23 @@ class Checkpoint:
 class Checkpoints:
     """The folders ``step-N`` of a run.
 
-    One is written as ``step-N.tmp``, given a manifest of SHA-256 sums, synced and renamed:
-    under its own name it is whole.
+    A checkpoint is written as ``step-N.tmp``, gets a manifest of SHA-256 sums, is synced and
+    renamed: under its final name it is complete.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """Return the newest whole checkpoint, and what is wrong with each newer one."""
-        faults: list[str] = []
-        for step, folder in sorted(self._found(), reverse=True):
-            fault = _fault(folder)
-            if fault is None:
+        """Return the newest intact checkpoint, and a message for each newer, damaged one."""
+        errors: list[str] = []
+        for step, folder in sorted(self._complete(), reverse=True):
+            damage = _damage(folder)
+            if damage is None:
                 facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-                return Checkpoint(folder, step, facts), tuple(faults)
-            faults.append(f"{folder} is damaged: {fault}")
-        return None, tuple(faults)
+                return Checkpoint(folder, step, facts), tuple(errors)
+            errors.append(f"{folder} is damaged: {damage}")
+        return None, tuple(errors)
 
     def write(
         self,
@@ -63,17 +63,17 @@ class Checkpoints:
         *,
         writer: bool = True,
     ) -> None:
-        """Write a checkpoint and remove what is older than the last two.
+        """Write a checkpoint and remove all but the last two.
 
         Args:
-            step: steps taken since the run began.
-            facts: what to note, JSON.
+            step: steps since the start of the run.
+            facts: the run's own state, JSON.
             save: writes the engine's state into a folder; every rank calls it.
-            writer: whether this rank writes; the others only take part in ``save``.
+            writer: whether this rank writes files; the others only participate in ``save``.
 
         Raises:
-            TrainingError: the disk is full, or the folder can't be written; what is left are
-                the older checkpoints.
+            TrainingError: the disk is full, or the folder can't be written; the older
+                checkpoints remain.
         """
         final = self.folder / f"step-{step:08d}"
         partial = final.with_suffix(".tmp")
@@ -89,7 +89,7 @@ class Checkpoints:
             (partial / _MANIFEST).write_text(json.dumps(sums, indent=2), encoding="utf-8")
             for path in (*map(partial.__truediv__, (*sums, _MANIFEST)), *_folders(partial)):
                 _sync(path)
-            shutil.rmtree(final, ignore_errors=True)  # one that was damaged
+            shutil.rmtree(final, ignore_errors=True)  # a damaged one
             partial.rename(final)
             _sync(self.folder)
         except BaseException as error:
@@ -101,43 +101,43 @@ class Checkpoints:
         self._prune()
 
     def clear_partial(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove partial files of a killed process."""
         for folder in self.folder.glob("step-*.tmp"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _failure(self, error: BaseException, folder: Path) -> TrainingError | None:
-        """What to say where a checkpoint can't be written; None where that's not the reason."""
-        # What libraries raise for a full disk is not always an OSError, but it says so.
+        """Return the error for a failed write; None if ``error`` has another cause."""
+        # Libraries don't always raise an OSError for a full disk, but their message names it.
         full = os.strerror(errno.ENOSPC)
         if not isinstance(error, OSError) and full not in str(error):
             return None
         cause = (isinstance(error, OSError) and error.strerror) or full
         last, _ = self.newest()
-        rest = f"; --resume goes on from {last.folder.name}" if last else ""
+        rest = f"; --resume continues from {last.folder.name}" if last else ""
         return TrainingError(f"can't write the checkpoint {folder}: {cause}{rest}")
 
     def _prune(self) -> None:
-        for _, folder in sorted(self._found())[:-_KEPT]:
-            # Renamed first: a folder that is half-removed must not look damaged.
+        for _, folder in sorted(self._complete())[:-_KEPT]:
+            # Renamed first, so that a partially removed folder does not look damaged.
             gone = folder.with_suffix(".tmp")
             folder.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
 
-    def _found(self) -> Iterator[tuple[int, Path]]:
+    def _complete(self) -> Iterator[tuple[int, Path]]:
         for folder in self.folder.glob("step-*"):
             number = folder.name.removeprefix("step-")
             if number.isdecimal() and folder.is_dir():
                 yield int(number), folder
 
 
-def _fault(folder: Path) -> str | None:
+def _damage(folder: Path) -> str | None:
     try:
         sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, digest in sums.items():
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if _digest(folder / name) != digest:
-                return f"{name} is not what was written"
+                return f"{name} has changed since it was written"
         json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, AttributeError) as error:
         return f"{_MANIFEST} can't be read ({error})"

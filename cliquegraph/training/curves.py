@@ -1,4 +1,4 @@
-"""What a run measured, by epoch."""
+"""The metrics of a run, by epoch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Curves:
-    """What one run measured.
+    """The metrics of one run.
 
     Attributes:
-        name: of the run.
-        epochs: from 1: how many had been done when it was measured.
-        loss: by part, mean cross entropy after each.
-        accuracy: by part, share of images after each.
+        name: the run's name.
+        epochs: number of completed epochs at each measurement, from 1.
+        loss: by part, mean cross entropy after each epoch.
+        accuracy: by part, top-1 accuracy after each epoch.
     """
 
     name: str

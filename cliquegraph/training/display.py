@@ -1,4 +1,4 @@
-"""Progress on a terminal: loss, accuracy, images a second, time left; a line for each epoch."""
+"""Progress on a terminal: loss, accuracy, images/s, time left; a line for each epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cliquegraph.training.session import Session
 
 
 class Terminal:
-    """A bar on standard error while that is a terminal, lines on standard output."""
+    """A progress bar on standard error if it is a terminal, lines on standard output."""
 
     def __init__(self, output: Console) -> None:
         self._output = output
@@ -45,7 +45,7 @@ class Terminal:
         self._bar.stop()
 
     def start(self, session: Session) -> None:
-        """Show where the training begins."""
+        """Show where training starts."""
         if self._task is not None:  # of the run before, in a study
             self._bar.remove_task(self._task)
         total = session.job.recipe.epochs * session.steps_per_epoch
@@ -54,12 +54,12 @@ class Terminal:
         )
         self._steps, self._since = session.done, time.monotonic()
         if session.over:
-            self.say("done already")
+            self.say("already complete")
         elif session.restored is not None:
-            self.say(f"going on from {session.restored}, epoch {session.epoch}")
+            self.say(f"resuming from {session.restored}, epoch {session.epoch}")
 
     def step(self, session: Session) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self._task is None:
             return
         now = time.monotonic()
@@ -76,14 +76,14 @@ class Terminal:
 
     def epoch(self, session: Session, row: Row) -> None:
         """Print a row."""
-        shown = [f"epoch {row['epoch']}", f"rate {row['learning_rate']:.4g}"]
+        fields = [f"epoch {row['epoch']}", f"rate {row['learning_rate']:.4g}"]
         for part in ("train", *session.parts):
             loss, accuracy = row[f"{part}_loss"], row[f"{part}_top1"]
-            shown.append(f"{part} loss {loss:.4f} top-1 {accuracy:.2%}")
-        self.say(", ".join(shown) + f", {row['seconds']:.1f} s")
+            fields.append(f"{part} loss {loss:.4f} top-1 {accuracy:.2%}")
+        self.say(", ".join(fields) + f", {row['seconds']:.1f} s")
 
     def say(self, line: str) -> None:
-        """Print a line, above the bar where both are on one terminal."""
+        """Print a line, above the bar if both are on one terminal."""
         if not self._bar.disable and self._output.is_terminal:
             self._bar.console.print(line, markup=False, highlight=False)
         else:

@@ -1,4 +1,4 @@
-"""Being asked to stop: the step that runs is finished and a checkpoint written."""
+"""Stopping on a signal: the current step is finished and a checkpoint written."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from typing import Any
 
 
 class Interrupt:
-    """Whether ctrl-C or SIGTERM asked to stop.
+    """Whether Ctrl-C or SIGTERM requested a stop.
 
-    The first ctrl-C asks; another one ends the process at once, which loses what came after
-    the last checkpoint and nothing else.
+    The first Ctrl-C requests a stop; a second one ends the process at once, losing only the work
+    since the last checkpoint.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._held = False
+        self._deferred = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals while something is trained."""
+        """Handle the signals during training."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may ask for signals
+            yield  # only the main thread can set signal handlers
             return
-        held: dict[signal.Signals, Any] = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
+        previous: dict[signal.Signals, Any] = {
+            number: signal.signal(number, self._request)
+            for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             yield
         finally:
-            for number, handler in held.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let nothing end what is written here half-way."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """Don't let a second signal interrupt the writes in this context."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and not self._held:
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and not self._deferred:
             raise KeyboardInterrupt
         self.requested = True

@@ -1,4 +1,4 @@
-"""One training, as it was asked for."""
+"""The specification of one training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class Source:
-    """Which images.
+    """The choice of images.
 
     Attributes:
         reference: ``NAME[:PATH]`` of a data set.
-        validation: share of the training images that is held back.
-        subset: how many of the training images; None takes all.
+        validation: fraction of the training images held out for validation.
+        subset: number of training images to use; None for all.
 
-    Bounds are checked where a source is read from a file.
+    Bounds are checked when a source is read from a file.
     """
 
     reference: str
@@ -35,27 +35,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what, and how.
+    """What to train, on what data, and how.
 
     Attributes:
         compilation: the network at its -O level.
-        backend: whose model.
+        backend: the backend whose model is trained.
         recipe: the recipe.
-        source, data: the images.
-        seed: of the first weights, the order of images, augmentation and dropout.
-        precision: of the arithmetic; weights are kept in float32, or float64 for ``float64``.
-            ``bfloat16`` and ``float16`` are mixed.
-        devices: in each node; None: every accelerator, or the processor.
-        nodes: machines.
-        accumulate: parts that a rank's share of a batch is run in, one after the other.
-        sync_batchnorm: normalise by the statistics of the whole batch over all devices.
+        source, data: the images, as chosen and as opened.
+        seed: of the initial weights, the order of images, augmentation and dropout.
+        precision: of the arithmetic; weights are stored in float32, or float64 for ``float64``.
+            ``bfloat16`` and ``float16`` are mixed precision.
+        devices: devices per node; None: every accelerator, or the CPU.
+        nodes: number of machines.
+        accumulate: number of parts in which each rank's share of a batch is processed.
+        sync_batchnorm: normalize by the statistics of the whole batch over all devices.
         checkpoint_every: steps between checkpoints within an epoch.
         log_every: steps between rows of ``steps.csv``.
-        any_level: nobody asked for the compilation's -O level: take that of the resumed run, or
-            the engine's choice.
-        channels_last: hold maps channels-last in memory; None: as the resumed run does, or the
-            engine's choice.
-        cudnn_benchmark: let cuDNN time its algorithms and take the fastest; None: likewise.
+        any_level: the -O level was not requested: use the resumed run's, or the engine's choice.
+        channels_last: store maps channels-last; None: as in the resumed run, or the engine's
+            choice.
+        cudnn_benchmark: let cuDNN time its algorithms and use the fastest; None: likewise.
     """
 
     compilation: Compilation
@@ -84,7 +83,7 @@ class Job:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must have alike, JSON."""
+        """The settings that a resumed run must share, JSON."""
         return {
             "network": self.compilation.network.name,
             "digest": self.compilation.lowered.digest(),
@@ -99,12 +98,12 @@ class Job:
             "precision": self.precision,
             "accumulate": self.accumulate,
             "sync_batchnorm": self.sync_batchnorm,
-            # Last digits depend on it. An engine of one memory format alone leaves it open.
+            # Rounding depends on it. Engines with only one memory format leave it open.
             **({} if self.channels_last is None else {"channels_last": self.channels_last}),
         }
 
     def share(self, ranks: int) -> int:
-        """Return how many images of a batch one part of a rank's share has.
+        """Return the number of images in one part of a rank's share of a batch.
 
         Raises:
             UsageError: the batch can't be divided evenly.
@@ -113,6 +112,6 @@ class Job:
         if batch % parts:
             raise UsageError(
                 f"a batch of {batch} can't be divided by {ranks} devices × {self.accumulate} "
-                f"accumulated parts: say --batch-size {parts * -(-batch // parts)}"
+                f"accumulated parts: use --batch-size {parts * -(-batch // parts)}"
             )
         return batch // parts

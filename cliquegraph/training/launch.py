@@ -1,4 +1,4 @@
-"""What a launcher says of the processes of a training, in their environment."""
+"""The processes of a training, from the environment variables of a launcher."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Launch:
-    """The processes of one training, as torchrun or SLURM started them.
+    """The processes of one training, as started by torchrun or SLURM.
 
     Attributes:
         rank: this process, from 0.
-        ranks: all of them.
-        per_node: those of this machine.
-        address: ``host:port`` of the first one, or None where the launcher names none.
+        ranks: number of processes.
+        per_node: number of processes on this machine.
+        address: ``host:port`` of the first one, or None if the launcher does not provide it.
     """
 
     rank: int
@@ -25,19 +25,19 @@ class Launch:
 
     @property
     def nodes(self) -> int:
-        """How many machines."""
+        """Number of machines."""
         return max(1, self.ranks // self.per_node)
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
-    """Return what the launcher says, or None where this process was started by hand."""
+    """Return the launcher's settings, or None if there is no launcher."""
     if "WORLD_SIZE" in environment and "RANK" in environment:
         ranks = int(environment["WORLD_SIZE"])
         per_node = int(environment.get("LOCAL_WORLD_SIZE", ranks))
         host, port = (environment.get(name) for name in ("MASTER_ADDR", "MASTER_PORT"))
         address = f"{host}:{port}" if host and port else None
         return Launch(int(environment["RANK"]), ranks, per_node, address)
-    # A shell inside of an allocation has a task of its own and no step.
+    # A shell inside an allocation has its own task but no step.
     if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
         ranks = int(environment["SLURM_NTASKS"])
         per_node = ranks // max(1, int(environment.get("SLURM_NNODES", "1")))
@@ -46,9 +46,9 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 def is_writer(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this process is the one that writes the run's files."""
+    """Return whether this process writes the run's files."""
     launch = launched(environment)
     if launch is not None:
         return launch.rank == 0
-    # Lightning starts the other processes of a machine itself and numbers them so.
+    # Lightning starts the other processes of a machine itself and sets these variables.
     return all(environment.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))

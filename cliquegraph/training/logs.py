@@ -1,4 +1,4 @@
-"""What a run measures: CSV files, and the same for TensorBoard."""
+"""The metrics of a run: CSV files, and the same for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Row = Mapping[str, float | int | str]
 
 
 class Table:
-    """A CSV file that a run adds rows to; the first column is the key that they ascend in."""
+    """A CSV file to which a run appends rows, in ascending order of the first column."""
 
     def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
         self.path = path
         self.columns = columns
 
     def keep_below(self, key: int) -> None:
-        """Start the file, or drop the rows from ``key`` on: the run goes on from there.
+        """Create the file, or drop the rows from ``key`` on, where the run continues.
 
         Raises:
-            UsageError: it can't be read, or is not as a run writes it.
+            UsageError: it can't be read, or was not written by a run.
         """
         try:
             rows = [row for row in read_table(self.path) if int(row[self.columns[0]]) < key]
         except (KeyError, ValueError) as error:
-            raise UsageError(f"{self.path} is not as a run writes it: {error}") from None
+            raise UsageError(f"{self.path} was not written by a run: {error}") from None
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore")
         writer.writeheader()
@@ -38,7 +38,7 @@ class Table:
         write_files({self.path: text.getvalue()})
 
     def append(self, row: Row) -> None:
-        """Add a row.
+        """Append a row.
 
         Raises:
             TrainingError: it can't be written.
@@ -51,12 +51,12 @@ class Table:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a CSV file, none where there is no file.
+    """Return the complete rows of a CSV file, none if there is no file.
 
-    The last row is left out where a process was killed while it wrote it.
+    A last row that a killed process left incomplete is dropped.
 
     Raises:
-        UsageError: it can't be read, or is no such table.
+        UsageError: it can't be read, or is not such a table.
     """
     lines = io.StringIO(read_text(path) or "", newline="").readlines()
     if lines and not lines[-1].endswith("\n"):
@@ -64,12 +64,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(lines))
     except csv.Error as error:
-        raise UsageError(f"{path} is not as a run writes it: {error}") from None
+        raise UsageError(f"{path} was not written by a run: {error}") from None
     return [row for row in rows if None not in row.values() and None not in row]
 
 
 class Board:
-    """Scalars for TensorBoard; nothing where it is not installed."""
+    """Scalars for TensorBoard; does nothing if it is not installed."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -81,11 +81,11 @@ class Board:
 
     @property
     def installed(self) -> bool:
-        """Whether TensorBoard is."""
+        """Whether TensorBoard is installed."""
         return self._writer is not None
 
     def add(self, row: Row, step: int) -> None:
-        """Add every number of a row; ``train_loss`` is shown as ``train/loss``."""
+        """Add all numbers of a row; ``train_loss`` becomes ``train/loss``."""
         if self._writer is None:
             return
         for name, value in row.items():
@@ -93,6 +93,6 @@ class Board:
                 self._writer.add_scalar(name.replace("_", "/", 1), value, step)
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Flush and close."""
         if self._writer is not None:
             self._writer.close()

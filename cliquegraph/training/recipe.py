@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import get_args
 
-from cliquegraph.data import Augmentation, Normalisation, Treatment
+from cliquegraph.data import Augmentation, Normalization, Treatment
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.backends import Sgd
 from cliquegraph.spec.network import NetworkSpec
@@ -16,22 +16,22 @@ from cliquegraph.spec.schema import MAX_BATCH, MAX_EPOCHS
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with Nesterov momentum, the rate divided at milestones.
+    """How to train a network: SGD with Nesterov momentum, learning rate reduced at milestones.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         epochs: passes over the training set.
-        batch_size: images in a step, over all devices and accumulated parts.
-        learning_rate: of the first epoch.
-        momentum: Nesterov's.
+        batch_size: images per step, over all devices and accumulated parts.
+        learning_rate: in the first epoch.
+        momentum: Nesterov momentum.
         weight_decay: on all parameters.
-        milestones: shares of the epochs, ascending; the rate is multiplied by ``decay`` at each.
-        decay: what the rate is multiplied by.
-        normalisation, augmentation: as of ``Treatment``.
+        milestones: fractions of the epochs, ascending; the rate is multiplied by ``decay`` at each.
+        decay: the factor.
+        normalisation, augmentation: as in ``Treatment``.
 
     Raises:
-        UsageError: there is no such treatment, milestones that don't ascend, a count, rate or
-            decay out of its range.
+        UsageError: an unknown treatment, milestones not in ascending order, or a count, rate or
+            decay out of range.
     """
 
     name: str
@@ -42,24 +42,24 @@ class Recipe:
     weight_decay: float = Sgd.weight_decay
     milestones: tuple[float, ...] = (0.5, 0.75)
     decay: float = 0.1
-    normalisation: Normalisation = "standard"
+    normalisation: Normalization = "standard"
     augmentation: Augmentation = "none"
 
     @property
     def treatment(self) -> Treatment:
-        """What is done to the images."""
+        """The preprocessing of images."""
         return Treatment(self.normalisation, self.augmentation)
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("normalisation", get_args(Normalisation)),
+            ("normalisation", get_args(Normalization)),
             ("augmentation", get_args(Augmentation)),
         ):
             if getattr(self, name) not in choices:
                 raise UsageError(
-                    f"there is no {name} {getattr(self, name)!r}; there are {', '.join(choices)}"
+                    f"there is no {name} {getattr(self, name)!r}; choose from {', '.join(choices)}"
                 )
-        # As in a spec (spec/schema.py), for the options of `train`.
+        # The same bounds as in a spec (spec/schema.py), for the options of `train`.
         for name, count, most in (
             ("epochs", self.epochs, MAX_EPOCHS),
             ("batch size", self.batch_size, MAX_BATCH),
@@ -73,21 +73,21 @@ class Recipe:
             ("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf),
         ):
             if not possible:
-                raise UsageError(f"a {name} of {value:g} can't be trained with")
+                raise UsageError(f"the {name} {value:g} is out of range")
         shares = self.milestones
         if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
             raise UsageError(
-                f"milestones are ascending shares of the epochs, 0.5,0.75, not {shares}"
+                f"milestones are ascending fractions of the epochs, 0.5,0.75, not {shares}"
             )
 
     def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, from 0."""
-        # 0.3 × 100 must be reached by epoch 30 whatever the last bit of the product.
+        """Return the learning rate of an epoch, counted from 0."""
+        # The tolerance makes 0.3 × 100 start at epoch 30 despite rounding.
         passed = sum(epoch >= share * self.epochs - 1e-9 for share in self.milestones)
         return self.learning_rate * self.decay**passed
 
     def schedule(self) -> tuple[tuple[int, float], ...]:
-        """Return the first epoch of each rate, and the rate."""
+        """Return each learning rate with its first epoch."""
         runs = groupby(range(self.epochs), key=self.rate)
         return tuple((next(epochs), rate) for rate, epochs in runs)
 
@@ -107,16 +107,16 @@ RECIPES = {
         ),
     )
 }
-"""The paper's (section 4.1), by name."""
+"""The paper's recipes (section 4.1), by name."""
 
 
 def recipe_of(network: NetworkSpec, name: str | None = None, **changes: object) -> Recipe:
     """Return the recipe of a network.
 
     Args:
-        network: its ``training:`` section says what it changes in a named recipe.
-        name: a recipe to take in place of the section's; the section's changes are kept.
-        changes: fields to override; None leaves one as it is.
+        network: its ``training:`` section names a recipe and changes to it.
+        name: a recipe that replaces the section's; the section's changes still apply.
+        changes: fields to override; None: unchanged.
 
     Raises:
         UsageError: there is no such recipe, or the spec names none.
@@ -125,10 +125,10 @@ def recipe_of(network: NetworkSpec, name: str | None = None, **changes: object) 
     named = name or (training and training.recipe)
     if named is None:
         raise UsageError(
-            f"{network.name} has no training section: say --recipe {'|'.join(RECIPES)}"
+            f"{network.name} has no training section: use --recipe {'|'.join(RECIPES)}"
         )
     if named not in RECIPES:
-        raise UsageError(f"there is no recipe {named!r}; there are {', '.join(RECIPES)}")
+        raise UsageError(f"there is no recipe {named!r}; choose from {', '.join(RECIPES)}")
     declared = {} if training is None else training.changes()
-    asked = {key: value for key, value in changes.items() if value is not None}
-    return replace(RECIPES[named], **{**declared, **asked})  # type: ignore[arg-type]  # by field
+    requested = {key: value for key, value in changes.items() if value is not None}
+    return replace(RECIPES[named], **{**declared, **requested})  # type: ignore[arg-type]  # by field

@@ -1,4 +1,4 @@
-"""The folder of a run: what was trained, how, and what came out."""
+"""The folder of a run: what was trained, how, and the results."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ STEPS = "steps.csv"
 
 
 class Facts(BaseModel):
-    """What of ``run.json`` is read again; the rest is for people and for ``--resume``."""
+    """The part of ``run.json`` that is parsed; the rest is for people and for ``--resume``."""
 
     model_config = ConfigDict(strict=True)
 
     recipe: Treatment
-    """what was done to the images"""
+    """the preprocessing of the images"""
     data: Source
-    """which images it was trained on"""
+    """the images it was trained on"""
     statistics: Statistics
-    """what images were normalised with"""
+    """the statistics by which images were normalized"""
     classes: tuple[str, ...]
-    """names, by label"""
+    """class names, by label"""
     seed: Annotated[int, Field(ge=0)]
-    """of everything that was drawn"""
+    """the seed of all random choices"""
     level: Annotated[int, Field(ge=0)] | None = None
     """the -O level of the model"""
     channels_last: bool = False
-    """how maps lay in memory; runs from before there was a choice were NCHW"""
+    """the memory format of maps; older runs without this key were NCHW"""
     cudnn_benchmark: bool | None = None
     """whether cuDNN timed its algorithms"""
 
@@ -67,10 +67,10 @@ class Run:
 
     @property
     def facts(self) -> Facts:
-        """What ``run.json`` says that is needed again.
+        """The parsed part of ``run.json``.
 
         Raises:
-            UsageError: it is missing, unreadable, or not as a run writes it.
+            UsageError: it is missing, unreadable, or was not written by a run.
         """
         text = self._text()
         try:
@@ -83,28 +83,30 @@ class Run:
     def _text(self) -> str:
         text = read_text(self.folder / _FACTS)
         if text is None:
-            raise UsageError(f"{self.folder} is no run: it has no {_FACTS}")
+            raise UsageError(f"{self.folder} is not a run: it has no {_FACTS}")
         return text
 
     def _damaged(self, why: str) -> UsageError:
-        return UsageError(f"{self.folder / _FACTS} is not as a run writes it: {why}")
+        return UsageError(f"{self.folder / _FACTS} was not written by a run: {why}")
 
     @property
     def measured(self) -> bool:
-        """Whether an epoch is done."""
+        """Whether an epoch is complete."""
         return bool(read_table(self.folder / EPOCHS))
 
     @property
     def curves(self) -> Curves:
-        """What ``metrics.csv`` holds, by part.
+        """The contents of ``metrics.csv``, by part.
 
         Raises:
-            UsageError: there is no run, or no epoch of it is done.
+            UsageError: there is no run, or none of its epochs is complete.
         """
         path = self.folder / EPOCHS
         rows = read_table(path)
         if not rows:
-            raise UsageError(f"{path} holds no epoch yet" if self.exists else f"no run: {path}")
+            raise UsageError(
+                f"{path} has no complete epoch yet" if self.exists else f"no run: {path}"
+            )
         parts = [name.removesuffix("_top1") for name in rows[0] if name.endswith("_top1")]
         try:
             return Curves(
@@ -114,7 +116,7 @@ class Run:
                 {part: [float(row[f"{part}_top1"]) for row in rows] for part in parts},
             )
         except (KeyError, ValueError) as error:
-            raise UsageError(f"{path} is not as a run writes it: {error}") from None
+            raise UsageError(f"{path} was not written by a run: {error}") from None
 
     def start(
         self,
@@ -126,19 +128,19 @@ class Run:
         overrides: Sequence[str] = (),
         resume: bool = False,
     ) -> None:
-        """Make the folder, or check that it is this job's; nobody else may train into it.
+        """Create and lock the folder, or check that it belongs to this job.
 
         Raises:
-            UsageError: there is such a run and ``resume`` is not asked for; it is another
-                job's; another process trains into it; it can't be written.
+            UsageError: the run exists and ``resume`` is false; it belongs to another job; another
+                process is using it; it can't be written.
         """
         if self.exists and not resume:
             raise UsageError(
-                f"{self.folder} holds a run: --resume goes on with it, --out names another folder"
+                f"{self.folder} holds a run: --resume continues it, --out chooses another folder"
             )
         if not self.exists and self._foreign(f"{job.compilation.module_name}.py"):
-            raise UsageError(f"{self.folder} is not empty and holds no run: name another --out")
-        self._take()
+            raise UsageError(f"{self.folder} is not empty and not a run: choose another --out")
+        self._lock_folder()
         if self.exists:
             try:
                 self._require_same(job)
@@ -161,28 +163,28 @@ class Run:
             {
                 self.folder / "spec.json": json.dumps(spec, indent=2) + "\n",
                 self.folder / f"{job.compilation.module_name}.py": source,
-                # The last, for it is what makes the folder a run.
+                # Last, since this file marks the folder as a run.
                 self.folder / _FACTS: json.dumps(facts, indent=2) + "\n",
             }
         )
 
     def _foreign(self, model: str) -> bool:
-        """Whether the folder holds what no run that was killed at its start would leave."""
+        """Whether the folder holds files other than those of a run killed at its start."""
         written = (_FACTS, "spec.json", model)
         ours = (_LOCK, *written)
         left = self.folder.iterdir() if self.folder.is_dir() else ()
-        begun = tuple(f".{name}." for name in written)  # half-written
-        return any(not (each.name in ours or each.name.startswith(begun)) for each in left)
+        partial = tuple(f".{name}." for name in written)  # temporary files
+        return any(not (each.name in ours or each.name.startswith(partial)) for each in left)
 
     def _clear_partial(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove partial files of a killed process."""
         self.checkpoints.clear_partial()
         for name in ("*.safetensors", "*.csv"):
             for path in self.folder.glob(f".{name}.*"):
                 path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let others train into the folder."""
+        """Release the lock on the folder."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -198,17 +200,17 @@ class Run:
             raise self._damaged(str(error)) from None
         if isinstance(facts, dict):
             facts = {"channels_last": Facts.model_fields["channels_last"].default, **facts}
-        asked = json.loads(json.dumps(job.identity))
+        requested = json.loads(json.dumps(job.identity))
         differing = [
-            f"{name} was {_of(facts, name)!r}, is now {value!r}"
-            for name, value in _flat(asked)
-            if _of(facts, name) != value
+            f"{name} was {_get(facts, name)!r}, is now {value!r}"
+            for name, value in _flat(requested)
+            if _get(facts, name) != value
         ]
         if differing:
-            raise UsageError(f"{self.folder} is another training's: " + "; ".join(differing))
+            raise UsageError(f"{self.folder} belongs to another training: " + "; ".join(differing))
 
-    def _take(self) -> None:
-        """Lock the folder; a killed process lets go of its own accord."""
+    def _lock_folder(self) -> None:
+        """Lock the folder; the lock of a killed process is released by the system."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / _LOCK).open("w")
@@ -216,7 +218,7 @@ class Run:
         except OSError as error:
             self.release()
             if isinstance(error, BlockingIOError):
-                raise UsageError(f"another process trains into {self.folder}") from None
+                raise UsageError(f"another process is using {self.folder}") from None
             raise UsageError(f"can't write {self.folder}: {error.strerror}") from None
 
 
@@ -234,15 +236,15 @@ def _versions() -> dict[str, str]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Every leaf by its dotted name."""
-    found: list[tuple[str, Any]] = []
+    """All leaves, by their dotted names."""
+    leaves: list[tuple[str, Any]] = []
     for name, value in values.items():
         inner = isinstance(value, Mapping)
-        found += _flat(value, f"{prefix}{name}.") if inner else [(prefix + name, value)]
-    return found
+        leaves += _flat(value, f"{prefix}{name}.") if inner else [(prefix + name, value)]
+    return leaves
 
 
-def _of(values: Any, name: str) -> Any:
+def _get(values: Any, name: str) -> Any:
     for part in name.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
     return values

@@ -1,4 +1,4 @@
-"""How a trained network sees an image, and what it calls the classes."""
+"""Preprocessing of images and class names of a trained network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cliquegraph.training.run import Run
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What stands between an image file and a class's name.
+class Preprocessing:
+    """The preprocessing of image files and the class names.
 
     Attributes:
         shape: (C, H, W) of the network's images.
-        treatment: what is done to them.
-        statistics: what they are normalised with; None: the mean and std of a training set.
-        classes: names, by label.
+        treatment: normalization and augmentation in training.
+        statistics: for normalization; None: the unknown mean and std of a training set.
+        classes: class names, by label.
     """
 
     shape: tuple[int, int, int]
@@ -33,29 +33,31 @@ class Seen:
         """Return an image file as the network's input, (1, C, H, W).
 
         Raises:
-            UsageError: there are no statistics; or as of ``load_image``.
-            DataError: as of ``load_image``.
+            UsageError: there are no statistics; or as in ``load_image``.
+            DataError: as in ``load_image``.
         """
         if self.statistics is None:
             raise UsageError(
-                "images are normalised by the mean and std of the training set, and the weights "
-                "lie in no run: put its run.json beside them, or say --recipe svhn or imagenet"
+                "images are normalized by the mean and std of the training set, but the weights "
+                "are not in a run: put its run.json beside them, or use --recipe svhn or imagenet"
             )
         return load_image(
             path, shape=self.shape, statistics=self.statistics, treatment=self.treatment
         )
 
 
-def seen_by(network: NetworkSpec, weights: Path, recipe: str | None = None) -> Seen:
-    """Return how the network of a weights file sees images.
+def preprocessing_of(
+    network: NetworkSpec, weights: Path, recipe: str | None = None
+) -> Preprocessing:
+    """Return the preprocessing for the network of a weights file.
 
     Args:
         network: the network.
-        weights: the file; a run in its folder says all.
-        recipe: whose normalisation and margin instead; without a run None is the spec's.
+        weights: the file; a run in its folder determines everything.
+        recipe: whose normalization and margin to use instead; without a run None is the spec's.
 
     Raises:
-        UsageError: there is no recipe, or what lies beside the weights is no run.
+        UsageError: there is no recipe, or the run beside the weights is invalid.
     """
     image = network.input
     shape = (image.channels, image.height, image.width)
@@ -64,20 +66,20 @@ def seen_by(network: NetworkSpec, weights: Path, recipe: str | None = None) -> S
     classes = run.facts.classes if run else tuple(map(str, range(count)))
     if len(classes) != count:
         raise UsageError(
-            f"{weights} lies in a run of {len(classes)} classes, {network.name} has {count}"
+            f"{weights} is in a run with {len(classes)} classes, but {network.name} has {count}"
         )
     if run and recipe is None:
-        return Seen(shape, run.facts.recipe, run.facts.statistics, classes)
+        return Preprocessing(shape, run.facts.recipe, run.facts.statistics, classes)
     treatment = recipe_of(network, recipe).treatment
     known = known_statistics(treatment.normalisation, image.channels)
-    return Seen(shape, treatment, known, classes)
+    return Preprocessing(shape, treatment, known, classes)
 
 
 def run_beside(weights: Path) -> Run | None:
-    """Return the run in whose folder a weights file lies.
+    """Return the run in whose folder a weights file is, or None.
 
     Raises:
-        UsageError: links lead from the file to each other.
+        UsageError: the file's links form a cycle.
     """
     run = Run(destination(weights).parent)
     return run if run.exists else None

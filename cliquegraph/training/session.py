@@ -1,4 +1,4 @@
-"""A training on its way: where it stands, what is due, what is written."""
+"""A training in progress: its state, logs and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cliquegraph.weights.initial import initial_tensors
 
 
 class Display(Protocol):
-    """Shows how a training goes."""
+    """Shows the progress of a training."""
 
     def start(self, session: Session) -> None:
         """Called before the first step."""
 
     def step(self, session: Session) -> None:
-        """Called where a row of ``steps.csv`` is due."""
+        """Called with each row of ``steps.csv``."""
 
     def epoch(self, session: Session, row: Row) -> None:
         """Called with each row of ``metrics.csv``."""
@@ -40,16 +40,16 @@ class Display(Protocol):
 
 
 class Session:
-    """What an engine trains by; see ``Engine.train``.
+    """The interface by which an engine trains; see ``Engine.train``.
 
     Attributes:
-        job: what is trained.
-        epoch: the epoch that runs, from 0.
-        step: steps of it that are done.
+        job: the job.
+        epoch: the current epoch, from 0.
+        step: its completed steps.
         source: the generated model's source.
-        restored: folder of the checkpoint to go on from, or None at the beginning.
-        so_far: what was counted in this epoch.
-        interrupted: whether the training ended because somebody asked for it.
+        restored: folder of the checkpoint to resume from, or None.
+        so_far: totals of this epoch.
+        interrupted: whether training was stopped by a signal.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Session:
         self._epochs = Table(run.folder / EPOCHS, (*columns, "seconds"))
         self._steps = Table(run.folder / STEPS, ("step", "epoch", "learning_rate", "loss"))
 
-    # ---- what an engine asks ----------------------------------------------------------
+    # ---- queries of an engine ---------------------------------------------------------
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether training has ended."""
         return self.interrupted or self.epoch >= self.job.recipe.epochs
 
     @property
@@ -88,58 +88,60 @@ class Session:
 
     @property
     def done(self) -> int:
-        """Steps done since the training began."""
+        """Completed steps since the start of training."""
         return self.epoch * self.steps_per_epoch + self.step
 
     @property
     def class_name(self) -> str:
-        """Of the model in ``source``."""
+        """The class name of the model in ``source``."""
         return self.job.compilation.network.python_class
 
     def initial(self) -> dict[str, Array]:
-        """Return the tensors to begin with, float64, by name."""
+        """Return the initial tensors, float64, by name."""
         return initial_tensors(self.job.compilation.lowered, self.job.seed)
 
-    def noise(self, rank: int, part: int = 0) -> int:
-        """Return what seeds the dropout of this step, in a rank and an accumulated part."""
+    def dropout_seed(self, rank: int, part: int = 0) -> int:
+        """Return the seed of dropout in this step, for a rank and an accumulated part."""
         words = (self.job.seed, self.done, rank, part)
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
+    noise = dropout_seed  # the old name
+
     def batches(self, rank: int = 0, ranks: int = 1) -> Batches:
-        """Return the batches of training, of a rank; ``epoch(session.epoch, session.step)``."""
+        """Return a rank's training batches; resume with ``epoch(session.epoch, session.step)``."""
         job = self.job
         return job.data.training(job.recipe.batch_size, seed=job.seed, rank=rank, ranks=ranks)
 
     def evaluation(self, part: str, rank: int = 0, ranks: int = 1) -> Batches:
-        """Return the batches of one of ``parts``, of a rank."""
+        """Return a rank's batches of one of ``parts``."""
         return self.job.data.evaluation(part, self.job.recipe.batch_size, rank=rank, ranks=ranks)
 
-    # ---- what an engine tells -----------------------------------------------------------
+    # ---- reports of an engine -----------------------------------------------------------
 
     def step_done(self, trainee: Trainee) -> bool:
-        """Count a step; log and write a checkpoint where one is due.
+        """Count a step; write logs and checkpoints when they are due.
 
         Returns:
-            Whether to stop: somebody asked for it, and what was done is written.
+            Whether to stop on request; the state has then been saved.
 
         Raises:
-            TrainingError: the loss is no number, or something can't be written.
+            TrainingError: the loss is not finite, or a file can't be written.
         """
         self.step += 1
         last = self.step == self.steps_per_epoch
         logs = self.done % self.job.log_every == 0 or last
-        # Ranks may be asked at different steps: they agree on one where they talk anyway.
+        # Ranks may receive a signal at different steps; they agree on one when they communicate.
         stops = (logs or trainee.alone) and trainee.any(self._interrupt.requested)
         saves = not last and self.done % self.job.checkpoint_every == 0
         if logs or saves or stops:
             self._log_step(trainee.totals())
         if (saves or stops) and not last:
             self._save(trainee)
-        self.interrupted = stops and not last  # what ends an epoch is saved with its scores
+        self.interrupted = stops and not last  # the end of an epoch is saved with its scores
         return self.interrupted
 
     def epoch_done(self, trainee: Trainee, scores: Mapping[str, Scores]) -> None:
-        """Note the scores of ``parts``; write the weights and a checkpoint."""
+        """Record the scores of ``parts``; write the weights and a checkpoint."""
         row = self._row(scores)
         chosen = scores.get(self.parts[0]) if self.parts else None
         accuracy = chosen.totals.accuracy if chosen else self.so_far.accuracy
@@ -158,7 +160,7 @@ class Session:
     def _write_epoch(self, row: Row, tensors: Mapping[str, Array], better: bool) -> None:
         network = self.job.compilation.network
         try:
-            with self._interrupt.held():
+            with self._interrupt.deferred():
                 self._epochs.append(row)
                 self._board.add(row, self.done)
                 if better:
@@ -166,10 +168,10 @@ class Session:
                 self.run.keep(network, "last", tensors)
         except (UsageError, OSError) as error:
             raise TrainingError(
-                f"{error}; --resume goes on from the last checkpoint in {self.run.folder}"
+                f"{error}; --resume continues from the last checkpoint in {self.run.folder}"
             ) from None
 
-    # ---- the whole -----------------------------------------------------------------------
+    # ---- the run -------------------------------------------------------------------------
 
     @contextmanager
     def open(
@@ -180,9 +182,9 @@ class Session:
         overrides: Sequence[str] = (),
         resume: bool = False,
     ) -> Iterator[None]:
-        """Take the run's folder and stand where its newest checkpoint stood.
+        """Lock the run's folder and restore the state of its newest checkpoint.
 
-        Ranks on several machines must see one folder.
+        Ranks on several machines must share the folder.
         """
         if not self._writer:
             self._restore(resume)
@@ -210,7 +212,7 @@ class Session:
     def _logging(self) -> Iterator[None]:
         self._board = Board(self.run.folder / "tensorboard")
         if not self._board.installed:
-            self._display.say("TensorBoard is not installed: logs are CSV alone")
+            self._display.say("TensorBoard is not installed: logging to CSV only")
         self._display.start(self)
         try:
             yield
@@ -220,12 +222,12 @@ class Session:
     def _restore(self, resume: bool) -> None:
         if not resume:
             return
-        checkpoint, faults = self.run.checkpoints.newest()
-        for fault in faults if self._writer else ():
-            self._display.say(f"warning: {fault}")
+        checkpoint, errors = self.run.checkpoints.newest()
+        for error in errors if self._writer else ():
+            self._display.say(f"warning: {error}")
         if checkpoint is None:
-            if faults and self._writer:
-                self._display.say("no checkpoint is whole: beginning anew")
+            if errors and self._writer:
+                self._display.say("no checkpoint is intact: starting over")
             return
         facts = checkpoint.facts
         self.epoch, self.step = facts["epoch"], facts["step"]
@@ -243,17 +245,17 @@ class Session:
             "best": self._best,
             "seconds": seconds,
         }
-        with self._interrupt.held():
+        with self._interrupt.deferred():
             self.run.checkpoints.write(self.done, facts, trainee.save, writer=self._writer)
 
     def _log_step(self, totals: Totals) -> None:
         if not math.isfinite(totals.loss):
             raise TrainingError(
-                f"the loss is {totals.mean_loss} at step {self.done} (epoch {self.epoch}): begin "
-                "anew with a lower --learning-rate and another --out"
+                f"the loss is {totals.mean_loss} at step {self.done} (epoch {self.epoch}): start "
+                "over with a lower --learning-rate and another --out"
             )
         if not totals.images:
-            return  # a checkpoint that follows a row
+            return  # a checkpoint directly after a logged row
         self.so_far += totals
         if self._writer:
             row = {

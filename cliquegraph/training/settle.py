@@ -1,4 +1,4 @@
-"""What a job leaves open: taken from the run that it resumes, or chosen by the engine."""
+"""Resolution of a job's open settings, from the resumed run or by the engine's choice."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cliquegraph.training.run import Run
 
 
 def settle(job: Job, engine: Engine, resumed: Run | None) -> tuple[Job, str | None]:
-    """Return a job that leaves nothing open, and a line that says what was chosen and why.
+    """Return a job without open settings, and a line on what was chosen and why.
 
-    What somebody asked for comes first, then what the resumed run was trained with: in another
-    level or memory format its last digits would change. A job that left nothing open has no line.
+    Requested settings take precedence, then those of the resumed run, whose rounding would change
+    with another level or memory format. There is no line if nothing was open.
 
     Args:
         job: the training.
-        engine: what trains it.
-        resumed: the run that it goes on with, if there is one.
+        engine: the engine that trains it.
+        resumed: the run that it continues, if any.
 
     Raises:
         UsageError: the run's ``run.json`` can't be read.
@@ -51,7 +51,7 @@ def settle(job: Job, engine: Engine, resumed: Run | None) -> tuple[Job, str | No
 
 
 def _line(job: Job, settled: Job, choice: Choice, resumed: bool) -> str | None:
-    """What was chosen and why."""
+    """The line on what was chosen and why."""
     layout = "channels_last" if settled.channels_last else None
     if not job.any_level:
         if layout is None or job.channels_last is not None or resumed:
@@ -59,5 +59,5 @@ def _line(job: Job, settled: Job, choice: Choice, resumed: bool) -> str | None:
         return f"{layout} {choice.why}; --no-channels-last turns it off"
     chosen = ", ".join(filter(None, (f"-O{settled.compilation.level}", layout)))
     if resumed:
-        return f"{chosen}, as the run began"
-    return f"{chosen} {choice.why}" + ("" if choice.binding else "; -O chooses another")
+        return f"{chosen}, as in the resumed run"
+    return f"{chosen} {choice.why}" + ("" if choice.binding else "; -O selects another level")

@@ -1,4 +1,4 @@
-"""Training and evaluating, as the command line and the Python API do it."""
+"""Training and evaluation, for the command line and the Python API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cliquegraph.training.settle import settle
 
 
 class Silent:
-    """Shows nothing."""
+    """Shows no progress."""
 
     def start(self, session: Session) -> None:
         """Show nothing."""
@@ -44,21 +44,21 @@ def train(
     command: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> Session:
-    """Train a network; return the session as it ended.
+    """Train a network; return the session after its last step.
 
     Args:
-        job: what is trained, on what, and how; ``settle`` chooses what it leaves open.
+        job: what to train, on what data, and how; ``settle`` resolves its open settings.
         out: the run's folder.
-        resume: go on with the run that is there.
-        display: shows how it goes.
-        command: what was typed, for ``run.json``.
-        overrides: what was changed in the spec, for ``run.json``.
+        resume: continue the existing run.
+        display: shows progress.
+        command: the command line, for ``run.json``.
+        overrides: the changes to the spec, for ``run.json``.
 
     Raises:
-        UsageError: the folder holds another run, or devices that can't be had.
-        BackendError: the backend is not installed, or nothing trains its models.
-        ExpectError, VerificationError: as of ``Compilation.source``.
-        TrainingError: the loss is no number, or a file can't be written.
+        UsageError: the folder holds another run, or devices are unavailable.
+        BackendError: the backend is not installed, or has no training engine.
+        ExpectError, VerificationError: as in ``Compilation.source``.
+        TrainingError: the loss is not finite, or a file can't be written.
     """
     engine, run, shown = find_engine(job.backend), Run(out), display or Silent()
     job, line = settle(job, engine, run if resume else None)
@@ -85,13 +85,13 @@ def evaluate(
 
     Args:
         compilation: the network.
-        backend: whose model runs.
+        backend: the backend whose model runs.
         tensors: its canonical tensors, by name.
         batches: the images.
         precision: of the arithmetic.
 
     Raises:
-        WeightsError: ``tensors`` are not those of the network.
+        WeightsError: ``tensors`` do not match the network.
         BackendError: the backend is not installed.
     """
     classify = find_engine(backend).classifier(compilation, tensors, precision)

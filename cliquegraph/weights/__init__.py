@@ -1,6 +1,7 @@
-"""Weights of a network: read from any format, written to any, in files and in live models.
+"""Weights of a network: reading, writing and conversion, in files and in live models.
 
-The formats are ``canonical``, the authors' ``official`` (reading), and one for each backend.
+The formats are ``canonical``, the authors' ``official`` (read only), ``torchvision``, and one for
+each backend.
 """
 
 from cliquegraph.weights.formats import CANONICAL as CANONICAL

@@ -1,4 +1,4 @@
-"""What is in weights: figures of each tensor, and the strength of each connection of a block."""
+"""Statistics of weights: of each tensor, and the strength of each connection in a block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cliquegraph.weights.transfer import Weights
 
 @dataclass(frozen=True)
 class Figures:
-    """One tensor in numbers; NaN is counted, and left out of the others while any is left."""
+    """Statistics of one tensor; NaNs are counted, and excluded from the other statistics."""
 
     name: str
     dtype: str
@@ -31,16 +31,16 @@ class Figures:
 
 
 def describe(weights: Weights) -> Iterator[Figures]:
-    """Yield the figures of each canonical tensor, in the network's order; reads one at a time."""
+    """Yield the statistics of each canonical tensor, in the network's order, read one by one."""
     for name in weights:
         info, array = weights.info(name), weights[name].astype(np.float64)
-        numbers = array[~np.isnan(array)]
+        values = array[~np.isnan(array)]
         mean = std = low = high = float("nan")
-        if numbers.size:
+        if values.size:
             with np.errstate(invalid="ignore"):  # the mean of infinities of both signs
-                mean, std = float(numbers.mean()), float(numbers.std())
-            low, high = float(numbers.min()), float(numbers.max())
-        nan = array.size - numbers.size
+                mean, std = float(values.mean()), float(values.std())
+            low, high = float(values.min()), float(values.max())
+        nan = array.size - values.size
         yield Figures(name, info.dtype, info.shape, mean, std, low, high, nan)
 
 
@@ -50,7 +50,7 @@ class Strengths:
 
     Attributes:
         block: from 1.
-        kind: the block's.
+        kind: the block's kind.
         values: (n + 1, n); row i is the source, 0 the block's input; column j - 1 the layer that
             reads it. NaN where there is no connection.
     """
@@ -69,7 +69,7 @@ def strengths(network: NetworkSpec, graph: Graph, weights: Weights) -> list[Stre
         weights: its canonical tensors.
 
     Raises:
-        WeightsError: a kernel holds what is no number.
+        WeightsError: a kernel holds NaN or infinity.
     """
     return [
         Strengths(index, network.blocks[index - 1].kind, _means(kernels, weights))

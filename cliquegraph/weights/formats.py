@@ -24,21 +24,20 @@ def format_names() -> tuple[str, ...]:
 def formats(
     network: NetworkSpec, name: str, level: int | None = None, *, inference: bool = False
 ) -> tuple[Format, ...]:
-    """Return the formats of a network that have a name: one, or one for each -O level.
+    """Return the formats of a network under a name: one, or one for each -O level.
 
-    torchvision's DenseNets have two: their names of today, and those of the published files.
+    torchvision's DenseNets have two: with today's names, and with those of the published files.
 
     Args:
         network: the network.
         name: ``canonical``, ``official``, ``torchvision`` or a backend's.
-        level: the level that a backend's model was compiled with; None for all of them.
-        inference: of a backend, the folded model alone.
+        level: the level at which a backend's model was compiled; None for all.
+        inference: only a backend's folded model.
 
     Raises:
         UsageError: there is no such level.
         BackendError: there is no such backend.
-        WeightsError: the network is none that an official checkpoint, or one of torchvision's, can
-            be of.
+        WeightsError: the network has no representation in the official format, or torchvision's.
     """
     lowered = Compilation(network).lowered
     if name == CANONICAL:
@@ -49,12 +48,12 @@ def formats(
         layouts = (TorchvisionLayout(lowered, published=each) for each in (False, True))
         return tuple(Format(name, lowered, layout) for layout in layouts)
     if name not in installed():
-        raise BackendError(f"there is no format {name!r}; there are {', '.join(format_names())}")
+        raise BackendError(f"there is no format {name!r}; choose from {', '.join(format_names())}")
     layout = find_backend(name).layout
     if inference:
         compilations = [Compilation(network, inference=True)]
     else:
-        # The default first: several levels can have one layout.
+        # The default first, since several levels can share a layout.
         levels = sorted(LEVELS, key=lambda each: (each != DEFAULT_LEVEL, each))
         compilations = [Compilation(network, n) for n in (levels if level is None else [level])]
     return tuple(Format(name, each.graph, layout, *each.options) for each in compilations)

@@ -1,4 +1,4 @@
-"""How strong the connections of a network are, for pictures."""
+"""The strengths of a network's connections, for heat maps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cliquegraph.weights.read import open_weights
 
 @dataclass(frozen=True)
 class NetworkHeat:
-    """The blocks of one network, and what it is called."""
+    """The strengths of the blocks of one network, with its name."""
 
     title: str
     blocks: Sequence[Strengths]
 
     def caption(self, block: Strengths) -> str:
-        """What one of its blocks is called."""
+        """Return the caption of one of its blocks."""
         return f"{self.title}, block {block.block} ({block.kind})"
 
 
@@ -32,22 +32,22 @@ def network_heat(
     format: str | None = None,
     ignore_digest: bool = False,
 ) -> NetworkHeat:
-    """Return how strong each connection of a network is: Figure 5 of the paper.
+    """Return the strength of each connection of a network: Figure 5 of the paper.
 
     Args:
         network: the network.
         path: its weights, in any format.
         block: one block, from 1; None for all.
-        format: the file's; default: what it says, or what its tensors fit.
-        ignore_digest: take tensors that fit although the file is for another network.
+        format: the file's format; default: from its metadata, or inferred from its tensors.
+        ignore_digest: accept matching tensors from a file for another network.
 
     Raises:
-        WeightsError: the weights are not of this network, or hold NaN.
+        WeightsError: the weights are not for this network, or hold NaN.
         UsageError: there is no such block.
     """
     if block is not None and not 1 <= block <= len(network.blocks):
         raise UsageError(f"{network.name} has blocks 1 to {len(network.blocks)}, not {block}")
     with open_weights(network, path, format, ignore_digest=ignore_digest) as weights:
-        found = strengths(network, weights.format.graph, weights)
-    wanted = [each for each in found if block in (None, each.block)]
-    return NetworkHeat(network.name, wanted)
+        blocks = strengths(network, weights.format.graph, weights)
+    selected = [each for each in blocks if block in (None, each.block)]
+    return NetworkHeat(network.name, selected)

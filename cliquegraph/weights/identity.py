@@ -1,4 +1,4 @@
-"""Which network a file is for, and where that is another one."""
+"""Identification of the network that a weights file is for, and its differences from a spec."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cliquegraph.weights.torchvision_implied import torchvision_document
 DIGEST = "cliquegraph.digest"
 SPEC = "cliquegraph.spec"
 
-# What a network may change and still be the one that its weights are for.
+# Keys that may change without affecting compatibility with weights.
 _IRRELEVANT = ("name", "class_name", "expect", "training", "cliquegraph")
-# What the shapes of an official checkpoint do not tell.
+# Keys that the shapes of an official checkpoint do not determine.
 UNTOLD = ("input.height", "input.width", "stem.stride", "stem.pool")
 
-# Any network: what is asked of it is whether it can have a name.
+# A minimal network, to check whether a name is valid.
 _SMALLEST = {
     "input": {"channels": 1, "height": 8, "width": 8},
     "stem": {"filters": 1},
@@ -36,10 +36,10 @@ Difference = tuple[str, object, object]
 
 
 def require_network(network: NetworkSpec, source: TensorSource, path: Path) -> None:
-    """Refuse a file that says that it is for another op graph."""
-    said = source.metadata.get(DIGEST)
+    """Reject a file whose metadata names another op graph."""
+    digest = source.metadata.get(DIGEST)
     ours = Compilation(network).lowered.digest()
-    if said is None or said == ours:
+    if digest is None or digest == ours:
         return
     try:
         differing = spec_differences(loads(source.metadata.get(SPEC, ""), str(path)), network)
@@ -49,18 +49,18 @@ def require_network(network: NetworkSpec, source: TensorSource, path: Path) -> N
         _listed(differing, "the file", "the spec")
         if differing
         else (
-            f"  its op graph is sha256 {said[:12]}…, that of the spec {ours[:12]}…; the network is "
-            "unchanged where an older cliquegraph wrote the file"
+            f"  the sha256 of its op graph is {digest[:12]}…, but the spec's is {ours[:12]}…; the "
+            "network may be the same if an older cliquegraph wrote the file"
         )
     )
     raise WeightsError(
         f"{path} is for another network than {network.name}:\n{why}\n"
-        "  `weights convert --ignore-digest` takes it all the same"
+        "  `weights convert --ignore-digest` accepts it anyway"
     )
 
 
 def require_implied(network: NetworkSpec, source: TensorSource, path: Path) -> None:
-    """Refuse a spec that has the authors' tensors but computes another function of them."""
+    """Reject a spec that has the authors' tensors but computes a different function of them."""
     differing = official_differences(network, source.infos, str(path))
     if differing:
         raise WeightsError(
@@ -70,7 +70,7 @@ def require_implied(network: NetworkSpec, source: TensorSource, path: Path) -> N
 
 
 def spec_differences(left: NetworkSpec, right: NetworkSpec) -> list[Difference]:
-    """Return the keys in which two networks differ, with both values."""
+    """Return the keys in which two networks differ, with their values in both."""
     one, other = (dict(_flat(each.model_dump(mode="json"))) for each in (left, right))
     keys = [*one, *(key for key in other if key not in one)]
     return [
@@ -81,14 +81,14 @@ def spec_differences(left: NetworkSpec, right: NetworkSpec) -> list[Difference]:
 
 
 def official_differences(
-    network: NetworkSpec, found: Mapping[str, TensorInfo], place: str
+    network: NetworkSpec, infos: Mapping[str, TensorInfo], place: str
 ) -> list[Difference]:
-    """Return where the network that an official checkpoint's shapes imply differs from a spec.
+    """Return the differences between the network implied by an official checkpoint and a spec.
 
     Raises:
-        WeightsError: it is no official checkpoint.
+        WeightsError: it is not an official checkpoint.
     """
-    implied = implied_network(found, place, network.name, OFFICIAL)
+    implied = implied_network(infos, place, network.name, OFFICIAL)
     return [
         (key, theirs, ours)
         for key, theirs, ours in spec_differences(implied, network)
@@ -97,31 +97,31 @@ def official_differences(
 
 
 def implied_network(
-    found: Mapping[str, TensorInfo], place: str, name: str, format: str
+    infos: Mapping[str, TensorInfo], place: str, name: str, format: str
 ) -> NetworkSpec:
-    """Return the network that a file's shapes imply; every tensor fits it.
+    """Return the network implied by a file's shapes; every tensor matches it.
 
     Args:
-        found: the tensors by name.
-        place: where they are, for messages.
+        infos: the tensors' types and shapes, by name.
+        place: their location, for messages.
         name: the network's.
         format: ``official`` or ``torchvision``.
 
     Raises:
-        WeightsError: it is not of that format, or has tensors that fit no network.
-        UsageError: no network can have that name.
+        WeightsError: the file is not in that format, or its tensors match no network.
+        UsageError: the name is not valid.
     """
     try:
         _named(name, {})
     except SpecError as error:
-        raise UsageError(f"no network can be called {name!r}: {_first(error)}") from None
+        raise UsageError(f"{name!r} is not a valid network name: {_first(error)}") from None
     try:
         document = implied_document if format == OFFICIAL else torchvision_document
-        network = _named(name, document(found, place))
+        network = _named(name, document(infos, place))
     except SpecError as error:
         raise WeightsError(f"{place} implies no network: {_first(error)}") from None
-    nearest = max(formats(network, format), key=lambda each: len(each.params.keys() & found.keys()))
-    nearest.require(found, place)
+    nearest = max(formats(network, format), key=lambda each: len(each.params.keys() & infos.keys()))
+    nearest.require(infos, place)
     return network
 
 
@@ -148,10 +148,13 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _listed(differences: Sequence[Difference], left: str, right: str, limit: int = 20) -> str:
-    lines = [f"  {key}: {_said(a)} in {left}, {_said(b)} in {right}" for key, a, b in differences]
+    lines = [
+        f"  {key}: {_json_text(a)} in {left}, {_json_text(b)} in {right}"
+        for key, a, b in differences
+    ]
     more = [f"  and {len(lines) - limit} more"] if len(lines) > limit else []
     return "\n".join([*lines[:limit], *more])
 
 
-def _said(value: object) -> str:
+def _json_text(value: object) -> str:
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What the shapes of checkpoints imply: the authors', and those by torchvision's names."""
+"""Inference of specs from the shapes of checkpoints: the authors', and torchvision's."""
 
 from __future__ import annotations
 
@@ -20,47 +20,50 @@ from cliquegraph.weights.identity import (
 )
 from cliquegraph.weights.tensors import open_tensors
 from cliquegraph.weights.torchvision_implied import (
-    is_of_torchvision,
+    has_torchvision_names,
     torchvision_document,
     untold,
 )
 
 
 def infer_spec(path: str | os.PathLike[str], name: str | None = None) -> NetworkSpec:
-    """Return the network that the shapes of a checkpoint imply, the authors' or torchvision's.
+    """Return the network implied by the shapes of a checkpoint, the authors' or torchvision's.
 
-    What shapes do not tell is the authors' ImageNet model, or torchvision's: images of 224×224, the
-    stem's stride and pool, and in torchvision's the strides of blocks, in the 3×3 convolution of a
-    bottleneck (``torchvision_implied.py``).
+    What shapes do not determine is taken from the authors' ImageNet model, or torchvision's: images
+    of 224×224, the stem's stride and pool, and for torchvision the strides of blocks, in the 3×3
+    convolution of a bottleneck (``torchvision_implied.py``).
 
     Args:
         path: the checkpoint.
-        name: the network's name; default: after the file.
+        name: the network's name; default: derived from the file's.
 
     Raises:
-        WeightsError: it is no such checkpoint, or one with tensors that fit no network.
-        UsageError: no network can have that name.
+        WeightsError: it is not such a checkpoint, or its tensors match no network.
+        UsageError: the name is not valid.
     """
     return _inferred(Path(path), name)[0]
 
 
 def _inferred(path: Path, name: str | None) -> tuple[NetworkSpec, str]:
-    """The network that a checkpoint implies, and what of it shapes do not tell."""
+    """The network implied by a checkpoint, and a note on what shapes do not determine."""
     name = name or _name_after(path)
     with open_tensors(path, pickle_readers()) as source:
-        found, place = source.infos, str(path)
-        if is_of_torchvision(found):
-            network = implied_network(found, place, name, TORCHVISION)
-            return network, "\n".join(untold(torchvision_document(found, place)))
-        network = implied_network(found, place, name, OFFICIAL)
-        return network, f"{', '.join(UNTOLD)}: the authors' ImageNet model; shapes don't tell"
+        infos, place = source.infos, str(path)
+        if has_torchvision_names(infos):
+            network = implied_network(infos, place, name, TORCHVISION)
+            return network, "\n".join(untold(torchvision_document(infos, place)))
+        network = implied_network(infos, place, name, OFFICIAL)
+        return (
+            network,
+            f"{', '.join(UNTOLD)}: from the authors' ImageNet model; shapes do not tell",
+        )
 
 
 def check_official(network: NetworkSpec, path: str | os.PathLike[str]) -> list[Difference]:
-    """Return where the network that an official checkpoint implies differs from a spec.
+    """Return the differences between the network implied by an official checkpoint and a spec.
 
     Raises:
-        WeightsError: it is no official checkpoint.
+        WeightsError: it is not an official checkpoint.
     """
     path = Path(path)
     with open_tensors(path, pickle_readers()) as source:
@@ -72,25 +75,25 @@ def inferred_text(
     name: str | None = None,
     target: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Return the spec that a checkpoint implies, as YAML.
+    """Return the spec implied by a checkpoint, as YAML.
 
     Args:
         path: the checkpoint.
-        name: the network's name; default: after ``target``, else after ``path``.
-        target: the file that the text is for.
+        name: the network's name; default: derived from ``target``, else from ``path``.
+        target: the file to which the text will be written.
 
     Raises:
-        WeightsError: it is no such checkpoint, or one with tensors that fit no network.
+        WeightsError: it is not such a checkpoint, or its tensors match no network.
     """
     name = name or (None if target is None else _name_after(Path(target)))
     network, comment = _inferred(Path(path), name)
     parameters = Compilation(network).cost.total.parameters
-    counted = network.model_copy(update={"expect": Expect(parameters=parameters)})
-    return dumps(counted, comment)
+    with_expect = network.model_copy(update={"expect": Expect(parameters=parameters)})
+    return dumps(with_expect, comment)
 
 
 def _name_after(path: Path) -> str:
     stem = path.name.split(".")[0].lower()
-    kept = "".join(each if each.isascii() and each.isalnum() else "_" for each in stem).strip("_")
-    sound = kept[:1].isalpha() and not keyword.iskeyword(kept)
-    return kept if sound else f"network_{kept}".rstrip("_")
+    name = "".join(each if each.isascii() and each.isalnum() else "_" for each in stem).strip("_")
+    valid = name[:1].isalpha() and not keyword.iskeyword(name)
+    return name if valid else f"network_{name}".rstrip("_")

@@ -1,4 +1,4 @@
-"""The weights that training starts from: a function of the network and a seed."""
+"""Initial weights for training: a function of the network and a seed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from cliquegraph.ir.types import Init, Tensor
 
 
 def initial_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Draw every canonical tensor of a network as the paper starts it, float64.
+    """Initialize every canonical tensor of a network as in the paper, float64.
 
-    He for each kernel W(i→j) by its own fan-in, or by fan-out where the spec says so, Xavier for
-    linear layers, biases 0, batch normalization 1 and 0. Each tensor has a stream of its own, so
-    that networks that share a part start it alike in every framework and at every -O level.
+    He initialization for each kernel W(i→j) by its own fan-in, or by fan-out if the spec selects
+    it, Xavier for linear layers, biases 0, batch normalization 1 and 0. Each tensor has its own
+    random stream, so that parts shared by networks start equal in every framework and at every -O
+    level.
     """
     drawn = {}
     for tensor in graph.tensors:

@@ -1,4 +1,4 @@
-"""Where a file or a live model keeps the tensors of a graph: their names and their axes."""
+"""Layouts of a graph's tensors in a file or a live model: their names and axes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cliquegraph.weights.source import FLOATS_ONLY, TensorInfo
 
 
 class Layout(Protocol):
-    """How a framework names and turns the parameters of a generated model."""
+    """The names and axis orders of a generated model's parameters in a framework."""
 
     def name(self, param: Param) -> str:
         """Return the name of a parameter in a file."""
 
     def axes(self, param: Param) -> tuple[int, ...]:
-        """Return the canonical axis that each axis in the file is, ``(2, 3, 1, 0)`` for HWIO."""
+        """Return the canonical axis of each axis in the file, such as ``(2, 3, 1, 0)`` for HWIO."""
 
     def counter(self, param: Param) -> str | None:
-        """Return the name of the batch counter beside a running mean, if the framework has one.
+        """Return the name of the batch counter of a running mean, if the framework has one.
 
-        Nothing that a generated model computes depends on it.
+        The results of generated models do not depend on it.
         """
 
 
@@ -42,11 +42,11 @@ class CanonicalLayout:
         return param_name(param)
 
     def axes(self, param: Param) -> tuple[int, ...]:
-        """As they are."""
+        """The canonical axes."""
         return tuple(range(len(param.shape)))
 
     def counter(self, param: Param) -> str | None:
-        """None: they travel in the metadata."""
+        """None: counters are stored in the metadata."""
         return None
 
 
@@ -56,9 +56,9 @@ class Format:
 
     Attributes:
         name: ``canonical``, ``official``, ``torchvision`` or a backend's.
-        graph: the network as lowered for the first three; as the model was compiled for a backend.
+        graph: the network as lowered for the first three; the compiled graph for a backend.
         layout: names and axes.
-        option: how the graph was asked for, ``-O1``; empty where there is no choice.
+        option: the option that selects the graph, ``-O1``; empty if there is no choice.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Format:
 
     @cached_property
     def params(self) -> dict[str, Param]:
-        """The parameters by their names in a file."""
+        """The parameters, by their names in a file."""
         return {self.layout.name(param): param for param in self.graph.params}
 
     @cached_property
@@ -84,7 +84,7 @@ class Format:
 
     @cached_property
     def counters(self) -> dict[str, str]:
-        """The names of batch counters in a file, with the normalisation that each is of."""
+        """The normalization of each batch counter in a file, by the counter's name."""
         means = (
             operand.param
             for node in (*self.graph.nodes, *self.graph.idle)
@@ -95,44 +95,47 @@ class Format:
         named = ((self.layout.counter(param), slot_name(param.slot)) for param in means)
         return {counter: slot for counter, slot in named if counter is not None}
 
-    def fits(self, found: Mapping[str, TensorInfo]) -> bool:
-        """Tell whether tensors are those of the format, by names and shapes."""
-        return not self._misfits(found)
+    def fits(self, infos: Mapping[str, TensorInfo]) -> bool:
+        """Return whether tensors match the format, by names and shapes."""
+        return not self._misfits(infos)
 
-    def require(self, found: Mapping[str, TensorInfo], place: str) -> None:
-        """Raise a ``WeightsError`` unless tensors are those of the format, all and no other.
+    def require(self, infos: Mapping[str, TensorInfo], place: str) -> None:
+        """Raise a ``WeightsError`` unless tensors match the format exactly.
 
         Args:
-            found: the tensors by name; batch counters may be there or not.
-            place: where they are, for the message.
+            infos: the tensors by name; batch counters are optional.
+            place: their location, for the message.
         """
-        if faults := self._misfits(found):
-            raise WeightsError(f"{place} does not fit {self.graph.name} ({self}):\n{faults}")
+        if errors := self._misfits(infos):
+            raise WeightsError(f"{place} does not fit {self.graph.name} ({self}):\n{errors}")
         wrong = [
-            f"{name} is {found[name].dtype}" for name in self.params if not found[name].is_float
+            f"{name} is {infos[name].dtype}" for name in self.params if not infos[name].is_float
         ]
         if wrong:
             raise WeightsError(f"{place}: {', '.join(wrong[:10])}; {FLOATS_ONLY}")
 
-    def _misfits(self, found: Mapping[str, TensorInfo]) -> str:
-        shapes = {name: each.shape for name, each in found.items() if name not in self.counters}
+    def _misfits(self, infos: Mapping[str, TensorInfo]) -> str:
+        shapes = {name: each.shape for name, each in infos.items() if name not in self.counters}
         return misfits(self.shapes, shapes, self._meanings)
 
     @cached_property
     def _meanings(self) -> dict[str, str]:
-        """The canonical tensors that each name in a file stands for."""
-        found = {}
+        """The canonical tensors behind each name in a file."""
+        meanings = {}
         for name, param in self.params.items():
             first, *others = (tensor_name(piece.tensor) for piece in param.pieces)
-            found[name] = f"{first} and {len(others)} more" if others else first
-        return found
+            meanings[name] = f"{first} and {len(others)} more" if others else first
+        return meanings
 
 
-def turned(layout: Layout, param: Param, array: Array) -> Array:
-    """Return what a file or a model holds for a parameter's canonical array; a view."""
+def to_layout(layout: Layout, param: Param, array: Array) -> Array:
+    """Return a view of a parameter's canonical array with the axes of a layout."""
     return np.transpose(array, layout.axes(param))
 
 
+turned = to_layout  # the old name
+
+
 def canonical(layout: Layout, param: Param, array: Array) -> Array:
-    """Return the canonical array of what a file or a model holds; ``turned`` undone."""
+    """Return a view of an array with canonical axes; the inverse of ``to_layout``."""
     return np.transpose(array, np.argsort(layout.axes(param)))

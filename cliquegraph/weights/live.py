@@ -13,7 +13,7 @@ from cliquegraph.ir.storage import Array, check_tensors, stored
 from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import INFERENCE, formats
-from cliquegraph.weights.layout import Format, turned
+from cliquegraph.weights.layout import Format, to_layout
 from cliquegraph.weights.read import read_weights
 from cliquegraph.weights.source import LiveTensors
 from cliquegraph.weights.tensors import native_arrays
@@ -27,17 +27,17 @@ def load_weights(
 ) -> None:
     """Set every parameter and running statistic of a generated model.
 
-    The model keeps its types and devices. One that was compiled with ``--inference`` takes the
-    same tensors: they are folded on the way.
+    The model's types and devices do not change. A model compiled with ``--inference`` accepts the
+    same tensors, which are folded first.
 
     Args:
-        model: a generated PyTorch or Flax model, of any -O level.
-        network: what it was compiled from.
-        weights: canonical tensors by name, or a file of any format.
+        model: a generated PyTorch or Flax model, at any -O level.
+        network: the network it was compiled from.
+        weights: canonical tensors by name, or a file in any format.
 
     Raises:
-        WeightsError: the weights or the model are not of this network; nothing is set then.
-        UsageError: it is no model of an installed backend.
+        WeightsError: the weights or the model are not for this network; the model is unchanged.
+        UsageError: it is not a model of an installed backend.
     """
     tensors: Mapping[str, Array]
     if isinstance(weights, Mapping):
@@ -45,34 +45,34 @@ def load_weights(
     else:
         tensors = read_weights(network, weights)
     check_tensors(Compilation(network).lowered, tensors)
-    live, found = _live(model, network)
-    if found.option == INFERENCE:
+    live, format = _live(model, network)
+    if format.option == INFERENCE:
         wide = {name: np.asarray(array, np.float64) for name, array in tensors.items()}
         tensors = Compilation(network, inference=True).folded(wide)
-    # All first: two statistics that disagree must not leave a model half-set.
-    held = {
-        name: np.array(turned(found.layout, param, stored(param, tensors)))
-        for name, param in found.params.items()
+    # Compute all arrays first, so that an error does not leave the model partially set.
+    arrays = {
+        name: np.array(to_layout(format.layout, param, stored(param, tensors)))
+        for name, param in format.params.items()
     }
-    for name, array in held.items():
+    for name, array in arrays.items():
         live.write(name, array)
 
 
 def model_weights(model: object, network: NetworkSpec) -> dict[str, Array]:
-    """Return the canonical tensors of a generated model, by name, of the model's types.
+    """Return the canonical tensors of a generated model, by name, in the model's types.
 
     Raises:
-        WeightsError: the model is not of this network, or holds folded normalisations.
-        UsageError: it is no model of an installed backend.
+        WeightsError: the model is not for this network, or its normalizations are folded.
+        UsageError: it is not a model of an installed backend.
     """
-    live, found = _live(model, network)
-    if found.option == INFERENCE:
-        raise WeightsError("the model holds folded normalisations, which can't be undone")
-    return dict(Reading(live, found, "the model").items())
+    live, format = _live(model, network)
+    if format.option == INFERENCE:
+        raise WeightsError("the model's normalizations are folded, which can't be undone")
+    return dict(Reading(live, format, "the model").items())
 
 
 def _live(model: object, network: NetworkSpec) -> tuple[LiveTensors, Format]:
-    """A model's tensors, and the format that they are in."""
+    """A model's tensors, and their format."""
     for name in installed():
         live = find_backend(name).live(model)
         if live is not None:
@@ -84,4 +84,4 @@ def _live(model: object, network: NetworkSpec) -> tuple[LiveTensors, Format]:
             return live, fitting[0]
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     known = ", ".join(installed()) or "none"
-    raise UsageError(f"a {kind} is no model of an installed backend ({known})")
+    raise UsageError(f"a {kind} is not a model of an installed backend ({known})")

@@ -1,7 +1,7 @@
-"""The format of the authors' PyTorch ImageNet checkpoints, and what one implies.
+"""The format of the authors' PyTorch ImageNet checkpoints, and inference of specs from one.
 
-Block b counts from 0 there, ``conv_param`` is a table of (n + 1)², and each tensor of a
-normalisation is named as PyTorch names it. The models have bottleneck blocks of two stages.
+Blocks count from 0 there, ``conv_param`` is a table of (n + 1)², and each tensor of a
+normalization has PyTorch's name. The models have bottleneck blocks of two stages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, is_edge_kernel, slot_name
 from cliquegraph.ir.types import Field, Param, Part, Section, Slot
-from cliquegraph.weights.shares import share_kept
+from cliquegraph.weights.shares import compression_of
 from cliquegraph.weights.source import TensorInfo
 
 _FIELDS = {
@@ -46,10 +46,10 @@ _ROLES = {
 
 
 class OfficialLayout:
-    """The authors' keys for the tensors of a graph as lowered.
+    """The authors' keys for the tensors of a lowered graph.
 
     Raises:
-        WeightsError: a tensor of the graph has no place in the authors' models.
+        WeightsError: a tensor of the graph has no counterpart in the authors' models.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -62,8 +62,8 @@ class OfficialLayout:
         without = [slot_name(t.slot) for t in graph.tensors if self._owner(t.slot) is None]
         if without:
             raise WeightsError(
-                f"{graph.name} is not of the authors' form: their models have no {without[0]}; "
-                "blocks are bottleneck cliques of two stages"
+                f"{graph.name} does not fit the authors' format: their models have no "
+                f"{without[0]}; blocks are bottleneck cliques of two stages"
             )
 
     def _require_cliques(self, graph: Graph) -> None:
@@ -74,7 +74,7 @@ class OfficialLayout:
             complete = {(i, j) for i in range(layers + 1) for j in range(1, layers + 1) if i != j}
             if edges and edges != complete:
                 raise WeightsError(
-                    f"{graph.name} is not of the authors' form: in block {index} not every two "
+                    f"{graph.name} does not fit the authors' format: in block {index} not every two "
                     "layers read each other; blocks are bottleneck cliques of two stages"
                 )
 
@@ -83,11 +83,11 @@ class OfficialLayout:
         return f"{self._owner(param.slot)}.{_FIELDS[param.field]}"
 
     def axes(self, param: Param) -> tuple[int, ...]:
-        """As they are."""
+        """The canonical axes."""
         return tuple(range(len(param.shape)))
 
     def counter(self, param: Param) -> str:
-        """The key of what BatchNorm2d counts."""
+        """The key of BatchNorm2d's batch counter."""
         return f"{self._owner(param.slot)}.num_batches_tracked"
 
     def _owner(self, slot: Slot) -> str | None:
@@ -108,28 +108,28 @@ class OfficialLayout:
         return None if norm is None else f"{block}.{norm}.{layer - 1}"
 
 
-def implied_document(found: Mapping[str, TensorInfo], place: str) -> dict[str, Any]:
-    """Return the spec that a checkpoint's shapes imply, as plain data without a name.
+def implied_document(infos: Mapping[str, TensorInfo], place: str) -> dict[str, Any]:
+    """Return the spec implied by a checkpoint's shapes, as plain data without a name.
 
-    What shapes do not tell is the authors' ImageNet model: images of 224×224, the stem's
-    stride and pool (section 3.4 of the paper). Whether every shape fits is not asked here.
+    What shapes do not determine is taken from the authors' ImageNet model: images of 224×224, the
+    stem's stride and pool (section 3.4 of the paper). Shapes are not checked for consistency here.
 
     Raises:
-        WeightsError: it is no checkpoint of theirs.
+        WeightsError: it is not a checkpoint of theirs.
     """
-    return _Implied(found, place).document()
+    return _Implied(infos, place).document()
 
 
 class _Implied:
-    def __init__(self, found: Mapping[str, TensorInfo], place: str) -> None:
-        self._shapes = {name: each.shape for name, each in found.items()}
+    def __init__(self, infos: Mapping[str, TensorInfo], place: str) -> None:
+        self._shapes = {name: each.shape for name, each in infos.items()}
         self._place = place
 
     def document(self) -> dict[str, Any]:
         stem = self._shape("fir_trans.weight", 4)
         classes = self._shape("fc.weight", 2)[0]
         if stem[2] % 2 == 0 or stem[2] != stem[3]:
-            raise self._no("fir_trans.weight is no square kernel of odd size")
+            raise self._no("fir_trans.weight is not a square kernel of odd size")
         readout = {} if self._compression is None else {"compression": self._compression}
         return {
             "cliquegraph": 1,
@@ -163,21 +163,21 @@ class _Implied:
 
     @cached_property
     def _compression(self) -> float | None:
-        """The share of the channels that readouts keep: the paper's half where that fits."""
+        """The fraction of channels that readouts retain: the paper's half if it fits."""
         if not any(name.startswith("list_compress.") for name in self._shapes):
             return None
         shapes = [self._shape(f"list_compress.{b}.conv.weight", 4) for b in range(self._blocks)]
-        pairs = [(channels, kept) for kept, channels, *_ in shapes]
-        share = share_kept(pairs)
-        if share is None:
-            raise self._no("the readouts keep different shares of their channels")
-        return share
+        pairs = [(channels, compressed) for compressed, channels, *_ in shapes]
+        compression = compression_of(pairs)
+        if compression is None:
+            raise self._no("the readouts compress their channels by different factors")
+        return compression
 
     def _count(self, pattern: str) -> int:
-        numbers = {int(found[1]) for name in self._shapes if (found := re.match(pattern, name))}
+        numbers = {int(match[1]) for name in self._shapes if (match := re.match(pattern, name))}
         if not numbers or numbers != set(range(len(numbers))):
             keys = re.sub(r"\(.*?\)", "N", pattern).replace("\\", "").rstrip("$")
-            raise self._no(f"its keys {keys} do not count from 0")
+            raise self._no(f"its keys {keys} are not numbered consecutively from 0")
         return len(numbers)
 
     def _shape(self, name: str, dimensions: int) -> tuple[int, ...]:
@@ -185,8 +185,10 @@ class _Implied:
         if shape is None:
             raise self._no(f"it has no {name}")
         if len(shape) != dimensions or 0 in shape:
-            raise self._no(f"{name} is {shape}")
+            raise self._no(f"{name} has shape {shape}")
         return shape
 
     def _no(self, why: str) -> WeightsError:
-        return WeightsError(f"{self._place} is no checkpoint of the authors' ImageNet form: {why}")
+        return WeightsError(
+            f"{self._place} is not a checkpoint in the authors' ImageNet format: {why}"
+        )

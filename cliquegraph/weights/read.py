@@ -1,4 +1,4 @@
-"""Weights from files."""
+"""Reading of weights files."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def open_weights(
     *,
     ignore_digest: bool = False,
 ) -> Iterator[Reading]:
-    """Open a file of a network's weights; yields its canonical tensors, each read when asked for.
+    """Open a file of a network's weights; yields its canonical tensors, each read on access.
 
     Args:
         network: the network.
-        path: a safetensors file, or one that ``torch.save`` wrote.
-        format: its format; default: what the file says, or what its tensors fit.
-        level: the -O level of a backend's model; default: likewise.
-        ignore_digest: take tensors that fit although the file is for another network.
+        path: a safetensors file, or one written by ``torch.save``.
+        format: its format; default: from its metadata, or inferred from its tensors.
+        level: the -O level of a backend's model; default: as for ``format``.
+        ignore_digest: accept matching tensors from a file for another network.
 
     Raises:
-        WeightsError: the file is damaged or is not for this network; says what differs.
+        WeightsError: the file is damaged or not for this network; lists the differences.
     """
     path = Path(path)
     with open_tensors(path, pickle_readers()) as source:
         if not ignore_digest:
             require_network(network, source, path)
-        found = _format_in(network, source, path, format, level)
-        if found.name == OFFICIAL and not ignore_digest:
+        file_format = _format_in(network, source, path, format, level)
+        if file_format.name == OFFICIAL and not ignore_digest:
             require_implied(network, source, path)
-        yield Reading(source, found, str(path))
+        yield Reading(source, file_format, str(path))
 
 
 def read_weights(
@@ -62,10 +62,10 @@ def read_weights(
     format: str | None = None,
     level: int | None = None,
 ) -> dict[str, Array]:
-    """Return the canonical tensors that a file holds, by name; arguments as ``open_weights``.
+    """Return the canonical tensors in a file, by name; arguments as for ``open_weights``.
 
     Raises:
-        WeightsError: the file is damaged or is not for this network; says what differs.
+        WeightsError: the file is damaged or not for this network; lists the differences.
     """
     with open_weights(network, path, format, level) as weights:
         return {name: np.array(weights[name]) for name in weights}
@@ -74,41 +74,41 @@ def read_weights(
 def _format_in(
     network: NetworkSpec, source: TensorSource, path: Path, name: str | None, level: int | None
 ) -> Format:
-    """The format of a file: as asked for, as it says, or the one that its tensors fit."""
-    said = source.metadata.get(FORMAT)
-    if said is not None and name is not None and said != name:
-        raise WeightsError(f"{path} says that its format is {said}, not {name}")
+    """The format of a file: as requested, from its metadata, or inferred from its tensors."""
+    declared = source.metadata.get(FORMAT)
+    if declared is not None and name is not None and declared != name:
+        raise WeightsError(f"{path} is declared to be in format {declared}, not {name}")
     if source.metadata.get(OPTION) == INFERENCE:
         raise _folded(path)
-    if name is None and said is None:
+    if name is None and declared is None:
         return _fitting(network, source, path)
-    candidates = formats(network, name or said or CANONICAL)
-    stated = source.metadata.get(OPTION) if level is None else f"-O{level}"
-    asked = [each for each in candidates if each.option == stated]
+    candidates = formats(network, name or declared or CANONICAL)
+    option = source.metadata.get(OPTION) if level is None else f"-O{level}"
+    requested = [each for each in candidates if each.option == option]
     fitting = [each for each in candidates if each.fits(source.infos)]
-    if level is not None and candidates[0].option and not asked:
-        formats(network, candidates[0].name, level)  # says which levels there are
-    if level is not None and asked and fitting and asked[0] not in fitting:
+    if level is not None and candidates[0].option and not requested:
+        formats(network, candidates[0].name, level)  # raises an error that lists the levels
+    if level is not None and requested and fitting and requested[0] not in fitting:
         raise WeightsError(
-            f"{path} is not of a model compiled with {stated}, but fits {fitting[0].option}"
+            f"{path} is not for a model compiled with {option}; it fits {fitting[0].option}"
         )
-    return next(iter((*asked, *fitting, *candidates)))
+    return next(iter((*requested, *fitting, *candidates)))
 
 
 def _folded(path: Path) -> WeightsError:
     return WeightsError(
-        f"{path} holds folded normalisations, which can't be undone; convert the weights that it "
+        f"{path} holds folded normalizations, which can't be undone; convert the weights that it "
         "was folded from"
     )
 
 
 def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
-    """The format that the tensors fit, else the one that they have most names of."""
+    """The format that the tensors match, else the one with the most names in common."""
     nearest, common = None, 0
     for name in format_names():
         try:
             candidates = formats(network, name)
-        except WeightsError:  # not of that form
+        except WeightsError:  # the network does not have this format
             continue
         for each in candidates:
             if each.fits(source.infos):
@@ -120,5 +120,5 @@ def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
         if formats(network, name, inference=True)[0].fits(source.infos):
             raise _folded(path)
     if nearest is None:
-        raise WeightsError(f"{path} holds no tensor of {network.name} in any format")
+        raise WeightsError(f"{path} holds no tensors of {network.name} in any format")
     return nearest

@@ -11,14 +11,14 @@ from cliquegraph.ir.types import Field, Tensor
 
 
 def sample_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Draw every canonical tensor of a network, float64.
+    """Draw random values for every canonical tensor of a network, float64.
 
-    Kernels have the variance of their initialisation. Scales, biases and running statistics are
-    drawn too, since at their initial 1 and 0 a mix-up of them would go unnoticed. Running
+    Kernels have the variance of their initialization. Scales, biases and running statistics are
+    random too, since at their initial 1 and 0 a mix-up of them would go unnoticed. Running
     statistics that ``graph`` stores once are equal.
     """
     rng = np.random.default_rng(seed)
-    # Sorted: the draw must not depend on the order in which a pass visits the tensors.
+    # Sorted, so that values do not depend on the order in which a pass visits the tensors.
     ordered = sorted(graph.tensors, key=tensor_name)
     drawn = {tensor_name(tensor): _draw(tensor, rng) for tensor in ordered}
     agree(graph, drawn)

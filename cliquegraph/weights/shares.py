@@ -1,4 +1,4 @@
-"""The share of channels that compressions keep, from what they read and write."""
+"""The compression factor, inferred from numbers of input and output channels."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from math import ceil
 from cliquegraph.ir.shapes import compressed
 
 
-def share_kept(pairs: Sequence[tuple[int, int]]) -> float | None:
-    """Return the share by which each number of channels becomes the one beside it.
+def compression_of(pairs: Sequence[tuple[int, int]]) -> float | None:
+    """Return a factor that maps the first number of each pair to the second.
 
-    A half where that fits, as in the papers, else the shortest decimal that does; None where no
-    share does.
+    One half if it fits, as in the papers, else the shortest decimal that does; None if no factor
+    fits.
     """
-    least = max(Fraction(kept, channels) for channels, kept in pairs)
-    for share in (0.5, *(_rounded_up(least, digits) for digits in range(1, 7))):
-        if share <= 1 and all(compressed(c, share) == kept for c, kept in pairs):
-            return share
+    least = max(Fraction(outputs, channels) for channels, outputs in pairs)
+    for factor in (0.5, *(_round_up(least, digits) for digits in range(1, 7))):
+        if factor <= 1 and all(compressed(c, factor) == outputs for c, outputs in pairs):
+            return factor
     return None
 
 
-def _rounded_up(share: Fraction, digits: int) -> float:
+def _round_up(factor: Fraction, digits: int) -> float:
     scale = int(10**digits)
-    return ceil(share * scale) / scale
+    return ceil(factor * scale) / scale

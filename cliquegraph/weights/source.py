@@ -1,4 +1,4 @@
-"""Named tensors, wherever they are: in a file, or in a live model."""
+"""Named tensors in a file or in a live model."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ FLOATS_ONLY = "weights are float16, bfloat16, float32 or float64"
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return a NumPy type by its name."""
+    """Return a NumPy dtype by its name, including bfloat16."""
     if name == "bfloat16":
         import ml_dtypes  # NumPy has none of its own
 
-        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return found
+        dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return dtype
     return np.dtype(name)
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """The type (``float32``) and the shape of a tensor that was not read yet."""
+    """The type (``float32``) and the shape of a tensor, known without reading it."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its numbers."""
+        """Size of its values in bytes."""
         return prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
     @property
@@ -48,18 +48,18 @@ class TensorSource(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What is written beside them."""
+        """The metadata stored with them."""
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
-        """Their types and shapes by name."""
+        """Their types and shapes, by name."""
 
     def read(self, name: str) -> Array:
-        """Return one of them, of its own type."""
+        """Return a tensor, in its stored type."""
 
 
 class LiveTensors(TensorSource, Protocol):
-    """The tensors of a model in memory, by their names in its files."""
+    """The tensors of a model in memory, under their names in its files."""
 
     def write(self, name: str, array: Array) -> None:
-        """Set one, cast to its type."""
+        """Set a tensor, cast to its type."""

@@ -1,4 +1,4 @@
-"""Named tensors in a file: opened, read one at a time, written one at a time."""
+"""Named tensors in files, read and written one at a time."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ _PREFIX = "module."  # of data parallelism
 
 
 def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
-    """Return tensors in memory as arrays of this machine's byte order.
+    """Return tensors in memory as arrays in native byte order.
 
     Raises:
-        WeightsError: one is no array, or of a type that weights may not have.
+        WeightsError: one is not an array, or has a type that weights can't have.
     """
-    found = {}
+    arrays = {}
     for name, array in tensors.items():
         if not isinstance(array, np.ndarray):
             kind = f"{type(array).__module__}.{type(array).__qualname__}"
-            raise WeightsError(f"{place}: {name} is a {kind}, must be a NumPy array")
+            raise WeightsError(f"{place}: {name} is a {kind}, but must be a NumPy array")
         info = TensorInfo(array.dtype.name, array.shape)
         if not info.is_float:
             raise WeightsError(f"{place}: {name} is {info.dtype}; {FLOATS_ONLY}")
-        found[name] = array if array.dtype.isnative else array.astype(numpy_dtype(info.dtype))
-    return found
+        arrays[name] = array if array.dtype.isnative else array.astype(numpy_dtype(info.dtype))
+    return arrays
 
 
 @contextmanager
 def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[TensorSource]:
-    """Open a safetensors file, or one that PyTorch pickled, by its content.
+    """Open a safetensors file or one pickled by PyTorch, depending on its content.
 
     Args:
         path: the file.
-        pickles: what can read PyTorch's own files.
+        pickles: readers of PyTorch's own files.
 
     Raises:
-        WeightsError: there is no such file, it is damaged, or it is of another kind.
+        WeightsError: there is no such file, it is damaged, or it has another format.
     """
     try:
-        if not path.is_file():  # a folder, or a pipe that would never end
+        if not path.is_file():  # a folder, or a pipe, which would block
             kind = "is not a regular file" if path.exists() else "does not exist"
             raise WeightsError(f"{path} {kind}")
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[Ten
         raise WeightsError(f"can't read {path}: {error.strerror}") from None
     if begin.startswith((b"PK\x03\x04", b"\x80")) and not begin.endswith(b"{"):
         if not pickles:
-            raise WeightsError(f"{path} is one of PyTorch's own files; only PyTorch reads those")
+            raise WeightsError(f"{path} is in PyTorch's own format, which only PyTorch can read")
         reader: PickleReader = pickles[0].load()
         yield _without_prefix(reader(path))
         return
@@ -86,13 +86,13 @@ def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[Ten
     try:
         opened = safe_open(str(path), "numpy")
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is no safetensors file, or a damaged one: {error}") from None
+        raise WeightsError(f"{path} is not a safetensors file, or is damaged: {error}") from None
     with opened:
         yield _without_prefix(_Safetensors(opened))
 
 
 def _without_prefix(source: TensorSource) -> TensorSource:
-    """The same tensors, named as before data parallelism wrapped the model."""
+    """The same tensors, without the name prefix of a data-parallel wrapper."""
     prefixed = source.infos and all(name.startswith(_PREFIX) for name in source.infos)
     return _Unwrapped(source) if prefixed else source
 
@@ -122,14 +122,14 @@ class _Safetensors:
         }
 
     def read(self, name: str) -> Array:
-        numpy_dtype(self.infos[name].dtype)  # NumPy must know it before the library asks for it
+        numpy_dtype(self.infos[name].dtype)  # registers bfloat16 before the library needs it
         array: Array = self._file.get_tensor(name)
         return array
 
 
 @dataclass(frozen=True)
 class NewTensor:
-    """A tensor to be written: ``make`` returns it when its turn comes."""
+    """A tensor to write; ``make`` computes it just before."""
 
     name: str
     info: TensorInfo
@@ -137,16 +137,16 @@ class NewTensor:
 
 
 def write_tensors(path: Path, tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, one tensor after the other; the file appears when it is whole.
+    """Write a safetensors file, one tensor at a time; it appears when it is complete.
 
-    The library's own writer wants every tensor in memory at once.
+    The library's own writer needs all tensors in memory at once.
 
     Raises:
         UsageError: the file can't be written.
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     position = 0
-    # By falling size of numbers, as the library does: each tensor is aligned to its own.
+    # By decreasing item size, as in the library, so that each tensor is aligned.
     ordered = sorted(tensors, key=lambda each: -numpy_dtype(each.info.dtype).itemsize)
     for each in ordered:
         end = position + each.info.nbytes

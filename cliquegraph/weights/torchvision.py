@@ -1,7 +1,7 @@
-"""The names of torchvision's ResNets and DenseNets; timm's ResNets have the same.
+"""The names of torchvision's ResNets and DenseNets; timm's ResNets use the same.
 
-Blocks count from 1 in both, units of a ResNet from 0. Files that were published for DenseNet have
-``norm.1`` and ``conv.2`` inside dense layers where today's models have ``norm1`` and ``conv2``.
+Blocks count from 1 in both, units of a ResNet from 0. The published DenseNet files have ``norm.1``
+and ``conv.2`` inside dense layers, where current models have ``norm1`` and ``conv2``.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _PUBLISHED = {
 
 
 class TorchvisionLayout:
-    """torchvision's keys for the tensors of a graph as lowered.
+    """torchvision's keys for the tensors of a lowered graph.
 
     Args:
         graph: the graph.
-        published: with the names that published DenseNet files have.
+        published: use the names in published DenseNet files.
 
     Raises:
-        WeightsError: a tensor of the graph has no place in torchvision's models.
+        WeightsError: a tensor of the graph has no counterpart in torchvision's models.
     """
 
     def __init__(self, graph: Graph, *, published: bool = False) -> None:
@@ -68,11 +68,11 @@ class TorchvisionLayout:
         owners: dict[str, Slot] = {}
         for slot in dict.fromkeys(tensor.slot for tensor in graph.tensors):
             owner = self._owner(slot)
-            # One name for two: a readout of each block, where torchvision has the last one's.
+            # A name occurs twice if each block has a readout: torchvision has only the last one.
             if owner is None or owners.setdefault(owner, slot) != slot:
                 raise WeightsError(
-                    f"{graph.name} is not of torchvision's form: its ResNets and DenseNets have no "
-                    f"{slot_name(slot)}"
+                    f"{graph.name} does not fit torchvision's format: its ResNets and DenseNets "
+                    f"have no {slot_name(slot)}"
                 )
 
     def name(self, param: Param) -> str:
@@ -80,11 +80,11 @@ class TorchvisionLayout:
         return f"{self._owner(param.slot)}.{_FIELDS[param.field]}"
 
     def axes(self, param: Param) -> tuple[int, ...]:
-        """As they are."""
+        """The canonical axes."""
         return tuple(range(len(param.shape)))
 
     def counter(self, param: Param) -> str:
-        """The key of what BatchNorm2d counts."""
+        """The key of BatchNorm2d's batch counter."""
         return f"{self._owner(param.slot)}.num_batches_tracked"
 
     def _owner(self, slot: Slot) -> str | None:

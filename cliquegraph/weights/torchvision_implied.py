@@ -1,4 +1,4 @@
-"""The network that a file by torchvision's names implies: a ResNet or a DenseNet."""
+"""Inference of a spec from a file with torchvision's names: a ResNet or a DenseNet."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from itertools import pairwise
 from typing import Any
 
 from cliquegraph.diagnostics.errors import WeightsError
-from cliquegraph.weights.shares import share_kept
+from cliquegraph.weights.shares import compression_of
 from cliquegraph.weights.source import TensorInfo
 
 EXPANSION = 4
-"""A bottleneck of a ResNet writes so many times the channels of its 3×3 convolution."""
+"""Ratio of a ResNet bottleneck's output channels to those of its 3×3 convolution."""
 
-_LAYER = r"features\.denseblock{b}\.denselayer(\d+)\."
+_LAYER = r"features\.denseblock{b}\.denselayer(\d{{1,4}})\."
 
 Shape = tuple[int, ...]
 
 
-def is_of_torchvision(found: Mapping[str, TensorInfo]) -> bool:
-    """Tell whether tensors have the names of torchvision's ResNets or DenseNets."""
-    return any(name.startswith(("layer1.", "features.denseblock1.")) for name in found)
+def has_torchvision_names(infos: Mapping[str, TensorInfo]) -> bool:
+    """Return whether tensors have the names of torchvision's ResNets or DenseNets."""
+    return any(name.startswith(("layer1.", "features.denseblock1.")) for name in infos)
 
 
-def torchvision_document(found: Mapping[str, TensorInfo], place: str) -> dict[str, Any]:
-    """Return the spec that shapes imply, as plain data without a name.
+def torchvision_document(infos: Mapping[str, TensorInfo], place: str) -> dict[str, Any]:
+    """Return the spec implied by shapes, as plain data without a name.
 
-    What shapes do not tell is as in torchvision's ImageNet models: images of 224×224, a stem of
-    stride 2 with a pool, blocks of stride 2 but for the first. A stem with a 3×3 convolution is
-    that of CIFAR models: images of 32×32, no stride and no pool. Bottlenecks stride in their 3×3
-    convolution. Whether every shape fits is not tested here.
+    What shapes do not determine is taken from torchvision's ImageNet models: images of 224×224, a
+    stem of stride 2 with a pool, blocks of stride 2 except the first. A stem with a 3×3 convolution
+    is taken as that of a CIFAR model: images of 32×32, no stride and no pool. Bottlenecks have
+    their stride in the 3×3 convolution. Shapes are not checked for consistency here.
 
     Raises:
-        WeightsError: it is neither a ResNet nor a DenseNet that the language has.
+        WeightsError: it is neither a ResNet nor a DenseNet that the language can express.
     """
-    shapes = {name: each.shape for name, each in found.items()}
+    shapes = {name: each.shape for name, each in infos.items()}
     is_resnet = any(name.startswith("layer1.") for name in shapes)
     return (_ResNet if is_resnet else _DenseNet)(shapes, place).document()
 
 
 def untold(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield sentences on what of a document the shapes do not tell."""
+    """Yield comments on the parts of a document that shapes do not determine."""
     model = "ImageNet" if document["stem"].get("pool") else "CIFAR"
-    yield f"Images, strides and pools are those of {model} models: shapes do not tell."
+    yield f"Shapes do not determine images, strides and pools: these are those of {model} models."
     if document["block_defaults"].get("unit") == "bottleneck":
-        yield "Bottlenecks stride in the 3×3 convolution, as torchvision's and timm's do. In files"
-        yield "that stem from Caffe the first 1×1 does: add reduce_in: first to block_defaults."
+        yield "Bottlenecks have their stride in the 3×3 convolution, as in torchvision and timm. In"
+        yield "files converted from Caffe the first 1×1 has it: add reduce_in: first to"
+        yield "block_defaults."
 
 
 class _Implied:
@@ -59,10 +60,10 @@ class _Implied:
         self._place = place
 
     def _document(self, **sections: Any) -> dict[str, Any]:
-        """The sections that both have, and others behind them."""
+        """The sections common to both, with additional ones."""
         filters, channels, height, width = self._shape(f"{self.stem_conv}.weight", 4)
         if height % 2 == 0 or height != width:
-            raise self._no(f"{self.stem_conv}.weight is no square kernel of odd size")
+            raise self._no(f"{self.stem_conv}.weight is not a square kernel of odd size")
         stem: dict[str, Any] = {"filters": filters, "kernel": height}
         side = 32
         if height > 3:
@@ -77,11 +78,11 @@ class _Implied:
         }
 
     def _count(self, pattern: str, first: int) -> int:
-        """How many there are of what a pattern numbers from ``first``."""
-        numbers = {int(found[1]) for name in self._shapes if (found := re.match(pattern, name))}
+        """The count of indices that a pattern matches, which must be consecutive from ``first``."""
+        numbers = {int(match[1]) for name in self._shapes if (match := re.match(pattern, name))}
         if not numbers or numbers != set(range(first, first + len(numbers))):
             keys = re.sub(r"\(.*?\)", "N", pattern).replace("\\", "")
-            raise self._no(f"its keys {keys} do not count from {first}")
+            raise self._no(f"its keys {keys} are not numbered consecutively from {first}")
         return len(numbers)
 
     def _shape(self, name: str, dimensions: int) -> Shape:
@@ -89,12 +90,12 @@ class _Implied:
         if shape is None:
             raise self._no(f"it has no {name}")
         if len(shape) != dimensions or 0 in shape:
-            raise self._no(f"{name} is {shape}")
+            raise self._no(f"{name} has shape {shape}")
         return shape
 
     def _no(self, why: str) -> WeightsError:
         kind = type(self).__name__.removeprefix("_")
-        return WeightsError(f"{self._place} is no {kind} of torchvision's form: {why}")
+        return WeightsError(f"{self._place} is not a {kind} in torchvision's format: {why}")
 
 
 class _ResNet(_Implied):
@@ -114,7 +115,7 @@ class _ResNet(_Implied):
 
     @cached_property
     def _blocks(self) -> int:
-        return self._count(r"layer(\d+)\.", 1)
+        return self._count(r"layer(\d{1,4})\.", 1)
 
     @cached_property
     def _is_bottleneck(self) -> bool:
@@ -135,7 +136,7 @@ class _ResNet(_Implied):
                 f"{filters} of conv2: wide bottlenecks are not in the language"
             )
         stride = {} if b not in self._strided else {"stride": 2}
-        return {"layers": self._count(rf"layer{b}\.(\d+)\.", 0), "filters": filters, **stride}
+        return {"layers": self._count(rf"layer{b}\.(\d{{1,4}})\.", 0), "filters": filters, **stride}
 
     def _written(self, b: int) -> int:
         last = 3 if self._is_bottleneck else 2
@@ -156,19 +157,19 @@ class _ResNet(_Implied):
 
     @cached_property
     def _pads(self) -> bool:
-        """Whether shortcuts that change channels are without a kernel."""
+        """Whether shortcuts that change the number of channels have no kernel."""
         if not self._widening or self._widening <= self._projected:
             return False
         if self._projected:
             (b, *_) = sorted(self._widening - self._projected)
-            raise self._no(f"layer{b} has no downsample, where others have one")
+            raise self._no(f"layer{b} has no downsample, but others have one")
         return True
 
     @cached_property
     def _strided(self) -> frozenset[int]:
-        """The blocks of stride 2: those behind the first whose shortcut is not the value itself.
+        """The blocks of stride 2: those after the first whose shortcut is not the identity.
 
-        So is the first, where its channels stay and its shortcut is a projection all the same.
+        The first block is one too if it has a projection although its channels do not change.
         """
         changed = (self._widening if self._pads else self._projected) - {1}
         return changed | (frozenset({1}) & (self._projected - self._widening))
@@ -178,7 +179,7 @@ class _DenseNet(_Implied):
     stem_conv, classifier = "features.conv0", "classifier"
 
     def document(self) -> dict[str, Any]:
-        blocks = self._count(r"features\.denseblock(\d+)\.", 1)
+        blocks = self._count(r"features\.denseblock(\d{1,4})\.", 1)
         growths = {self._growth(b) for b in range(1, blocks + 1)}
         if len(growths) > 1:
             raise self._no("its blocks differ in growth rate or bottleneck")
@@ -197,12 +198,14 @@ class _DenseNet(_Implied):
         wide = self._shape(f"{layer}conv{dot}1.weight", 4)[0]
         growth = self._shape(f"{layer}conv{dot}2.weight", 4)[0]
         if wide % growth:
-            raise self._no(f"a bottleneck of {wide} channels is no multiple of the {growth} grown")
+            raise self._no(
+                f"a bottleneck of {wide} channels is not a multiple of the growth rate {growth}"
+            )
         return growth, wide // growth
 
     def _transition(self, blocks: int) -> dict[str, Any]:
         kernels = [self._shape(f"features.transition{b}.conv.weight", 4) for b in range(1, blocks)]
-        share = share_kept([(inputs, kept) for kept, inputs, *_ in kernels]) if kernels else 1.0
-        if share is None:
-            raise self._no("its transitions keep different shares of their channels")
-        return {} if share == 1 else {"compression": share}
+        factor = compression_of([(i, o) for o, i, *_ in kernels]) if kernels else 1.0
+        if factor is None:
+            raise self._no("its transitions compress their channels by different factors")
+        return {} if factor == 1 else {"compression": factor}

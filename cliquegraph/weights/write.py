@@ -1,4 +1,4 @@
-"""Weights into files."""
+"""Writing of weights files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ from cliquegraph.weights.layout import Format
 from cliquegraph.weights.read import FORMAT, OPTION, open_weights
 from cliquegraph.weights.source import numpy_dtype
 from cliquegraph.weights.tensors import NewTensor, native_arrays, write_tensors
-from cliquegraph.weights.transfer import Held, Weights, counter_metadata, new_tensors, one_type
+from cliquegraph.weights.transfer import (
+    LoadedWeights,
+    Weights,
+    counter_metadata,
+    new_tensors,
+    one_type,
+)
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What ``convert_weights`` did.
+    """The result of ``convert_weights``.
 
     Attributes:
         source, target: the formats.
-        tensors: how many were written.
-        size: bytes of the tensors.
-        not_finite: those of the target that hold NaN or infinity.
+        tensors: number of tensors written.
+        size: of the tensors, in bytes.
+        not_finite: names of target tensors that hold NaN or infinity.
     """
 
     source: Format
@@ -54,32 +60,32 @@ def convert_weights(
     inference: bool = False,
     ignore_digest: bool = False,
 ) -> Conversion:
-    """Write a network's weights in another format, one tensor after the other.
+    """Write a network's weights in another format, one tensor at a time.
 
     Args:
         network: the network.
         source: the file to read.
         target: the safetensors file to write.
         to: the format to write.
-        format: the format to read; default: what the file says, or what its tensors fit.
+        format: the format to read; default: from the metadata, or inferred from the tensors.
         level: the -O level of the model that the target is for; default: the compiler's.
-        source_level: refuse a source of another level; default: as ``format``.
-        inference: write what a model compiled with ``--inference`` takes.
-        ignore_digest: take tensors that fit although the file is for another network.
+        source_level: reject a source for another level; default: as for ``format``.
+        inference: write the weights of a model compiled with ``--inference``.
+        ignore_digest: accept matching tensors from a file for another network.
 
     Raises:
-        WeightsError: the file is damaged or is not for this network; says what differs.
+        WeightsError: the file is damaged or not for this network; lists the differences.
         UsageError: the target can't be written.
     """
     chosen = _target(network, to, level, inference=inference)
     reading = open_weights(network, source, format, source_level, ignore_digest=ignore_digest)
     with reading as weights:
         bad: list[str] = []
-        made = [_watched(each, bad) for each in _made(network, weights, chosen)]
+        new = [_record_non_finite(t, bad) for t in _new_tensors(network, weights, chosen)]
         metadata = {**_metadata(network, chosen), **counter_metadata(weights)}
-        write_tensors(Path(target), made, metadata)
+        write_tensors(Path(target), new, metadata)
         return Conversion(
-            weights.format, chosen, len(made), sum(each.info.nbytes for each in made), tuple(bad)
+            weights.format, chosen, len(new), sum(each.info.nbytes for each in new), tuple(bad)
         )
 
 
@@ -94,20 +100,20 @@ def write_weights(
 
     Args:
         network: the network.
-        tensors: every one of its canonical tensors, by name.
+        tensors: all of its canonical tensors, by name.
         path: the file.
         format: ``canonical``, or a backend's.
-        level: the -O level that the backend's model is compiled with; default: the compiler's.
+        level: the -O level at which the backend's model is compiled; default: the compiler's.
 
     Raises:
-        WeightsError: ``tensors`` are not those of the network.
+        WeightsError: ``tensors`` do not match the network.
         UsageError: the file can't be written.
     """
     chosen = _target(network, format, level)
     native = native_arrays(tensors, "the weights")
     check_tensors(Compilation(network).lowered, native)
-    made = new_tensors(Held(native, "the weights"), chosen)
-    write_tensors(Path(path), made, _metadata(network, chosen))
+    new = new_tensors(LoadedWeights(native, "the weights"), chosen)
+    write_tensors(Path(path), new, _metadata(network, chosen))
 
 
 def _target(
@@ -115,28 +121,28 @@ def _target(
 ) -> Format:
     """The format to write."""
     if name == OFFICIAL:
-        raise UsageError("the authors' format is for reading; write canonical, or a backend's")
+        raise UsageError("the authors' format can only be read; write canonical, or a backend's")
     if inference and name == CANONICAL:
-        raise UsageError("canonical weights are not folded: --inference is for a backend's")
+        raise UsageError("canonical weights can't be folded: --inference is for backends' formats")
     if inference and level is not None:
-        raise UsageError("--inference stands for a level of its own: leave out -O")
+        raise UsageError("--inference replaces the level: remove -O")
     level = DEFAULT_LEVEL if level is None else level
-    passes_of(level)  # or there is no such level
+    passes_of(level)  # raises an error if there is no such level
     return formats(network, name, level, inference=inference)[0]
 
 
-def _made(network: NetworkSpec, weights: Weights, target: Format) -> list[NewTensor]:
+def _new_tensors(network: NetworkSpec, weights: Weights, target: Format) -> list[NewTensor]:
     if target.option != INFERENCE:
         return new_tensors(weights, target)
     dtype = one_type({weights.info(name).dtype: name for name in weights}, weights.place)
     wide = {name: array.astype(np.float64) for name, array in weights.items()}
     folded = Compilation(network, inference=True).folded(wide)
     cast = {name: array.astype(numpy_dtype(dtype)) for name, array in folded.items()}
-    return new_tensors(Held(cast, weights.place), target)
+    return new_tensors(LoadedWeights(cast, weights.place), target)
 
 
-def _watched(tensor: NewTensor, bad: list[str]) -> NewTensor:
-    """The same tensor; its name is noted when it holds what is no number."""
+def _record_non_finite(tensor: NewTensor, bad: list[str]) -> NewTensor:
+    """The same tensor; its name is appended to ``bad`` if it holds NaN or infinity."""
 
     def make() -> Array:
         array = tensor.make()

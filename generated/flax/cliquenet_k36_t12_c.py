@@ -43,7 +43,7 @@ avg_pool: Callable[..., Array] = nnx.avg_pool  # Flax's pools have no types
 
 @jax.checkpoint
 def batch_moments(x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel, in float32 at least; saves the maps alone."""
+    """Mean and biased variance of each channel, in float32 at least; saves only the maps."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return wide.mean((0, 1, 2)), wide.var((0, 1, 2))
 

@@ -44,7 +44,7 @@ avg_pool: Callable[..., Array] = nnx.avg_pool  # Flax's pools have no types
 
 @jax.checkpoint
 def batch_moments(x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel, in float32 at least; saves the maps alone."""
+    """Mean and biased variance of each channel, in float32 at least; saves only the maps."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return wide.mean((0, 1, 2)), wide.var((0, 1, 2))
 
@@ -75,7 +75,7 @@ class BatchNorm(nnx.Module):
 
 
 class DropPath(nnx.Module):
-    """Whether a branch is kept: 1 or 0 for the batch; in evaluation the probability of 1."""
+    """The mask of a branch: 1 or 0 for the batch; in evaluation the probability of 1."""
 
     def __init__(self, rate: float, *, rngs: nnx.Rngs) -> None:
         self.survival, self.deterministic = 1 - rate, False
@@ -89,7 +89,7 @@ class DropPath(nnx.Module):
 
 
 class BranchNorm(BatchNorm):
-    """Batch normalization of a branch: where that is left out, running statistics do not move."""
+    """Batch normalization of a branch: where that is dropped, running statistics do not move."""
 
     def __call__(self, x: Array, keep: Array | float = 1.0) -> Array:
         before = self.mean[...], self.var[...]

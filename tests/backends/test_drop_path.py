@@ -25,7 +25,7 @@ from cliquegraph.passes.rewrite import rewrite
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.semantics.exact import Candidate, compare
 from cliquegraph.weights.sample import sample_tensors
-from cliquegraph_torch.synchronised import synchronise
+from cliquegraph_torch.synchronized import synchronize
 from tests.function import images_for
 from tests.networks import network
 
@@ -111,8 +111,8 @@ def test_torch_compiles_it_as_one_graph(per: str) -> None:
 
 def test_normalizations_that_leave_out_batches_are_not_synchronized() -> None:
     with pytest.raises(UsageError, match="drop-path per batch"):
-        synchronise(model_of(spec(last=0.5), "torch")())
-    synchronise(model_of(spec(last=0.5, per="image"), "torch")())
+        synchronize(model_of(spec(last=0.5), "torch")())
+    synchronize(model_of(spec(last=0.5, per="image"), "torch")())
 
 
 # ---- Flax --------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ NETWORKS = {
 
 
 def pattern(channels: int, height: int, width: int) -> Array:
-    """Different for each number, so that no convolution or normalisation can undo it."""
+    """Different for each element, so that no convolution or normalization can undo it."""
     return 1 + 0.5 * np.cos(np.arange(channels * height * width)).reshape(channels, height, width)
 
 

@@ -42,7 +42,7 @@ def images(spec: NetworkSpec, batch: int = 3) -> Array:
 
 SPEC = EVERY_KEY["defaults"]
 
-# ---- initialisation (section 4.1 of the paper) ---------------------------------------------
+# ---- initialization (section 4.1 of the paper) ---------------------------------------------
 
 WIDE = network(
     {"layers": 3, "filters": 48, "bottleneck": True},
@@ -95,7 +95,7 @@ def test_linear_layers_are_xavier_with_biases_of_0(wide: Any) -> None:
         assert not linear.bias[...].any()
 
 
-def test_normalisations_start_at_1_and_0(wide: Any) -> None:
+def test_normalizations_start_at_1_and_0(wide: Any) -> None:
     for param in Compilation(WIDE).graph.params:
         init = param.pieces[0].tensor.init
         if init in (Init.ZEROS, Init.ONES):

@@ -110,9 +110,9 @@ def kept_for_an_image(spec: NetworkSpec, level: int) -> int:
     ids=["clique", "dense"],
 )
 def test_each_level_keeps_less(spec: NetworkSpec) -> None:
-    literal, shared, redone = (kept_for_an_image(spec, level) for level in LEVELS)
-    assert redone < shared < literal
-    assert redone < 0.3 * literal
+    literal, shared, recomputed = (kept_for_an_image(spec, level) for level in LEVELS)
+    assert recomputed < shared < literal
+    assert recomputed < 0.3 * literal
 
 
 def test_s3_keeps_little_more_than_what_its_convolutions_write() -> None:

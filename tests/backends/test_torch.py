@@ -43,7 +43,7 @@ def spec(request: pytest.FixtureRequest) -> NetworkSpec:
     return EVERY_KEY[request.param]
 
 
-# ---- initialisation (section 4.1 of the paper) ---------------------------------------------
+# ---- initialization (section 4.1 of the paper) ---------------------------------------------
 
 WIDE = network(
     {"layers": 3, "filters": 48, "bottleneck": True, "kernel": 3},
@@ -90,7 +90,7 @@ def test_linear_layers_are_xavier_with_biases_of_0() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_normalisations_start_at_1_and_0(level: int) -> None:
+def test_normalizations_start_at_1_and_0(level: int) -> None:
     model = build(WIDE, level)
     for param in Compilation(WIDE, level).graph.params:
         init = param.pieces[0].tensor.init
@@ -203,7 +203,7 @@ def test_dropout_has_the_rates_of_the_spec_and_draws_in_training_alone() -> None
 
 
 @pytest.mark.parametrize(
-    ("op", "members", "spelled"),
+    ("op", "members", "code"),
     [
         (ops.BatchNorm(), ["norm"], "torch.relu_(self.norm(x))"),
         (ops.Conv(3, 1, bias=True), ["conv"], "torch.relu_(self.conv(x))"),
@@ -215,9 +215,9 @@ def test_dropout_has_the_rates_of_the_spec_and_draws_in_training_alone() -> None
     ],
     ids=lambda each: getattr(each, "mnemonic", ""),
 )
-def test_relu_overwrites_what_nobody_needs(op: ops.Op, members: list[str], spelled: str) -> None:
+def test_relu_overwrites_what_nobody_needs(op: ops.Op, members: list[str], code: str) -> None:
     inner = Apply(op, (Local("x"),), tuple(map(Own, members)))
-    assert str(TorchSpeller().expression(Apply(ops.Relu(), (inner,), ()))) == spelled
+    assert str(TorchSpeller().expression(Apply(ops.Relu(), (inner,), ()))) == code
 
 
 # ---- PyTorch's modes -----------------------------------------------------------------------
@@ -271,15 +271,15 @@ def test_maps_stay_channels_last() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_it_trains_on_a_gpu_in_bfloat16_and_channels_last(spec: NetworkSpec, level: int) -> None:
     model = build(spec, level).cuda().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     x = images(spec, 16).cuda().to(memory_format=torch.channels_last)
     labels = torch.arange(16, device="cuda") % 5
     losses = []
     for _ in range(5):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
             loss = nn.functional.cross_entropy(model(x), labels)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]

@@ -226,7 +226,7 @@ def test_pytorch_counts_the_same_flops_forwards_and_backwards(name: str) -> None
 @pytest.mark.parametrize("name", EVERY_KEY)
 def test_nothing_is_written_while_autograd_needs_it(name: str, level: int) -> None:
     model = Model(EVERY_KEY[name], level)
-    # PyTorch's own normalisation keeps its running statistics and then moves them; that of a
+    # PyTorch's own normalization keeps its running statistics and then moves them; that of a
     # branch with drop-path hands it zeros to move.
     running = {buffer.data_ptr() for buffer in model.module.buffers()}
     kept: list[tuple[Tensor, int, Tensor]] = []
@@ -274,7 +274,7 @@ def test_second_derivatives_are_refused(name: str, level: int) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_functions_are_transformed_at_o0_alone(level: int) -> None:
     model = Model(clique(), level)
-    model.module.eval()  # in training, torch.func refuses PyTorch's own batch normalisation
+    model.module.eval()  # in training, torch.func refuses PyTorch's own batch normalization
     x = model.images()
 
     def loss(parameters: dict[str, Tensor]) -> Tensor:

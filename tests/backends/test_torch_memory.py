@@ -54,7 +54,7 @@ CASES = {
         {"layers": 3, "filters": 6, "stages": 3, "bottleneck": True, "unit": "post_activation"},
         input={"channels": 3, "height": 32, "width": 32},
     ),
-    "one normalisation for several stages": network(
+    "one normalization for several stages": network(
         {"layers": 3, "filters": 6, "stages": 3, "norm_per_stage": False},
         {"layers": 3, "filters": 6, "stages": 3, "norm_per_stage": False, "bottleneck": True},
         {
@@ -187,7 +187,7 @@ class Tracker(TorchDispatchMode):
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> Iterator[None]:
     # The first operation under a mode imports modules, and what fails in that holds the frames
-    # of whoever asked for it.
+    # of the caller.
     with Tracker():
         torch.zeros(1).add(1)
     yield
@@ -232,7 +232,7 @@ def test_it_predicts_what_autograd_keeps_in_other_dtypes(name: str, level: int, 
 @pytest.mark.parametrize("name", CASES)
 def test_it_predicts_the_peak_of_a_step(name: str, level: int, batch: int, dtype: str) -> None:
     spec = CASES[name]
-    # Small tensors are left out, such as what is computed from moments in between; and under
+    # Small tensors are ignored, such as those computed from moments in between; and under
     # autocast, when each use of a shared kernel has its gradient cast.
     measured = used_by_a_step(spec, level, batch, dtype)
     assert plan_of(spec, level, batch, dtype).peak == pytest.approx(measured, rel=0.03)
@@ -281,7 +281,7 @@ def test_levels_of_shipped_specs_store_less_and_less(name: str) -> None:
 
 
 def test_what_several_calls_keep_counts_for_the_first() -> None:
-    # Block features are kept by their readout's norm; X0 by the first to normalise it.
+    # Block features are kept by their readout's norm; X0 by the first to normalize it.
     plan = memory_plan(graph_of(clique(layers=1, stages=1, filters=3)))
     channel = 8 * 8 * 4
     norm = 2 * 4  # mean and 1 / standard deviation of a channel

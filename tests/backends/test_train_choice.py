@@ -75,7 +75,7 @@ def test_pytorch_says_that_its_choice_on_cuda_is_predicted(monkeypatch: pytest.M
     assert "predicted" not in find_engine("torch").choose(job("torch", level=1)).why
 
 
-def test_synchronised_normalisation_takes_level_0(tmp_path: Path) -> None:
+def test_synchronized_normalization_takes_level_0(tmp_path: Path) -> None:
     choice = find_engine("torch").choose(job("torch", any_level=True, sync_batchnorm=True))
     assert choice.level == 0 and choice.binding
     with pytest.raises(UsageError, match="trains a model of -O0 in PyTorch: leave out -O"):

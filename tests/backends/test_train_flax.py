@@ -138,9 +138,9 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "float16"}, "Flax trains in no float16: say --precision bfloat16"),
-        ({"devices": 64}, "64 devices were asked for, JAX has started with"),
-        ({"accumulate": 3}, r"can't be divided by 1 devices × 3 .* say --batch-size 33"),
+        ({"precision": "float16"}, "Flax does not train in float16: use --precision bfloat16"),
+        ({"devices": 64}, "64 devices were requested, JAX has started with"),
+        ({"accumulate": 3}, r"can't be divided by 1 devices × 3 .* use --batch-size 33"),
         ({"nodes": 2}, "2 nodes take a process on each of them"),
     ],
 )

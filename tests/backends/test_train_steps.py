@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-# ---- synchronisation --------------------------------------------------------------------------
+# ---- synchronization --------------------------------------------------------------------------
 
 WAITS = {
     torch.ops.aten._local_scalar_dense.default: "an element is read on the host",
@@ -169,7 +169,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool]]:
     return found
 
 
-def colour_job(*overrides: str, **options: Any) -> Job:
+def color_job(*overrides: str, **options: Any) -> Job:
     """Images of one channel have no memory format."""
     chosen: dict[str, Any] = {"changes": {"epochs": 2, "batch_size": 16}, "log_every": 1, **options}
     overrides = ("input.channels=3", "blocks=[{layers: 2}, {layers: 2}]", *overrides)
@@ -181,7 +181,7 @@ def colour_job(*overrides: str, **options: Any) -> Job:
 def test_weights_and_images_are_in_the_format_of_the_job(
     tmp_path: Path, seen: list[tuple[bool, bool]], channels_last: bool, level: int
 ) -> None:
-    train(colour_job(level=level, channels_last=channels_last), tmp_path)
+    train(color_job(level=level, channels_last=channels_last), tmp_path)
     assert set(seen) == {(channels_last, channels_last)}
     facts = json.loads((tmp_path / "run.json").read_text())
     assert facts["channels_last"] is channels_last
@@ -189,7 +189,7 @@ def test_weights_and_images_are_in_the_format_of_the_job(
 
 def test_both_formats_train_alike(tmp_path: Path) -> None:
     for name, channels_last in (("nchw", False), ("last", True)):
-        train(colour_job(precision="float64", channels_last=channels_last), tmp_path / name)
+        train(color_job(precision="float64", channels_last=channels_last), tmp_path / name)
     assert 0.0 < distance(tmp_path / "nchw", tmp_path / "last") < 1e-9
 
 
@@ -198,7 +198,7 @@ def test_a_run_goes_on_in_its_format_to_the_bit(
     tmp_path: Path, seen: list[tuple[bool, bool]], channels_last: bool
 ) -> None:
     whole, again = tmp_path / "whole", tmp_path / "again"
-    asked = colour_job(DROPOUT, channels_last=channels_last)
+    asked = color_job(DROPOUT, channels_last=channels_last)
     train(asked, whole)
     assert train(asked, again, display=Stopping(1)).interrupted
     facts = json.loads((again / "run.json").read_text())
@@ -208,15 +208,17 @@ def test_a_run_goes_on_in_its_format_to_the_bit(
         (again / "run.json").write_text(json.dumps(facts))
     seen.clear()
     display = Stopping(0)
-    train(colour_job(DROPOUT, level=0, any_level=True), again, resume=True, display=display)
-    assert display.said == [f"-O1{', channels_last' if channels_last else ''}, as the run began"]
+    train(color_job(DROPOUT, level=0, any_level=True), again, resume=True, display=display)
+    assert display.said == [
+        f"-O1{', channels_last' if channels_last else ''}, as in the resumed run"
+    ]
     assert set(seen) == {(channels_last, channels_last)}
     assert distance(whole, again) == 0.0
     assert measured(whole) == measured(again)
     with pytest.raises(UsageError, match=f"channels_last was {channels_last}, is now"):
-        train(colour_job(DROPOUT, channels_last=not channels_last), again, resume=True)
+        train(color_job(DROPOUT, channels_last=not channels_last), again, resume=True)
     with pytest.raises(UsageError, match="level was 1, is now 2"):
-        train(colour_job(DROPOUT, level=2), again, resume=True)
+        train(color_job(DROPOUT, level=2), again, resume=True)
 
 
 # ---- cuDNN's benchmark ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training in PyTorch: what a step does, resumption, processes, precision, faults."""
+"""Training in PyTorch: steps, resumption, processes, precision, errors."""
 
 from __future__ import annotations
 
@@ -178,11 +178,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
     state.write_bytes(content)
     display = Stopping(0)
     train(asked, again, resume=True, display=display)
-    assert display.said == [f"warning: {newest} is damaged: state.ckpt is not what was written"]
+    assert display.said == [
+        f"warning: {newest} is damaged: state.ckpt has changed since it was written"
+    ]
     assert distance(whole, again) == 0.0
 
 
-def test_two_processes_match_one_where_statistics_are_synchronised(tmp_path: Path) -> None:
+def test_two_processes_match_one_where_statistics_are_synchronized(tmp_path: Path) -> None:
     words = ["train", SPEC, "--data", "digits", "--subset", "128", "--epochs", "1"]
     words += ["--batch-size", "32", "--precision", "float64", "--log-every", "1"]
     words += ["--set", "blocks.*.feature=1", "--set", "expect={}"]
@@ -224,7 +226,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert errors.startswith("stopped; ") and "--resume goes on" in errors
+    assert errors.startswith("stopped; ") and "--resume continues" in errors
     checkpoint, faults = Run(out).checkpoints.newest()
     assert checkpoint is not None and checkpoint.step >= 3 and not faults
 

@@ -118,7 +118,7 @@ def test_a_place_that_can_not_be_written_stops_every_file(run: Run, tmp_path: Pa
     (tmp_path / "torch" / "quickstart.py").mkdir(parents=True)
     ran = run("compile", QUICKSTART, "--out", str(tmp_path))
     assert ran.code == 2
-    assert "it is a folder" in ran.err
+    assert "it is a directory" in ran.err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -297,7 +297,7 @@ def test_a_folded_network_is_a_file_beside_the_other(run: Run, tmp_path: Path) -
     network, folded = sorted((tmp_path / "torch").iterdir())
     assert (network.name, folded.name) == ("quickstart.py", "quickstart_inference.py")
     head = folded.read_text().split('"""')[1]
-    assert "For evaluation alone: takes folded tensors (cliquegraph.fold)." in head
+    assert "For evaluation only: takes folded tensors (cliquegraph.fold)." in head
     assert "quickstart.yaml --backend torch --inference" in head
     assert "-O0" in network.read_text().split('"""')[1]
 
@@ -476,7 +476,7 @@ def test_verify_takes_a_level_or_the_folded_network(run: Run) -> None:
             "no backend 'caffe'; installed: flax, torch",
         ),
         (("compile", QUICKSTART, "-O", "7"), "no level -O7"),
-        (("ir", QUICKSTART, "-O1", "--inference"), "--inference stands for a level of its own"),
+        (("ir", QUICKSTART, "-O1", "--inference"), "--inference replaces the level"),
         (("steps", QUICKSTART, "--block", "3"), "blocks 1 to 2, not 3"),
         (
             ("compile", QUICKSTART, "--set", "class_name=Tensor"),
@@ -485,7 +485,7 @@ def test_verify_takes_a_level_or_the_folded_network(run: Run) -> None:
         (("verify", QUICKSTART, "--backends", "torch,caffe"), "no backend 'caffe'"),
         (("verify", QUICKSTART, "--backends", ","), "name at least one backend"),
         (("compile", QUICKSTART, "--set", f"{'a.' * 3000}a=1"), "a path has at most"),
-        (("compile", QUICKSTART, "--set", "class_name=ValueError"), "would hide a name"),
+        (("compile", QUICKSTART, "--set", "class_name=ValueError"), "would shadow a name"),
     ],
 )
 def test_bad_usage_is_a_message_and_exit_2(run: Run, words: tuple[str, ...], message: str) -> None:

@@ -96,15 +96,15 @@ def test_predict_names_the_digit(run: Run, trained: Path, digit: Path) -> None:
     lonely = digit.parent / "alone.safetensors"
     lonely.write_bytes((trained / "best.safetensors").read_bytes())
     alone = run("predict", QUICKSTART, str(digit), "--weights", str(lonely))
-    assert alone.code == 2 and "lie in no run" in alone.err
+    assert alone.code == 2 and "are not in a run" in alone.err
     (lonely.parent / "run.json").write_text("{}")
     foreign = run(*alone_words(digit, lonely))
-    assert foreign.code == 2 and "run.json is not as a run writes it" in foreign.err
+    assert foreign.code == 2 and "run.json was not written by a run" in foreign.err
     facts = json.loads((trained / "run.json").read_text())
     for changed, said in (
         ({"statistics": {"mean": [0.5], "std": [0.0]}}, "statistics.std.0: "),
-        ({"statistics": {"mean": [0.5] * 3, "std": [0.1] * 3}}, "statistics of 3 channels"),
-        ({"classes": ["a"] * 11}, "lies in a run of 11 classes, quickstart has 10"),
+        ({"statistics": {"mean": [0.5] * 3, "std": [0.1] * 3}}, "statistics for 3 channels"),
+        ({"classes": ["a"] * 11}, "is in a run with 11 classes, but quickstart has 10"),
     ):
         (lonely.parent / "run.json").write_text(json.dumps(facts | changed))
         foreign = run(*alone_words(digit, lonely))
@@ -178,14 +178,14 @@ def test_a_study_compares_and_goes_on(run: Run, tmp_path: Path) -> None:
     words += ("--variant", "one:blocks.*.stages=1", "--variant", "two:blocks.*.stages=2")
     first = run(*words)
     assert first.code == 0, first.err
-    assert first.out.count("-O chooses another") == 1  # alike in all four runs
+    assert first.out.count("-O selects another level") == 1  # alike in all four runs
     again = run(*words, "--json")
     found = json.loads(again.out)
     assert [each["variant"] for each in found] == ["one", "two"]
     assert all(len(each["top1"]) == 2 for each in found)
     assert found[0]["parameters"] < found[1]["parameters"]
-    assert again.err.count("done already") == 4
-    assert again.err.count("as the run began") == 1
+    assert again.err.count("already complete") == 4
+    assert again.err.count("as in the resumed run") == 1
     for each in found:
         assert each["mean"] == pytest.approx(np.mean(each["top1"]))
         assert each["std"] == pytest.approx(np.std(each["top1"], ddof=1))
@@ -208,18 +208,18 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     ("words", "message"),
     [
         (["--data", "nothing"], "there is no data set 'nothing'"),
-        (["--data", "fashion-mnist:/nowhere"], "there is no /nowhere"),
-        (["--recipe", "mine"], "there is no recipe 'mine'; there are cifar, svhn, imagenet"),
+        (["--data", "fashion-mnist:/nowhere"], "/nowhere does not exist"),
+        (["--recipe", "mine"], "there is no recipe 'mine'; choose from cifar, svhn, imagenet"),
         (["--precision", "int8"], "there is no precision 'int8'"),
-        (["--milestones", "half"], "--milestones are shares"),
-        (["--milestones", "0.7,0.2"], "milestones are ascending shares"),
+        (["--milestones", "half"], "--milestones are fractions"),
+        (["--milestones", "0.7,0.2"], "milestones are ascending fractions"),
         (["--normalisation", "none"], "there is no normalisation 'none'"),
         (["--batch-size", "4096"], "4096"),
-        (["--accumulate", "3"], "say --batch-size 66"),
+        (["--accumulate", "3"], "use --batch-size 66"),
         (["--sync-batchnorm", "-O", "1"], "leave out -O"),
-        (["--backend", "numpy"], "nothing trains models of 'numpy'; engines: flax, torch"),
-        (["--learning-rate", "0"], "a learning rate of 0 can't be trained with"),
-        (["--momentum", "1.5"], "a momentum of 1.5"),
+        (["--backend", "numpy"], "there is no training engine for 'numpy'; installed: flax, torch"),
+        (["--learning-rate", "0"], "the learning rate 0 is out of range"),
+        (["--momentum", "1.5"], "the momentum 1.5"),
         (["--plot", "rate.gif"], "a schedule is .svg, .png, .html, not 'gif'"),
     ],
 )
@@ -232,7 +232,7 @@ def test_what_cannot_be_trained_is_said(
 def test_a_run_is_not_overwritten_nor_taken_for_another(run: Run, trained: Path) -> None:
     before = (trained / "metrics.csv").read_bytes()
     same = (*TRAIN, "--validation", "0.1", "--out", str(trained))
-    assert "--resume goes on with it" in refused(run, *same)
+    assert "--resume continues it" in refused(run, *same)
     other = refused(run, *same, "--resume", "--seed", "1", "--learning-rate", "0.2")
     assert "recipe.learning_rate was 0.1, is now 0.2" in other and "seed was 0, is now 1" in other
     assert run(*same, "--resume").code == 0
@@ -244,7 +244,7 @@ def test_a_level_is_chosen_and_said(run: Run, trained: Path, tmp_path: Path) -> 
 
     assert json.loads((trained / "run.json").read_text())["level"] == CPU_LEVEL
     choice = find_engine("torch").choose(job("torch", any_level=True))
-    line = f"-O{CPU_LEVEL}, channels_last {choice.why}; -O chooses another"
+    line = f"-O{CPU_LEVEL}, channels_last {choice.why}; -O selects another level"
     words = (*TRAIN, "--subset", "64")
     assert run(*words, "--out", str(tmp_path / "free")).out.splitlines()[0] == line
     asked = run(*words, "-O", "2", "--no-channels-last", "--out", str(tmp_path / "asked"))
@@ -267,7 +267,7 @@ def test_a_run_goes_on_at_the_level_that_it_recorded(run: Run, tmp_path: Path) -
     assert "channels_last was False, is now True" in refused(run, *words, "--channels-last")
     done = run(*words)
     assert done.code == 0, done.err
-    assert "-O2, as the run began" in done.out.splitlines()
+    assert "-O2, as in the resumed run" in done.out.splitlines()
     assert distance(whole, again) == 0.0
 
 
@@ -313,7 +313,7 @@ def test_other_images_are_not_gone_on_with(run: Run, tmp_path: Path) -> None:
 def test_a_study_is_checked_before_it_begins(run: Run, tmp_path: Path) -> None:
     words = ("study", QUICKSTART, "--data", "digits", "--out", str(tmp_path / "study"))
     twice = refused(run, *words, "--variant", "a:expect={}", "--variant", "a:expect={}")
-    assert "names of their own" in twice
+    assert "need distinct names" in twice
     done = run(*words, "--variant", "a:expect={}", "--variant", "b:blocks.*.stages=0")
     assert done.code == 2 and "stages" in done.err
     assert not (tmp_path / "study").exists()
@@ -321,7 +321,7 @@ def test_a_study_is_checked_before_it_begins(run: Run, tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
+    assert "is not empty and not a run" in refused(run, *TRAIN, "--out", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -329,7 +329,7 @@ def test_a_hidden_file_is_something_else_and_a_start_that_was_killed_is_not(
     run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / ".git").mkdir()
-    assert "is not empty and holds no run" in refused(run, *TRAIN, "--out", str(tmp_path))
+    assert "is not empty and not a run" in refused(run, *TRAIN, "--out", str(tmp_path))
     (tmp_path / ".git").rmdir()
     for name in (".lock", "spec.json", "quickstart.py", ".run.json.x7c2"):
         (tmp_path / name).write_text("left")
@@ -344,7 +344,7 @@ def test_two_may_not_train_into_one_folder(run: Run, tmp_path: Path) -> None:
     try:
         words = ("train", QUICKSTART, "--data", "digits", "--subset", "128", "--epochs", "2")
         words += ("--batch-size", "32", "--set", "expect={}", "--out", str(tmp_path / "run"))
-        assert "another process trains into" in refused(run, *words, "--resume")
+        assert "another process is using" in refused(run, *words, "--resume")
     finally:
         held.release()
 

@@ -40,7 +40,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 LITERAL = "-O0"
 AVERAGED = "aten.div.Scalar"
-"""The gradient of a global average is a number for each map, repeated: it has no format."""
+"""The gradient of a global average is one element per map, repeated: it has no format."""
 
 Report = dict[str, Any]
 

@@ -46,7 +46,7 @@ def test_it_lowers_for_cuda(way: str, dtype: str) -> None:
     assert text.count("stablehlo.convolution") >= sum(
         node.op.mnemonic == "conv" for node in Compilation(SPEC, **WAYS[way]).graph
     )
-    # Convolutions, the bulk of the work, are in the type that was asked for.
+    # Convolutions, the bulk of the work, are in the requested type.
     kind = {"float32": "xf32>", "bfloat16": "xbf16>"}[dtype]
     convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert all(kind in line.rsplit("->", 1)[1] for line in convolutions)

@@ -28,7 +28,7 @@ from cliquegraph.data import (
 from cliquegraph.data.dataset import ImageDataset, Part
 from cliquegraph.data.source import Arrays
 from cliquegraph.data.split import stratified
-from cliquegraph.data.treatment import Shift, normalised, pad_crop_flip
+from cliquegraph.data.treatment import Shift, normalize, pad_crop_flip
 from cliquegraph.diagnostics.errors import UsageError
 
 SHAPE = (3, 12, 10)
@@ -152,10 +152,10 @@ def test_evaluation_shows_every_image_in_order(ranks: int) -> None:
 @pytest.mark.parametrize(
     ("size", "share", "message"),
     [
-        (72, {}, "70 images to train on, no batch of 72"),
-        (9, {"ranks": 2}, "9 images can't be shared by 2 ranks"),
+        (72, {}, "70 training images, fewer than a batch of 72"),
+        (9, {"ranks": 2}, "9 images can't be divided by 2 ranks"),
         (8, {"rank": 2, "ranks": 2}, "no rank 2 of 2"),
-        (0, {}, "a batch of 0 images has no images"),
+        (0, {}, "the batch size must be at least 1, not 0"),
     ],
 )
 def test_batches_that_can_not_be(size: int, share: dict[str, int], message: str) -> None:
@@ -223,13 +223,16 @@ def test_a_subset_is_of_what_is_trained_on() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subset": 71}, "70 images to train on, no subset of 71"),
+        ({"subset": 71}, "70 training images, so no subset of 71"),
         ({"subset": 0}, "no subset of 0"),
-        ({"validation": 1.0}, "a share from 0 to 1, not 1.0"),
-        ({"validation": -0.1}, "a share from 0 to 1"),
+        ({"validation": 1.0}, "below 1, not 1.0"),
+        ({"validation": -0.1}, "the validation fraction must be at least 0"),
         ({"validation": 0.001}, "0.001 of 70 images is 0"),
-        ({"seed": -1}, "a seed is a number from 0 on, not -1"),
-        ({"statistics": Statistics((0.0,), (1.0,))}, "statistics of 1 channels, images of 3"),
+        ({"seed": -1}, "a seed must be at least 0, not -1"),
+        (
+            {"statistics": Statistics((0.0,), (1.0,))},
+            "statistics for 1 channels, but images have 3",
+        ),
     ],
 )
 def test_splits_that_can_not_be(options: dict[str, object], message: str) -> None:
@@ -256,17 +259,17 @@ def test_standard_images_have_mean_0_and_deviation_1() -> None:
 
 def test_a_channel_that_is_constant_is_no_division_by_zero() -> None:
     pixels = np.full((4, 1, 2, 2), 51, np.uint8)
-    assert normalised(pixels, Statistics((0.2,), (1.0,))) == pytest.approx(0, abs=1e-6)
-    from cliquegraph.data.statistics import measured
+    assert normalize(pixels, Statistics((0.2,), (1.0,))) == pytest.approx(0, abs=1e-6)
+    from cliquegraph.data.statistics import measure
 
     source = Arrays([pixels], np.zeros(4, np.int64))
-    assert measured(source, np.arange(4)) == Statistics((0.2,), (1.0,))
+    assert measure(source, np.arange(4)) == Statistics((0.2,), (1.0,))
 
 
 def test_statistics_of_imagenet_and_of_a_run() -> None:
     data = open_data("synthetic:8", shape=SHAPE, classes=5, treatment=Treatment("imagenet"))
     assert data.statistics == Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    with pytest.raises(UsageError, match="of 3 channels, the images have 1: normalise them as"):
+    with pytest.raises(UsageError, match="have 3 channels, but the images have 1: choose the"):
         open_data("synthetic", shape=(1, 8, 8), classes=5, treatment=Treatment("imagenet"))
     written = json.dumps(opened(subset=20).statistics.to_json())
     stored = TypeAdapter(Statistics).validate_json(written, strict=True)

@@ -179,7 +179,7 @@ def test_a_truncated_tar_file(tmp_path: Path, share: float) -> None:
 def test_a_label_of_no_class(tmp_path: Path) -> None:
     written = Written(CIFAR100)
     written.labels["train"][1] = 100
-    message = r"train\.bin: the label at byte 3075 is 100, there are 100 classes"
+    message = r"train\.bin: the label at byte 3075 is 100, but there are 100 classes"
     with pytest.raises(DataError, match=message):
         read_cifar(written.binary(tmp_path), CIFAR100)
     with pytest.raises(DataError, match=r"train: 'fine_labels'\[1\] is 100"):
@@ -193,7 +193,7 @@ def test_the_files_of_the_other_set(tmp_path: Path) -> None:
     tar = tmp_path / "mine.tar"
     with tarfile.open(tar, "w") as opened:
         opened.add(folder, folder.name)
-    with pytest.raises(DataError, match=r"mine\.tar: holds no train"):
+    with pytest.raises(DataError, match=r"mine\.tar: train is missing"):
         read_cifar(tar, CIFAR100)
 
 
@@ -228,7 +228,7 @@ def test_a_pickle_runs_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     content = pickle.dumps({b"data": harm}, protocol)
-    with pytest.raises(DataError, match=r"batch: .* it asks for \w+\.\w+, which no image needs"):
+    with pytest.raises(DataError, match=r"batch: .* it uses \w+\.\w+, which images don't need"):
         read_pickle("batch", io.BytesIO(content))
     assert not list(tmp_path.iterdir())
 
@@ -266,11 +266,11 @@ def test_any_bytes_are_refused_or_a_dictionary(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({b"data": None}, "has no 'data', but batch_label, labels"),
-        ({b"data": [1, 2]}, "'data' is no array of bytes"),
-        ({b"data": np.zeros((3, 5), np.uint8)}, r"'data' is \(3, 5\), must be \(N, 3072\)"),
-        ({b"labels": [1, 2]}, "'labels' is not one number for each image"),
-        ({b"labels": ["a", "b", "c"]}, "'labels' is not one number for each image"),
+        ({b"data": None}, "'data' is missing; the keys are batch_label, labels"),
+        ({b"data": [1, 2]}, "'data' is not an array of bytes"),
+        ({b"data": np.zeros((3, 5), np.uint8)}, r"'data' has shape \(3, 5\), must be \(N, 3072\)"),
+        ({b"labels": [1, 2]}, "'labels' does not hold one number for each image"),
+        ({b"labels": ["a", "b", "c"]}, "'labels' does not hold one number for each image"),
     ],
 )
 def test_a_dictionary_of_something_else(

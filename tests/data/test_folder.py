@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cliquegraph.data import Batch, Dataset, Statistics, Treatment, load_image, open_data
-from cliquegraph.data.pictures import centre, random_box
+from cliquegraph.data.pictures import center_crop, random_box
 from cliquegraph.diagnostics.errors import DataError, UsageError
 
 Image = pytest.importorskip("PIL.Image")
@@ -117,11 +117,11 @@ def test_a_random_part_lies_in_the_image() -> None:
 
 def test_the_centre_is_what_imagenet_is_tested_on() -> None:
     ramp = np.tile(np.arange(256, dtype=np.uint8), (128, 1))
-    found = np.asarray(centre(Image.fromarray(ramp), (56, 56), 256 / 224))
+    found = np.asarray(center_crop(Image.fromarray(ramp), (56, 56), 256 / 224))
     # The shorter side of 128 becomes 64; the 56 pixels in the middle were 112, from 72 to 184.
     assert found[0] == pytest.approx(np.arange(72.5, 184, 2), abs=1)
     exact = Image.fromarray(ramp[:, :128])
-    assert centre(exact, (128, 128), 256 / 224) is exact
+    assert center_crop(exact, (128, 128), 256 / 224) is exact
 
 
 def test_standard_statistics_are_measured(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
         content = path.read_bytes()
         for length in (0, 10, len(content) // 2):
             path.write_bytes(content[:length])
-            with pytest.raises(DataError, match=rf"nb/\d\.{ending}: no image that can be read"):
+            with pytest.raises(DataError, match=rf"nb/\d\.{ending}: can't read the image"):
                 list(opened(tmp_path, Treatment("unit")).evaluation("train", 4).epoch(0))
         path.write_bytes(content)
 
@@ -150,19 +150,19 @@ def test_what_a_folder_has_to_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="train: no images"):
         opened(tmp_path, classes=1)
     fill(tmp_path, "train", "val")
-    with pytest.raises(UsageError, match=r"network with --set classifier\.classes=3"):
+    with pytest.raises(UsageError, match=r"network: --set classifier\.classes=3"):
         opened(tmp_path, classes=7)
     save(tmp_path / "val" / "nx" / "1.png")
     with pytest.raises(DataError, match=r"val/nx: no such class in .*train"):
         opened(tmp_path)
     fill(tmp_path, "test")
-    with pytest.raises(UsageError, match="say which folder"):
+    with pytest.raises(UsageError, match="name the folder"):
         open_data("folder", shape=SHAPE, classes=3, treatment=CROPS)
 
 
 def test_no_share_of_a_set_that_has_a_validation_part(tmp_path: Path) -> None:
     fill(tmp_path, "train", "val", "test")
-    with pytest.raises(UsageError, match="has a validation part of its own"):
+    with pytest.raises(UsageError, match="already has a validation set"):
         opened(tmp_path, validation=0.1)
 
 
@@ -212,13 +212,13 @@ def test_grey_of_sixteen_bits_is_grey_of_eight(tmp_path: Path) -> None:
 
 def test_grey_whose_white_nobody_knows_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(DataError, match="grey of mode F, whose white is not known"):
+    with pytest.raises(DataError, match="gray of mode F has no defined white"):
         load_image(tmp_path / "float.tiff", shape=SHAPE, statistics=UNIT, treatment=Treatment())
 
 
 def test_statistics_of_other_channels_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "image.png")
-    with pytest.raises(UsageError, match="statistics of 3 channels, images of 1"):
+    with pytest.raises(UsageError, match="statistics for 3 channels, but images have 1"):
         load_image(path, shape=(1, 16, 16), statistics=UNIT, treatment=Treatment())
 
 
@@ -226,8 +226,8 @@ def test_images_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no image .*none\.png"):
         load_image(tmp_path / "none.png", shape=SHAPE, statistics=UNIT, treatment=Treatment())
     path = save(tmp_path / "image.png")
-    with pytest.raises(UsageError, match="1 or 3 channels, the network takes 4"):
+    with pytest.raises(UsageError, match="1 or 3 channels, but the network takes 4"):
         load_image(path, shape=(4, 16, 16), statistics=UNIT, treatment=Treatment())
     path.write_text("no image")
-    with pytest.raises(DataError, match=r"image\.png: no image that can be read"):
+    with pytest.raises(DataError, match=r"image\.png: can't read the image"):
         load_image(path, shape=SHAPE, statistics=UNIT, treatment=Treatment())

@@ -70,7 +70,7 @@ def test_a_truncated_gzip_file_ends_with_what_could_be_unpacked(tmp_path: Path) 
     with pytest.raises(DataError, match=r"images\.gz: (truncated at|damaged after) byte \d+ of"):
         read_idx(path, 3)
     path.write_bytes(packed[:100] + b"\xff" * 40 + packed[140:])
-    with pytest.raises(DataError, match=r"images\.gz: damaged after byte \d+ of what is unpacked"):
+    with pytest.raises(DataError, match=r"images\.gz: damaged after byte \d+ of the unpacked data"):
         read_idx(path, 3)
     path.write_bytes(b"no gzip file at all")
     with pytest.raises(DataError, match=r"images\.gz: damaged after byte 0"):
@@ -80,13 +80,13 @@ def test_a_truncated_gzip_file_ends_with_what_could_be_unpacked(tmp_path: Path) 
 @pytest.mark.parametrize("end", ["", ".gz"])
 def test_a_file_that_is_too_long(tmp_path: Path, end: str) -> None:
     path = write(tmp_path / f"labels{end}", idx(np.zeros(4, np.uint8)) + b"x")
-    with pytest.raises(DataError, match="goes on at byte 12"):
+    with pytest.raises(DataError, match="has data after byte 12"):
         read_idx(path, 1)
 
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     path = write(tmp_path / "images", idx(np.zeros(400, np.uint8)))
-    with pytest.raises(DataError, match="begins with 00000801 at byte 0, not with 00000803"):
+    with pytest.raises(DataError, match="starts with 00000801 at byte 0, not with 00000803"):
         read_idx(path, 3)
 
 
@@ -110,14 +110,14 @@ def test_images_without_labels_and_labels_without_a_class(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=message):
         open_data(f"mnist:{tmp_path}", shape=(1, 6, 5), classes=10, treatment=Treatment())
     write_set(tmp_path, ".gz", bad_label=3)
-    with pytest.raises(DataError, match="label at byte 11 is 10, there are 10 classes"):
+    with pytest.raises(DataError, match="label at byte 11 is 10, but there are 10 classes"):
         open_data(f"mnist:{tmp_path}", shape=(1, 6, 5), classes=10, treatment=Treatment())
 
 
 def test_parts_of_different_sizes(tmp_path: Path) -> None:
     write_set(tmp_path, "")
     write(tmp_path / "t10k-images-idx3-ubyte", idx(np.zeros((12, 5, 5), np.uint8)))
-    with pytest.raises(DataError, match=r"of \(1, 6, 5\) to train on, of \(1, 5, 5\) to test"):
+    with pytest.raises(DataError, match=r"shape \(1, 6, 5\), test images \(1, 5, 5\)"):
         open_data(f"mnist:{tmp_path}", shape=(1, 6, 5), classes=10, treatment=Treatment())
 
 

@@ -38,30 +38,30 @@ def test_what_is_missing_is_said_with_where_it_goes(
     with pytest.raises(UsageError) as caught:
         open_data(f"{name}:{place}", shape=(3, 32, 32), classes=10, treatment=PLAIN)
     message = str(caught.value)
-    assert message.startswith(f"there is no {place}: put ")
-    assert f"into {place}/" in message and f"say --data {name}:PATH" in message
+    assert message.startswith(f"{place} does not exist: put ")
+    assert f"into {place}/" in message and f"use --data {name}:PATH" in message
     assert all(url in message for url in urls)
     place.mkdir()
     with pytest.raises(UsageError, match=rf"{place} has no .*: put .* into {place}/"):
         open_data(f"{name}:{place}", shape=(3, 32, 32), classes=10, treatment=PLAIN)
     if name != "fashion-mnist":  # which may be installed
-        with pytest.raises(UsageError, match=f"there is no data/{name}: put .* into data/{name}/"):
+        with pytest.raises(UsageError, match=f"data/{name} does not exist: put .* into "):
             open_data(name, shape=(3, 32, 32), classes=10, treatment=PLAIN)
 
 
 def test_names_that_there_are_not() -> None:
     for reference in ("cifar", "", ":x", "CIFAR10"):
-        with pytest.raises(UsageError, match=f"there are {', '.join(NAMES)}"):
+        with pytest.raises(UsageError, match=f"choose from {', '.join(NAMES)}"):
             open_data(reference, shape=(3, 32, 32), classes=10, treatment=PLAIN)
 
 
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("digits:here", "come with scikit-learn and have no path"),
-        ("synthetic:0", "synthetic:0 is no number of images"),
-        ("synthetic:many", "synthetic:many is no number of images"),
-        ("folder:", "say which folder: --data folder:PATH"),
+        ("digits:here", "come with scikit-learn and take no path"),
+        ("synthetic:0", "synthetic:0: expected a number of images"),
+        ("synthetic:many", "synthetic:many: expected a number of images"),
+        ("folder:", "name the folder: --data folder:PATH"),
     ],
 )
 def test_paths_that_can_not_be(reference: str, message: str) -> None:
@@ -85,7 +85,7 @@ def test_data_that_does_not_fit_the_network(
         open_data("digits", shape=shape, classes=classes, treatment=PLAIN)
     assert str(caught.value) == (
         f"digits has images of 1×8×8 in 10 classes, the network takes {takes}: "
-        f"take other data, or the network with {changes}"
+        f"use other data, or change the network: {changes}"
     )
 
 

@@ -58,17 +58,19 @@ def test_a_truncated_file(tmp_path_factory: pytest.TempPathFactory, share: float
     write(folder, "test", 1)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"train_32x32\.mat: (truncated .*at byte \d+|has no \w)"):
+    with pytest.raises(
+        DataError, match=r"train_32x32\.mat: (truncated .*at byte \d+|\w is missing)"
+    ):
         read_svhn(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y": None}, "has no y"),
-        ({"X": np.zeros((32, 32, 3, 4))}, r"X is \(32, 32, 3, 4\) of float64"),
+        ({"y": None}, "y is missing"),
+        ({"X": np.zeros((32, 32, 3, 4))}, r"X is float64 \(32, 32, 3, 4\)"),
         ({"X": np.zeros((3, 32, 32, 4), np.uint8)}, "must be"),
-        ({"y": np.ones(3)}, "4 images and 3 labels"),
+        ({"y": np.ones(3)}, "4 images, but 3 labels"),
         ({"y": np.array([1, 2, 0, 4])}, r"y\[2\] is 0, must be from 1 to 10"),
     ],
 )

@@ -110,7 +110,7 @@ def test_the_page_is_small_alone_and_the_same_every_time() -> None:
 
 def test_a_comparison_is_no_page() -> None:
     steps = unroll(clique(2))
-    with pytest.raises(UsageError, match="a comparison is no page"):
+    with pytest.raises(UsageError, match="a comparison can't be a page"):
         render(steps, Request(), "html", steps)
 
 

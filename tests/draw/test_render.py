@@ -19,8 +19,8 @@ from hypothesis import given, settings
 
 from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.draw.colours import kernel_colours
-from cliquegraph.draw.dot import laid_out
+from cliquegraph.draw.colors import kernel_colors
+from cliquegraph.draw.dot import lay_out
 from cliquegraph.draw.loop import MAX_KERNELS
 from cliquegraph.draw.render import VIEWS, Request, comparison, render, scene_of
 from cliquegraph.draw.scene import Look, Scene, Stroke, extent, sampled, titled
@@ -209,7 +209,7 @@ def lightness(colour: str) -> float:
 
 def test_colours_of_kernels_differ_and_white_is_read_on_them() -> None:
     block = steps_of(clique(20)).block(1)
-    colours = list(kernel_colours(block.edges).values())
+    colours = list(kernel_colors(block.edges).values())
     assert len(set(colours[:150])) == 150
     for colour in colours:
         assert 1.05 / (luminance(colour) + 0.05) > 4.5  # WCAG AA
@@ -221,7 +221,7 @@ def test_kernels_beside_each_other_have_colours_far_apart() -> None:
         return sum((a - b) ** 2 for a, b in zip(channels(one), channels(other), strict=True)) ** 0.5
 
     for layers in (4, 5, 6):
-        colours = kernel_colours(steps_of(clique(layers)).block(1).edges)
+        colours = kernel_colors(steps_of(clique(layers)).block(1).edges)
         for edge, colour in colours.items():
             for i, j in ((1, 0), (0, 1)):
                 other = Edge(1, edge.source + i, edge.target + j)
@@ -453,7 +453,7 @@ def test_a_stage_that_one_network_lacks_was_added_or_removed() -> None:
         marks = marked(one, other, "loop", stage=3)
         assert set(marks) == {f"b1_W{i}_{j}" for i in (1, 2, 3) for j in (1, 2, 3) if i != j}
         assert set(marks.values()) == {change}
-        with pytest.raises(UsageError, match="no stage 4; there are 1, 2, 3"):
+        with pytest.raises(UsageError, match="no stage 4; the stages are 1, 2, 3"):
             comparison(steps_of(one), steps_of(other), Request(stage=4))
 
 
@@ -530,7 +530,7 @@ def test_a_part_says_from_what_to_what() -> None:
     assert "\n+ transit 12×8×8\n" in label
     assert label.splitlines()[-2].endswith(" parameters")
     scene = comparison(steps_of(clique(4)), steps_of(clique(5)), Request("network"))
-    assert not overlapping(laid_out(scene))
+    assert not overlapping(lay_out(scene))
 
 
 @pytest.mark.parametrize("view", ["loop", "steps"])
@@ -736,10 +736,10 @@ def test_a_dash_prints() -> None:
     ("words", "said"),
     [
         (("-o", "x.gif"), "a picture is svg, png, pdf, dot, json, html, not 'gif'"),
-        (("-o", "x"), "html: the file's suffix or --format says"),
+        (("-o", "x"), "html: set it by the file's suffix or --format"),
         (("--view", "cube"), "--view is loop, steps, network, not 'cube'"),
         (("--block", "9"), "has blocks 1 to 2, not 9"),
-        (("--stage", "7"), "there is no stage 7; there are 1, 2"),
+        (("--stage", "7"), "there is no stage 7; the stages are 1, 2"),
         (("--view", "network", "--block", "1"), "are for the views loop and steps"),
         (("--diff",), "--diff compares two specs"),
         ((QUICKSTART,), "--diff compares two specs"),

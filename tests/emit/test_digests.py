@@ -31,7 +31,7 @@ FILE = Path(__file__).parents[1] / "golden" / "digests.json"
 BACKENDS = ("torch", "flax")
 NETWORKS = {
     **EVERY_KEY,
-    # The least that lends a normalisation to another stage.
+    # The least that lends a normalization to another stage.
     "two stages share a norm": clique(2, stages=3, norm_per_stage=False),
 }
 

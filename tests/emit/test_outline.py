@@ -24,7 +24,7 @@ POST = {"layers": 3, "filters": 4, "unit": "post_activation"}  # as many as the 
         (clique(stages=3, last_stage_updates=2), 0, {"block1": f"{STAGE_2} update1_3 update2_3"}),
         # One member, called in each stage from 2 on.
         (clique(stages=4, norm_per_stage=False), 0, {"block1": STAGE_2}),
-        # Taken at -O0 alone, and otherwise held for their weights.
+        # Executed only at -O0, and otherwise retained for their weights.
         (clique(feature=1), 0, {"block1": STAGE_2}),
         (clique(feature=1), 1, {}),
         # X1@1 has moments for more than one reader; X2@1 has one, which takes them itself.

@@ -175,7 +175,7 @@ def test_steps_that_nobody_reads_are_taken_literally_and_say_so() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_above_that_they_are_held_for_their_weights_and_say_so(backend: str) -> None:
     source = cliquegraph.compile(clique(feature=1), backend, level=1)
-    comment = "# held for their weights; nothing needs what they would compute\n"
+    comment = "# not called: unused, but retained for their weights\n"
     members, calls = source.split("class CliqueBlock")[1].split(
         "def forward" if backend == "torch" else "def __call__"
     )[:2]
@@ -192,7 +192,7 @@ def test_above_that_they_are_held_for_their_weights_and_say_so(backend: str) -> 
 @pytest.mark.parametrize(("backend", "name"), [("torch", "Tensor"), ("flax", "Array")])
 def test_a_class_that_would_hide_a_name_of_the_file_is_refused(backend: str, name: str) -> None:
     spec = clique().model_copy(update={"class_name": name})
-    with pytest.raises(SpecError, match=f"the class {name} would hide a name that {backend}"):
+    with pytest.raises(SpecError, match=f"the class {name} would shadow a name that {backend}"):
         cliquegraph.compile(spec, backend)
 
 

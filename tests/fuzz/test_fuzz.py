@@ -81,10 +81,10 @@ def test_a_defect_is_found_made_small_and_written(
         {"layers": 2, "filters": 1}
     ]
     drawn, what, command = (line for line in path.read_text().splitlines() if line[0] == "#")
-    assert drawn.startswith("# cliquegraph fuzz --count 1 --seed 0 --start ")
+    assert drawn.startswith("# drawn by cliquegraph fuzz --count 1 --seed 0 --start ")
     assert "the first value that differs is x1_2 of block1, by " in what
     assert run(*shlex.split(command.removeprefix("# cliquegraph "))).code == 1
-    again = shlex.split(drawn.partition(" drew")[0].removeprefix("# cliquegraph "))
+    again = shlex.split(drawn.partition(";")[0].removeprefix("# drawn by cliquegraph "))
     assert run(*again, "--backends", "torch", "-O", "1", "-o", str(out)).code == 1
 
     monkeypatch.undo()
@@ -145,11 +145,13 @@ def test_what_can_not_be_compared_is_counted(
     drawn = DYING.model_dump(mode="json", exclude_none=True)
     monkeypatch.setattr(sys.modules["cliquegraph.fuzz.fuzz"], "draw_spec", lambda *_: drawn)
     words = ["fuzz", "--count=1", "--seed=2", "--backends=torch", "-O1", f"-o{tmp_path}"]
-    assert "rounding alone moves the training of 1 spec too far to be compared" in run(*words).out
+    assert (
+        "training is inconclusive for 1 spec: rounding alone changes it as much" in run(*words).out
+    )
     (each,) = json.loads(run(*words, "--json").out)["unjudged"]
     assert each["index"] == 0
     assert each["option"] == "-O1"
-    assert each["detail"].startswith("weights after 3 SGD steps: a last digit of the weights ")
+    assert each["detail"].startswith("weights after 3 SGD steps: changing the weights' last digit ")
 
 
 # ---- the command ---------------------------------------------------------------------------
@@ -184,7 +186,7 @@ def test_the_command_prints_what_was_drawn(run: Run, tmp_path: Path) -> None:
         (["--level", "9"], "error[usage]: there is no level -O9"),
         (
             ["--level", "1", "--inference"],
-            "error[usage]: --inference stands for a level of its own",
+            "error[usage]: --inference replaces the level",
         ),
         (["--backends", "fortran"], "error[backend]: there is no backend 'fortran'"),
     ],

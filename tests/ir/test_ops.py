@@ -81,6 +81,7 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.GlobalAvgPool(), [MAPS], VECTOR, {}, 0),
     (ops.ScaleChannels(), [MAPS, VECTOR], MAPS, {}, 0),
     (ops.Add(), [MAPS, MAPS, MAPS], MAPS, {}, 0),
+    (ops.Mean(3), [MAPS, MAPS], MAPS, {}, 0),
     (ops.PadChannels(9), [MAPS], MapType(9, 8, 10), {}, 0),
 ]
 
@@ -122,15 +123,15 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         ),
         (ops.Concat(), [MaskType(per_image=True)], "maps of different sizes can't be concatenated"),
         (ops.Keep(0.2, per_image=True), [VECTOR], "maps are needed here, not a vector"),
-        (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is left out by a mask"),
+        (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is dropped by a mask"),
         (ops.Moments(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Affine(), [VECTOR], "maps are needed here, not a vector"),
-        (ops.Normalize(), [MAPS, VECTOR], "maps are normalised by moments"),
-        (ops.Normalize(), [MAPS], "6 maps can't be normalised by 0 moments"),
+        (ops.Normalize(), [MAPS, VECTOR], "maps are normalized by moments"),
+        (ops.Normalize(), [MAPS], "6 maps can't be normalized by 0 moments"),
         (
             ops.Normalize(),
             [MAPS, MomentsType(4), MOMENTS],
-            "6 maps can't be normalised by 10 moments",
+            "6 maps can't be normalized by 10 moments",
         ),
         (ops.Conv(5, 3), [VECTOR], "maps are needed here, not a vector"),
         (ops.Conv(0, 1), [MAPS], "a convolution is left with no channels"),
@@ -169,7 +170,7 @@ def test_a_convolution_of_stride_1_keeps_the_size_of_maps(kernel: int) -> None:
     assert ops.Conv(6, kernel).infer((MAPS,)) == (MAPS,)
 
 
-def test_initialisation_is_the_papers() -> None:
+def test_initialization_is_the_papers() -> None:
     assert ops.Conv.fields == {Field.WEIGHT: Init.HE, Field.BIAS: Init.ZEROS}
     assert not ops.Conv(1, 1).bias
     assert ops.Linear.fields == {Field.WEIGHT: Init.XAVIER, Field.BIAS: Init.ZEROS}
@@ -182,7 +183,7 @@ def test_initialisation_is_the_papers() -> None:
     assert (ops.BatchNorm().eps, ops.BatchNorm().momentum) == (1e-5, 0.1)
 
 
-def test_a_shared_normalisation_starts_and_computes_as_one_of_its_own() -> None:
+def test_a_shared_normalization_starts_and_computes_as_one_of_its_own() -> None:
     assert ops.Normalize.fields | ops.Moments.fields == ops.BatchNorm.fields
     assert ops.Affine.fields == ops.Normalize.fields
     assert ops.Normalize().eps == ops.BatchNorm().eps
@@ -203,4 +204,5 @@ def test_mnemonics_are_unique() -> None:
 
 
 def test_every_op_class_is_in_the_table() -> None:
-    assert set(Op.__subclasses__()) == set(ops.OPS)
+    direct = Op.__subclasses__()
+    assert {*direct, *(each for op in direct for each in op.__subclasses__())} == set(ops.OPS)

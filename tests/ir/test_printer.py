@@ -46,7 +46,7 @@ def test_what_is_held_for_its_weights_alone_is_named_last() -> None:
     assert lines[-2].startswith("  return %logits, %feature")
     # The statistics of X2@1, which the first of them reads, are the readout's too.
     assert lines[-1] == (
-        "  # held, and not read: block1.x1.s2.norm.scale, block1.x1.s2.norm.bias, "
+        "  # unused but retained: block1.x1.s2.norm.scale, block1.x1.s2.norm.bias, "
         "block1.x2.s2.norm.scale, block1.x2.s2.norm.bias, block1.x2.s2.norm.mean, "
         "block1.x2.s2.norm.var"
     )

@@ -213,7 +213,7 @@ def test_graphs_are_equal_by_what_they_are_and_not_by_the_object() -> None:
 
 
 def test_the_changes_above_are_of_every_key_of_the_language() -> None:
-    # A key that is added without a change here could be left out of the digest unseen.
+    # A new key without a change here could be missing from the digest unnoticed.
     from cliquegraph.blocks.clique import CliqueBlock
     from cliquegraph.blocks.residual import ResidualBlock
     from cliquegraph.spec.network import NetworkSpec

@@ -268,7 +268,7 @@ def test_what_is_not_executed_is_held_by_idle_nodes() -> None:
 
 
 def mirrored(change: Callable[[Param], Param]) -> str:
-    """What is said where the moments of X0 are changed, which three normalisations read."""
+    """The message if the moments of X0, which three normalizations read, are changed."""
     graph = optimise(graph_of(clique(layers=2)), 1)
     node = first(graph, ops.Moments)
     mean, var = (operand.param for operand in node.operands)

@@ -29,7 +29,7 @@ def update(stage: int, layer: int, **keys: Any) -> list[str]:
 
 
 def norms(graph: Graph) -> list[str]:
-    """The canonical name of each normalisation's scale, in the order of execution."""
+    """The canonical name of each normalization's scale, in the order of execution."""
     return [
         tensor_name(node.operands[0].param.pieces[0].tensor)
         for node in graph
@@ -214,7 +214,7 @@ def test_the_canonical_tensors_of_a_dense_block() -> None:
     assert {"block1.x1.norm.scale", "block1.x1.mid_norm.scale"} <= set(names)
 
 
-def test_stages_share_kernels_and_not_normalisations() -> None:
+def test_stages_share_kernels_and_not_normalizations() -> None:
     graph = graph_of(clique(stages=3, bottleneck=True))
     layer_2 = [node for node in graph if node.origin.layer == 2]
     edges = [node.operands for node in layer_2 if len(node.operands) == 2]
@@ -227,7 +227,7 @@ def test_stages_share_kernels_and_not_normalisations() -> None:
     assert own == [f"block1.x2.s{s}.{n}.scale" for s in (1, 2, 3) for n in ("norm", "mid_norm")]
 
 
-def test_stages_from_3_on_can_re_use_stage_2s_normalisation() -> None:
+def test_stages_from_3_on_can_re_use_stage_2s_normalization() -> None:
     graph = graph_of(clique(stages=4, norm_per_stage=False))
     own = [name for name in norms(graph) if ".x2." in name]
     assert own == [f"block1.x2.s{s}.norm.scale" for s in (1, 2, 2, 2)]
@@ -256,7 +256,7 @@ def test_an_update_is_named_by_its_nodes() -> None:
             assert node.output.hint == f"x{node.origin.layer}_{node.origin.stage}"
 
 
-# ---- sizes that can't be had ---------------------------------------------------------------
+# ---- invalid shapes ------------------------------------------------------------------------
 
 SPEC = """\
 cliquegraph: 1

@@ -38,7 +38,7 @@ def test_pools_that_an_image_is_too_small_for() -> str:
     """
     small = shipped("cliquenet_s0", "input.height=16", "input.width=16")
     with pytest.raises(SpecError) as caught:
-        Compilation(small).lowered  # noqa: B018  # computed when it is asked for
+        Compilation(small).lowered  # noqa: B018  # computed on access
     return caught.value.diagnostics[0].message
 
 

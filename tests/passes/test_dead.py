@@ -1,4 +1,4 @@
-"""Dead steps: what nothing needs is not executed, and none of its weights is lost."""
+"""Dead updates: unused results are not computed, and no weights are lost."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_it_does_to_a_last_block_of_which_stage_1_is_the_feature() -> None:
         "block3, stage 2 layer 1",
         "block3, line",
         "return",
-        "held",
+        "unused",
     )
     assert before_and_after(graph, DropDeadSteps(), *places) == golden("drop_dead_steps")
 

@@ -1,4 +1,4 @@
-"""Fold: what evaluation leaves constant becomes numbers, and the logits stay."""
+"""Fold: what is constant in evaluation is folded, and the logits stay the same."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_nothing_is_left_that_training_moves(spec: NetworkSpec) -> None:
 
 
 @given(networks())
-def test_a_normalisation_goes_into_the_convolution_of_which_it_is_the_one_reader(
+def test_a_normalization_goes_into_the_convolution_of_which_it_is_the_one_reader(
     spec: NetworkSpec,
 ) -> None:
     graph = folded(spec)
@@ -120,7 +120,7 @@ def test_a_kernel_that_stages_share_becomes_one_for_each_step_where_a_norm_goes_
         (1, 2, 1): "block1.x2.s1.conv.weight",
         (2, 1, 1): "block1.x1.s2.conv.weight",
         (2, 2, 1): "block1.x2.s2.conv.weight",
-        # Nothing normalises what V(j) writes before another layer's output is beside it.
+        # Nothing normalizes what V(j) writes before another layer's output is beside it.
         (1, 1, 3): "block1.v1.weight",
         (1, 2, 3): "block1.v2.weight",
         (2, 1, 3): "block1.v1.weight",

@@ -1,4 +1,4 @@
-"""Shared moments: one mean and variance of a feature, whoever normalises it."""
+"""Shared moments: one mean and variance of a feature, whoever normalizes it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_function_stays_the_same(spec: NetworkSpec) -> None:
 
 
 @given(networks())
-def test_every_normalisation_stays_one_and_every_feature_has_moments_once(
+def test_every_normalization_stays_one_and_every_feature_has_moments_once(
     spec: NetworkSpec,
 ) -> None:
     before, after = packed(spec), shared(spec)
@@ -77,7 +77,7 @@ def test_every_normalisation_stays_one_and_every_feature_has_moments_once(
 
 
 @given(networks())
-def test_maps_are_normalised_by_the_moments_of_their_own_channels(spec: NetworkSpec) -> None:
+def test_maps_are_normalized_by_the_moments_of_their_own_channels(spec: NetworkSpec) -> None:
     graph = shared(spec)
     for node in of(graph, ops.Normalize):
         concat = maker(graph, node)
@@ -87,7 +87,7 @@ def test_maps_are_normalised_by_the_moments_of_their_own_channels(spec: NetworkS
 
 
 @given(networks())
-def test_a_concatenation_that_is_normalised_has_one_reader(spec: NetworkSpec) -> None:
+def test_a_concatenation_that_is_normalized_has_one_reader(spec: NetworkSpec) -> None:
     graph = shared(spec)
     for node in of(graph, ops.Normalize):
         concat = maker(graph, node)
@@ -109,7 +109,7 @@ def test_only_what_several_versions_share_keeps_its_own_moments(spec: NetworkSpe
         assert {uses[operand.param] for operand in node.operands} == {1}
 
 
-def test_a_normalisation_of_several_versions_and_what_its_steps_write_stay() -> None:
+def test_a_normalization_of_several_versions_and_what_its_steps_write_stay() -> None:
     graph = shared(clique(stages=4, norm_per_stage=False))
     steps = {
         kind: {(n.origin.stage, n.origin.layer) for n in of(graph, kind)}
@@ -122,7 +122,7 @@ def test_a_normalisation_of_several_versions_and_what_its_steps_write_stay() -> 
     assert steps[ops.Moments] == {(None, None), (1, 1), (1, 2)}
 
 
-def test_a_lone_normalisation_stays() -> None:
+def test_a_lone_normalization_stays() -> None:
     # The stem's and the bottleneck's have one reader of one value: nothing to share.
     graph = shared(EVERY_KEY["abc"])
     lone = {node.operands[0].param.slot.role for node in of(graph, ops.BatchNorm)}
@@ -134,7 +134,7 @@ def test_a_lone_normalisation_stays() -> None:
 @pytest.mark.parametrize("level", [1, 2])
 @pytest.mark.parametrize("place", ["block1, stage 2 layer 1", "readout1"])
 @pytest.mark.parametrize("changed", [without_relu, with_reader])
-def test_a_normalisation_without_a_relu_of_its_own_stays(
+def test_a_normalization_without_a_relu_of_its_own_stays(
     changed: Callable[[Graph, Value], Graph], place: str, level: int
 ) -> None:
     # No network of the language has one, and no backend a call for it.
@@ -236,7 +236,7 @@ def test_samples_agree_where_the_graph_shares() -> None:
         to_storage(shared(spec), cliquegraph.sample_tensors(graph_of(spec)))
 
 
-def test_a_concatenation_that_stays_is_normalised_as_it_is() -> None:
+def test_a_concatenation_that_stays_is_normalized_as_it_is() -> None:
     # Block 1's feature is block 2's X0, so that it is in memory whoever else reads it.
     dense = {"kind": "dense", "layers": 1, "filters": 1}
     spec = network(dense, dense, transition="none")

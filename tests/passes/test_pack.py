@@ -105,7 +105,7 @@ def test_a_kernel_meets_the_channels_of_its_own_source() -> None:
             assert sorted(layers) == [feature.layer for feature in step.reads]
 
 
-def test_the_normalisation_of_a_concatenation_moves_with_its_sources() -> None:
+def test_the_normalization_of_a_concatenation_moves_with_its_sources() -> None:
     graph = packed(clique(order="descending"))
     norm = next(
         node

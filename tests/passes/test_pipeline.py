@@ -74,7 +74,7 @@ def test_an_unknown_level_is_the_users_error(level: int) -> None:
 
 
 def test_every_level_packs_first() -> None:
-    # What backends spell takes one operand a convolution; without this pass there would be more.
+    # Backends print one operand per convolution; without this pass there would be more.
     for passes in (*LEVELS.values(), INFERENCE):
         assert isinstance(passes[0], Pack)
 
@@ -94,15 +94,15 @@ def test_the_passes_of_each_level_by_name() -> None:
 
 @pytest.mark.parametrize("passes", [*LEVELS.values(), INFERENCE], ids=["0", "1", "2", "inference"])
 def test_every_pass_changes_a_shipped_network(passes: tuple[Pass, ...]) -> None:
-    idle = {each.name for each in passes}
+    unused = {each.name for each in passes}
     for name in ("quickstart", "cliquenet_k36_t15_i_ii"):
         graph = graph_of(shipped(name))
         for each in passes:
             after = each.apply(graph)
             if after != graph:
-                idle.discard(each.name)
+                unused.discard(each.name)
             graph = after
-    assert not idle
+    assert not unused
 
 
 def test_every_level_takes_every_network() -> None:

@@ -63,7 +63,7 @@ def test_idle_steps_are_marked_like_live_ones_and_share_their_class() -> None:
     def classes(level: int) -> list[str]:
         return re.findall(r"class (Update\d*)", cliquegraph.compile(spec, "torch", level=level))
 
-    # X5@2 of the last block is normalised nowhere: its update, alone, takes no moments.
+    # X5@2 of the last block is normalized nowhere: its update, alone, takes no moments.
     assert classes(2) == classes(1) == ["Update", "Update2"]
 
 
@@ -77,7 +77,7 @@ def test_what_is_redone_is_cheap_and_has_one_reader(spec: NetworkSpec) -> None:
         (reader,) = graph.consumers[node.output]
         assert reader.recompute or isinstance(reader.op, ops.Conv | ops.GlobalAvgPool)
         if isinstance(node.op, ops.Relu):
-            # To redo the ReLU alone would keep what it reads.
+            # Recomputing the ReLU alone would save its input.
             assert graph.producers[node.inputs[0]].recompute
 
 

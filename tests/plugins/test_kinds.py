@@ -58,8 +58,8 @@ def test_ours_are_found_the_same_way() -> None:
     [
         ("ring", "no_such_package:KIND", "fails to load: No module named 'no_such_package'"),
         ("ring", "math:KIND", "fails to load: module 'math' has no attribute 'KIND'"),
-        ("ring", "math:pi", "is no cliquegraph.plugins.kinds.Kind"),
-        ("ring", "cliquegraph.blocks.dense:KIND", "calls itself 'dense'"),
+        ("ring", "math:pi", "is not a cliquegraph.plugins.kinds.Kind"),
+        ("ring", "cliquegraph.blocks.dense:KIND", "is named 'dense'"),
     ],
 )
 def test_what_is_no_kind_is_refused(
@@ -71,7 +71,7 @@ def test_what_is_no_kind_is_refused(
 def test_blocks_without_a_kind_are_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntryPoint, "load", _load_with_second)
     assert refusal(monkeypatch, "second", "elsewhere:KIND") == (
-        "one block kind has a default for its key kind; these have: clique, second"
+        "exactly one block kind must be the default; these are: clique, second"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which backend predicts the memory of training, and what is said where none does."""
+"""Which backend predicts training memory, and what is said where none does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_first_that_predicts_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_that_predicts_none_is_refused_by_name() -> None:
-    with pytest.raises(BackendError, match=r"'flax' predicts no memory of training; .*: torch"):
+    with pytest.raises(BackendError, match=r"'flax' does not predict training memory; .*: torch"):
         memory_model("flax")
 
 
@@ -36,4 +36,4 @@ def test_summary_says_that_nobody_predicts(run: Run, monkeypatch: pytest.MonkeyP
     install(monkeypatch, FLAX)
     ran = run("summary", "specs/quickstart.yaml", "--memory")
     assert ran.code == 2
-    assert "no installed backend predicts the memory of training: flax" in ran.err
+    assert "no installed backend predicts training memory: flax" in ran.err

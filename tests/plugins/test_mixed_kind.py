@@ -25,6 +25,7 @@ SPECS = {
                 "every": True,
                 "combine": "mean",
                 "ops": "two",
+                "filters": 2,
             }
         ]
     },
@@ -40,6 +41,7 @@ SPECS = {
                 "simultaneous": True,
                 "norms": "second",
                 "descending": True,
+                "stride": 2,
             },
             {"layers": 2, "ways": ["small"], "entry": "kernel", "ops": "spatial"},
         ]

@@ -131,9 +131,9 @@ def test_the_batch_and_the_seed_are_the_callers() -> None:
 
 
 def test_it_says_what_it_leaves_out() -> None:
-    dropout = "dropout is switched off: its masks are each framework's own"
+    dropout = "dropout is switched off, since its masks differ between frameworks"
     literal = cliquegraph.verify(EVERY_KEY["dropout"], ["torch"], level=0)
-    alone = "gradients and SGD steps: one backend has nobody to agree with"
+    alone = "gradients and SGD steps: there is no second backend to compare with"
     assert literal.skipped == [dropout, alone]
     folded = cliquegraph.verify(EVERY_KEY["dropout"], ["torch"], inference=True)
     assert folded.skipped == [
@@ -141,7 +141,7 @@ def test_it_says_what_it_leaves_out() -> None:
         "training, gradients and statistics: a folded network has none",
     ]
     idle = cliquegraph.verify(clique(feature=1), ["torch"], level=1)
-    assert idle.skipped == ["steps that nothing needs are not taken: their statistics stay"]
+    assert idle.skipped == ["unused updates are not executed: their statistics do not change"]
 
 
 # After two SGD steps of seed 2 most of its units are dead. What is constant has no variance, and
@@ -151,8 +151,8 @@ def test_it_does_not_judge_rounding_that_a_dying_network_amplifies() -> None:
     assert found.ok, found
     (said,) = found.unjudged
     assert re.fullmatch(
-        r"weights after 3 SGD steps: a last digit of the weights changes them by \de[+-]\d+, "
-        r"so they are not compared",
+        r"weights after 3 SGD steps: changing the weights' last digit changes them by \de[+-]\d+, "
+        r"so the comparison is inconclusive",
         said,
     )
     assert "weights after 3 SGD steps" not in found.max_error

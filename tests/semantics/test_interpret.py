@@ -293,7 +293,7 @@ def test_one_number_per_channel_has_no_variance() -> None:
     )
     tensors, images = draw(one_pixel, batch=1)
     interpret(graph_of(one_pixel), tensors, images)
-    with pytest.raises(UsageError, match="block1, stage 1 layer 1: one number per channel"):
+    with pytest.raises(UsageError, match="block1, stage 1 layer 1: one value per channel"):
         interpret(graph_of(one_pixel), tensors, images, training=True)
 
 
@@ -305,7 +305,7 @@ def test_a_part_of_a_running_statistic_moves_alone() -> None:
     frame = _Frame(to_storage(graph, sample_tensors(graph)), training=True, mask=None)
     before = frame.storage[mean.param].copy()
     part = replace(node, operands=(replace(mean, start=1, stop=2),))
-    frame.observe(part, Field.MEAN, np.array([5.0]), 0.25)
+    frame.observe(part, Field.MEAN, np.array([5.0]), 0.25, None)
     expected = before.copy()
     expected[1] = 0.75 * before[1] + 0.25 * 5.0
     assert np.allclose(frame.storage[mean.param], expected)

@@ -1,4 +1,4 @@
-"""The authors' model and ours compute the same: the proof of our semantics."""
+"""The authors' model and ours compute the same: the evidence for our semantics."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def authors_key(key: str) -> str:
 
 
 def group(name: str, of: str) -> dict[str, Array]:
-    """The arrays of one group by canonical name; what it lacks is left out."""
+    """The arrays of one group by canonical name, without those that it lacks."""
     pairs = ((ours, f"{of}/{theirs}") for ours, theirs in keys(name).items())
     return {ours: arrays(name)[key] for ours, key in pairs if key in arrays(name)}
 
@@ -248,7 +248,7 @@ AUTHORS = "stochastic_depth_authors"
 
 
 def closed() -> list[Array]:
-    """The mask of each unit, where those that the fixture names are left out."""
+    """The mask of each unit; those that the fixture names are dropped."""
     units = range(1, len(arrays(AUTHORS)["survival"]) + 1)
     return [np.full((1, 1, 1, 1), float(u not in arrays(AUTHORS)["closed_units"])) for u in units]
 

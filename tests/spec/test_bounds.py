@@ -115,7 +115,7 @@ TEXTS: dict[str, tuple[Callable[[], str], str]] = {
         with_value("8}", f"8, order: [{', '.join(map(str, range(9_000)))}]}}"),
         "error[impossible-schedule]",
     ),
-    "lines": (lambda: "\n" * 260_000, "nothing is written here"),
+    "lines": (lambda: "\n" * 260_000, "the spec is empty"),
     "folded": (lambda: "a: >\n" + " b\n" * 80_000, "error[unknown-key]"),
     "version": (lambda: f"%YAML {'1' * 250_000}.1\n---\na", "error[syntax]"),
 }
@@ -143,9 +143,9 @@ def a_device(path: Path) -> None:
     ("make", "said"),
     [
         (a_large_file, "larger than the 262,144 bytes a spec may have"),
-        (os.mkfifo, "this is not a regular file"),
-        (Path.mkdir, "this is a directory"),
-        (a_device, "this is not a regular file"),
+        (os.mkfifo, "but this is not a regular file"),
+        (Path.mkdir, "but this is a directory"),
+        (a_device, "but this is not a regular file"),
         (lambda path: path.symlink_to(path), "can't be read: Too many levels of symbolic links"),
         (lambda path: None, "no such file"),
     ],

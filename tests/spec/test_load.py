@@ -146,14 +146,14 @@ def test_a_faulty_default_is_reported_once() -> None:
     text = message(SPEC.replace("filters: 36", "filters: few").replace("    filters: 12\n", ""))
     assert text.count("error[") == 1
     assert text.startswith(
-        "x.yaml:5:27: error[wrong-value]: block_defaults.filters: expected a whole number"
+        "x.yaml:5:27: error[wrong-value]: block_defaults.filters: expected an integer"
     )
 
 
 def test_many_faults_are_cut_short() -> None:
     text = message(SPEC + "".join(f"x{i}: 1\n" for i in range(200)))
     assert text.count("error[unknown-key]: unknown key") == 50
-    assert text.endswith("x.yaml: error[more-errors]: there are more errors than these")
+    assert text.endswith("x.yaml: error[more-errors]: there are more errors than shown")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     large.write_bytes(b"#" * (MAX_BYTES + 1))
     expected = {
         tmp_path / "absent.yaml": "no such file",
-        tmp_path: "expected a YAML or JSON file, this is a directory",
-        pipe: "expected a YAML or JSON file, this is not a regular file",
+        tmp_path: "expected a YAML or JSON file, but this is a directory",
+        pipe: "expected a YAML or JSON file, but this is not a regular file",
         large: "larger than the 262,144 bytes a spec may have\n"
         "  = help: MAX_CHARACTERS in cliquegraph.spec.document sets the maximum",
         tmp_path / ("x" * 300): "can't be read: File name too long",

@@ -160,14 +160,14 @@ def test_a_replaced_section_forgets_its_places() -> None:
             "--set:1:8: error[bad-override]: blocks has no element '2'\n"
             "   1 | blocks.2.filters=48\n"
             "     |        ^\n"
-            "  = help: its elements are 0 to 1, or *",
+            "  = help: valid indices are 0 to 1, or *",
         ),
         (
             "blocks.-1.filters=48",
             "--set:1:8: error[bad-override]: blocks has no element '-1'\n"
             "   1 | blocks.-1.filters=48\n"
             "     |        ^\n"
-            "  = help: its elements are 0 to 1, or *",
+            "  = help: valid indices are 0 to 1, or *",
         ),
         (
             "name.first=x",
@@ -178,7 +178,7 @@ def test_a_replaced_section_forgets_its_places() -> None:
         (
             "stem.*=3",
             "--set:1:6: error[bad-override]: "
-            "stem is a section: '*' reaches the elements of a list\n"
+            "stem is a section: '*' selects the elements of a list\n"
             "   1 | stem.*=3\n"
             "     |      ^",
         ),
@@ -192,14 +192,14 @@ def test_a_replaced_section_forgets_its_places() -> None:
         (
             "stem={filters: 1, filters: 2}",
             "--set:1:19: error[duplicate-key]: "
-            "the key 'filters' is already given at line 1, column 7\n"
+            "duplicate key 'filters', first at line 1, column 7\n"
             "   1 | stem={filters: 1, filters: 2}\n"
             "     |                   ^",
         ),
         (
             "stem.filters=many",
             "--set:1:14: error[wrong-value]: "
-            "stem.filters: expected a whole number of at least 1 and at most "
+            "stem.filters: expected an integer of at least 1 and at most "
             "65536, found 'many'\n"
             "   1 | stem.filters=many\n"
             "     |              ^",
@@ -214,12 +214,12 @@ def test_a_replaced_section_forgets_its_places() -> None:
         (
             "stem.pool.kind=max",
             "--set:1:6: error[missing-key]: "
-            "stem.pool: missing key 'kernel': expected a whole number of at "
+            "stem.pool: missing key 'kernel': expected an integer of at "
             "least 1 and at most 63\n"
             "   1 | stem.pool.kind=max\n"
             "     |      ^\n"
             "--set:1:6: error[missing-key]: "
-            "stem.pool: missing key 'stride': expected a whole number of at "
+            "stem.pool: missing key 'stride': expected an integer of at "
             "least 1 and at most 63\n"
             "   1 | stem.pool.kind=max\n"
             "     |      ^",

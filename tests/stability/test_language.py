@@ -15,7 +15,7 @@ blocks:
   - {layers: 2, filters: 3}
 classifier: {classes: 2}
 """
-WRITE = "write 'cliquegraph: 1', a number without quotes"
+WRITE = "write 'cliquegraph: 1', an unquoted number"
 NEWER = "a newer cliquegraph may read it"
 
 
@@ -57,7 +57,7 @@ def test_a_missing_version_is_refused() -> None:
         cliquegraph.loads(SPEC)
     (said,) = caught.value.diagnostics
     assert said.message == "missing key 'cliquegraph': expected 1"
-    assert said.hint == "begin the file with 'cliquegraph: 1'"
+    assert said.hint == "start the file with 'cliquegraph: 1'"
 
 
 def test_set_does_not_get_around_it() -> None:

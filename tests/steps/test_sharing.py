@@ -1,4 +1,4 @@
-"""The proof of sharing: it holds for what ``unroll`` makes and sees every way to be wrong."""
+"""The check of sharing: it passes on the output of ``unroll`` and finds every kind of error."""
 
 from __future__ import annotations
 

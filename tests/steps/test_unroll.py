@@ -148,7 +148,7 @@ def test_block_feature_and_transit_are_of_the_stages_declared(
 
 
 def test_the_stage_i_feature_is_not_what_stage_ii_wrote() -> None:
-    # One dictionary kept for both stages makes it so (the authors' issues #2 and #3).
+    # A single dictionary for both stages causes this (the authors' issues #2 and #3).
     steps = block(layers=5, feature=1)
     assert {feature.stage for feature in steps.feature} == {0, 1}
 

@@ -120,7 +120,7 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     message, left = done.stdout.splitlines()
     assert message == (
         f"can't write the checkpoint {disk}/step-00000003: No space left on device; "
-        "--resume goes on from step-00000002"
+        "--resume continues from step-00000002"
     )
     assert left == "['step-00000001', 'step-00000002']"
 

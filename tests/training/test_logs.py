@@ -31,9 +31,9 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path, cut: int) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("step,loss\n1e400,1\n", "is not as a run writes it: invalid literal"),
-        (f"step,loss\n1,{'x' * 200_000}\n", "is not as a run writes it: field larger"),
-        ("loss\n1\n", "is not as a run writes it: 'step'"),
+        ("step,loss\n1e400,1\n", "was not written by a run: invalid literal"),
+        (f"step,loss\n1,{'x' * 200_000}\n", "was not written by a run: field larger"),
+        ("loss\n1\n", "was not written by a run: 'step'"),
     ],
     ids=["no whole number", "a large field", "another table"],
 )

@@ -48,11 +48,11 @@ def test_a_specs_recipe_and_what_a_user_changes() -> None:
 
 def test_what_there_is_not() -> None:
     untrained = network().model_copy(update={"training": None})
-    with pytest.raises(UsageError, match=r"say --recipe cifar\|svhn\|imagenet"):
+    with pytest.raises(UsageError, match=r"use --recipe cifar\|svhn\|imagenet"):
         recipe_of(untrained)
     with pytest.raises(UsageError, match="there is no recipe 'mnist'"):
         recipe_of(untrained, "mnist")
-    with pytest.raises(SpecError, match="ascending shares"):
+    with pytest.raises(SpecError, match="ascending fractions"):
         network("training={recipe: svhn, milestones: [0.5, 0.25]}")
 
 

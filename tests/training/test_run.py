@@ -72,18 +72,18 @@ def test_what_no_run_writes_is_refused_by_its_name(
     tmp_path: Path, change: dict[str, Any], where: str
 ) -> None:
     run = run_of(tmp_path, json.dumps({**WRITTEN, **change}))
-    with pytest.raises(UsageError, match=rf"run\.json is not as a run writes it: {where}: "):
+    with pytest.raises(UsageError, match=rf"run\.json was not written by a run: {where}: "):
         _ = run.facts
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"a":' * 100_000], ids=range(5))
 def test_what_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match=r"run\.json is not as a run writes it"):
+    with pytest.raises(UsageError, match=r"run\.json was not written by a run"):
         _ = run_of(tmp_path, text).facts
 
 
 def test_a_folder_without_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is no run: it has no run\.json"):
+    with pytest.raises(UsageError, match=r"is not a run: it has no run\.json"):
         _ = Run(tmp_path).facts
 
 

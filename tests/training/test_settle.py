@@ -49,7 +49,7 @@ def old(tmp_path: Path) -> Path:
 
 
 def test_nothing_asked_for_is_the_engines_choice() -> None:
-    line = "-O2, channels_last on this abacus: 0.5 of -O0's step; -O chooses another"
+    line = "-O2, channels_last on this abacus: 0.5 of -O0's step; -O selects another level"
     assert settled(any_level=True) == ((2, True, True), line)
 
 
@@ -67,13 +67,13 @@ def test_a_memory_format_alone_is_said_too() -> None:
 
 
 def test_an_old_run_goes_on_at_its_level_in_nchw(old: Path) -> None:
-    assert settled(old, any_level=True) == ((1, False, True), "-O1, as the run began")
+    assert settled(old, any_level=True) == ((1, False, True), "-O1, as in the resumed run")
 
 
 def test_a_run_goes_on_as_it_began(tmp_path: Path) -> None:
     facts = {**WRITTEN, "level": 0, "channels_last": True, "cudnn_benchmark": False}
     (tmp_path / "run.json").write_text(json.dumps(facts))
-    line = "-O0, channels_last, as the run began"
+    line = "-O0, channels_last, as in the resumed run"
     assert settled(tmp_path, any_level=True) == ((0, True, False), line)
 
 
@@ -92,4 +92,4 @@ def test_a_level_that_alone_will_do_goes_before_that_of_a_run(old: Path) -> None
 
 def test_an_engine_of_one_memory_format_is_given_none(old: Path) -> None:
     one = Choice(2, "on this abacus")
-    assert settled(old, one, any_level=True) == ((1, None, None), "-O1, as the run began")
+    assert settled(old, one, any_level=True) == ((1, None, None), "-O1, as in the resumed run")

@@ -44,7 +44,7 @@ def chain(spec: NetworkSpec, start: Path, places: Any, folder: Path) -> Path:
     st.lists(st.sampled_from(PLACES), min_size=1, max_size=4),
     st.sampled_from(DTYPES),
 )
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
 def test_a_chain_that_returns_to_its_start_returns_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, spec: NetworkSpec, start: Any, by: Any, dtype: str
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_digest_without_its_spec_is_refused_too(tmp_path: Path) -> None:
     first = canonical_file(tmp_path / "c", clique())
     metadata = {"cliquegraph.digest": "0" * 64, "cliquegraph.spec": "}{"}
     other = with_tensors(first, tmp_path / "o", {}, **metadata)
-    with pytest.raises(WeightsError, match="its op graph is sha256 000000000000…"):
+    with pytest.raises(WeightsError, match="the sha256 of its op graph is 000000000000…"):
         read_weights(clique(), other)
 
 
@@ -220,7 +220,7 @@ def test_another_level_than_the_file_is_of_is_named(tmp_path: Path) -> None:
     spec = clique()
     there = tmp_path / "t"
     convert_weights(spec, canonical_file(tmp_path / "c", spec), there, to="torch", level=0)
-    with pytest.raises(WeightsError, match="not of a model compiled with -O1, but fits -O0"):
+    with pytest.raises(WeightsError, match="not for a model compiled with -O1; it fits -O0"):
         read_weights(spec, there, "torch", 1)
     with pytest.raises(UsageError, match="there is no level -O7"):
         read_weights(spec, there, "torch", 7)
@@ -228,19 +228,19 @@ def test_another_level_than_the_file_is_of_is_named(tmp_path: Path) -> None:
 
 def test_another_format_than_the_file_says_is_refused(tmp_path: Path) -> None:
     first = canonical_file(tmp_path / "c", clique())
-    with pytest.raises(WeightsError, match="says that its format is canonical, not flax"):
+    with pytest.raises(WeightsError, match="is declared to be in format canonical, not flax"):
         read_weights(clique(), first, "flax")
 
 
 def test_a_file_of_nothing_known_is_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / "x", [made("a", np.zeros(2))], {})
-    with pytest.raises(WeightsError, match="holds no tensor of small in any format"):
+    with pytest.raises(WeightsError, match="holds no tensors of small in any format"):
         read_weights(clique(), tmp_path / "x")
 
 
 def test_the_authors_format_is_not_written(tmp_path: Path) -> None:
     first = canonical_file(tmp_path / "c", clique())
-    with pytest.raises(UsageError, match="is for reading"):
+    with pytest.raises(UsageError, match="can only be read"):
         convert_weights(clique(), first, tmp_path / "o", to="official")
 
 
@@ -286,7 +286,7 @@ def test_damaged_metadata_are_refused(tmp_path: Path) -> None:
     counters = (json.dumps({"a": each}) for each in not_counts)
     for text in ("}{", "[1]", deep, *counters):
         wrong = with_tensors(first, tmp_path / "w", {}, **{COUNTERS: text})
-        with pytest.raises(WeightsError, match=r"metadata .* are damaged"):
+        with pytest.raises(WeightsError, match=r"metadata entry .* is damaged"):
             convert_weights(clique(), wrong, tmp_path / "x", to="torch")
 
 
@@ -350,7 +350,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, damage: str) -> None:
     spec = clique()
     first = canonical_file(tmp_path / "c.safetensors", spec)
     (tmp_path / "bad").write_bytes(damaged(first.read_bytes())[damage])
-    with pytest.raises(WeightsError, match="bad is no safetensors file, or a damaged one"):
+    with pytest.raises(WeightsError, match="bad is not a safetensors file, or is damaged"):
         convert_weights(spec, tmp_path / "bad", tmp_path / "out", to="torch")
     assert not (tmp_path / "out").exists()
 
@@ -426,8 +426,8 @@ def test_folded_weights_are_those_of_fold(tmp_path: Path, backend: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"to": "canonical", "inference": True}, "--inference is for a backend's"),
-        ({"to": "torch", "inference": True, "level": 1}, "leave out -O"),
+        ({"to": "canonical", "inference": True}, "--inference is for backends' formats"),
+        ({"to": "torch", "inference": True, "level": 1}, "remove -O"),
         ({"to": "canonical", "level": 9}, "there is no level -O9"),
     ],
 )
@@ -465,7 +465,7 @@ def test_another_byte_order_is_turned(tmp_path: Path, to: str) -> None:
     [
         (lambda a: a.astype(np.int32), "classifier.bias is int32; weights are float16"),
         (lambda a: a.astype(np.complex64), "classifier.bias is complex64; weights are"),
-        (lambda a: a.tolist(), r"classifier.bias is a builtins\.list, must be a NumPy array"),
+        (lambda a: a.tolist(), r"classifier.bias is a builtins\.list, but must be a NumPy array"),
     ],
 )
 def test_what_is_no_weight_is_refused(tmp_path: Path, change: Any, said: str) -> None:
@@ -484,7 +484,7 @@ def test_pieces_of_two_types_are_refused_on_every_way(tmp_path: Path) -> None:
     with open_tensors(there) as source:
         half = source.read("stem.moments.running_mean").astype(np.float16)
     mixed = with_tensors(there, tmp_path / "m", {"stem.moments.running_mean": half})
-    with pytest.raises(WeightsError, match="one tensor is to hold both"):
+    with pytest.raises(WeightsError, match="one tensor must hold both"):
         read_weights(spec, mixed)
 
 
@@ -515,7 +515,7 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "pipe")
     first = canonical_file(tmp_path / "c", clique())
-    for name, why in (("pipe", "no regular file"), ("", "a folder")):
+    for name, why in (("pipe", "not a regular file"), ("", "a directory")):
         with pytest.raises(UsageError, match=why):
             convert_weights(clique(), first, tmp_path / name, to="canonical")
     assert (tmp_path / "pipe").is_fifo()

@@ -154,5 +154,5 @@ def test_the_models_memory_is_its_own(backend: str) -> None:
 
 @pytest.mark.parametrize("model", [3, "model", torch.nn.Linear])
 def test_what_is_no_model_is_refused(model: Any) -> None:
-    with pytest.raises(UsageError, match="is no model of an installed backend"):
+    with pytest.raises(UsageError, match="is not a model of an installed backend"):
         cliquegraph.model_weights(model, clique())

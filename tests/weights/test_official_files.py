@@ -335,7 +335,7 @@ def test_the_implied_compression_is_lowerings(tmp_path: Path, share: float) -> N
 @pytest.mark.parametrize("name", ["My Net", "class", "9"])
 def test_a_name_that_no_network_can_have_is_refused(tmp_path: Path, name: str) -> None:
     file = official_checkpoint(tmp_path / "model.pth.tar")
-    with pytest.raises(UsageError, match="no network can be called"):
+    with pytest.raises(UsageError, match="is not a valid network name"):
         infer_spec(file, name)
 
 
@@ -382,5 +382,5 @@ def test_a_checkpoint_that_fits_no_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"conv_param\.7\.weight .* is \(6, 5, 1, 1\), must be"):
         infer_spec(file)
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "resnet.pth")
-    with pytest.raises(WeightsError, match="no checkpoint of the authors' ImageNet form"):
+    with pytest.raises(WeightsError, match="not a checkpoint in the authors' ImageNet format"):
         infer_spec(tmp_path / "resnet.pth")

@@ -50,7 +50,7 @@ def test_the_names_are_the_authors() -> None:
 )
 def test_another_form_has_no_names(spec: NetworkSpec, lacks: str) -> None:
     message = (
-        f"small is not of the authors' form: their models have no {lacks}; "
+        f"small does not fit the authors' format: their models have no {lacks}; "
         "blocks are bottleneck cliques of two stages"
     )
     with pytest.raises(WeightsError, match=f"^{re.escape(message)}$"):
@@ -107,7 +107,9 @@ def test_blocks_that_do_not_count_from_0_are_refused() -> None:
         name.replace("list_block.1.", "list_block.2."): info
         for name, info in infos(declared()).items()
     }
-    with pytest.raises(WeightsError, match=r"its keys list_block\.N\. do not count from 0"):
+    with pytest.raises(
+        WeightsError, match=r"its keys list_block\.N\. are not numbered consecutively from 0"
+    ):
         implied_document(found, "file")
 
 
@@ -115,8 +117,8 @@ def test_blocks_that_do_not_count_from_0_are_refused() -> None:
     ("change", "said"),
     [
         ({"fir_trans.weight": None}, "fir_trans.weight"),
-        ({"fir_trans.weight": (6, 3, 7, 5)}, "fir_trans.weight is no square kernel of odd size"),
-        ({"fir_trans.weight": (6, 3, 6, 6)}, "fir_trans.weight is no square kernel of odd size"),
+        ({"fir_trans.weight": (6, 3, 7, 5)}, "fir_trans.weight is not a square kernel of odd size"),
+        ({"fir_trans.weight": (6, 3, 6, 6)}, "fir_trans.weight is not a square kernel of odd size"),
         ({"fir_trans.weight": (6, 3, 7)}, "fir_trans.weight"),
         ({"fc.weight": (0, 4)}, "fc.weight"),
         ({"fc.weight": None}, "fc.weight"),

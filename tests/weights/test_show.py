@@ -209,7 +209,7 @@ def test_heatmap_draws_two_networks_side_by_side(tmp_path: Path) -> None:
     found = run("heatmap", *pairs[:3], "-o", tmp_path / "x.svg")
     assert (found.returncode, found.stderr) == (
         2,
-        "error[usage]: name a file of weights after each spec\n",
+        "error[usage]: name a weights file after each spec\n",
     )
 
 
@@ -240,11 +240,11 @@ def test_convert_warns_of_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--to", "official"), "is for reading"),
+        (("--to", "official"), "can only be read"),
         (("--to", "onnx"), "there is no format 'onnx'"),
         (("--to", "torch", "-O", "9"), "there is no level -O9"),
-        (("--to", "torch", "-O", "1", "--inference"), "leave out -O"),
-        (("--to", "torch", "--from", "flax"), "its format is canonical, not flax"),
+        (("--to", "torch", "-O", "1", "--inference"), "remove -O"),
+        (("--to", "torch", "--from", "flax"), "in format canonical, not flax"),
     ],
 )
 def test_what_convert_can_not_do(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
@@ -263,7 +263,7 @@ def test_infer_and_check_on_the_command_line(tmp_path: Path) -> None:
     assert done("infer", file, "-o", spec) == f"unchanged {spec}\n"
     assert "name: fine_tuned" in spec.read_text()
     assert done("infer", file, "--name", "mine").count("name: mine\n") == 1
-    assert done("check", spec, file, "--against", "official") == f"{spec} is what {file} implies\n"
+    assert done("check", spec, file, "--against", "official") == f"{spec} matches {file}\n"
     assert json.loads(done("check", spec, file, "--json")) == {"equal": True, "differences": []}
     found = run("check", spec, file, "--json", "--set", "blocks.0.layers=4", "--set", "expect={}")
     assert found.returncode == 1

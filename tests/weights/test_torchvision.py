@@ -101,7 +101,7 @@ def test_other_networks_are_none_of_torchvisions() -> None:
         {"kind": "dense", "layers": 2, "filters": 3, "bottleneck": 2},
     )
     for spec in (clique(), EVERY_KEY["residual_mixed"], several_readouts):
-        with pytest.raises(WeightsError, match="is not of torchvision's form"):
+        with pytest.raises(WeightsError, match="does not fit torchvision's format"):
             formats(spec, TORCHVISION)
 
 

@@ -107,25 +107,29 @@ def test_the_text_says_what_shapes_do_not_tell(tmp_path: Path) -> None:
     save_file(tensors, file)
     lines = inferred_text(file).splitlines()
     assert [line for line in lines if line.startswith("#")] == [
-        "# Images, strides and pools are those of CIFAR models: shapes do not tell.",
-        "# Bottlenecks stride in the 3×3 convolution, as torchvision's and timm's do. In files",
-        "# that stem from Caffe the first 1×1 does: add reduce_in: first to block_defaults.",
+        "# Shapes do not determine images, strides and pools: these are those of CIFAR models.",
+        "# Bottlenecks have their stride in the 3×3 convolution, as in torchvision and timm. In",
+        "# files converted from Caffe the first 1×1 has it: add reduce_in: first to",
+        "# block_defaults.",
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"conv1.weight": None}, "no ResNet of torchvision's form: it has no conv1.weight"),
+        ({"conv1.weight": None}, "not a ResNet in torchvision's format: it has no conv1.weight"),
         ({"fc.weight": None}, "it has no fc.weight"),
         ({"fc.bias": None}, "1 missing: fc.bias"),
-        ({"conv1.weight": (2, 3, 4, 4)}, "conv1.weight is no square kernel of odd size"),
-        ({"conv1.weight": (2, 3)}, r"conv1.weight is \(2, 3\)"),
+        ({"conv1.weight": (2, 3, 4, 4)}, "conv1.weight is not a square kernel of odd size"),
+        ({"conv1.weight": (2, 3)}, r"conv1.weight has shape \(2, 3\)"),
         ({"layer2.0.conv2.weight": (2, 1, 3, 3)}, "reads 1 channels and writes 2: grouped"),
         ({"layer2.0.conv3.weight": (4, 2, 1, 1)}, "writes 4 channels, not 4 times the 2 of conv2"),
-        ({"layer1.0.downsample.0.weight": None}, "layer1 has no downsample, where others have one"),
-        ({"layer1.2.conv1.weight": (2, 8, 1, 1)}, "layer1.N. do not count from 0"),
-        ({"layer4.0.conv1.weight": (2, 8, 1, 1)}, "layerN. do not count from 1"),
+        ({"layer1.0.downsample.0.weight": None}, "layer1 has no downsample, but others have one"),
+        (
+            {"layer1.2.conv1.weight": (2, 8, 1, 1)},
+            "layer1.N. are not numbered consecutively from 0",
+        ),
+        ({"layer4.0.conv1.weight": (2, 8, 1, 1)}, "layerN. are not numbered consecutively from 1"),
         ({"layer1.0.se.fc1.weight": (2, 8, 1, 1)}, "1 unexpected: layer1.0.se.fc1.weight"),
         ({"layer1.0.conv1.weight": (2, 2, 3, 3)}, r"must be \(2, 2, 1, 1\)"),
     ],
@@ -142,10 +146,13 @@ LAYER = "features.denseblock1.denselayer1"
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({f"{LAYER}.conv1.weight": (15, 8, 1, 1)}, "15 channels is no multiple of the 4 grown"),
+        (
+            {f"{LAYER}.conv1.weight": (15, 8, 1, 1)},
+            "15 channels is not a multiple of the growth rate 4",
+        ),
         ({f"{LAYER}.conv2.weight": (8, 16, 3, 3)}, "blocks differ in growth rate or bottleneck"),
         ({f"{LAYER}.conv2.weight": None}, f"it has no {LAYER}.conv2.weight"),
-        ({"features.transition2.conv.weight": (3, 26, 1, 1)}, "different shares of their channels"),
+        ({"features.transition2.conv.weight": (3, 26, 1, 1)}, "different factors"),
         ({"features.norm5.bias": None}, "1 missing: features.norm5.bias"),
     ],
 )
@@ -167,7 +174,7 @@ def test_a_densenet_without_compression_is_told() -> None:
 def test_what_is_neither_is_refused_as_before(tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     save_file({"encoder.weight": np.zeros(3)}, file)
-    with pytest.raises(WeightsError, match="authors' ImageNet form: it has no fir_trans"):
+    with pytest.raises(WeightsError, match="authors' ImageNet format: it has no fir_trans"):
         infer_spec(file)
     save_file({key: array for key, array in state(RESNET).items() if key != "fc.bias"}, file)
     with pytest.raises(WeightsError, match=r"1 missing: fc\.bias"):

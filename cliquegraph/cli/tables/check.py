@@ -33,19 +33,19 @@ def proof_table(compilation: Compilation) -> Table:
     proof = compilation.proof
     blocks = list(dict.fromkeys(claim.block for claim in proof.claims))
     title = f"{compilation.network.name}: sharing"
-    made = table(title, "rule", *(f"block {block}" for block in blocks))
+    result = table(title, "rule", *(f"block {block}" for block in blocks))
     for rule in dict.fromkeys(claim.rule for claim in proof.claims):
         claims = {claim.block: claim for claim in proof.claims if claim.rule == rule}
-        made.add_row(rule, *(mark(claims[block].holds, claims[block].detail) for block in blocks))
-    return made
+        result.add_row(rule, *(mark(claims[block].holds, claims[block].detail) for block in blocks))
+    return result
 
 
 def expect_table(compilation: Compilation) -> Table:
     """Return the figures of ``expect`` beside the computed ones."""
-    made = table(None, "figure", "expected", "computed", "", right=("expected", "computed"))
+    result = table(None, "figure", "expected", "computed", "", right=("expected", "computed"))
     for each in compilation.comparisons:
-        made.add_row(each.key, str(each.expected), f"{each.computed:,}", mark(each.holds, ""))
-    return made
+        result.add_row(each.key, str(each.expected), f"{each.computed:,}", mark(each.holds, ""))
+    return result
 
 
 def exact_json(stages: Sequence[Stage]) -> list[Json]:
@@ -70,10 +70,10 @@ def exact_table(name: str, stages: Sequence[Stage]) -> Table:
     numbers = ("values", "statistics", "opaque arguments", "degree", "error probability", "s")
     height, width = stages[0].size
     title = f"{name}: the declaration and its op graph are equal, on images of {height}×{width}"
-    made = table(title, "op graph", *numbers, right=numbers)
+    result = table(title, "op graph", *numbers, right=numbers)
     for stage in stages:
         evidence = stage.evidence
-        made.add_row(
+        result.add_row(
             mark(True, words(stage.passes)),
             f"{evidence.values:,}",
             f"{evidence.statistics:,}",
@@ -82,4 +82,4 @@ def exact_table(name: str, stages: Sequence[Stage]) -> Table:
             f"{evidence.bound:.0e}",
             f"{stage.seconds:.1f}",
         )
-    return made
+    return result

@@ -13,7 +13,7 @@ from cliquegraph.steps.diff import Difference
 
 
 def diff_json(left: Compilation, right: Compilation, found: Sequence[Difference]) -> Json:
-    """Return two networks side by side."""
+    """Return the figures of two networks and their differences in steps."""
     return {
         "equal": left.lowered.digest() == right.lowered.digest(),
         "figures": {
@@ -24,17 +24,17 @@ def diff_json(left: Compilation, right: Compilation, found: Sequence[Difference]
 
 
 def diff_figures_table(left: Compilation, right: Compilation, names: tuple[str, str]) -> Table:
-    """Return the figures of two networks side by side."""
-    made = table("figures", "", *names, "difference", right=(*names, "difference"))
+    """Return the figures of two networks in adjacent columns."""
+    result = table("figures", "", *names, "difference", right=(*names, "difference"))
     a, b = cost_json(left.cost.total), cost_json(right.cost.total)
     for key in a:
-        made.add_row(key, f"{a[key]:,}", f"{b[key]:,}", f"{b[key] - a[key]:+,}")
-    return made
+        result.add_row(key, f"{a[key]:,}", f"{b[key]:,}", f"{b[key] - a[key]:+,}")
+    return result
 
 
 def diff_steps_table(found: Sequence[Difference], names: tuple[str, str]) -> Table:
     """Return the differences of two step graphs."""
-    made = table("steps", "where", *names)
+    result = table("steps", "where", *names)
     for each in found:
-        made.add_row(each.place, each.left or "–", each.right or "–")
-    return made
+        result.add_row(each.place, each.left or "–", each.right or "–")
+    return result

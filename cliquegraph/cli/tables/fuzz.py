@@ -11,7 +11,7 @@ from cliquegraph.fuzz.fuzz import Fuzzing
 
 
 def fuzzing_json(found: Fuzzing) -> Json:
-    """Return what random networks showed."""
+    """Return the result of fuzzing."""
     return {
         "seed": found.seed,
         "start": found.start,
@@ -38,17 +38,17 @@ def fuzzing_json(found: Fuzzing) -> Json:
 
 
 def coverage_table(found: Fuzzing) -> Table:
-    """Return in how many specs each key had which value."""
-    made = table("what was drawn", "key", "value", "specs", right=("specs",))
+    """Return the number of specs with each key and value."""
+    result = table("what was drawn", "key", "value", "specs", right=("specs",))
     before = None
     for (key, word), count in found.coverage.items():
-        made.add_row("" if key == before else key, word, f"{count:,}")
+        result.add_row("" if key == before else key, word, f"{count:,}")
         before = key
-    return made
+    return result
 
 
 def fuzzing_lines(found: Fuzzing) -> Iterable[str]:
-    """Return a line for all, and one for each failure with the command that shows it."""
+    """Return a summary line, and one for each failure with the command that reproduces it."""
     drawn = sum(count > 0 for count in found.coverage.values())
     yield (
         f"{_specs(found.count)} of seed {found.seed}, from {found.start}: "
@@ -57,7 +57,7 @@ def fuzzing_lines(found: Fuzzing) -> Iterable[str]:
     )
     if found.unjudged:
         specs = _specs(len({index for index, _, _ in found.unjudged}))
-        yield f"  rounding alone moves the training of {specs} too far to be compared"
+        yield f"  training is inconclusive for {specs}: rounding alone changes it as much"
     for each in found.found:
         yield f"  {each.failure.kind}: {each.failure.command(each.path)}"
 

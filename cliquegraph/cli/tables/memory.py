@@ -49,32 +49,32 @@ def _memory_json(plan: MemoryPlan) -> Json:
 
 
 def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool = False) -> Table:
-    """Return what a network stores for backward, a row for each section or also each update."""
+    """Return what a network saves for backward, a row for each section or also each update."""
     plan = memory_model().memory(compilation.graph, batch=batch, dtype=dtype)
     title = f"{compilation.network.name} at -O{compilation.level}, {_images(batch)} in {dtype}"
-    numbers = ("kept for backward", "per image")
-    made = table(title, "section", *numbers, right=numbers)
+    numbers = ("saved for backward", "per image")
+    result = table(title, "section", *numbers, right=numbers)
     for section, stored in plan.sections.items():
-        made.add_row(str(section), size(stored), size(stored // batch))
+        result.add_row(str(section), size(stored), size(stored // batch))
         for each in plan.steps:
             if steps and each.section == section:
                 row = (size(each.stored), size(each.stored // batch))
-                made.add_row(f"  X{each.layer}@{each.stage}", *row, style="dim")
-    made.add_section()
-    made.add_row("in all", size(plan.stored), size(plan.stored_per_image), style="bold")
-    return made
+                result.add_row(f"  X{each.layer}@{each.stage}", *row, style="dim")
+    result.add_section()
+    result.add_row("total", size(plan.stored), size(plan.stored_per_image), style="bold")
+    return result
 
 
 def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) -> Table:
-    """Return what networks store for backward at every level, and the peaks of a step."""
-    numbers = ("kept for backward", "per image", "peak of a step")
-    made = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
+    """Return what networks save for backward at every level, and the peak of a step."""
+    numbers = ("saved for backward", "per image", "peak of a step")
+    result = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
     for compilation in compilations:
         for level, plan in _levels(compilation, batch, dtype).items():
             row = (size(plan.stored), size(plan.stored_per_image), size(plan.peak))
-            made.add_row(compilation.network.name, f"-O{level}", *row)
-        made.add_section()
-    return made
+            result.add_row(compilation.network.name, f"-O{level}", *row)
+        result.add_section()
+    return result
 
 
 def _levels(compilation: Compilation, batch: int, dtype: str) -> dict[int, MemoryPlan]:

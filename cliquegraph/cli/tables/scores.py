@@ -40,28 +40,30 @@ def scores_line(scores: Scores, title: str) -> str:
 
 
 def confusion_table(scores: Scores, classes: Sequence[str]) -> Table:
-    """Return the confusion matrix, or of many classes those that are confused most."""
+    """Return the confusion matrix, or for many classes the most frequent confusions."""
     if len(classes) > _SHOWN:
         return _confused(scores, classes)
     numbers = [str(label) for label in range(len(classes))]
-    made = table("rows: true class, columns: taken for", "", "class", *numbers, right=numbers)
+    result = table(
+        "rows: true class, columns: predicted class", "", "class", *numbers, right=numbers
+    )
     for label, (name, row) in enumerate(zip(classes, scores.confusion, strict=True)):
-        made.add_row(str(label), name, *(f"{count:,}" if count else "·" for count in row))
-    return made
+        result.add_row(str(label), name, *(f"{count:,}" if count else "·" for count in row))
+    return result
 
 
 def _confused(scores: Scores, classes: Sequence[str]) -> Table:
-    made = table("the most frequent confusions", "class", "taken for", "images", right=["images"])
+    result = table("the most frequent confusions", "class", "predicted", "images", right=["images"])
     wrong = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
     for flat in np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]:
         truth, taken = np.unravel_index(flat, wrong.shape)
         if wrong[truth, taken]:
-            made.add_row(classes[truth], classes[taken], f"{wrong[truth, taken]:,}")
-    return made
+            result.add_row(classes[truth], classes[taken], f"{wrong[truth, taken]:,}")
+    return result
 
 
 def guesses(logits: Array, classes: Sequence[str]) -> list[Json]:
-    """Return the five likeliest classes of an image, (classes,) logits, likeliest first."""
+    """Return the five most likely classes of an image, (classes,) logits, the most likely first."""
     powers = np.exp(logits - logits.max())
     shares = powers / powers.sum()
     order = np.argsort(-shares, kind="stable")[:TOP]
@@ -70,10 +72,10 @@ def guesses(logits: Array, classes: Sequence[str]) -> list[Json]:
 
 def guesses_table(found: Sequence[tuple[str, list[Json]]]) -> Table:
     """Return a row for each image."""
-    made = table(None, "image", *(f"{rank}." for rank in range(1, TOP + 1)))
+    result = table(None, "image", *(f"{rank}." for rank in range(1, TOP + 1)))
     for name, guessed in found:
-        made.add_row(name, *(f"{each['class']} {each['probability']:.1%}" for each in guessed))
-    return made
+        result.add_row(name, *(f"{each['class']} {each['probability']:.1%}" for each in guessed))
+    return result
 
 
 def stages_json(each: StageMap) -> Json:
@@ -92,9 +94,9 @@ def stages_json(each: StageMap) -> Json:
 def stages_table(maps: Sequence[StageMap], title: str) -> Table:
     """Return a row for each block and stage."""
     numbers = ("its mean", "mean of all", "change")
-    made = table(title, "block", "stage", "strongest map", *numbers, right=numbers)
+    result = table(title, "block", "stage", "strongest map", *numbers, right=numbers)
     for each in maps:
-        made.add_row(
+        result.add_row(
             str(each.block),
             str(each.stage),
             f"X{each.layer}, channel {each.channel}",
@@ -102,7 +104,7 @@ def stages_table(maps: Sequence[StageMap], title: str) -> Table:
             f"{each.overall:.4g}",
             "" if each.change is None else f"{each.change:.1%}",
         )
-    return made
+    return result
 
 
 def study_json(result: Result) -> Json:
@@ -121,13 +123,13 @@ def study_json(result: Result) -> Json:
 def study_table(found: Sequence[Result], title: str) -> Table:
     """Return a row for each variant; accuracies in per cent."""
     numbers = ("parameters", "FLOPs", "top-1, %", "error, %")
-    made = table(title, "variant", *numbers, right=numbers)
+    result = table(title, "variant", *numbers, right=numbers)
     for each in found:
-        made.add_row(
+        result.add_row(
             each.variant.name,
             f"{each.parameters:,}",
             engineering(2 * each.macs),
             f"{100 * each.mean:.2f} ± {100 * each.std:.2f}",
             f"{100 * (1 - each.mean):.2f}",
         )
-    return made
+    return result

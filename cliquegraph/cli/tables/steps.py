@@ -18,20 +18,20 @@ def steps_json(blocks: Iterable[BlockSteps]) -> list[Json]:
 
 def steps_table(block: BlockSteps, title: str) -> Table:
     """Return Table 1 of the paper for a block; bottom layers oldest first, as there."""
-    made = table(title, "Bottom Layers", "Weights", "Top Layer", "Feature")
+    result = table(title, "Bottom Layers", "Weights", "Top Layer", "Feature")
     stage = 0
     for step in block.steps:
         if step.stage != stage and stage:
-            made.add_section()
+            result.add_section()
         rows = block.table_order(step)
-        made.add_row(
+        result.add_row(
             _braces(str(feature) for feature, _ in rows),
             _braces("the value" if edge is None else str(edge) for _, edge in rows),
             str(step.writes),
             f"Stage-{stage_numeral(step.stage)}" if step.stage != stage else "",
         )
         stage = step.stage
-    return made
+    return result
 
 
 def _braces(items: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from cliquegraph.plugins.memory import memory_model
 
 
 def summary_json(compilation: Compilation) -> Json:
-    """Return a network's figures: in all, for each block with its updates, for each section."""
+    """Return a network's figures: total, for each block with its updates, for each section."""
     cost, memory = compilation.cost, memory_model().memory(compilation.graph)
     depths = compilation.steps.depths
     blocks = []
@@ -66,8 +66,8 @@ def cost_json(cost: Cost) -> Json:
 
 def summary_table(compilation: Compilation) -> Table:
     """Return a network's figures, a row for each section."""
-    numbers = ("parameters", "MACs", "FLOPs", "activations", "kept for backward", "depth")
-    made = table(
+    numbers = ("parameters", "MACs", "FLOPs", "activations", "saved for backward", "depth")
+    result = table(
         f"{compilation.network.name}, for one image", "section", "output", *numbers, right=numbers
     )
     cost, memory = compilation.cost, memory_model().memory(compilation.graph)
@@ -76,20 +76,20 @@ def summary_table(compilation: Compilation) -> Table:
     for section, each in cost.sections.items():
         depth = str(depths[section.index - 1]) if section.part is Part.BLOCK else ""
         row = _cost_row(each, memory.sections.get(section, 0))
-        made.add_row(str(section), outputs[section], *row, depth)
-    made.add_section()
+        result.add_row(str(section), outputs[section], *row, depth)
+    result.add_section()
     row = _cost_row(cost.total, memory.stored)
-    made.add_row("in all", "", *row, str(sum(depths)), style="bold")
-    return made
+    result.add_row("total", "", *row, str(sum(depths)), style="bold")
+    return result
 
 
 def figures_table(compilations: Sequence[Compilation]) -> Table:
     """Return a row for each network: its figures, and those that its spec expects."""
     numbers = ("parameters", "MACs", "FLOPs", "expected parameters", "expected FLOPs")
-    made = table(None, "network", *numbers, right=numbers)
+    result = table(None, "network", *numbers, right=numbers)
     for each in compilations:
         cost, expected = each.cost.total, each.network.expect.figures()
-        made.add_row(
+        result.add_row(
             each.network.name,
             f"{cost.parameters:,}",
             engineering(cost.macs),
@@ -97,22 +97,22 @@ def figures_table(compilations: Sequence[Compilation]) -> Table:
             str(expected.get("parameters", "")),
             str(expected.get("flops", "")),
         )
-    return made
+    return result
 
 
 def steps_cost_table(compilation: Compilation) -> Table:
-    """Return the figures of each update; kernels that serve two stages stand in both rows."""
+    """Return the figures of each update; kernels used in two stages count in both rows."""
     numbers = ("parameters read", "MACs", "activations")
-    made = table("updates", "update", *numbers, right=numbers)
+    result = table("updates", "update", *numbers, right=numbers)
     for each in compilation.cost.steps:
         cost = each.cost
-        made.add_row(
+        result.add_row(
             f"{each.section} X{each.layer}@{each.stage}",
             f"{cost.parameters:,}",
             f"{cost.macs:,}",
             f"{cost.activations:,}",
         )
-    return made
+    return result
 
 
 def _outputs(compilation: Compilation) -> dict[Section, str]:

@@ -1,4 +1,4 @@
-"""How tables look."""
+"""The layout of tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class _Table(Table):
-    """A table in whose cells no name out of a file speaks to the terminal."""
+    """A table that escapes terminal control characters in its cells."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         shown = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
@@ -26,29 +26,29 @@ class _Table(Table):
 
 def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table; the columns in ``right`` hold numbers."""
-    made = _Table(
+    result = _Table(
         title=Text(printable(title)) if title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     for column in columns:
-        made.add_column(
+        result.add_column(
             Text(column), justify="right" if column in right else "left", overflow="fold"
         )
-    return made
+    return result
 
 
 def mark(holds: bool, detail: str) -> Text:
-    """Return a mark, whether something holds, and what."""
+    """Return a check mark or a cross, with a description."""
     return Text.assemble(("✓ ", "green") if holds else ("✗ ", "bold red"), detail)
 
 
 def size(number: int) -> str:
-    """Return bytes as people read them."""
+    """Return a number of bytes with a unit."""
     return f"{engineering(number)}B"
 
 
 def finite(errors: dict[str, float]) -> dict[str, float | None]:
-    """Return what JSON can hold: it has no infinity, what can't be compared at all is null."""
+    """Return errors for JSON, which has no infinity: non-finite ones are null."""
     return {what: error if isfinite(error) else None for what, error in errors.items()}

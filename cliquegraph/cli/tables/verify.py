@@ -9,7 +9,7 @@ from cliquegraph.proof.verification import TOLERANCE, Verification
 
 
 def verification_json(found: Verification) -> Json:
-    """Return what ``verify`` found."""
+    """Return the result of ``verify``."""
     return {
         "name": found.network,
         "ok": found.ok,
@@ -27,7 +27,7 @@ def verification_json(found: Verification) -> Json:
 
 def verification_table(found: Verification) -> Table:
     """Return the largest error of each comparison beside its tolerance."""
-    made = table(
+    grid = table(
         f"{found.network}: interpreter, {', '.join(found.backends)}",
         "compared",
         "largest relative error",
@@ -42,5 +42,5 @@ def verification_table(found: Verification) -> Table:
     for errors, tolerance, suffix in kinds:
         for what, error in errors.items():
             row = (f"{what}{suffix}", f"{error:.1e}", f"{tolerance:.0e}")
-            made.add_row(*row, mark(error <= tolerance, ""))
-    return made
+            grid.add_row(*row, mark(error <= tolerance, ""))
+    return grid

@@ -12,7 +12,7 @@ from cliquegraph.weights.describe import Figures
 
 
 def weights_json(rows: Iterable[Figures]) -> list[Json]:
-    """Return the figures of tensors; what is no number is null."""
+    """Return the statistics of tensors; non-finite ones are null."""
     numbers = ("mean", "std", "min", "max")
     return [
         {
@@ -29,12 +29,12 @@ def weights_json(rows: Iterable[Figures]) -> list[Json]:
 def weights_table(rows: Iterable[Figures], title: str) -> Table:
     """Return the figures of tensors."""
     numbers = ("mean", "std", "min", "max")
-    made = table(title, "tensor", "type", "shape", *numbers, "NaN", right=(*numbers, "NaN"))
+    result = table(title, "tensor", "type", "shape", *numbers, "NaN", right=(*numbers, "NaN"))
     for row in rows:
         figures = (f"{getattr(row, key):.4g}" for key in numbers)
         shape = "×".join(map(str, row.shape))
-        made.add_row(row.name, row.dtype, shape, *figures, f"{row.nan:,}" if row.nan else "")
-    return made
+        result.add_row(row.name, row.dtype, shape, *figures, f"{row.nan:,}" if row.nan else "")
+    return result
 
 
 def differences_json(found: Sequence[SpecDifference]) -> Json:
@@ -45,7 +45,7 @@ def differences_json(found: Sequence[SpecDifference]) -> Json:
 
 def differences_table(found: Sequence[SpecDifference], *names: str) -> Table:
     """Return the keys in which a checkpoint and a spec differ."""
-    made = table("differences", "key", *names)
+    result = table("differences", "key", *names)
     for key, *values in found:
-        made.add_row(key, *("–" if value is None else str(value) for value in values))
-    return made
+        result.add_row(key, *("–" if value is None else str(value) for value in values))
+    return result

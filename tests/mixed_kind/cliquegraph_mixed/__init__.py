@@ -56,6 +56,8 @@ class MixedBlock(BlockSpec):
     """whose normalizations a stage uses"""
     descending: bool = False
     """the order of visits"""
+    stride: Annotated[int, Field(ge=1, le=2)] = 1
+    """of the kernels that read X0"""
 
     @field_validator("ways", mode="before")
     @classmethod
@@ -68,14 +70,16 @@ class MixedBlock(BlockSpec):
         return self.stages * (self.layers + 1) ** 2
 
 
-def _way(name: Way, k: int) -> Ops:
+def _way(name: Way, k: int, *, reduce: bool = False) -> Ops:
+    wide, narrow = (Conv(size, k, reduce=reduce) for size in (3, 1))
+    first, second = Conv(1, k, index=1, reduce=reduce), Conv(3, k, index=2)
     ways: dict[Way, Ops] = {
-        "kernel": (Norm(), Relu(), Conv(3, k)),
-        "small": (Norm(), Relu(), Conv(1, k)),
+        "kernel": (Norm(), Relu(), wide),
+        "small": (Norm(), Relu(), narrow),
         "value": (),
         "rectified": (Relu(),),
-        "unit": (Conv(3, k), Norm("unit_norm"), Relu()),
-        "deep": (Norm(), Conv(1, k, index=1), Norm("inner"), Relu(), Conv(3, k, index=2)),
+        "unit": (wide, Norm("unit_norm"), Relu()),
+        "deep": (Norm(), first, Norm("inner"), Relu(), second),
     }
     return ways[name]
 
@@ -101,7 +105,7 @@ def mixed(spec: MixedBlock) -> Block:
         if spec.itself is not None and spec.stages > 1:
             ways[j] = spec.itself
         return (
-            Read(0, _way(spec.entry, k), every_stage=spec.every),
+            Read(0, _way(spec.entry, k, reduce=spec.stride > 1), every_stage=spec.every),
             *(Read(i, _way(ways[i], k)) for i in sorted(ways)),
         )
 
@@ -115,7 +119,7 @@ def mixed(spec: MixedBlock) -> Block:
             updates=(n,) * spec.stages,
             simultaneous=spec.simultaneous,
         ),
-        feature=Output(numbers, spec.stages, with_input=True),
+        feature=Output(numbers, spec.stages, with_input=spec.stride == 1),
         transit=Output(numbers, spec.stages),
         words=Words(
             kind=spec.kind,
@@ -127,6 +131,7 @@ def mixed(spec: MixedBlock) -> Block:
             unit_keys=(("filters", spec.filters), ("ways", spec.ways)),
         ),
         norms=spec.norms,
+        stride=spec.stride,
     )
 
 
@@ -147,6 +152,7 @@ def _draw(rng: Random) -> Document:
             simultaneous=rng.holds(0.7),
             norms=rng.one(("per_stage", "second", "shared")),
             descending=rng.holds(0.7),
+            stride=rng.integer(1, 2),
         ),
     }
 

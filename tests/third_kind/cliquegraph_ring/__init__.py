@@ -34,7 +34,7 @@ class RingBlock(BlockSpec):
     kernel: OddKernel = 3
     """size of the kernels"""
     stages: Annotated[int, Field(ge=1, le=8)] = 2
-    """how often the layers are visited; stage 1 initializes them from X0"""
+    """how many times the layers are visited; stage 1 initializes them from X0"""
     input: Literal["first", "every"] = "first"
     """the stages that read X0"""
 
@@ -94,7 +94,7 @@ def _draw(rng: Random) -> Document:
 
 
 def _smaller(block: Document) -> Iterator[Document]:
-    """One stage less, also where the two of the default are left out."""
+    """One stage fewer, also if ``stages`` is the default of 2."""
     stages = block.get("stages", 2)
     if stages > 1:
         yield {**block, "stages": stages - 1}

@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of all processes, on the processor too."""
+"""Batch normalization by the statistics of all processes, on the CPU too."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from torch.distributed import all_reduce, get_world_size, is_initialized
 from cliquegraph.diagnostics.errors import UsageError
 
 
-class SynchronisedNorm(nn.BatchNorm2d):
+class SynchronizedNorm(nn.BatchNorm2d):
     """``BatchNorm2d`` whose batch is that of every process.
 
-    PyTorch's own ``SyncBatchNorm`` refuses tensors on the processor.
+    PyTorch's own ``SyncBatchNorm`` does not accept CPU tensors.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (batch, channels, height, width)."""
+        """Normalize (batch, channels, height, width)."""
         if not (self.training and is_initialized() and get_world_size() > 1):
             return super().forward(input)
         count = input.numel() // input.shape[1] * get_world_size()
-        # As BatchNorm2d: sums of what is narrower are taken in float32.
+        # As in BatchNorm2d: narrower types are summed in float32.
         wide = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = _sum(wide.sum((0, 2, 3))) / count
-        centred = wide - mean[:, None, None]
-        var = _sum(centred.square().sum((0, 2, 3))) / count
+        centered = wide - mean[:, None, None]
+        var = _sum(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
-            for held, seen in (
+            for running, observed in (
                 (self.running_mean, mean),
                 (self.running_var, var * (count / (count - 1))),
             ):
-                assert held is not None and self.momentum is not None  # noqa: S101  # as generated
-                held.lerp_(seen, self.momentum)
+                assert running is not None and self.momentum is not None  # noqa: S101  # as generated
+                running.lerp_(observed, self.momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
-def synchronise(model: nn.Module) -> None:
-    """Make every normalisation of a model compiled at -O0 one over all processes.
+def synchronize(model: nn.Module) -> None:
+    """Synchronize every batch normalization of a model compiled at -O0 over all processes.
 
     Raises:
-        UsageError: the model shares moments between readers, as from -O1 on, or processes leave
-            out branches by themselves.
+        UsageError: the model shares moments between readers, as from -O1 on, or processes drop
+            branches independently.
     """
     names = {type(module).__name__ for module in model.modules()}
     if names & {"Moments", "Norm"}:
@@ -54,12 +54,12 @@ def synchronise(model: nn.Module) -> None:
         )
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            # Same parameters, buffers and names: only what forward does is another thing.
-            module.__class__ = SynchronisedNorm
+            # Same parameters, buffers and names: only forward differs.
+            module.__class__ = SynchronizedNorm
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over all processes; so is its gradient, for each process reads the sum."""
+    """The sum over all processes. Its gradient is a sum too, since each process reads the sum."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
