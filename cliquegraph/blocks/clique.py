@@ -269,25 +269,28 @@ def _draw(rng: Random) -> Document:
 
 
 def _draw_topology(rng: Random, block: Document) -> Document:
-    """Keys about who reads whom, if the block can have those that were drawn."""
+    """Return keys about who reads whom, such as the block can have; none if several draws fail."""
     n = block["layers"]
     pairs = [[i, j] for i in range(1, n + 1) for j in range(1, n + 1) if i != j]
-    small_world = {"neighbours": 2, "rewire": rng.one((0.0, 0.5, 1.0)), "seed": rng.integer(0, 9)}
-    forms: list[Any] = ["complete", "chain", "ring", "none", {"nearest": rng.integer(1, n)}]
-    forms += [{"small_world": small_world}, [pair for pair in pairs if rng.holds(0.6)]]
-    entries: list[Any] = ["all", "first", "sources", [j for j in range(1, n + 1) if rng.holds(0.7)]]
-    keys = rng.some(
-        0.5,
-        edges=rng.one(forms),
-        direction=rng.one(("both", "forward", "feedback")),
-        self=True,
-        input={"to": rng.one(entries), **rng.some(stages=rng.one(("first", "all")))},
-    )
-    try:
-        CliqueBlock.model_validate({**block, **keys})
-    except ValidationError:
-        return {}
-    return keys
+    for _ in range(4):
+        drawn = {"neighbours": 2, "rewire": rng.one((0.0, 0.5, 1.0)), "seed": rng.integer(0, 9)}
+        forms: list[Any] = ["complete", "chain", "ring", "none", {"nearest": rng.integer(1, n)}]
+        forms += [{"small_world": drawn}, [pair for pair in pairs if rng.holds(0.6)]]
+        entries: list[Any] = ["all", "first", "sources"]
+        entries.append([j for j in range(1, n + 1) if rng.holds(0.7)])
+        keys = rng.some(
+            0.5,
+            edges=rng.one(forms),
+            direction=rng.one(("both", "forward", "feedback")),
+            self=True,
+            input={"to": rng.one(entries), **rng.some(stages=rng.one(("first", "all")))},
+        )
+        try:
+            CliqueBlock.model_validate({**block, **keys})
+        except ValidationError:
+            continue
+        return keys
+    return {}
 
 
 def _smaller(block: Document) -> Iterator[Document]:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.spec.schema import SpecModel, fault, impossible, up_to
-from cliquegraph.spec.wording import found
+from cliquegraph.spec.wording import describe_value
 
 Pair = tuple[int, int]
 Direction = Literal["both", "forward", "feedback"]
@@ -73,7 +73,7 @@ def _is_topology(value: object) -> object:
     if _form(value) not in forms and value not in get_args(Word):
         close = get_close_matches(str(value), get_args(Word), 1)
         hint = f"did you mean {close[0]!r}?" if close else None
-        raise fault(f"expected {_EXPECTED}, found {found(value)}", hint=hint)
+        raise fault(f"expected {_EXPECTED}, found {describe_value(value)}", hint=hint)
     return _tuples(value)
 
 
@@ -222,7 +222,8 @@ class Topology:
         """Return what a layer reads, X0 (0) first, then ascending, itself among them."""
         sources = {i for i, j in self.pairs if j == layer}
         sources |= {0} if layer in self._read_x0 else set()
-        sources |= {layer} if self.itself and len(self.updates) > 1 else set()
+        again = self.order[: self.updates[1]] if len(self.updates) > 1 else ()
+        sources |= {layer} if self.itself and layer in again else set()
         return tuple(sorted(sources))
 
     def faults(self) -> Iterator[PydanticCustomError]:

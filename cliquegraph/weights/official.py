@@ -74,7 +74,7 @@ class OfficialLayout:
             complete = {(i, j) for i in range(layers + 1) for j in range(1, layers + 1) if i != j}
             if edges and edges != complete:
                 raise WeightsError(
-                    f"{graph.name} does not fit the authors' format: in block {index} not every two "
+                    f"{graph.name} does not fit the authors' format: in block {index} not all "
                     "layers read each other; blocks are bottleneck cliques of two stages"
                 )
 
