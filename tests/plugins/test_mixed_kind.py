@@ -130,3 +130,9 @@ def test_a_layer_that_does_nothing_is_refused(tmp_path: Path) -> None:
     assert refusal(*(f"blocks.0.{each}" for each in overrides), folder=tmp_path) == (
         "block1: X1 reads X2@1 alone, and is the same|give the edge or the layer an op"
     )
+
+
+@pytest.mark.parametrize("view", ["loop", "steps", "network"])
+def test_a_layer_that_reads_itself_is_drawn(view: str, tmp_path: Path) -> None:
+    words = ["-m", "cliquegraph", "render", str(written("mean", tmp_path)), "--view", view]
+    assert "</svg>" in run_with(FOLDER, *words)
