@@ -95,8 +95,8 @@ def test_random_ones_are_lowered_as_declared_and_every_pass_keeps_that() -> None
     [
         ("mean", 0, "torch"),
         ("mean", 1, "torch,flax"),
-        ("sum", 0, "torch"),
-        ("sum", 2, "torch,flax"),
+        ("sum", 0, "torch,flax"),
+        ("sum", 2, "torch"),
     ],
 )
 def test_both_backends_compute_them(name: str, level: int, backends: str, tmp_path: Path) -> None:
