@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test browser images lint types generated-check generate bench gpu fuzz mutants clean
+.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate bench gpu fuzz mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ demo: $(READY)  ## compile S3 for both backends, check it, verify quickstart, tr
 	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend torch --out runs/demo-torch --resume
 	$(BIN)/cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --backend flax --out runs/demo-flax --resume
 
-test: lint types generated-check browser images  ## lint, types, generated files, tests
+test: checks browser images  ## lint, types, generated files, tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(HUNG)
+
+checks:  ## lint, types and generated files, two at a time
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint types generated-check
 
 browser:  ## install Chromium for the tests of the HTML page, as root; without it they are skipped
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

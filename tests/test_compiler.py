@@ -80,7 +80,7 @@ def test_a_pass_that_moves_a_normalisation_ends_in_an_error(
     def forget_the_norms(param: Param, widths: list[int], order: list[int]) -> Param:
         return param
 
-    monkeypatch.setattr(pack, "_permuted", forget_the_norms)
+    monkeypatch.setattr(pack, "_permute", forget_the_norms)
     with pytest.raises(VerificationError, match="is not as declared"):
         cliquegraph.compile(clique(order="descending"), "torch")
 

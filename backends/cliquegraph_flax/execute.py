@@ -57,7 +57,7 @@ class FlaxExecutor:
         for _, module in nnx.iter_modules(self._model):
             if isinstance(module, nnx.Dropout):
                 module.rate = 0.0
-        self._drop_paths = tuple(drop_paths(graph))
+        self._drop_paths = drop_paths(graph)
         for kind in {type(self._find(path)) for path in self._drop_paths}:
             kind.__call__ = _return_mask(kind.__call__)
         self.set_masks([np.ones(1)] * len(self._drop_paths))

@@ -25,6 +25,8 @@ _REACHES = (
     0.68,
     0.8,
 )  # control points of detours from X0, relative to their length
+_LOOP = 2.2 * NODE  # how far the control points of a loop are from its layer
+_OPENS = 0.6  # half of the angle between them
 _CLEAR = 13.0  # minimum distance of an arrow from a layer that it passes
 _ROOM = 12.0  # sufficient distance between heads at the rim of a layer
 _LEAST = 4.0  # minimum distance between heads that look separate
@@ -114,7 +116,15 @@ def _around(places: Mapping[int, Point], pair: Pair) -> list[Path]:
 
 
 def _between(places: Mapping[int, Point], pair: Pair, bow: float) -> Path:
-    """A curve from rim to rim, bowed to its right by a fraction of its length."""
+    """A curve from rim to rim, bowed to its right by a fraction of its length.
+
+    That of a layer to itself is a loop on the outside of the circle.
+    """
+    if pair[0] == pair[1]:
+        at = complex(*places[pair[0]])
+        outwards = at / abs(at) if at else 1j
+        leaves, arrives = (at + outwards * rect(_LOOP, turn) for turn in (_OPENS, -_OPENS))
+        return _curve(at, leaves, arrives, at)
     begin, end = (complex(*places[layer]) for layer in pair)
     forth = (end - begin) / 3
     aside = -1j * (end - begin) * bow * 4 / 3

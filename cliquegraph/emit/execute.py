@@ -80,12 +80,23 @@ def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Ar
     return named
 
 
-def drop_paths(graph: Graph) -> Iterator[str]:
-    """Yield the path of the member that draws the mask of each ``Keep``, in order."""
+def drop_paths(graph: Graph) -> tuple[str, ...]:
+    """Return the path of the member that draws the mask of each ``Keep``, in order.
+
+    Raises:
+        VerificationError: one member draws several masks, which can't be set apart.
+    """
+    paths: list[str] = []
     for node in graph.nodes:
         if isinstance(node.op, Keep):
             beside = tuple(other for other in graph.nodes if other.origin == node.origin)
-            yield f"{node.origin.section}.{update_of(beside)}.{DropPath.mnemonic}"
+            paths.append(f"{node.origin.section}.{update_of(beside)}.{DropPath.mnemonic}")
+            if paths[-1] in paths[:-1]:
+                raise VerificationError(
+                    f"{paths[-1]} draws a mask in several stages, and no two masks of one module "
+                    "can be set; give each stage its own normalizations"
+                )
+    return tuple(paths)
 
 
 def require_nothing_kept(

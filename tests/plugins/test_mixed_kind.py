@@ -95,8 +95,8 @@ def test_random_ones_are_lowered_as_declared_and_every_pass_keeps_that() -> None
     [
         ("mean", 0, "torch"),
         ("mean", 1, "torch,flax"),
-        ("sum", 0, "torch"),
-        ("sum", 2, "torch,flax"),
+        ("sum", 0, "torch,flax"),
+        ("sum", 2, "torch"),
     ],
 )
 def test_both_backends_compute_them(name: str, level: int, backends: str, tmp_path: Path) -> None:
@@ -130,3 +130,9 @@ def test_a_layer_that_does_nothing_is_refused(tmp_path: Path) -> None:
     assert refusal(*(f"blocks.0.{each}" for each in overrides), folder=tmp_path) == (
         "block1: X1 reads X2@1 alone, and is the same|give the edge or the layer an op"
     )
+
+
+@pytest.mark.parametrize("view", ["loop", "steps", "network"])
+def test_a_layer_that_reads_itself_is_drawn(view: str, tmp_path: Path) -> None:
+    words = ["-m", "cliquegraph", "render", str(written("mean", tmp_path)), "--view", view]
+    assert "</svg>" in run_with(FOLDER, *words)

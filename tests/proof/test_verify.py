@@ -212,7 +212,7 @@ def test_float32_may_err_by_ten_times_what_rounding_its_inputs_does(
 
     module = sys.modules["cliquegraph.proof.verify"]
     monkeypatch.setattr(module, "interpret", lambda *_: interpreted(1.0 + amplified))
-    trial = Trial({"w": np.ones(1)}, np.ones(1), np.ones(1, np.int64))
+    trial = Trial({"w": np.ones(1)}, np.ones(1), np.ones(1, np.int64), ())
     graph: Any = None
     tolerance = _float32_tolerance(graph, trial, interpreted(1.0))
     assert tolerance == pytest.approx(allowed)

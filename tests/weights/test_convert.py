@@ -444,7 +444,7 @@ def test_the_level_of_the_source_can_be_asked_for(tmp_path: Path) -> None:
     convert_weights(spec, first, tmp_path / "t", to="torch", level=2)
     done = convert_weights(spec, tmp_path / "t", tmp_path / "b", to="flax", level=0, source_level=2)
     assert (done.source.option, done.target.option) == ("-O2", "-O0")
-    with pytest.raises(WeightsError, match="not of a model compiled with -O0"):
+    with pytest.raises(WeightsError, match="not for a model compiled with -O0"):
         convert_weights(spec, tmp_path / "t", tmp_path / "x", to="canonical", source_level=0)
 
 
