@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import pickle
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
@@ -463,33 +464,38 @@ def test_copies_and_state_dicts_make_the_same_model(
             assert torch.equal(each.state_dict()[name], held)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_it_trains_under_distributed_data_parallel(level: int, tmp_path: Path) -> None:
-    alone, model = (Model(EVERY_KEY["defaults"], level) for _ in range(2))
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        # Without find_unused_parameters it fails where a parameter has no gradient.
-        model.module = nn.parallel.DistributedDataParallel(model.module)
-        for each in (alone, model):
-            for _ in range(2):
-                each.forward(each.images()).backward()
-    finally:
-        dist.destroy_process_group()
+    # The destructor of a group joins its threads while it holds the GIL, for which they may be
+    # waiting: a reference that is never given back keeps it from running.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_trains_under_distributed_data_parallel(level: int) -> None:
+    alone, model = (Model(EVERY_KEY["defaults"], level) for _ in range(2))
+    # Without find_unused_parameters it fails where a parameter has no gradient.
+    model.module = nn.parallel.DistributedDataParallel(model.module)
+    for each in (alone, model):
+        for _ in range(2):
+            each.forward(each.images()).backward()
     for one, other in zip(alone.module.parameters(), model.module.parameters(), strict=True):
         assert one.grad is not None
         assert torch.allclose(one.grad, other.grad)
 
 
+@pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize("level", LEVELS)
-def test_steps_that_nothing_needs_are_unused_parameters_to_it(level: int, tmp_path: Path) -> None:
+def test_steps_that_nothing_needs_are_unused_parameters_to_it(level: int) -> None:
     model = Model(clique(feature=1), level)
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        parallel = nn.parallel.DistributedDataParallel(model.module, find_unused_parameters=True)
-        for _ in range(2):
-            parallel(model.images()).sum().backward()
-    finally:
-        dist.destroy_process_group()
+    parallel = nn.parallel.DistributedDataParallel(model.module, find_unused_parameters=True)
+    for _ in range(2):
+        parallel(model.images()).sum().backward()
     unused = {name for name, each in model.module.named_parameters() if each.grad is None}
     assert unused == {
         f"block1.update{j}_2.norm.{field}" for j in (1, 2, 3) for field in ("weight", "bias")
