@@ -164,3 +164,20 @@ def test_another_drop_path_is_refused(other: dict[str, Any]) -> None:
     of = spec(last=0.5)
     with pytest.raises(VerificationError, match="block1, stage 1 layer 1"):
         compare(of, Candidate(Compilation(spec(**{"last": 0.5, **other})).lowered))
+
+
+@pytest.mark.parametrize("per", ["batch", "image"])
+def test_a_narrow_type_does_not_round_the_rate(per: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In bfloat16, 1 - 1/108 is 0.9922, and a branch would be dropped too rarely by a sixth.
+    model: nn.Module = model_of(spec(per=per, last=1 / 108), "torch")().to(torch.bfloat16).train()
+    seen: list[torch.Tensor] = []
+    draw = torch.bernoulli
+
+    def watched(survival: torch.Tensor) -> torch.Tensor:
+        seen.append(survival)
+        return draw(survival)
+
+    monkeypatch.setattr(torch, "bernoulli", watched)
+    for mask in masks_of(model, torch.zeros(2, 2, 8, 8, dtype=torch.bfloat16)):
+        assert mask.dtype is torch.bfloat16
+    assert {survival.dtype for survival in seen} == {torch.float32}
