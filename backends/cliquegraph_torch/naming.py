@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cliquegraph.emit.names import member_path
-from cliquegraph.ir.names import shared_by_stages
+from cliquegraph.emit.names import is_bare, member_path
 from cliquegraph.ir.types import Field, Param
 
 _FIELDS = {
@@ -21,7 +20,7 @@ class TorchLayout:
     def name(self, param: Param) -> str:
         """Return the key of a parameter."""
         path = member_path(param)
-        return ".".join(path if shared_by_stages(param.slot) else (*path, _FIELDS[param.field]))
+        return ".".join(path if is_bare(param.slot) else (*path, _FIELDS[param.field]))
 
     def axes(self, param: Param) -> tuple[int, ...]:
         """Return the axes in their canonical order."""

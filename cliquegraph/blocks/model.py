@@ -43,12 +43,78 @@ class Relu:
 
 
 @dataclass(frozen=True)
+class GroupNorm:
+    """Group normalization (Wu & He, ECCV 2018): by the moments of each image and group of channels.
+
+    Attributes:
+        groups: how many groups; it divides the channels.
+        role: its name within the layer, as a ``Norm``'s.
+    """
+
+    groups: int
+    role: str = "norm"
+
+
+@dataclass(frozen=True)
+class Bias:
+    """x + a learned number for each channel; all stages share it."""
+
+    role: str = "bias"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """x × σ(w), w one learned number; all stages share it.
+
+    On an edge it belongs to the pair, in a layer to the layer.
+    """
+
+    role: str = "gate"
+
+
+@dataclass(frozen=True)
+class LocalResponse:
+    """Local response normalization across channels: x / (1 + α / size × Σ x²)^β.
+
+    The sum is over the ``size`` channels around each, fewer at the ends.
+    """
+
+    size: int
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum of each window, without its padding."""
+
+    kernel: int
+    stride: int
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class AvgPool:
+    """Mean of each window; not padded."""
+
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """Each pixel becomes factor × factor equal ones (nearest neighbor)."""
+
+    factor: int
+
+
+@dataclass(frozen=True)
 class Conv:
-    """Convolution without a bias, padded by half of its kernel.
+    """Convolution, padded by half of its kernel.
 
     Attributes:
         kernel: size.
-        filters: output channels.
+        filters: output channels; None for a ``depthwise`` one, which keeps those that it reads.
         role: on an edge, ``w`` is a kernel for each pair, W(i→j); any other role is one kernel of
             the layer over everything it reads. In a layer, ``v`` is the layer's kernel V(j), which
             belongs to the block and is shared by its stages; any other role belongs to the update.
@@ -56,15 +122,19 @@ class Conv:
         stride: ignored with ``reduce`` in updates that read X0.
         reduce: has the block's stride, in updates that read X0.
         fan_out: initialized with variance 2 / fan-out, not fan-in.
+        bias: it has a bias too, beside its weight, which starts at 0.
+        depthwise: one kernel for each channel.
     """
 
     kernel: int
-    filters: int
+    filters: int | None
     role: str = "w"
     index: int | None = None
     stride: int = 1
     reduce: bool = False
     fan_out: bool = False
+    bias: bool = False
+    depthwise: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +184,20 @@ class Skip:
     drop: DropPath | None = None
 
 
-Op = Norm | Relu | Conv | Dropout | Skip
+Op = (
+    Norm
+    | GroupNorm
+    | Relu
+    | Bias
+    | Gate
+    | Conv
+    | LocalResponse
+    | MaxPool
+    | AvgPool
+    | Upsample
+    | Dropout
+    | Skip
+)
 Ops = tuple[Op, ...]
 
 
@@ -174,12 +257,14 @@ class Layer:
         filters: output channels, k.
         combine: how the values that it reads are combined.
         ops: applied to the result.
+        label: its name in drawings, if the spec gives one.
     """
 
     reads: tuple[Read, ...]
     filters: int
     combine: Literal["sum", "mean"] = "sum"
     ops: Ops = ()
+    label: str | None = None
 
     def __post_init__(self) -> None:
         every = (op for ops in (self.ops, *(read.ops for read in self.reads)) for op in walk(ops))
@@ -196,7 +281,8 @@ class Schedule:
         updates: how many of them each stage visits, from stage 1.
         simultaneous: updates read the versions of the stage before (Jacobi), not the newest
             (alternate, Gauss–Seidel; section 3.1).
-        initial: ``visit``: stage 1 reads X0 and the layers visited before; ``zero``: X0 alone.
+        initial: ``visit``: stage 1 reads X0 and the layers visited before; ``zero``: X0 alone, and
+            a layer that then reads nothing combines zeros of the size of what it reads in stage 2.
     """
 
     order: tuple[int, ...]
@@ -224,12 +310,14 @@ class Output:
         stage: their versions are those at the end of this stage.
         with_input: X0 comes first.
         alone: the maps of a single layer, with nothing to concatenate.
+        combine: how the maps become one value: ``concat``, or their ``mean``.
     """
 
     layers: tuple[int, ...]
     stage: int
     with_input: bool = False
     alone: bool = False
+    combine: Literal["concat", "mean"] = "concat"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from cliquegraph.emit.things import (
 from cliquegraph.emit.view import BankSlice, Expression, Own
 from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
-from cliquegraph.ir.names import shared_by_stages
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Param, Slot
 
@@ -66,7 +65,7 @@ def members_of(nodes: Iterable[Node], widths: Numbers = NUMBERS) -> tuple[Member
 def kernel_slot(node: Node) -> Slot | None:
     """Return the slot of the kernel that a node shares with other stages, if it has one."""
     slot = node.operands[0].param.slot if node.operands else None
-    return slot if slot is not None and shared_by_stages(slot) else None
+    return slot if slot is not None and slot.shared else None
 
 
 @singledispatch

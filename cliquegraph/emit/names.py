@@ -6,7 +6,7 @@ import builtins
 import keyword
 from collections.abc import Iterable
 
-from cliquegraph.ir.names import OWN_KERNEL, shared_by_stages
+from cliquegraph.ir.names import BIAS, EDGE_KERNEL, GATE, SPATIAL_KERNEL
 from cliquegraph.ir.types import Param, Slot
 
 
@@ -18,15 +18,22 @@ def member_name(slot: Slot) -> str:
     """
     if not slot.role:
         return str(slot.section)
-    if slot.role == OWN_KERNEL:
-        return f"conv{slot.index}"
-    if shared_by_stages(slot):
-        name = f"{slot.role}{slot.layer}"
-        return name if slot.index is None else f"{name}_{slot.index}"
+    if slot.role == SPATIAL_KERNEL and not slot.shared:
+        return "conv" if slot.index is None else f"conv{slot.index}"
     name = slot.role.replace(".", "_")
+    if slot.shared:
+        source = "" if slot.source is None else f"{slot.source}_"
+        name = f"{name}{source}{slot.layer}"
+        return name if slot.index is None else f"{name}_{slot.index}"
     if slot.source is not None:  # on an edge, after its kernel
         name = f"edge_{name}"
     return name if slot.index is None else f"{name}_{slot.index}"
+
+
+def is_bare(slot: Slot) -> bool:
+    """Tell whether a slot's only tensor is an array by itself, not in a module of its own."""
+    is_kernel = slot.shared and slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
+    return is_kernel or slot.role in (BIAS, GATE)
 
 
 def kernel_name(slot: Slot) -> str:
@@ -39,7 +46,7 @@ def step_name(slot: Slot) -> str | None:
 
     ``update2_1`` writes X2 of stage 1. A dense layer, which has one stage, is ``layer2``.
     """
-    if slot.layer is None or shared_by_stages(slot):
+    if slot.layer is None or slot.shared:
         return None
     return update_name(slot.layer, slot.stage)
 

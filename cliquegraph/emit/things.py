@@ -48,6 +48,27 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class GroupNormalizer:
+    """A group normalization."""
+
+    channels: Dim
+    groups: int
+    eps: float
+
+
+@dataclass(frozen=True)
+class ChannelBias:
+    """A bias for each channel, which starts at 0; an array by itself."""
+
+    channels: Dim
+
+
+@dataclass(frozen=True)
+class ScalarGate:
+    """The number of a gate, which starts at 0; an array of one element by itself."""
+
+
+@dataclass(frozen=True)
 class ChannelAffine:
     """Scale and bias of channels."""
 
@@ -68,6 +89,21 @@ class Kernel:
 @dataclass(frozen=True)
 class FanOutKernel(Kernel):
     """A convolution initialized with variance 2 / fan-out, as in ResNets."""
+
+
+@dataclass(frozen=True)
+class DepthwiseKernel:
+    """A convolution with a kernel for each channel."""
+
+    channels: Dim
+    size: int
+    stride: Dim
+    padding: int
+
+
+@dataclass(frozen=True)
+class KernelWithBias(Kernel):
+    """A convolution with a kernel and a bias of its own, both trained; the bias starts at 0."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +187,14 @@ Thing = (
     | ZeroBranchNorm
     | Normalizer
     | Statistics
+    | GroupNormalizer
+    | ChannelBias
+    | ScalarGate
     | ChannelAffine
     | Kernel
     | FanOutKernel
+    | KernelWithBias
+    | DepthwiseKernel
     | BiasedKernel
     | SharedKernel
     | KernelBank

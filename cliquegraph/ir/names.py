@@ -9,7 +9,8 @@ from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor
 
 EDGE_KERNEL = "w"  # W(i→j), one for each ordered pair that is read
 SPATIAL_KERNEL = "v"  # V(j), the k→k convolution of a bottleneck, one for each layer
-OWN_KERNEL = "own_v"  # V(j, p) of a layer that is updated once, so that no stages share it
+BIAS = "bias"  # of a layer, or on an edge, beside no kernel
+GATE = "gate"
 
 
 def value_hint(letter: str, layer: int, stage: int | None) -> str:
@@ -17,41 +18,42 @@ def value_hint(letter: str, layer: int, stage: int | None) -> str:
     return f"{letter}{layer}" if stage is None else f"{letter}{layer}_{stage}"
 
 
-def shared_by_stages(slot: Slot) -> bool:
-    """Tell whether a slot is a kernel of a clique's layer, which all stages share."""
-    return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
-
-
 def is_edge_kernel(slot: Slot) -> bool:
     """Tell whether a slot is the kernel of a pair, W(i→j)."""
     return slot.role == EDGE_KERNEL and slot.source is not None
 
 
+def is_kernel(slot: Slot) -> bool:
+    """Tell whether a slot is a kernel W(i→j) or V(j) of a block."""
+    return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
+
+
 def slot_name(slot: Slot) -> str:
     """Return the canonical name of a slot, ``block1.w0_2`` or ``block1.x2.s1.norm``."""
     parts = [str(slot.section)]
-    if is_edge_kernel(slot):
-        index = "" if slot.index is None else f"_{slot.index}"
-        parts.append(f"{slot.role}{slot.source}_{slot.layer}{index}")
-    elif shared_by_stages(slot) or slot.role == OWN_KERNEL:
-        role = SPATIAL_KERNEL if slot.role == OWN_KERNEL else slot.role
-        parts.append(f"{role}{slot.layer}" + ("" if slot.index is None else f"_{slot.index}"))
+    index = "" if slot.index is None else f"_{slot.index}"
+    if is_kernel(slot):
+        source = "" if slot.source is None else f"{slot.source}_"
+        parts.append(f"{slot.role}{source}{slot.layer}{index}")
     else:
-        if slot.source is not None:  # on an edge, after its kernel
+        if slot.source is not None and slot.role != GATE:
             parts.append(f"{EDGE_KERNEL}{slot.source}_{slot.layer}")
         elif slot.layer is not None:
             parts.append(f"x{slot.layer}")
         if slot.stage is not None:
             parts.append(f"s{slot.stage}")
-        if slot.role:
-            is_whole = slot.index is None or slot.source is not None
-            parts.append(slot.role if is_whole else f"{slot.role}_{slot.index}")
+        if slot.role == GATE and slot.source is not None:
+            parts.append(f"{GATE}{slot.source}")
+        elif slot.role:
+            # An edge after its kernel has a number among its layer's, which is no part of the name.
+            parts.append(slot.role if slot.source is not None else f"{slot.role}{index}")
     return ".".join(parts)
 
 
 def field_name(slot: Slot, field: Field) -> str:
-    """Return the name of one tensor of a slot, ``block1.w0_2.weight``."""
-    return f"{slot_name(slot)}.{field}"
+    """Return the name of one tensor of a slot, ``block1.w0_2.weight``; a bias is ``x2.bias``."""
+    name = slot_name(slot)
+    return name if slot.role == BIAS else f"{name}.{field}"
 
 
 def tensor_name(tensor: Tensor) -> str:

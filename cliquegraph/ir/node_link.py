@@ -26,7 +26,7 @@ from cliquegraph.ir.types import (
     VectorType,
 )
 
-FORMAT = "cliquegraph-ir-2"
+FORMAT = "cliquegraph-ir-3"
 
 Json = dict[str, Any]
 PARAMS: dict[type[Param], str] = {Param: "tensors", Bank: "bank", Biased: "biased"}

@@ -164,6 +164,76 @@ class Normalize(Op):
 
 
 @dataclass(frozen=True)
+class GroupNorm(Op):
+    """Normalization by the moments of each image and group of channels, then scale and bias.
+
+    The variance is biased.
+    """
+
+    mnemonic = "group_norm"
+    fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
+    groups: int
+    eps: float = 1e-5
+
+    def infer(self, inputs: Types) -> Types:
+        maps = map_type(inputs[0])
+        if maps.channels % self.groups:
+            raise ShapeError(
+                f"{maps.channels} channels can't be normalized in {self.groups} groups",
+                "take a number of groups that divides the channels",
+            )
+        return (maps,)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        return dict.fromkeys(self.fields, (inputs[0].channels,))
+
+
+@dataclass(frozen=True)
+class Bias(Op):
+    """x + one number for each channel."""
+
+    mnemonic = "bias"
+    fields = {Field.BIAS: Init.ZEROS}
+
+    def infer(self, inputs: Types) -> Types:
+        return (map_type(inputs[0]),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        return {Field.BIAS: (inputs[0].channels,)}
+
+
+@dataclass(frozen=True)
+class Gate(Op):
+    """x × σ(w) for one number w, which starts at 0."""
+
+    mnemonic = "gate"
+    fields = {Field.WEIGHT: Init.ZEROS}
+
+    def infer(self, inputs: Types) -> Types:
+        return (map_type(inputs[0]),)
+
+    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
+        return {Field.WEIGHT: (1,)}
+
+
+@dataclass(frozen=True)
+class LocalResponse(Op):
+    """x / (1 + alpha / size × Σ x²)^beta, the sum over ``size`` channels around each.
+
+    The sum goes from size // 2 channels before to (size - 1) // 2 behind, fewer at the ends; as
+    ``torch.nn.functional.local_response_norm`` with k = 1.
+    """
+
+    mnemonic = "local_response"
+    size: int
+    alpha: float
+    beta: float
+
+    def infer(self, inputs: Types) -> Types:
+        return (map_type(inputs[0]),)
+
+
+@dataclass(frozen=True)
 class Affine(Op):
     """scale × x + bias for each channel: a normalization whose moments are constants."""
 
@@ -199,10 +269,11 @@ class Sigmoid(Op):
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """Convolution, padded by half of its kernel; with a bias only where a pass folded one in.
+    """Convolution, padded by half of its kernel.
 
     Its operands are one or more kernels, concatenated along the input channels: the sum over the
-    edges of Eq. (1) is one convolution of the concatenation.
+    edges of Eq. (1) is one convolution of the concatenation. A ``depthwise`` one has one kernel for
+    each channel.
     """
 
     mnemonic = "conv"
@@ -212,21 +283,31 @@ class Conv(Op):
     kernel: int
     stride: int = 1
     bias: bool = False
+    depthwise: bool = False
 
     @property
     def padding(self) -> int:
         """Zeros around the map."""
         return (self.kernel - 1) // 2
 
+    def _read(self, inputs: Types) -> int:
+        """How many channels each output channel reads."""
+        return 1 if self.depthwise else inputs[0].channels
+
     def infer(self, inputs: Types) -> Types:
         if self.filters < 1:
             raise ShapeError("a convolution is left with no channels")
+        if self.depthwise and self.filters != inputs[0].channels:
+            raise ShapeError(
+                f"a depthwise convolution keeps its {inputs[0].channels} channels, "
+                f"and can't write {self.filters}"
+            )
         return (
             _windows(map_type(inputs[0]), self.kernel, self.stride, self.padding, self.filters),
         )
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        weight = (self.filters, inputs[0].channels, self.kernel, self.kernel)
+        weight = (self.filters, self._read(inputs), self.kernel, self.kernel)
         bias = {Field.BIAS: (self.filters,)} if self.bias else {}
         return {Field.WEIGHT: weight, **bias}
 
@@ -235,7 +316,7 @@ class Conv(Op):
 
     def macs(self, inputs: Types) -> int:
         (output,) = self.infer(inputs)
-        return output.elements * inputs[0].channels * self.kernel**2
+        return output.elements * self._read(inputs) * self.kernel**2
 
 
 @dataclass(frozen=True)
@@ -266,19 +347,20 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class MaxPool(Op):
-    """Maximum of each window; padded by half of the window with -inf."""
+    """Maximum of each window; ``padding`` elements around the map are -inf."""
 
     mnemonic = "max_pool"
     kernel: int
     stride: int
-
-    @property
-    def padding(self) -> int:
-        """Elements around the map, of -inf."""
-        return (self.kernel - 1) // 2
+    padding: int = 0
 
     def infer(self, inputs: Types) -> Types:
         value = map_type(inputs[0])
+        if 2 * self.padding > self.kernel:
+            raise ShapeError(
+                f"a max pool of {self.kernel}×{self.kernel} can't be padded by {self.padding}",
+                "pad by at most half of the window",
+            )
         return (_windows(value, self.kernel, self.stride, self.padding, value.channels),)
 
 
@@ -306,6 +388,47 @@ class GlobalAvgPool(Op):
 
 
 @dataclass(frozen=True)
+class GlobalMaxPool(Op):
+    """Maximum of each map. Where it is reached several times, these share the gradient equally."""
+
+    mnemonic = "global_max_pool"
+
+    def infer(self, inputs: Types) -> Types:
+        return (VectorType(map_type(inputs[0]).channels),)
+
+
+@dataclass(frozen=True)
+class Upsample(Op):
+    """Each pixel becomes factor × factor equal ones."""
+
+    mnemonic = "upsample"
+    factor: int
+
+    def infer(self, inputs: Types) -> Types:
+        maps = map_type(inputs[0])
+        return (MapType(maps.channels, maps.height * self.factor, maps.width * self.factor),)
+
+
+@dataclass(frozen=True)
+class Zeros(Op):
+    """Zeros of the shape that a window of the input's maps would have, and the input's batch.
+
+    What a layer starts from that reads nothing in stage 1. The input is read for its shape only.
+    """
+
+    mnemonic = "zeros"
+    widths = ("filters",)
+    filters: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+
+    def infer(self, inputs: Types) -> Types:
+        value = map_type(inputs[0])
+        return (_windows(value, self.kernel, self.stride, self.padding, self.filters),)
+
+
+@dataclass(frozen=True)
 class ScaleChannels(Op):
     """Multiply each map by one element; inputs: maps, then a vector (Figure 4)."""
 
@@ -327,7 +450,11 @@ OPS: tuple[type[Op], ...] = (
     BatchNorm,
     Moments,
     Normalize,
+    GroupNorm,
     Affine,
+    Bias,
+    Gate,
+    LocalResponse,
     Relu,
     Sigmoid,
     Dropout,
@@ -338,6 +465,9 @@ OPS: tuple[type[Op], ...] = (
     MaxPool,
     AvgPool,
     GlobalAvgPool,
+    GlobalMaxPool,
+    Upsample,
+    Zeros,
     ScaleChannels,
 )
 """Every op. The interpreter and each backend handle all of them; a test walks this table."""

@@ -120,6 +120,8 @@ class Slot:
     source: int | None = None
     index: int | None = None
     """p from 1, where a layer has several kernels"""
+    shared: bool = False
+    """whether stages of a block share it, so that it belongs to the block and not to an update"""
 
 
 class Init(StrEnum):

@@ -78,8 +78,10 @@ def _stem(builder: Builder, network: NetworkSpec) -> Value:
         value = builder.add(BatchNorm(), [value], slot=Slot(section, "norm"))
         value = builder.add(Relu(), [value])
     if stem.pool is not None:
-        pool = MaxPool if stem.pool.kind == "max" else AvgPool
-        value = builder.add(pool(stem.pool.kernel, stem.pool.stride), [value])
+        kernel, stride = stem.pool.kernel, stem.pool.stride
+        is_max = stem.pool.kind == "max"
+        pool = MaxPool(kernel, stride, (kernel - 1) // 2) if is_max else AvgPool(kernel, stride)
+        value = builder.add(pool, [value])
     return value
 
 

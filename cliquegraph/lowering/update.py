@@ -11,7 +11,7 @@ from cliquegraph.blocks import model
 from cliquegraph.blocks.model import Block, Ops, Read, walk
 from cliquegraph.ir import ops
 from cliquegraph.ir.builder import Builder, Span, TensorPart
-from cliquegraph.ir.names import EDGE_KERNEL, OWN_KERNEL, SPATIAL_KERNEL, value_hint
+from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, value_hint
 from cliquegraph.ir.nodes import Value
 from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import Field, Init, MapType, Section, Slot, TensorType
@@ -193,13 +193,12 @@ class _Update:
         return values[0] if len(values) == 1 else self.builder.add(ops.Add(), values)
 
     def _edge_kernel(self, conv: model.Conv, source: int | None) -> Slot:
-        return replace(self._slot(EDGE_KERNEL, source=source), index=conv.index)
+        return replace(self._slot(EDGE_KERNEL, source=source), index=conv.index, shared=True)
 
     def _kernel(self, conv: model.Conv) -> Slot:
         # Without stages in their names, layers are updated once: no stages share the kernel.
-        once = not self.declared.words.staged
-        own = conv.role == SPATIAL_KERNEL and conv.index is not None and once
-        return replace(self._slot(OWN_KERNEL if own else conv.role), index=conv.index)
+        shared = conv.role == SPATIAL_KERNEL and self.declared.words.staged
+        return replace(self._slot(conv.role), index=conv.index, shared=shared)
 
     def _stride(self, conv: model.Conv) -> int:
         """The block's stride for a convolution that reduces, if the update reads X0."""

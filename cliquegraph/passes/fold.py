@@ -12,7 +12,7 @@ import numpy as np
 
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import SPATIAL_KERNEL, shared_by_stages, tensor_name
+from cliquegraph.ir.names import SPATIAL_KERNEL, tensor_name
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, DropPath, Keep, Op
 from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
@@ -228,7 +228,7 @@ class _Folding:
         """The convolution's own slot, or one of its step's where steps share the kernel."""
         slot = _slot(conv)
         sharing = [node for node in self._graph.nodes if _reads(node, conv.operands[0].param)]
-        if not shared_by_stages(slot) and len(sharing) == 1 and conv.operands[0].is_whole:
+        if not slot.shared and len(sharing) == 1 and conv.operands[0].is_whole:
             return slot
         role = "mid_conv" if slot.role == SPATIAL_KERNEL else "conv"
         return replace(_slot(norm), role=role if slot.index is None else f"{role}{slot.index}")

@@ -130,7 +130,7 @@ def _bank(readers: Iterable[Node], visits: _Visits, number: int | None) -> Bank:
     ordered = _order_kernels(readers, visits)
     pieces = tuple(piece for param in ordered for piece in param.pieces)
     slot = ordered[0].slot
-    bank_slot = Slot(slot.section, EDGE_KERNEL, slot.layer, index=number)
+    bank_slot = Slot(slot.section, EDGE_KERNEL, slot.layer, index=number, shared=True)
     return Bank(bank_slot, Field.WEIGHT, pieces, axis=ordered[0].axis)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import OWN_KERNEL, slot_name
+from cliquegraph.ir.names import SPATIAL_KERNEL, slot_name
 from cliquegraph.ir.types import Field, Param, Part, Slot
 
 _FIELDS = {
@@ -24,7 +24,7 @@ _RESNET = {
     (Part.BLOCK, "norm1"): "layer{b}.{unit}.bn1",
     (Part.BLOCK, "norm2"): "layer{b}.{unit}.bn2",
     (Part.BLOCK, "norm3"): "layer{b}.{unit}.bn3",
-    (Part.BLOCK, OWN_KERNEL): "layer{b}.{unit}.conv{p}",
+    (Part.BLOCK, SPATIAL_KERNEL): "layer{b}.{unit}.conv{p}",
     (Part.BLOCK, "shortcut.conv"): "layer{b}.{unit}.downsample.0",
     (Part.BLOCK, "shortcut.norm"): "layer{b}.{unit}.downsample.1",
     (Part.CLASSIFIER, ""): "fc",
@@ -64,7 +64,7 @@ class TorchvisionLayout:
     def __init__(self, graph: Graph, *, published: bool = False) -> None:
         roles = {tensor.slot.role for tensor in graph.tensors}
         densenet = _PUBLISHED if published else _DENSENET
-        self._names = _RESNET if OWN_KERNEL in roles else densenet
+        self._names = _RESNET if SPATIAL_KERNEL in roles else densenet
         owners: dict[str, Slot] = {}
         for slot in dict.fromkeys(tensor.slot for tensor in graph.tensors):
             owner = self._owner(slot)
