@@ -37,6 +37,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Array]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Array",
+    Kind.LAYER: "nnx.Module",
 }
 
 

@@ -39,6 +39,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Tensor]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Tensor",
+    Kind.LAYER: "nn.Module",
 }
 
 

@@ -228,6 +228,7 @@ class Kind(StrEnum):
     MAPS = "maps"  # a list of maps
     FEATURES = "features"  # a list of features
     KERNEL = "kernel"
+    LAYER = "layer"  # such as a normalization that stages share
 
 
 @dataclass(frozen=True)

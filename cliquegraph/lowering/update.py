@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -57,35 +58,44 @@ class _Edges:
     Attributes:
         ops: the ops of each.
         positions: their positions among the step's reads.
+        distribute: whether they become one convolution of a concatenation.
     """
 
     ops: Ops
     positions: tuple[int, ...]
 
-    @property
-    def distribute(self) -> bool:
-        """Whether they become one convolution of a concatenation."""
-        *before, last = self.ops or (None,)
-        if not isinstance(last, model.Conv) or last.bias or last.depthwise:
-            return False
-        return all(isinstance(op, model.Norm | model.Relu) for op in before)
+    distribute: bool = False
 
 
-def _group_edges(reads: Sequence[Read], stages: int) -> list[_Edges]:
-    """Group the edges that are lowered together, in the order of their first.
-
-    What every stage computes from X0 alike is computed by itself, so that it can be computed once.
-    """
-    positions_of: dict[tuple[Ops, bool], list[int]] = {}
-    for position, read in enumerate(reads):
-        again = read.source == 0 and read.every_stage and stages > 1
-        alone = again and not any(isinstance(op, model.Norm) for op in walk(read.ops))
-        positions_of.setdefault((read.ops, alone), []).append(position)
+def _group_edges(reads: Sequence[Read], layer: Layer, stages: int) -> list[_Edges]:
+    """Group the edges that are lowered together, in the order of their first."""
+    declared = Counter(_gathering(read, stages) for read in layer.reads)
+    positions_of: dict[Ops, list[int]] = {}
     groups: list[_Edges] = []
-    for (ops_of_edge, _), positions in positions_of.items():
-        edges = _Edges(ops_of_edge, tuple(positions))
-        groups += [edges] if edges.distribute else [_Edges(ops_of_edge, (p,)) for p in positions]
+    for position, read in enumerate(reads):
+        gathering = _gathering(read, stages)
+        if gathering is None or (declared[gathering] == 1 and read.by_own_kernel):
+            groups.append(_Edges(read.ops, (position,)))
+        else:
+            positions_of.setdefault(gathering, []).append(position)
+    groups += [_Edges(each, tuple(p), distribute=True) for each, p in positions_of.items()]
     return sorted(groups, key=lambda edges: edges.positions)
+
+
+def _gathering(read: Read, stages: int) -> Ops | None:
+    """The ops by which a source is gathered with others; None for an edge by itself.
+
+    What every stage computes alike from X0 is by itself, so that it can be computed once.
+    """
+    *before, last = read.ops or (None,)
+    if not isinstance(last, model.Conv) or last.bias or last.depthwise:
+        return None
+    if not all(isinstance(op, model.Norm | model.Relu) for op in before):
+        return None
+    again = read.source == 0 and read.every_stage and stages > 1 and last.role == EDGE_KERNEL
+    if again and not any(isinstance(op, model.Norm) for op in before):
+        return None
+    return read.ops
 
 
 def _spans(reads: Sequence[Read], values: Sequence[Value]) -> dict[str, dict[int, Span]]:
@@ -115,7 +125,7 @@ class _Update:
         by_source = {read.source: read for read in layer.reads}
         reads = [by_source[feature.layer] for feature in self.step.reads]
         spans = _spans(reads, values)
-        groups = _group_edges(reads, self.declared.schedule.stages)
+        groups = _group_edges(reads, layer, self.declared.schedule.stages)
         terms = [self._edges(each, reads, values, spans) for each in groups]
         value = self._combine(terms, len(values), layer.combine)
         return self.ops.run(layer.ops, value, self._site)
