@@ -14,11 +14,15 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Child,
     Dense,
+    DepthwiseKernel,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
+    KernelWithBias,
     Member,
     Norm,
     Normalizer,
@@ -30,7 +34,7 @@ from cliquegraph.emit.things import (
 from cliquegraph.emit.view import Body, ClassView
 from cliquegraph.emit.widths import HIDDEN, IN, OUT, RATE
 from cliquegraph.ir.nodes import Node
-from cliquegraph.ir.ops import PadChannels
+from cliquegraph.ir.ops import PadChannels, Zeros
 
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
@@ -41,9 +45,13 @@ _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     ImageBranchDrop: ("rate",),
     Normalizer: ("channels",),
     Statistics: ("channels",),
+    GroupNormalizer: ("channels",),
+    ChannelBias: ("channels",),
     ChannelAffine: ("channels",),
     Kernel: ("channels", "filters"),
     FanOutKernel: ("channels", "filters"),
+    KernelWithBias: ("channels", "filters"),
+    DepthwiseKernel: ("channels",),
     BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }
@@ -90,7 +98,7 @@ class Instance:
     Attributes:
         members: with their widths.
         reads, writes: the widths of inputs and results.
-        pads: the widths to which nodes pad channels.
+        pads: the widths to which nodes pad channels, and those of zeros.
     """
 
     members: tuple[Member, ...]
@@ -114,8 +122,8 @@ class SharedMembers:
         return Child(class_name, self.widths.of(section), strides)
 
     def argument(self, node: Node) -> str | None:
-        """Return the argument for the stride of a node's member, or for its padding."""
-        if isinstance(node.op, PadChannels):
+        """Return the argument for a member's stride, or for the channels of a padding or zeros."""
+        if isinstance(node.op, PadChannels | Zeros):
             return self.pads.get(node)
         member = member_of(node)
         things = (each.thing for each in self.members if member and each.name == member.name)
