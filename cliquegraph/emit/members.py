@@ -15,15 +15,20 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Dense,
+    DepthwiseKernel,
     Drop,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Member,
     Norm,
     Normalizer,
+    ScalarGate,
     SharedKernel,
     Statistics,
     Thing,
@@ -34,7 +39,7 @@ from cliquegraph.emit.view import BankSlice, Expression, Own
 from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Param, Slot
+from cliquegraph.ir.types import Bank, Biased, Field, Init, MomentsType, Param, Slot
 
 NUMBERS = Numbers()
 
@@ -97,6 +102,21 @@ def _(op: ops.Normalize, node: Node, widths: Numbers) -> Thing:
 
 
 @thing_of.register
+def _(op: ops.GroupNorm, node: Node, widths: Numbers) -> Thing:
+    return GroupNormalizer(widths.of(node.inputs[0]), op.groups, op.eps)
+
+
+@thing_of.register
+def _(op: ops.Bias, node: Node, widths: Numbers) -> Thing:
+    return ChannelBias(widths.of(node.inputs[0]))
+
+
+@thing_of.register
+def _(op: ops.Gate, node: Node, widths: Numbers) -> Thing:
+    return ScalarGate()
+
+
+@thing_of.register
 def _(op: ops.Affine, node: Node, widths: Numbers) -> Thing:
     return ChannelAffine(widths.of(node.inputs[0]))
 
@@ -111,11 +131,16 @@ def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
         sources = tuple(map(widths.piece, pieces)) if len(pieces) > 1 else (channels,)
         return KernelBank(sources, filters, op.kernel)
     if shared_slot(node) is not None:
-        return SharedKernel(channels, filters, op.kernel)
+        return SharedKernel(1 if op.depthwise else channels, filters, op.kernel)
+    windows = (op.kernel, op.stride, op.padding)
+    fan_out = _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT)
+    if op.depthwise:
+        return DepthwiseKernel(channels, *windows, op.bias, fan_out)
+    if isinstance(operand.param, Biased):
+        return BiasedKernel(channels, filters, *windows)
     if op.bias:
-        return BiasedKernel(channels, filters, op.kernel, op.stride, op.padding)
-    factory = FanOutKernel if _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel
-    return factory(channels, filters, op.kernel, op.stride, op.padding)
+        return KernelWithBias(channels, filters, *windows, fan_out)
+    return (FanOutKernel if fan_out else Kernel)(channels, filters, *windows)
 
 
 @thing_of.register
@@ -209,7 +234,8 @@ def signature(nodes: Sequence[Node]) -> Hashable:
         if slot is not None:
             # Arguments are numbered in the order of use.
             role = (slot.role, None if slot.shared else slot.index, slot.source is None)
-        thing = None if member is None else type(member.thing)
+        fan_out = member is not None and getattr(member.thing, "fan_out", False)
+        thing = None if member is None else (type(member.thing), fan_out)
         parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))
         for value in node.outputs:
             place[value] = next(written)

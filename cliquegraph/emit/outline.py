@@ -47,7 +47,7 @@ from cliquegraph.emit.view import (
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import FILLS, Concat
+from cliquegraph.ir.ops import FILLS, Concat, GroupNorm
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
@@ -346,6 +346,13 @@ def _members_in_step(nodes: Sequence[Node]) -> Callable[[Node], tuple[Expression
     return member
 
 
+def _kind(node: Node) -> Kind:
+    """The kind of an argument that has the tensors of a node."""
+    if is_bare(node.operands[0].param.slot):
+        return Kind.KERNEL
+    return Kind.GROUP_NORM if isinstance(node.op, GroupNorm) else Kind.NORM
+
+
 @dataclass(frozen=True)
 class _Inputs:
     """The inputs of a class's call, the expression of each value, and the name of the list.
@@ -369,8 +376,9 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     if inputs.gathered:
         sources = namespace.unique("sources")
         variables.append(Variable(sources, inputs.gathered.kind))
-    for slot, name in arguments_of(nodes).items():
-        variables.append(Variable(name, Kind.KERNEL if is_bare(slot) else Kind.LAYER))
+    names_of = arguments_of(nodes)
+    kinds = {names_of[slot]: _kind(node) for node in nodes if (slot := shared_slot(node))}
+    variables += [Variable(name, kind) for name, kind in kinds.items()]
     features: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.features}
     maps: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.maps}
     maps |= {v: MapsOf(Local(names[v])) for v in inputs.features}

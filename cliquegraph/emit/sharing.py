@@ -14,11 +14,15 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Child,
     Dense,
+    DepthwiseKernel,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
+    KernelWithBias,
     Member,
     Norm,
     Normalizer,
@@ -41,9 +45,13 @@ _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     ImageBranchDrop: ("rate",),
     Normalizer: ("channels",),
     Statistics: ("channels",),
+    GroupNormalizer: ("channels",),
+    ChannelBias: ("channels",),
     ChannelAffine: ("channels",),
     Kernel: ("channels", "filters"),
     FanOutKernel: ("channels", "filters"),
+    KernelWithBias: ("channels", "filters"),
+    DepthwiseKernel: ("channels",),
     BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }
@@ -114,7 +122,7 @@ class SharedMembers:
         return Child(class_name, self.widths.of(section), strides)
 
     def argument(self, node: Node) -> str | None:
-        """Return the argument for the stride of a node's member, or for its padding."""
+        """Return the argument for a member's stride, or for the channels of zeros."""
         if isinstance(node.op, FILLS):
             return self.fills.get(node)
         member = member_of(node)

@@ -59,6 +59,16 @@ def _(op: ops.Op) -> str:
 
 
 @describe.register
+def _(op: ops.GroupNorm) -> str:
+    return f"GN of {op.groups} group{'s' * (op.groups > 1)}"
+
+
+@describe.register
+def _(op: ops.LocalResponse) -> str:
+    return f"local response normalization over {op.size} channel{'s' * (op.size > 1)}"
+
+
+@describe.register
 def _(op: ops.DropPath) -> str:
     return "drop-path"
 
@@ -71,7 +81,8 @@ def _(op: ops.Relu) -> str:
 @describe.register
 def _(op: ops.Conv) -> str:
     stride = f" of stride {op.stride}" if op.stride > 1 else ""
-    return f"{op.kernel}×{op.kernel} convolution{stride}"
+    depthwise = "depthwise " if op.depthwise else ""
+    return f"{op.kernel}×{op.kernel} {depthwise}convolution{stride}"
 
 
 @describe.register
@@ -93,6 +104,16 @@ def _(op: ops.AvgPool) -> str:
 @describe.register
 def _(op: ops.GlobalAvgPool) -> str:
     return "global average pool"
+
+
+@describe.register
+def _(op: ops.GlobalMaxPool) -> str:
+    return "global max pool"
+
+
+@describe.register
+def _(op: ops.Upsample) -> str:
+    return f"upsampling by {op.factor}"
 
 
 @describe.register
