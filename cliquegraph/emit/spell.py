@@ -31,7 +31,7 @@ from cliquegraph.emit.view import (
     Variable,
     walk,
 )
-from cliquegraph.ir.ops import FILLS, Conv
+from cliquegraph.ir.ops import FILLS, Conv, Zeros
 
 _LONG = 52  # a longer type would not fit the line of a signature
 

@@ -88,7 +88,7 @@ def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
 
 _WIDTHS = ("filters",)
 _GROUPS = ("group_norm",)
-_TWO = defaultdict(lambda: 2)
+_TWO: defaultdict[int, int] = defaultdict(lambda: 2)
 
 
 def _numbers(section: object) -> Iterator[tuple[str, int]]:
