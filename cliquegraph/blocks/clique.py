@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.blocks.model import (
@@ -23,7 +23,7 @@ from cliquegraph.blocks.model import (
 )
 from cliquegraph.blocks.phrases import bottleneck_note, stage_numeral
 from cliquegraph.blocks.topology import Direction, Edges, Entry, Topology
-from cliquegraph.blocks.visits import Visits
+from cliquegraph.blocks.visits import Order, Visits
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.schema import (
     BlockSpec,
@@ -57,7 +57,7 @@ class CliqueBlock(BlockSpec):
     """how many times the layers are visited; stage 1 initializes them from X0"""
     update: Literal["alternate", "simultaneous"] = "alternate"
     """read the newest version of every other layer, or the previous stage's"""
-    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
+    order: Order = "ascending"
     """the order in which layers are visited, in every stage"""
     last_stage_updates: Annotated[int, Field(ge=0)] | None = None
     """how many layers the last stage visits; default: all"""
@@ -75,11 +75,6 @@ class CliqueBlock(BlockSpec):
     """true: each layer reads its own last version too, by a kernel"""
     input: Entry = Entry()
     """who reads X0, and in which stages"""
-
-    @field_validator("order", mode="before")
-    @classmethod
-    def _order_is_a_tuple(cls, order: object) -> object:
-        return tuple(order) if isinstance(order, list) else order
 
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> Self:

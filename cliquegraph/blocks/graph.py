@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.blocks.build import Graph, LayerPlan, build, drop_path_faults, faults_of
 from cliquegraph.blocks.keys import JoinDropKeys, OutputKeys, list_or_one, tuple_of
 from cliquegraph.blocks.model import Block, Words
 from cliquegraph.blocks.topology import Direction, EdgesWithOps, EntryWithOps
-from cliquegraph.blocks.visits import Visits
+from cliquegraph.blocks.visits import Order, Visits
 from cliquegraph.plugins.kinds import Kind
 from cliquegraph.spec.ops import OpList, format_ops
 from cliquegraph.spec.schema import (
+    LABEL_PATTERN,
     MAX_LAYERS,
     BlockSpec,
     Channels,
@@ -24,8 +25,6 @@ from cliquegraph.spec.schema import (
     together,
     up_to,
 )
-
-LABEL_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
 class LayerKeys(SpecModel):
@@ -89,7 +88,7 @@ class GraphBlock(BlockSpec):
     """how many times the layers are visited"""
     update: Literal["alternate", "simultaneous"] = "alternate"
     """read the newest version of every other layer, or the previous stage's"""
-    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
+    order: Order = "ascending"
     """the order in which layers are visited, in every stage"""
     last_stage_updates: Annotated[int, Field(ge=0)] | None = None
     """how many layers the last stage visits; default: all"""
@@ -106,11 +105,6 @@ class GraphBlock(BlockSpec):
     """what readouts read; default: output"""
     drop_path: JoinDropKeys | None = None
     """drop-path of the operands of means: {local: rate}"""
-
-    @field_validator("order", mode="before")
-    @classmethod
-    def _order_is_a_tuple(cls, order: object) -> object:
-        return tuple(order) if isinstance(order, list) else order
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:

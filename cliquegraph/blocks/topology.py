@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from cliquegraph.blocks.keys import list_or_one, tuple_of
 from cliquegraph.spec.ops import OpList
 from cliquegraph.spec.schema import SpecModel, fault, impossible, up_to
 from cliquegraph.spec.wording import describe_value
@@ -110,7 +111,12 @@ EdgesWithOps = Annotated[
 ]
 """Edges of which some may have ops of their own."""
 
-Layers = Annotated[Literal["all", "first", "sources"] | tuple[int, ...], BeforeValidator(_tuples)]
+Layers = Annotated[
+    Annotated[Literal["all", "first", "sources"], Tag("<one>")]
+    | Annotated[tuple[int, ...], Tag("<list>")],
+    Discriminator(list_or_one),
+    BeforeValidator(tuple_of),
+]
 
 
 class Entry(SpecModel):

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import BeforeValidator, Discriminator, Tag
 from pydantic_core import PydanticCustomError
 
+from cliquegraph.blocks.keys import list_or_one, tuple_of
 from cliquegraph.spec.schema import impossible
+
+Order = Annotated[
+    Annotated[Literal["ascending", "descending"], Tag("<one>")]
+    | Annotated[tuple[int, ...], Tag("<list>")],
+    Discriminator(list_or_one),
+    BeforeValidator(tuple_of),
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Visits:
 
     n: int
     stages: int
-    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
+    order: Order = "ascending"
     last: int | None = None
 
     @property
