@@ -265,7 +265,12 @@ def _layer(graph: Graph, j: int) -> Layer:
     )
     ops = layer_ops(plan.layer, plan.filters)
     drop, keys = None, graph.drop_path
-    if keys is not None and plan.combine == "mean" and len(reads) > 1:
+    if (
+        keys is not None
+        and (keys.local or keys.global_)
+        and plan.combine == "mean"
+        and len(reads) > 1
+    ):
         columns = plan.columns or (None,) * len(reads)
         drop = JoinDrop(keys.local, keys.global_, columns)
     return Layer(reads, None, plan.combine, ops, plan.label, drop)

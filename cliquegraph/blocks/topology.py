@@ -392,7 +392,7 @@ class Topology:
             case SmallWorld(small_world=keys):
                 parts = [f"small world of {keys.neighbours} neighbors, seed {keys.seed}"]
             case str(word):
-                parts = [word if word != "none" else "no edges"]
+                parts = [word] if word != "none" else ["no edges"] * (len(self.order) > 1)
             case pairs:
                 parts = [f"{len(pairs)} edges"]
         parts += [f"{self.direction} only"] if self.direction != "both" else []
