@@ -9,7 +9,7 @@ from itertools import count
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import ratio
-from cliquegraph.emit.names import member_name
+from cliquegraph.emit.names import argument_names, is_bare, member_name
 from cliquegraph.emit.things import (
     BiasedKernel,
     BranchDrop,
@@ -67,10 +67,15 @@ def members_of(nodes: Iterable[Node], widths: Numbers = NUMBERS) -> tuple[Member
     return tuple(member for member, _ in members.values())
 
 
-def kernel_slot(node: Node) -> Slot | None:
-    """Return the slot of the kernel that a node shares with other stages, if it has one."""
+def shared_slot(node: Node) -> Slot | None:
+    """Return the slot of the tensors that a node shares with other stages, if it does."""
     slot = node.operands[0].param.slot if node.operands else None
     return slot if slot is not None and slot.shared else None
+
+
+def arguments_of(nodes: Iterable[Node]) -> dict[Slot, str]:
+    """Return the names of the arguments of nodes that share tensors with other stages."""
+    return argument_names(slot for node in nodes if (slot := shared_slot(node)))
 
 
 @singledispatch
@@ -125,7 +130,7 @@ def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
         # A second kernel of an edge reads what the first wrote.
         sources = tuple(map(widths.piece, pieces)) if len(pieces) > 1 else (channels,)
         return KernelBank(sources, filters, op.kernel)
-    if kernel_slot(node) is not None:
+    if shared_slot(node) is not None:
         return SharedKernel(1 if op.depthwise else channels, filters, op.kernel)
     windows = (op.kernel, op.stride, op.padding)
     fan_out = _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT)
@@ -171,10 +176,15 @@ def own_member(node: Node) -> tuple[Expression, ...]:
     return (Own(member.name),) if member is not None else ()
 
 
-def kernel_slice(node: Node, widths: BlockWidths) -> BankSlice:
-    """Return the slice that a node reads of a shared kernel, as an expression in the block."""
-    (operand,) = node.operands
+def shared_operand(node: Node, widths: BlockWidths) -> Expression:
+    """Return what a node shares with other stages, as an expression in the block.
+
+    A slice of an array, or a layer.
+    """
+    operand, *_ = node.operands
     param = operand.param
+    if not is_bare(param.slot):
+        return Own(member_name(param.slot))
     start = widths.first(param, operand.start) if operand.start else None
     stop = None if operand.stop == param.extent else widths.first(param, operand.stop)
     return BankSlice(member_name(param.slot), start, stop)
@@ -207,7 +217,7 @@ def signature(nodes: Sequence[Node]) -> Hashable:
     parts: list[Hashable] = []
     for node in nodes:
         member = member_of(node)
-        ignored = {"channels"} if isinstance(node.op, ops.PadChannels) else set()
+        ignored = {"channels", "filters"} if isinstance(node.op, ops.FILLS) else set()
         ignored |= {"stride"} if member is not None and hasattr(member.thing, "stride") else set()
         attributes = tuple(
             (field.name, getattr(node.op, field.name))
@@ -220,7 +230,10 @@ def signature(nodes: Sequence[Node]) -> Hashable:
         elif isinstance(node.op, ops.Normalize):
             inputs = place.get(node.inputs[0])  # the moments are those of its maps
         slot = node.operands[0].param.slot if node.operands else None
-        role = None if slot is None else (slot.role, slot.index, slot.source is None)
+        role: Hashable = None
+        if slot is not None:
+            # Arguments are numbered in the order of use.
+            role = (slot.role, None if slot.shared else slot.index, slot.source is None)
         fan_out = member is not None and getattr(member.thing, "fan_out", False)
         thing = None if member is None else (type(member.thing), fan_out)
         parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))

@@ -31,7 +31,7 @@ from cliquegraph.emit.view import (
     Variable,
     walk,
 )
-from cliquegraph.ir.ops import Conv, PadChannels, Zeros
+from cliquegraph.ir.ops import FILLS, Conv, Zeros
 
 _LONG = 52  # a longer type would not fit the line of a signature
 
@@ -71,7 +71,7 @@ class Speller(ABC):
         return (*view.kept, *dict.fromkeys(each.argument for each in calls if each.argument))
 
     def _takes_number(self, node: Apply) -> bool:
-        return isinstance(node.op, PadChannels | Zeros) or self.takes_stride(node)
+        return isinstance(node.op, FILLS) or self.takes_stride(node)
 
     @abstractmethod
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
+from cliquegraph.ir.names import EDGE_KERNEL, GATE, KERNEL_BIAS, SPATIAL_KERNEL, is_bias
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType, Slot, TensorType
 from cliquegraph.steps.graph import BlockSteps, Step
@@ -160,9 +160,16 @@ _MEMBERS = {
 }
 
 
-def kernel_comment(slot: Slot) -> str:
-    """Return the comment on the kernels of one role in a block."""
-    comment = _MEMBERS[slot.role]
-    if slot.index is None:
-        return comment
-    return f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
+def shared_comment(slot: Slot) -> str:
+    """Return the comment on the tensors or layers of one role in a block that stages share."""
+    if slot.role == EDGE_KERNEL and slot.source is not None:
+        return "wi_j: the kernel W(i→j)"
+    if (comment := _MEMBERS.get(slot.role)) is not None:
+        several = f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
+        return comment if slot.index is None else several
+    place = "i_j" if slot.source is not None else "j"
+    kernel, *bias = slot.role.split(".")
+    if kernel in KERNEL_BIAS and bias:
+        return f"{kernel}{place}_bias: the bias of that kernel"
+    what = "gate" if slot.role == GATE else "bias" if is_bias(slot) else "normalization"
+    return f"{slot.role}_{place}: the {what} of layer j, in every stage"

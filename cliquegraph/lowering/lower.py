@@ -16,6 +16,7 @@ from cliquegraph.ir.ops import (
     Input,
     Linear,
     MaxPool,
+    Mean,
     Relu,
     ScaleChannels,
     Sigmoid,
@@ -97,7 +98,8 @@ def _block(
     for step in block.steps:
         builder.origin = Origin(section, step.stage, step.layer, home.line)
         reads = [values[feature] for feature in step.reads]
-        values[step.writes] = lower_step(block.declared, section, step, reads, builder)
+        newest = {feature.layer: value for feature, value in values.items()}
+        values[step.writes] = lower_step(block.declared, section, step, reads, newest, builder)
     builder.origin = home
     features = [values[each] for each in block.feature]
     feature = _output(builder, block.declared.feature, features, "feature")
@@ -110,9 +112,11 @@ def _block(
 
 
 def _output(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:
-    """Return an output of a block: the maps of one layer as they are, else a concatenation."""
+    """Return an output of a block: the maps of one layer as they are, else combined."""
     if output.alone:
         return values[0]
+    if output.combine == "mean":
+        return builder.add(Mean(len(values)), values, hint=hint) if len(values) > 1 else values[0]
     return builder.add(Concat(), values, hint=hint)
 
 
