@@ -35,6 +35,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Array]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Array",
+    Kind.LAYER: "Any",
 }
 
 
@@ -101,7 +102,7 @@ class NumpySpeller(Speller):
         return f"(batch, {channels}, {height}, {width})"
 
     def bank_slice(self, view: BankSlice) -> Code:
-        return Text(f"self.{view.name}[:, {view.bounds}]")
+        return Text(f"self.{view.name}" + ("" if view.is_whole else f"[:, {view.bounds}]"))
 
     def construct(self, thing: Thing) -> Code:
         match thing:
