@@ -44,8 +44,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Tensor]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Tensor",
-    Kind.NORM: "nn.BatchNorm2d",
-    Kind.GROUP_NORM: "nn.GroupNorm",
+    Kind.LAYER: "nn.Module",
 }
 
 
@@ -108,8 +107,7 @@ class TorchSpeller(Speller):
         if isinstance(value, Apply):
             if isinstance(value.op, ops.Bias | ops.Gate):
                 return self.untyped(value.arguments[0])
-            is_module = isinstance(value.op, ops.BatchNorm | ops.GroupNorm)
-            return bool(value.members) and (is_module or not value.banked)
+            return bool(value.members) and not (value.banked and isinstance(value.op, ops.Conv))
         return isinstance(value, CallChild)
 
 

@@ -47,7 +47,7 @@ from cliquegraph.emit.view import (
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import FILLS, Concat, GroupNorm
+from cliquegraph.ir.ops import FILLS, Concat
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
@@ -348,9 +348,7 @@ def _members_in_step(nodes: Sequence[Node]) -> Callable[[Node], tuple[Expression
 
 def _kind(node: Node) -> Kind:
     """The kind of an argument that has the tensors of a node."""
-    if is_bare(node.operands[0].param.slot):
-        return Kind.KERNEL
-    return Kind.GROUP_NORM if isinstance(node.op, GroupNorm) else Kind.NORM
+    return Kind.KERNEL if is_bare(node.operands[0].param.slot) else Kind.LAYER
 
 
 @dataclass(frozen=True)

@@ -229,9 +229,8 @@ class Kind(StrEnum):
     FEATURE = "feature"  # maps with their moments
     MAPS = "maps"  # a list of maps
     FEATURES = "features"  # a list of features
-    KERNEL = "kernel"  # an array that belongs to the block: a kernel, a bias or a gate
-    NORM = "norm"  # the member of a batch normalization that belongs to the block
-    GROUP_NORM = "group_norm"
+    KERNEL = "kernel"  # an array that stages share: a kernel, a bias, a gate
+    LAYER = "layer"  # such as a normalization that stages share
 
 
 @dataclass(frozen=True)

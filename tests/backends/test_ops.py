@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import torch
 from flax import nnx
 from torch import Tensor, nn
 
+from cliquegraph.emit.execute import load_source
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array
@@ -25,7 +28,7 @@ from cliquegraph_flax.live import find_variable
 from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
-from tests.backends.one_op import STEM, class_of, graph_of_ops
+from tests.backends.one_op import STEM, class_of, graph_of_ops, view_of
 
 BATCH, CHANNELS = 3, 6
 SIZE = (5, 7)
@@ -274,6 +277,30 @@ def test_flax_passes_shared_tensors_to_an_update(name: str) -> None:
     graph, definition = case(name, shared=True)
     images, tensors = drawn(graph)
     assert_near(run_flax(graph, images, tensors), expected(definition, images, tensors))
+
+
+# ---- somebody else's backend ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [*((name, False) for name in EVERY), *((name, True) for name in SHARED)],
+)
+def test_a_third_backend_computes_the_definition(
+    name: str, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "third_backend")
+    backend = importlib.import_module("cliquegraph_numpy").BACKEND
+    graph, definition = case(name, shared)
+    images, tensors = drawn(graph)
+    model = load_source(backend.write(view_of(graph)), "one_op").OneOp()
+    for param, array in zip(stem_params(graph), tensors, strict=True):
+        *path, attribute = backend.layout.name(param).split(".")
+        owner = reduce(getattr, path, model)
+        assert getattr(owner, attribute).shape == array.shape
+        setattr(owner, attribute, array)
+    (y,) = model.forward_features(images)
+    assert_near([y], expected(definition, images, tensors)[:1])
 
 
 # ---- ties ----------------------------------------------------------------------------------
