@@ -257,7 +257,8 @@ def test_wrong_logits_are_seen_though_gradients_are_noise() -> None:
 def test_kernels_at_the_same_time_are_one_time() -> None:
     from torch.autograd import DeviceType
 
-    from benchmarks.bundled.torch_steps import Kernels
+    from benchmarks.bundled.kernels import Kernels
+    from benchmarks.bundled.torch_steps import launches
 
     range_of = namedtuple("range_of", "start end elapsed_us")
     event = namedtuple("event", "name device_type is_user_annotation time_range")
@@ -272,7 +273,7 @@ def test_kernels_at_the_same_time_are_one_time() -> None:
         launch("relu", 40, 45),
         launch("Memset (Device)", 50, 51),
     ]
-    kernels = Kernels.of(events)
+    kernels = Kernels.of(launches(events))
     assert kernels.count == 3
     assert kernels.busy_seconds == pytest.approx(26e-6)
     assert kernels.longest == pytest.approx({"gemm": 25e-6, "relu": 5e-6, "Memset (Device)": 1e-6})
