@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -223,7 +224,7 @@ def _kinds_with(key: str | int) -> list[str]:
 def _without_tag(loc: Path) -> Path:
     """Drop what pydantic puts into a location for a union's branch: a block's kind, a ``<tag>``."""
     loc = loc[:2] + loc[3:] if loc[:1] == ("blocks",) else loc
-    return tuple(part for part in loc if not (isinstance(part, str) and part[:1] + part[-1:] == "<>"))
+    return tuple(part for part in loc if not re.fullmatch("<.*>", str(part)))
 
 
 def _follow(loc: Path, document: Document) -> tuple[Path, Node]:
