@@ -14,10 +14,13 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    DepthwiseKernel,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Norm,
     Normalizer,
     SharedKernel,
@@ -27,7 +30,7 @@ from cliquegraph.emit.things import (
     ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
-from cliquegraph.ir.ops import AvgPool, Conv, MaxPool, Op
+from cliquegraph.ir.ops import AvgPool, Conv, LocalResponse, MaxPool, Op, Zeros
 from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_flax.spell import FlaxSpeller
 
@@ -46,6 +49,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "fan_out_kernel": frozenset({FanOutKernel}),
     "kernel_bank": frozenset({KernelBank}),
     "conv": frozenset({Conv, *_UNITS, "concat_conv"}),
+    "conv_with_bias": frozenset({KernelWithBias, DepthwiseKernel}),
     "pools": frozenset({MaxPool, AvgPool}),
     "feature": frozenset({Statistics}),
     "batch_norm": frozenset(_NORMS),
@@ -65,6 +69,9 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "unit": frozenset(_UNITS),
     **{function: frozenset({function}) for function in _UNITS},
     "concat_conv": frozenset({"concat_conv"}),
+    "group_norm": frozenset({GroupNormalizer}),
+    "local_response_norm": frozenset({LocalResponse}),
+    "zeros": frozenset({Zeros}),
 }
 """The templates of helpers, and the members, operations and units that need each."""
 
@@ -75,8 +82,8 @@ _SHARE_MOMENTS = frozenset({"batch_moments", "normalize", "statistics", "statist
 _LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For that, compile at -O0."
 
 _DEFINED = frozenset(
-    {"BatchNorm", "BiasedConv", "BranchNorm", "ChannelAffine", "DropPath", "Feature"}
-    | {"ImageDropPath", "Moments", "Norm", "Statistics"}
+    {"BatchNorm", "BiasedConv", "BranchNorm", "ChannelAffine", "Conv", "DropPath", "Feature"}
+    | {"GroupNorm", "ImageDropPath", "Moments", "Norm", "Statistics"}
 )
 
 _IMPORTS: tuple[Imports, ...] = (
@@ -119,6 +126,8 @@ class FlaxBackend:
         """Return the source of the network."""
         needed = view.things | view.ops | view.functions
         used = {name for name, users in _HELPERS.items() if users & needed}
+        used |= {f"{start}_kernel" for start in _starts(view)}
+        used -= set() if _has_trained_bias(view) else {"conv_with_bias"}
         used -= {"batch_norm"} if used & {"moments", *_UNITS} else _SHARE_MOMENTS
         used -= {"he_kernel"} if "kernel_bank" in used else set()
         helpers = {name: _substitutions(name, view) for name in _HELPERS if name in used}
@@ -156,7 +165,7 @@ def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
         norms = [each.thing for each in view.members if isinstance(each.thing, Norm)]
         return {"eps": f"{norms[0].eps:g}".replace("e-0", "e-"), "momentum": str(norms[0].momentum)}
     if helper == "conv":
-        own = view.things & {BiasedKernel} or view.functions
+        own = view.things & {BiasedKernel} or view.functions or _has_trained_bias(view)
         convs = view.applied(Conv)
         strided = bool(own) or any(conv.stride > 1 for conv in convs)
         padded = bool(own) or any(conv.padding for conv in convs)
@@ -166,6 +175,7 @@ def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
             "parameters": ", ".join(parameters),
             "strides": "(stride, stride)" if strided else "(1, 1)",
             "pads": "((padding, padding), (padding, padding))" if padded else '"VALID"',
+            "call": _CONVOLVE[any(conv.depthwise for conv in convs)],
         }
     if helper == "pools":
         pools: tuple[tuple[str, type[Op]], ...] = (("max_pool", MaxPool), ("avg_pool", AvgPool))
@@ -175,6 +185,38 @@ def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
         lines[0] += "  # Flax's pools have no types"
         return {"pools": "\n".join(lines)}
     return {}
+
+
+_CONVOLVE = {
+    False: (
+        "    return lax.conv_general_dilated("
+        "x, w.astype(x.dtype), strides, pads, dimension_numbers=layout)"
+    ),
+    True: """\
+    groups = x.shape[-1] // w.shape[2]  # 1, or of a depthwise convolution all channels
+    return lax.conv_general_dilated(
+        x,
+        w.astype(x.dtype),
+        strides,
+        pads,
+        dimension_numbers=layout,
+        feature_group_count=groups,
+    )""",
+}
+"""What ``conv`` does, without depthwise convolutions and with them."""
+
+
+def _has_trained_bias(view: ModelView) -> bool:
+    """Whether there are convolutions with a trained bias."""
+    things = (member.thing for member in view.members)
+    return any(isinstance(t, KernelWithBias) or getattr(t, "bias", False) for t in things)
+
+
+def _starts(view: ModelView) -> set[str]:
+    """How kernels start: ``he``, ``fan_out``."""
+    kernels = (KernelWithBias, DepthwiseKernel)
+    things = (member.thing for member in view.members)
+    return {"fan_out" if t.fan_out else "he" for t in things if isinstance(t, kernels)}
 
 
 BACKEND = FlaxBackend()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cliquegraph.emit.names import member_path
-from cliquegraph.ir.types import Biased, Field, Param
+from cliquegraph.emit.names import is_bare, member_path
+from cliquegraph.ir.types import Biased, Field, Param, WithBias
 
 _FIELDS = {
     Field.SCALE: "scale",
@@ -20,13 +20,15 @@ class FlaxLayout:
     def name(self, param: Param) -> str:
         """Return the path of a parameter.
 
-        A convolution's kernel is a variable of its own; a linear layer, and a convolution with a
-        bias, call it ``kernel``.
+        A convolution's kernel is a variable of its own, and so are biases and gates without one; a
+        linear layer, and a convolution with a bias, call it ``kernel``.
         """
         path = member_path(param)
+        if is_bare(param.slot):
+            return ".".join(path)
         if param.field is not Field.WEIGHT:
             path = (*path, _FIELDS[param.field])
-        elif len(param.shape) != 4 or isinstance(param, Biased):
+        elif len(param.shape) != 4 or isinstance(param, Biased | WithBias):
             path = (*path, "kernel")
         return ".".join(path)
 

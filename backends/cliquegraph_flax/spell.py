@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from functools import singledispatch
 
 from cliquegraph.emit.code import Code, Text, call, listing
-from cliquegraph.emit.dims import items
+from cliquegraph.emit.dims import Dim, items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
     BiasedKernel,
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Child,
     Dense,
+    DepthwiseKernel,
     Drop,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Norm,
     Normalizer,
+    ScalarGate,
     SharedKernel,
     Statistics,
     Thing,
@@ -37,6 +42,8 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Array]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Array",
+    Kind.NORM: "BatchNorm",
+    Kind.GROUP_NORM: "GroupNorm",
 }
 
 
@@ -57,7 +64,8 @@ class FlaxSpeller(Speller):
     def _draws(self, thing: Thing) -> bool:
         if isinstance(thing, Child):
             return thing.class_name in self._random
-        return isinstance(thing, Kernel | SharedKernel | KernelBank | Dense | Drop | BranchDrop)
+        kernels = Kernel | DepthwiseKernel | SharedKernel | KernelBank
+        return isinstance(thing, kernels | Dense | Drop | BranchDrop)
 
     def init_inputs(self, view: ClassView) -> Sequence[str]:
         """Print the random streams, for a class that draws from them."""
@@ -65,12 +73,17 @@ class FlaxSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Print one operation."""
-        if isinstance(node.op, ops.Conv) and not node.op.bias:
+        if isinstance(node.op, ops.Conv) and (node.banked or not node.op.bias):
             number = self.number(node, node.op.stride)
             stride = [f"stride={number}"] if number != "1" else []
             padding = [f"padding={node.op.padding}"] if node.op.padding else []
             kernel = self.kernel(members[0], node.banked)
-            return call("conv", arguments[0], kernel, *stride, *padding)
+            code = call("conv", arguments[0], kernel, *stride, *padding)
+            return Text(f"{code} + {cast(members[1], arguments[0])}") if members[1:] else code
+        if isinstance(node.op, ops.Bias | ops.Gate):
+            members = [self.kernel(each, node.banked) for each in members]
+        if isinstance(node.op, ops.Zeros):
+            return self.zeros(node, node.op, arguments[0])
         if isinstance(node.op, ops.PadChannels):
             behind = f"(0, {self.number(node, node.op.channels)} - {arguments[0]}.shape[-1])"
             return call("jnp.pad", arguments[0], listing("(0, 0)", "(0, 0)", "(0, 0)", behind))
@@ -94,11 +107,23 @@ class FlaxSpeller(Speller):
 
     def construct(self, thing: Thing) -> Code:
         """Print the construction of a member."""
+        match thing:
+            case KernelWithBias(channels, filters, size, stride, padding, fan_out):
+                kernel = (FanOutKernel if fan_out else Kernel)(channels, filters, size, 1, 0)
+                return self._with_bias(kernel, stride, padding)
+            case DepthwiseKernel(channels, size, stride, padding, bias, fan_out):
+                kernel = (FanOutKernel if fan_out else Kernel)(1, channels, size, 1, 0)
+                return self._with_bias(kernel, stride, padding) if bias else self.construct(kernel)
         if isinstance(thing, FanOutKernel) or not self._banks:
             return construct(thing)
         if isinstance(thing, Kernel | SharedKernel):
             thing = KernelBank((thing.channels,), thing.filters, thing.size)
         return construct(thing)
+
+    def _with_bias(self, kernel: Kernel, stride: Dim, padding: int) -> Code:
+        strides = [f"stride={stride}"] if stride != 1 else []
+        pads = [f"padding={padding}"] if padding else []
+        return call("Conv", self.construct(kernel), *strides, *pads)
 
     def construct_child(self, child: Child) -> Code:
         """Print the construction of an instance of another class of the file."""
@@ -133,6 +158,7 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 
 @spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.GroupNorm)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
 @spell_op.register(ops.Conv)
@@ -158,6 +184,36 @@ def _(op: ops.Relu, x: Sequence[Code], members: Sequence[Code]) -> Code:
 @spell_op.register
 def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code]) -> Code:
     return call("nnx.sigmoid", x[0])
+
+
+def cast(array: Code, x: Code) -> Text:
+    """Print an array, cast to the type of maps."""
+    return Text(f"{array}.astype({x}.dtype)")
+
+
+@spell_op.register
+def _(op: ops.Bias, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return Text(f"{x[0]} + {cast(members[0], x[0])}")
+
+
+@spell_op.register
+def _(op: ops.Gate, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return Text(f"{x[0]} * {cast(call('nnx.sigmoid', members[0]), x[0])}")
+
+
+@spell_op.register
+def _(op: ops.LocalResponse, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("local_response_norm", x[0], str(op.size), str(op.alpha), str(op.beta))
+
+
+@spell_op.register
+def _(op: ops.Upsample, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return Text(f"{x[0]}.repeat({op.factor}, axis=1).repeat({op.factor}, axis=2)")
+
+
+@spell_op.register
+def _(op: ops.GlobalMaxPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("jnp.max", x[0], "axis=(1, 2)")  # several equal maxima share the gradient
 
 
 @spell_op.register
@@ -235,6 +291,22 @@ def _(thing: BiasedKernel) -> Code:
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
     return call("BiasedConv", *sizes, *stride, *padding)
+
+
+@construct.register
+def _(thing: GroupNormalizer) -> Code:
+    eps = [f"eps={thing.eps}"] if thing.eps != ops.GroupNorm.eps else []
+    return call("GroupNorm", str(thing.groups), str(thing.channels), *eps)
+
+
+@construct.register
+def _(thing: ChannelBias) -> Code:
+    return call("nnx.Param", call("jnp.zeros", str(thing.channels)))
+
+
+@construct.register
+def _(thing: ScalarGate) -> Code:
+    return call("nnx.Param", call("jnp.zeros", "1"))
 
 
 @construct.register

@@ -14,10 +14,12 @@ from cliquegraph.emit.things import (
     BranchNorm,
     ChannelAffine,
     Dense,
+    DepthwiseKernel,
     FanOutKernel,
     ImageBranchDrop,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Normalizer,
     SharedKernel,
     Statistics,
@@ -26,8 +28,9 @@ from cliquegraph.emit.things import (
     ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
+from cliquegraph.ir.ops import Op, Zeros
 from cliquegraph_torch.naming import TorchLayout
-from cliquegraph_torch.spell import TorchSpeller, alike_steps, he_lines
+from cliquegraph_torch.spell import TorchSpeller, alike_steps, convolution_starts, he_lines
 
 if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
@@ -37,15 +40,15 @@ if TYPE_CHECKING:
 
 _UNITS = ("norm_relu", "batch_norm_relu")
 
-_HELPERS: dict[str, frozenset[type[Thing] | str]] = {
+_HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "kernel_bank": frozenset({KernelBank, SharedKernel}),
-    "fan_out_conv": frozenset({FanOutKernel}),
+    "fan_out_conv": frozenset({FanOutKernel, KernelWithBias, DepthwiseKernel}),
     "zero_norm": frozenset({ZeroNorm}),
     "drop_path": frozenset({BranchDrop}),
     "image_drop_path": frozenset({ImageBranchDrop}),
     "branch_norm": frozenset({BranchNorm, ZeroBranchNorm}),
     "zero_branch_norm": frozenset({ZeroBranchNorm}),
-    "init_weights": frozenset({Kernel, FanOutKernel, Dense}),
+    "init_weights": frozenset({Kernel, FanOutKernel, KernelWithBias, DepthwiseKernel, Dense}),
     "channel_affine": frozenset({ChannelAffine}),
     "feature": frozenset({Statistics, *_UNITS}),
     "batch_moments": frozenset({Statistics, "batch_norm_relu"}),
@@ -54,8 +57,9 @@ _HELPERS: dict[str, frozenset[type[Thing] | str]] = {
     "norm_relu": frozenset(_UNITS),
     "batch_norm_relu": frozenset({"batch_norm_relu"}),
     "concat_conv": frozenset({"concat_conv"}),
+    "zeros": frozenset({Zeros}),
 }
-"""The templates of helpers, and the members and units that need each."""
+"""The templates of helpers, and the members, operations and units that need each."""
 
 _DEFINED = frozenset(
     {
@@ -123,16 +127,17 @@ class TorchBackend:
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
-        needed = view.things | view.functions
+        needed = view.things | view.ops | view.functions
+        things = [member.thing for member in view.members]
         helpers: dict[str, dict[str, str]] = {
             name: {} for name, users in _HELPERS.items() if users & needed
         }
         # Convolutions initialized by their fan-out have a class of their own if there are others.
-        has_both = {Kernel, FanOutKernel} <= needed
+        has_both = len(convolution_starts(things)) > 1
         if not has_both:
             helpers.pop("fan_out_conv", None)
         if "init_weights" in helpers:
-            helpers["init_weights"] = {"convolution": he_lines(needed)}
+            helpers["init_weights"] = {"convolution": he_lines(things)}
         templates = environment("cliquegraph_torch")
         methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
         limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)

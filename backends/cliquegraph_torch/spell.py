@@ -14,15 +14,20 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Child,
     Dense,
+    DepthwiseKernel,
     Drop,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Norm,
     Normalizer,
+    ScalarGate,
     SharedKernel,
     Statistics,
     Thing,
@@ -39,6 +44,8 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Tensor]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Tensor",
+    Kind.NORM: "nn.BatchNorm2d",
+    Kind.GROUP_NORM: "nn.GroupNorm",
 }
 
 
@@ -61,6 +68,8 @@ class TorchSpeller(Speller):
         if isinstance(node.op, ops.PadChannels):
             behind = f"{self.number(node, node.op.channels)} - {arguments[0]}.shape[1]"
             return call("F.pad", arguments[0], f"(0, 0, 0, 0, 0, {behind})")
+        if isinstance(node.op, ops.Zeros):
+            return self.zeros(node, node.op, arguments[0])
         return spell_op(node.op, arguments, members, node.banked)
 
     def takes_stride(self, node: Apply) -> bool:
@@ -82,7 +91,7 @@ class TorchSpeller(Speller):
     def construct(self, thing: Thing) -> Code:
         """Print the construction of a member."""
         code = construct(thing)
-        if self._marked and isinstance(thing, FanOutKernel) and isinstance(code, Bracket):
+        if self._marked and starts_by_fan_out(thing) and isinstance(code, Bracket):
             return Bracket("FanOutConv2d(", code.items, code.close)
         return code
 
@@ -97,7 +106,10 @@ class TorchSpeller(Speller):
     def untyped(self, value: Expression) -> bool:
         """Tell whether a value is the result of a module's call, which is untyped."""
         if isinstance(value, Apply):
-            return bool(value.members) and not value.banked
+            if isinstance(value.op, ops.Bias | ops.Gate):
+                return self.untyped(value.arguments[0])
+            is_module = isinstance(value.op, ops.BatchNorm | ops.GroupNorm)
+            return bool(value.members) and (is_module or not value.banked)
         return isinstance(value, CallChild)
 
 
@@ -124,6 +136,7 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code], banked: bool) ->
 
 
 @spell_op.register(ops.BatchNorm)
+@spell_op.register(ops.GroupNorm)
 @spell_op.register(ops.Keep)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
@@ -156,7 +169,28 @@ def _(op: ops.Conv, x: Sequence[Code], members: Sequence[Code], banked: bool) ->
         return call(str(members[0]), x[0])
     stride = [f"stride={op.stride}"] if op.stride > 1 else []
     padding = [f"padding={op.padding}"] if op.padding else []
-    return call("F.conv2d", x[0], members[0], *stride, *padding)
+    groups = [f"groups={x[0]}.shape[1]"] if op.depthwise else []
+    return call("F.conv2d", x[0], *members, *stride, *padding, *groups)
+
+
+@spell_op.register
+def _(op: ops.Bias, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(f"{x[0]} + {members[0]}[:, None, None]")
+
+
+@spell_op.register
+def _(op: ops.Gate, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(f"{x[0]} * torch.sigmoid({members[0]})")
+
+
+@spell_op.register
+def _(op: ops.LocalResponse, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("F.local_response_norm", x[0], str(op.size), f"{op.alpha}", f"{op.beta}")
+
+
+@spell_op.register
+def _(op: ops.Upsample, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("F.interpolate", x[0], f"scale_factor={op.factor}")
 
 
 @spell_op.register
@@ -176,20 +210,40 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code], banked:
 
 
 @spell_op.register
+def _(op: ops.GlobalMaxPool, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(f"{x[0]}.amax((2, 3))")  # several equal maxima share the gradient
+
+
+@spell_op.register
 def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     return Text(f"{x[0]} * {x[1]}[:, :, None, None]")
 
 
-def he_lines(things: Collection[object]) -> str:
+def starts_by_fan_out(thing: Thing) -> bool:
+    """Tell whether a member is a convolution initialized by its fan-out."""
+    with_flag = isinstance(thing, KernelWithBias | DepthwiseKernel) and thing.fan_out
+    return isinstance(thing, FanOutKernel) or with_flag
+
+
+def he_lines(things: Collection[Thing]) -> str:
     """Print the initialization of a convolution."""
-    mode = 'mode="fan_out", ' if FanOutKernel in things else ""
+    starts = convolution_starts(things)
+    mode = 'mode="fan_out", ' if True in starts else ""
     lines = []
-    if {Kernel, FanOutKernel} <= set(things):
+    if len(starts) > 1:
         lines.append('mode: Literal["fan_in", "fan_out"] = "fan_in"')
         lines.append(f'if isinstance(module, FanOutConv2d):\n{INDENT * 3}mode = "fan_out"')
         mode = "mode=mode, "
     lines.append(f'nn.init.kaiming_normal_(module.weight, {mode}nonlinearity="relu")')
+    if any(isinstance(thing, KernelWithBias) or getattr(thing, "bias", False) for thing in things):
+        lines.append(f"if module.bias is not None:\n{INDENT * 3}nn.init.zeros_(module.bias)")
     return "\n".join(f"{INDENT * 2}{line}" for line in lines)
+
+
+def convolution_starts(things: Collection[Thing]) -> set[bool]:
+    """Return whether convolutions start by their fan-out, for all that there are."""
+    convolutions = (thing for thing in things if isinstance(thing, Kernel | DepthwiseKernel))
+    return {starts_by_fan_out(thing) for thing in convolutions}
 
 
 def alike_steps(view: ModelView) -> str:
@@ -269,13 +323,39 @@ def _norm(function: str, thing: Norm) -> Code:
 
 @construct.register(Kernel)
 @construct.register(FanOutKernel)
+@construct.register(KernelWithBias)
 @construct.register(BiasedKernel)
 def _(thing: Kernel | BiasedKernel) -> Code:
     stride = [f"stride={thing.stride}"] if thing.stride != 1 else []
     padding = [f"padding={thing.padding}"] if thing.padding else []
     sizes = (str(thing.channels), str(thing.filters), str(thing.size))
-    bias = [] if isinstance(thing, BiasedKernel) else ["bias=False"]
+    bias = [] if isinstance(thing, BiasedKernel | KernelWithBias) else ["bias=False"]
     return call("nn.Conv2d", *sizes, *stride, *padding, *bias)
+
+
+@construct.register
+def _(thing: DepthwiseKernel) -> Code:
+    stride = [f"stride={thing.stride}"] if thing.stride != 1 else []
+    padding = [f"padding={thing.padding}"] if thing.padding else []
+    channels, bias = str(thing.channels), [] if thing.bias else ["bias=False"]
+    sizes = (channels, channels, str(thing.size))
+    return call("nn.Conv2d", *sizes, *stride, *padding, f"groups={channels}", *bias)
+
+
+@construct.register
+def _(thing: GroupNormalizer) -> Code:
+    eps = [f"eps={thing.eps}"] if thing.eps != ops.GroupNorm.eps else []
+    return call("nn.GroupNorm", str(thing.groups), str(thing.channels), *eps)
+
+
+@construct.register
+def _(thing: ChannelBias) -> Code:
+    return call("nn.Parameter", call("torch.zeros", str(thing.channels)))
+
+
+@construct.register
+def _(thing: ScalarGate) -> Code:
+    return call("nn.Parameter", call("torch.zeros", "1"))
 
 
 @construct.register

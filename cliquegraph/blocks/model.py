@@ -232,6 +232,11 @@ class Read:
         """Whether the pair has a kernel."""
         return any(isinstance(op, Conv) for op in walk(self.ops))
 
+    @property
+    def by_own_kernel(self) -> bool:
+        """Whether the pair has a kernel W(i→j), not a part of one over all that the layer reads."""
+        return any(isinstance(op, Conv) and op.role == "w" for op in walk(self.ops))
+
     @cached_property
     def gathered(self) -> tuple[str, ...]:
         """The roles of the normalizations on the edge before any kernel.

@@ -8,8 +8,13 @@ from dataclasses import replace
 from cliquegraph.emit import docs, words
 from cliquegraph.emit.body import apply, results_of
 from cliquegraph.emit.dims import Width, arguments_in
-from cliquegraph.emit.members import kernel_slice, kernel_slot, member_of, own_member
-from cliquegraph.emit.names import kernel_name
+from cliquegraph.emit.members import (
+    arguments_of,
+    member_of,
+    own_member,
+    shared_operand,
+    shared_slot,
+)
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, Values, given_to
 from cliquegraph.emit.things import Child, Member, MemberGroup
@@ -57,6 +62,7 @@ class BlockClass:
         children: Mapping[tuple[Section, str], Child],
     ) -> None:
         self._plan = plan
+        self._section = section
         self._block = plan.blocks[section.index]
         self._regions = plan.regions[section]
         self._called = [region for region in self._regions if not region.idle]
@@ -96,6 +102,11 @@ class BlockClass:
         if (features := self._growing_features()) is not None:
             return self._growing_body(features, names)
         statements = [self._step_statement(region, names) for region in self._called]
+        for node in self._plan.means(self._section):
+            names[node.output] = node.output.hint
+            read = tuple(self._plan.maps(value, names) for value in node.inputs)
+            mean = apply(node, read, own_member)
+            statements.append(Statement((node.output.hint,), mean, declares=True))
         if self._results.concatenates:
             for node in self._results.concats:
                 names[node.output] = node.output.hint
@@ -114,7 +125,7 @@ class BlockClass:
         step = region.step
         assert step is not None  # noqa: S101  # regions of a block are its steps
         call = CallChild(
-            region.name, self._plan.arguments(region.nodes, names), self._kernels(region.nodes)
+            region.name, self._plan.arguments(region.nodes, names), self._shared(region.nodes)
         )
         staged = self._block.declared.words.staged
         line = words.step_line(self._block, step) if staged else None
@@ -128,17 +139,19 @@ class BlockClass:
         targets = tuple(value.hint for value in results)
         return Statement(targets, call, line, declares=True, origins=_origins(region))
 
-    def _kernels(self, nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
-        """The kernels that an update receives, by keyword.
+    def _shared(self, nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
+        """What an update shares with others, by keyword: kernels, biases, normalizations.
 
         A slice of a parameter can't be a positional argument of a module: PyTorch's FLOP counter
         hooks those, and fails on one where gradients are off.
         """
-        return tuple(
-            (kernel_name(slot), _shorten_widths(kernel_slice(node, self._widths)))
+        names = arguments_of(nodes)
+        operands = {
+            names[slot]: _shorten_widths(shared_operand(node, self._widths))
             for node in nodes
-            if (slot := kernel_slot(node))
-        )
+            if (slot := shared_slot(node))
+        }
+        return tuple(operands.items())
 
     def _read_widths(self, body: Body) -> Iterator[str]:
         """The constructor's arguments that the calls read."""
@@ -181,7 +194,7 @@ class BlockClass:
         names[Gather(values, self._x0 in self._plan.moments)] = _GROWING
         statements = [Statement((_GROWING,), Sources((Local("x0"),)), declares=True)]
         for region in self._called:
-            call = CallChild(region.name, (features,), self._kernels(region.nodes))
+            call = CallChild(region.name, (features,), self._shared(region.nodes))
             statements.append(Statement((), Append(features, call), origins=_origins(region)))
         for node in self._own_concats():
             gathered = apply(node, (features,), own_member)
@@ -197,9 +210,9 @@ class BlockClass:
         groups: dict[str, dict[str, Member]] = {}
         comments: dict[str, str] = {}
         for node in (node for region in self._regions for node in region.nodes):
-            slot, member = kernel_slot(node), member_of(node, self._widths)
+            slot, member = shared_slot(node), member_of(node, self._widths)
             if slot is not None and member is not None:
-                comments[slot.role] = words.kernel_comment(slot)
+                comments[slot.role] = words.shared_comment(slot)
                 groups.setdefault(slot.role, {})[member.name] = member
         return tuple(
             MemberGroup(comments[role], tuple(members.values())) for role, members in groups.items()
@@ -223,7 +236,9 @@ def _origins(region: Region) -> tuple[Origin, ...]:
     return tuple(dict.fromkeys(node.origin for node in region.nodes))
 
 
-def _shorten_widths(view: BankSlice) -> BankSlice:
+def _shorten_widths(view: Expression) -> Expression:
+    if not isinstance(view, BankSlice):
+        return view
     start, stop = (
         end.renamed(_SHORT) if isinstance(end, Width) else end for end in (view.start, view.stop)
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 from types import MappingProxyType
 
-from cliquegraph.emit.members import free_inputs, gathers, kernel_slot
+from cliquegraph.emit.members import free_inputs, gathers, shared_slot
 from cliquegraph.emit.view import (
     Apply,
     Body,
@@ -73,7 +73,7 @@ def results_of(graph: Graph, nodes: Sequence[Node]) -> tuple[Value, ...]:
 
 def apply(node: Node, arguments: tuple[Expression, ...], members: Members) -> Apply:
     """Return a node as an expression over its arguments."""
-    return Apply(node.op, arguments, members(node), kernel_slot(node) is not None)
+    return Apply(node.op, arguments, members(node), shared_slot(node) is not None)
 
 
 def straight_body(
@@ -150,7 +150,7 @@ def straight_body(
             given=given,
             conv=parts.conv.op if parts.conv and isinstance(parts.conv.op, Conv) else None,
             kernel=None if parts.conv is None else members(parts.conv)[0],
-            banked=parts.conv is not None and kernel_slot(parts.conv) is not None,
+            banked=parts.conv is not None and shared_slot(parts.conv) is not None,
             recompute=parts.recompute,
         )
 

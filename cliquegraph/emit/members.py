@@ -9,21 +9,26 @@ from itertools import count
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import ratio
-from cliquegraph.emit.names import member_name
+from cliquegraph.emit.names import argument_names, is_bare, member_name
 from cliquegraph.emit.things import (
     BiasedKernel,
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Dense,
+    DepthwiseKernel,
     Drop,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Member,
     Norm,
     Normalizer,
+    ScalarGate,
     SharedKernel,
     Statistics,
     Thing,
@@ -34,7 +39,7 @@ from cliquegraph.emit.view import BankSlice, Expression, Own
 from cliquegraph.emit.widths import BlockWidths, Numbers
 from cliquegraph.ir import ops
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import Bank, Field, Init, MomentsType, Param, Slot
+from cliquegraph.ir.types import Bank, Biased, Field, Init, MomentsType, Param, Slot
 
 NUMBERS = Numbers()
 
@@ -62,10 +67,15 @@ def members_of(nodes: Iterable[Node], widths: Numbers = NUMBERS) -> tuple[Member
     return tuple(member for member, _ in members.values())
 
 
-def kernel_slot(node: Node) -> Slot | None:
-    """Return the slot of the kernel that a node shares with other stages, if it has one."""
+def shared_slot(node: Node) -> Slot | None:
+    """Return the slot of the tensors that a node shares with other stages, if it does."""
     slot = node.operands[0].param.slot if node.operands else None
     return slot if slot is not None and slot.shared else None
+
+
+def arguments_of(nodes: Iterable[Node]) -> dict[Slot, str]:
+    """Return the names of the arguments of nodes that share tensors with other stages."""
+    return argument_names(slot for node in nodes if (slot := shared_slot(node)))
 
 
 @singledispatch
@@ -92,6 +102,21 @@ def _(op: ops.Normalize, node: Node, widths: Numbers) -> Thing:
 
 
 @thing_of.register
+def _(op: ops.GroupNorm, node: Node, widths: Numbers) -> Thing:
+    return GroupNormalizer(widths.of(node.inputs[0]), op.groups, op.eps)
+
+
+@thing_of.register
+def _(op: ops.Bias, node: Node, widths: Numbers) -> Thing:
+    return ChannelBias(widths.of(node.inputs[0]))
+
+
+@thing_of.register
+def _(op: ops.Gate, node: Node, widths: Numbers) -> Thing:
+    return ScalarGate()
+
+
+@thing_of.register
 def _(op: ops.Affine, node: Node, widths: Numbers) -> Thing:
     return ChannelAffine(widths.of(node.inputs[0]))
 
@@ -105,12 +130,17 @@ def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
         # A second kernel of an edge reads what the first wrote.
         sources = tuple(map(widths.piece, pieces)) if len(pieces) > 1 else (channels,)
         return KernelBank(sources, filters, op.kernel)
-    if kernel_slot(node) is not None:
-        return SharedKernel(channels, filters, op.kernel)
+    if shared_slot(node) is not None:
+        return SharedKernel(1 if op.depthwise else channels, filters, op.kernel)
+    windows = (op.kernel, op.stride, op.padding)
+    fan_out = _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT)
+    if op.depthwise:
+        return DepthwiseKernel(channels, *windows, op.bias, fan_out)
+    if isinstance(operand.param, Biased):
+        return BiasedKernel(channels, filters, *windows)
     if op.bias:
-        return BiasedKernel(channels, filters, op.kernel, op.stride, op.padding)
-    factory = FanOutKernel if _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT) else Kernel
-    return factory(channels, filters, op.kernel, op.stride, op.padding)
+        return KernelWithBias(channels, filters, *windows, fan_out)
+    return (FanOutKernel if fan_out else Kernel)(channels, filters, *windows)
 
 
 @thing_of.register
@@ -146,10 +176,15 @@ def own_member(node: Node) -> tuple[Expression, ...]:
     return (Own(member.name),) if member is not None else ()
 
 
-def kernel_slice(node: Node, widths: BlockWidths) -> BankSlice:
-    """Return the slice that a node reads of a shared kernel, as an expression in the block."""
-    (operand,) = node.operands
+def shared_operand(node: Node, widths: BlockWidths) -> Expression:
+    """Return what a node shares with other stages, as an expression in the block.
+
+    A slice of an array, or a layer.
+    """
+    operand, *_ = node.operands
     param = operand.param
+    if not is_bare(param.slot):
+        return Own(member_name(param.slot))
     start = widths.first(param, operand.start) if operand.start else None
     stop = None if operand.stop == param.extent else widths.first(param, operand.stop)
     return BankSlice(member_name(param.slot), start, stop)
@@ -182,7 +217,7 @@ def signature(nodes: Sequence[Node]) -> Hashable:
     parts: list[Hashable] = []
     for node in nodes:
         member = member_of(node)
-        ignored = {"channels"} if isinstance(node.op, ops.PadChannels) else set()
+        ignored = {"channels", "filters"} if isinstance(node.op, ops.FILLS) else set()
         ignored |= {"stride"} if member is not None and hasattr(member.thing, "stride") else set()
         attributes = tuple(
             (field.name, getattr(node.op, field.name))
@@ -195,8 +230,12 @@ def signature(nodes: Sequence[Node]) -> Hashable:
         elif isinstance(node.op, ops.Normalize):
             inputs = place.get(node.inputs[0])  # the moments are those of its maps
         slot = node.operands[0].param.slot if node.operands else None
-        role = None if slot is None else (slot.role, slot.index, slot.source is None)
-        thing = None if member is None else type(member.thing)
+        role: Hashable = None
+        if slot is not None:
+            # Arguments are numbered in the order of use.
+            role = (slot.role, None if slot.shared else slot.index, slot.source is None)
+        fan_out = member is not None and getattr(member.thing, "fan_out", False)
+        thing = None if member is None else (type(member.thing), fan_out)
         parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))
         for value in node.outputs:
             place[value] = next(written)

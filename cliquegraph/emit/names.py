@@ -6,7 +6,7 @@ import builtins
 import keyword
 from collections.abc import Iterable
 
-from cliquegraph.ir.names import BIAS, EDGE_KERNEL, GATE, SPATIAL_KERNEL
+from cliquegraph.ir.names import GATE, KERNEL_BIAS, is_bias, is_kernel
 from cliquegraph.ir.types import Param, Slot
 
 
@@ -18,13 +18,18 @@ def member_name(slot: Slot) -> str:
     """
     if not slot.role:
         return str(slot.section)
-    if slot.role == SPATIAL_KERNEL and not slot.shared:
+    if is_kernel(slot) and not slot.shared:
         return "conv" if slot.index is None else f"conv{slot.index}"
     name = slot.role.replace(".", "_")
     if slot.shared:
         source = "" if slot.source is None else f"{slot.source}_"
-        name = f"{name}{source}{slot.layer}"
-        return name if slot.index is None else f"{name}_{slot.index}"
+        place = f"{source}{slot.layer}"
+        if slot.index is not None and (slot.source is None or is_kernel(slot)):
+            place = f"{place}_{slot.index}"
+        kernel, *behind = slot.role.split(".")
+        if kernel in KERNEL_BIAS:
+            return "_".join((f"{kernel}{place}", *behind))
+        return f"{name}_{place}"
     if slot.source is not None:  # on an edge, after its kernel
         name = f"edge_{name}"
     return name if slot.index is None else f"{name}_{slot.index}"
@@ -32,13 +37,20 @@ def member_name(slot: Slot) -> str:
 
 def is_bare(slot: Slot) -> bool:
     """Tell whether a slot's only tensor is an array by itself, not in a module of its own."""
-    is_kernel = slot.shared and slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
-    return is_kernel or slot.role in (BIAS, GATE)
+    return (slot.shared and is_kernel(slot)) or is_bias(slot) or slot.role == GATE
 
 
-def kernel_name(slot: Slot) -> str:
-    """Return the name of a shared kernel as an argument of an update."""
-    return slot.role if slot.index is None else f"{slot.role}_{slot.index}"
+def argument_names(slots: Iterable[Slot]) -> dict[Slot, str]:
+    """Return the names of what an update is given, tensors and layers that its stages share."""
+    names: dict[Slot, str] = {}
+    for slot in dict.fromkeys(slots):
+        taken, number = set(names.values()), 1
+        name = base = slot.role.replace(".", "_")
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        names[slot] = name
+    return names
 
 
 def step_name(slot: Slot) -> str | None:

@@ -12,7 +12,7 @@ each returns; here both become views.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cliquegraph.diagnostics.errors import VerificationError
@@ -20,12 +20,13 @@ from cliquegraph.emit import docs, words
 from cliquegraph.emit.blocks import BlockClass, block_widths
 from cliquegraph.emit.body import apply, results_of, straight_body
 from cliquegraph.emit.members import (
+    arguments_of,
     free_inputs,
-    kernel_slot,
     members_of,
     own_member,
+    shared_slot,
 )
-from cliquegraph.emit.names import Namespace, kernel_name
+from cliquegraph.emit.names import Namespace, is_bare
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
 from cliquegraph.emit.sharing import Instance, shared_blocks, shared_members, without_strides
@@ -46,7 +47,7 @@ from cliquegraph.emit.view import (
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat, PadChannels
+from cliquegraph.ir.ops import FILLS, Concat, GroupNorm
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
@@ -156,7 +157,7 @@ class _Outliner:
                     first.nodes,
                     inputs.names,
                     self._plan.results(first),
-                    _member_in_step,
+                    _members_in_step(first.nodes),
                     self._plan.units,
                     inputs.sources,
                     inputs.features,
@@ -175,12 +176,12 @@ class _Outliner:
 
     def _instance(self, region: Region) -> Instance:
         widths = self._widths.get(region.section, Numbers())
-        nodes = [node for node in region.nodes if kernel_slot(node) is None]
+        nodes = [node for node in region.nodes if shared_slot(node) is None]
         first, *_ = region.nodes
         reads = first.output if isinstance(first.op, Concat) else first.inputs[0]
-        (writes, *_) = self._plan.results(region)
-        pads = {n: widths.of(n.output) for n in nodes if isinstance(n.op, PadChannels)}
-        return Instance(members_of(nodes, widths), widths.of(reads), widths.of(writes), pads)
+        *_, writes = self._plan.returned(self._plan.results(region))
+        fills = {n: widths.of(n.output) for n in nodes if isinstance(n.op, FILLS)}
+        return Instance(members_of(nodes, widths), widths.of(reads), widths.of(writes), fills)
 
     def _alike(self, section: Section) -> tuple[str, ...]:
         """The updates of a block that compute the same as another, on inputs of the same widths."""
@@ -334,10 +335,22 @@ class _Outliner:
         return Statement((name,), value, declares=True, origins=(node.origin,))
 
 
-def _member_in_step(node: Node) -> tuple[Expression, ...]:
-    """The member of a node in an update: a shared kernel is an argument, others are own members."""
-    slot = kernel_slot(node)
-    return own_member(node) if slot is None else (Local(kernel_name(slot)),)
+def _members_in_step(nodes: Sequence[Node]) -> Callable[[Node], tuple[Expression, ...]]:
+    """The members of nodes in an update: what stages share is an argument, others are its own."""
+    names = arguments_of(nodes)
+
+    def member(node: Node) -> tuple[Expression, ...]:
+        slot = shared_slot(node)
+        return own_member(node) if slot is None else (Local(names[slot]),)
+
+    return member
+
+
+def _kind(node: Node) -> Kind:
+    """The kind of an argument that has the tensors of a node."""
+    if is_bare(node.operands[0].param.slot):
+        return Kind.KERNEL
+    return Kind.GROUP_NORM if isinstance(node.op, GroupNorm) else Kind.NORM
 
 
 @dataclass(frozen=True)
@@ -363,8 +376,9 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     if inputs.gathered:
         sources = namespace.unique("sources")
         variables.append(Variable(sources, inputs.gathered.kind))
-    slots = dict.fromkeys(kernel_name(slot) for node in nodes if (slot := kernel_slot(node)))
-    variables += [Variable(role, Kind.KERNEL) for role in slots]
+    names_of = arguments_of(nodes)
+    kinds = {names_of[slot]: _kind(node) for node in nodes if (slot := shared_slot(node))}
+    variables += [Variable(name, kind) for name, kind in kinds.items()]
     features: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.features}
     maps: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.maps}
     maps |= {v: MapsOf(Local(names[v])) for v in inputs.features}

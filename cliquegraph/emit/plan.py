@@ -16,7 +16,7 @@ from cliquegraph.emit.regions import Gather, Region, Values, given_to, steps_of
 from cliquegraph.emit.view import Expression, Kind, Local, MapsOf, Sources, Spread, Variable
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Moments
+from cliquegraph.ir.ops import Concat, Mean, Moments
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.ir.units import units_of
 from cliquegraph.steps.graph import BlockSteps, StepGraph
@@ -135,6 +135,12 @@ class Plan:
         local = Local(names[value])
         return MapsOf(local) if value in self.moments else local
 
+    def means(self, section: Section) -> Iterator[Node]:
+        """Yield the outputs of a block that are means of layers."""
+        for node in self.sections[section]:
+            if node.origin.layer is None and isinstance(node.op, Mean):
+                yield node
+
     def block_input(self, section: Section) -> Value:
         """Return X0 of a block."""
         (x0,) = self.returned(free_inputs(self.sections[section]))
@@ -154,7 +160,9 @@ class Plan:
         }
         if joined in self.joined and Gather(joined.inputs, True) not in gathers:
             gathers[Gather(joined.inputs, False)] = None
-        concats = tuple(node for node in nodes if node.origin.layer is None)
+        concats = tuple(
+            node for node in nodes if node.origin.layer is None and isinstance(node.op, Concat)
+        )
         # Where the transit includes X0, as in a dense block, the block itself adds it.
         with_x0 = block.transit == block.feature
         if with_x0 and not gathers:
@@ -190,7 +198,7 @@ class Plan:
         lists = {core: namespace.unique(name) for core, name in lists.items()}
         made = {gather: name_of(gather) for gather in gathers if gather not in lists}
         listed = {value for core in lists for value in core.values}
-        steps = [node for node in nodes if node.origin.layer is not None]
+        steps = [node for node in nodes if node not in concats]
         results = self.returned(results_of(self.graph, steps))
         direct = tuple(value for value in results if value not in listed)
         return BlockResults(direct, lists, made, concats)

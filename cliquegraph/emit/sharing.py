@@ -14,11 +14,15 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ChannelBias,
     Child,
     Dense,
+    DepthwiseKernel,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     Kernel,
+    KernelWithBias,
     Member,
     Norm,
     Normalizer,
@@ -30,7 +34,7 @@ from cliquegraph.emit.things import (
 from cliquegraph.emit.view import Body, ClassView
 from cliquegraph.emit.widths import HIDDEN, IN, OUT, RATE
 from cliquegraph.ir.nodes import Node
-from cliquegraph.ir.ops import PadChannels
+from cliquegraph.ir.ops import FILLS
 
 _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     Norm: ("channels",),
@@ -41,9 +45,13 @@ _WIDTHS: dict[type[Thing], tuple[str, ...]] = {
     ImageBranchDrop: ("rate",),
     Normalizer: ("channels",),
     Statistics: ("channels",),
+    GroupNormalizer: ("channels",),
+    ChannelBias: ("channels",),
     ChannelAffine: ("channels",),
     Kernel: ("channels", "filters"),
     FanOutKernel: ("channels", "filters"),
+    KernelWithBias: ("channels", "filters"),
+    DepthwiseKernel: ("channels",),
     BiasedKernel: ("channels", "filters"),
     Dense: ("inputs", "outputs"),
 }
@@ -90,13 +98,13 @@ class Instance:
     Attributes:
         members: with their widths.
         reads, writes: the widths of inputs and results.
-        pads: the widths to which nodes pad channels.
+        fills: the channels of zeros that nodes write.
     """
 
     members: tuple[Member, ...]
     reads: Dim
     writes: Dim
-    pads: Mapping[Node, Dim]
+    fills: Mapping[Node, Dim]
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class SharedMembers:
     members: tuple[Member, ...]
     widths: Arguments
     strides: Arguments
-    pads: Mapping[Node, str]
+    fills: Mapping[Node, str]
 
     def child(self, class_name: str, section: int) -> Child:
         """Return the instance of one of the sections."""
@@ -114,9 +122,9 @@ class SharedMembers:
         return Child(class_name, self.widths.of(section), strides)
 
     def argument(self, node: Node) -> str | None:
-        """Return the argument for the stride of a node's member, or for its padding."""
-        if isinstance(node.op, PadChannels):
-            return self.pads.get(node)
+        """Return the argument for a member's stride, or for the channels of zeros."""
+        if isinstance(node.op, FILLS):
+            return self.fills.get(node)
         member = member_of(node)
         things = (each.thing for each in self.members if member and each.name == member.name)
         stride = getattr(next(things, None), _STRIDE, None)
@@ -153,12 +161,12 @@ def shared_members(instances: Sequence[Instance]) -> SharedMembers:
         # mypy can't check fields by name.
         thing: Any = member.thing
         members.append(replace(member, thing=replace(thing, **changes)))
-    pads = {}
-    columns = zip(*(instance.pads.values() for instance in instances), strict=True)
-    for node, dims in zip(instances[0].pads, columns, strict=True):
+    fills = {}
+    columns = zip(*(instance.fills.values() for instance in instances), strict=True)
+    for node, dims in zip(instances[0].fills, columns, strict=True):
         if len(set(dims)) > 1 or not isinstance(dims[0], int):
-            pads[node] = widths.name(dims, usual.get(dims, HIDDEN))
-    return SharedMembers(tuple(members), widths, strides, pads)
+            fills[node] = widths.name(dims, usual.get(dims, HIDDEN))
+    return SharedMembers(tuple(members), widths, strides, fills)
 
 
 def without_strides(view: ClassView) -> ClassView:

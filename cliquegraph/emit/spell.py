@@ -31,7 +31,7 @@ from cliquegraph.emit.view import (
     Variable,
     walk,
 )
-from cliquegraph.ir.ops import Conv, PadChannels
+from cliquegraph.ir.ops import FILLS, Conv, Zeros
 
 _LONG = 52  # a longer type would not fit the line of a signature
 
@@ -54,8 +54,15 @@ class Speller(ABC):
         return isinstance(node.op, Conv) and not node.op.bias
 
     def number(self, node: Apply, number: int) -> str:
-        """Print the stride of a convolution's call, or the channels of a padding."""
+        """Print the stride of a convolution's call, or the channels of a padding or of zeros."""
         return f"self.{node.argument}" if node.argument else str(number)
+
+    def zeros(self, node: Apply, op: Zeros, x: Code) -> Code:
+        """Print the call of the helper that makes zeros."""
+        sizes = {"kernel": op.kernel, "stride": op.stride, "padding": op.padding}
+        defaults = {"kernel": Zeros.kernel, "stride": Zeros.stride, "padding": Zeros.padding}
+        window = [f"{name}={size}" for name, size in sizes.items() if size != defaults[name]]
+        return call("zeros", x, self.number(node, op.filters), *window)
 
     def kept(self, view: ClassView) -> Sequence[str]:
         """Return the constructor's arguments that a class's call reads."""
@@ -64,7 +71,7 @@ class Speller(ABC):
         return (*view.kept, *dict.fromkeys(each.argument for each in calls if each.argument))
 
     def _takes_number(self, node: Apply) -> bool:
-        return isinstance(node.op, PadChannels) or self.takes_stride(node)
+        return isinstance(node.op, FILLS) or self.takes_stride(node)
 
     @abstractmethod
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:

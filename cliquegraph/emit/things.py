@@ -93,17 +93,27 @@ class FanOutKernel(Kernel):
 
 @dataclass(frozen=True)
 class DepthwiseKernel:
-    """A convolution with a kernel for each channel."""
+    """A convolution with a kernel of its own for each channel.
+
+    With ``bias`` and ``fan_out``, as in ``KernelWithBias``.
+    """
 
     channels: Dim
     size: int
     stride: Dim
     padding: int
+    bias: bool = False
+    fan_out: bool = False
 
 
 @dataclass(frozen=True)
 class KernelWithBias(Kernel):
-    """A convolution with a kernel and a bias of its own, both trained; the bias starts at 0."""
+    """A convolution with a kernel and a bias of its own, both trained; the bias starts at 0.
+
+    With ``fan_out``, the kernel starts as a ``FanOutKernel``.
+    """
+
+    fan_out: bool = False
 
 
 @dataclass(frozen=True)

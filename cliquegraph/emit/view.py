@@ -88,9 +88,11 @@ class Several:
 class Apply:
     """One operation.
 
-    ``members`` have its tensors: a member that is called, or, if the operation is ``banked``, a
-    kernel. ``argument`` is the constructor's argument for a convolution's stride, or for the
-    channels of a padding, if the sections that share the class differ in it.
+    ``members`` have its tensors: a member that is called, or an array of ``Bias`` or ``Gate``. If
+    the operation is ``banked``, they are arguments of the class's call: arrays, or the member of a
+    ``BatchNorm`` or ``GroupNorm``. ``argument`` is the constructor's argument for a convolution's
+    stride, or for the channels of a padding or of zeros, if the sections that share the class
+    differ in it.
     """
 
     op: Op
@@ -227,7 +229,9 @@ class Kind(StrEnum):
     FEATURE = "feature"  # maps with their moments
     MAPS = "maps"  # a list of maps
     FEATURES = "features"  # a list of features
-    KERNEL = "kernel"
+    KERNEL = "kernel"  # an array that belongs to the block: a kernel, a bias or a gate
+    NORM = "norm"  # the member of a batch normalization that belongs to the block
+    GROUP_NORM = "group_norm"
 
 
 @dataclass(frozen=True)

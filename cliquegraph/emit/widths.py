@@ -13,7 +13,7 @@ from operator import add
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Add, Concat, PadChannels
+from cliquegraph.ir.ops import FILLS, Add, Concat
 from cliquegraph.ir.types import Bank, MaskType, Param, Piece, cut
 
 IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden"
@@ -79,7 +79,7 @@ class BlockWidths(Numbers):
     def _width(self, node: Node, value: Value) -> Width:
         if isinstance(node.op, Concat):
             return reduce(add, (self._widths[each] for each in node.inputs))
-        if node.op.widths or isinstance(node.op, PadChannels):
+        if node.op.widths or isinstance(node.op, FILLS):
             return Width.of(self._argument(value.type.channels))
         return self._widths[node.inputs[0]]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL
+from cliquegraph.ir.names import EDGE_KERNEL, GATE, KERNEL_BIAS, SPATIAL_KERNEL, is_bias
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType, Slot, TensorType
 from cliquegraph.steps.graph import BlockSteps, Step
@@ -59,6 +59,16 @@ def _(op: ops.Op) -> str:
 
 
 @describe.register
+def _(op: ops.GroupNorm) -> str:
+    return f"GN of {op.groups} group{'s' * (op.groups > 1)}"
+
+
+@describe.register
+def _(op: ops.LocalResponse) -> str:
+    return f"local response normalization over {op.size} channel{'s' * (op.size > 1)}"
+
+
+@describe.register
 def _(op: ops.DropPath) -> str:
     return "drop-path"
 
@@ -71,7 +81,8 @@ def _(op: ops.Relu) -> str:
 @describe.register
 def _(op: ops.Conv) -> str:
     stride = f" of stride {op.stride}" if op.stride > 1 else ""
-    return f"{op.kernel}×{op.kernel} convolution{stride}"
+    depthwise = "depthwise " if op.depthwise else ""
+    return f"{op.kernel}×{op.kernel} {depthwise}convolution{stride}"
 
 
 @describe.register
@@ -93,6 +104,16 @@ def _(op: ops.AvgPool) -> str:
 @describe.register
 def _(op: ops.GlobalAvgPool) -> str:
     return "global average pool"
+
+
+@describe.register
+def _(op: ops.GlobalMaxPool) -> str:
+    return "global max pool"
+
+
+@describe.register
+def _(op: ops.Upsample) -> str:
+    return f"upsampling by {op.factor}"
 
 
 @describe.register
@@ -128,7 +149,7 @@ IDLE = "not called: unused, but retained for their weights"
 
 def step_line(block: BlockSteps, step: Step) -> str:
     """Return a step as its row of Table 1, ``stage 2: X3 X4 X5 X1 -> X2``."""
-    bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step))
+    bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step)) or "zeros"
     stage = f"stage {step.stage}: " if block.declared.words.staged else ""
     return f"{stage}{bottom} -> X{step.layer}"
 
@@ -139,9 +160,16 @@ _MEMBERS = {
 }
 
 
-def kernel_comment(slot: Slot) -> str:
-    """Return the comment on the kernels of one role in a block."""
-    comment = _MEMBERS[slot.role]
-    if slot.index is None:
-        return comment
-    return f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
+def shared_comment(slot: Slot) -> str:
+    """Return the comment on the tensors or layers of one role in a block that stages share."""
+    if slot.role == EDGE_KERNEL and slot.source is not None:
+        return "wi_j: the kernel W(i→j)"
+    if (comment := _MEMBERS.get(slot.role)) is not None:
+        several = f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
+        return comment if slot.index is None else several
+    place = "i_j" if slot.source is not None else "j"
+    kernel, *bias = slot.role.split(".")
+    if kernel in KERNEL_BIAS and bias:
+        return f"{kernel}{place}_bias: the bias of that kernel"
+    what = "gate" if slot.role == GATE else "bias" if is_bias(slot) else "normalization"
+    return f"{slot.role}_{place}: the {what} of layer j, in every stage"

@@ -12,7 +12,7 @@ from cliquegraph.diagnostics.location import Location
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import slot_name
 from cliquegraph.ir.nodes import Node, Origin, Value
-from cliquegraph.ir.ops import Op
+from cliquegraph.ir.ops import Conv, Op
 from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import (
     Field,
@@ -23,6 +23,7 @@ from cliquegraph.ir.types import (
     Slot,
     Tensor,
     TensorType,
+    WithBias,
     whole_tensor,
 )
 
@@ -156,9 +157,10 @@ class Builder:
         part: TensorPart | None = None,
     ) -> list[ParamSlice]:
         shapes = op.param_shapes(tuple(value.type for value in inputs))
-        starts, axis = {**op.fields, **init}, op.param_axis()
+        starts = {**op.fields, **init}
         params = []
         for field, shape in shapes.items():
+            axis = op.param_axis() if len(shape) > 1 else 0
             if part is None:
                 param = whole_tensor(Tensor(slot, field, shape, starts[field]), axis)
             else:
@@ -166,6 +168,8 @@ class Builder:
                 tensor = Tensor(slot, field, whole, starts[field])
                 pieces = tuple(Piece(tensor, *span) for span in part.spans)
                 param = Param(replace(slot, index=part.number), field, pieces, axis)
+            if isinstance(op, Conv) and op.bias and field is Field.WEIGHT:
+                param = WithBias(param.slot, param.field, param.pieces, param.axis)
             params.append(self._param(param, shape).whole())
         return params
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cliquegraph.ir.node_link import digest, structure
 from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Concat
 from cliquegraph.ir.types import Param, Tensor
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ class Graph:
 
     @cached_property
     def unread_features(self) -> frozenset[Node]:
-        """The nodes that compute a block feature which nothing in the network reads."""
+        """The concatenations that are a block feature which nothing in the network reads."""
         unread = (value for value in self.features if value not in self.consumers)
-        return frozenset(self.producers[value] for value in unread)
+        nodes = (self.producers[value] for value in unread)
+        return frozenset(node for node in nodes if isinstance(node.op, Concat))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and structure(self) == structure(other)

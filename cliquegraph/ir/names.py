@@ -5,12 +5,17 @@ They depend only on the declared network, not on a backend or an -O level.
 
 from __future__ import annotations
 
+import re
+
 from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor
 
 EDGE_KERNEL = "w"  # W(i→j), one for each ordered pair that is read
 SPATIAL_KERNEL = "v"  # V(j), the k→k convolution of a bottleneck, one for each layer
 BIAS = "bias"  # of a layer, or on an edge, beside no kernel
 GATE = "gate"
+KERNEL_BIAS = {kernel: f"{kernel}.{BIAS}" for kernel in (EDGE_KERNEL, SPATIAL_KERNEL)}
+"""The bias of a kernel that stages share."""
+_BIAS = re.compile(rf"(^|\.){BIAS}(_?\d+)?$")
 
 
 def value_hint(letter: str, layer: int, stage: int | None) -> str:
@@ -28,13 +33,19 @@ def is_kernel(slot: Slot) -> bool:
     return slot.role in (EDGE_KERNEL, SPATIAL_KERNEL)
 
 
+def is_bias(slot: Slot) -> bool:
+    """Tell whether a slot is a bias by itself: of a kernel that stages share, or of channels."""
+    return _BIAS.search(slot.role) is not None
+
+
 def slot_name(slot: Slot) -> str:
     """Return the canonical name of a slot, ``block1.w0_2`` or ``block1.x2.s1.norm``."""
     parts = [str(slot.section)]
     index = "" if slot.index is None else f"_{slot.index}"
-    if is_kernel(slot):
+    kernel, *behind = slot.role.split(".")
+    if kernel in KERNEL_BIAS:
         source = "" if slot.source is None else f"{slot.source}_"
-        parts.append(f"{slot.role}{source}{slot.layer}{index}")
+        parts += [f"{kernel}{source}{slot.layer}{index}", *behind]
     else:
         if slot.source is not None and slot.role != GATE:
             parts.append(f"{EDGE_KERNEL}{slot.source}_{slot.layer}")
@@ -53,7 +64,7 @@ def slot_name(slot: Slot) -> str:
 def field_name(slot: Slot, field: Field) -> str:
     """Return the name of one tensor of a slot, ``block1.w0_2.weight``; a bias is ``x2.bias``."""
     name = slot_name(slot)
-    return name if slot.role == BIAS else f"{name}.{field}"
+    return name if is_bias(slot) else f"{name}.{field}"
 
 
 def tensor_name(tensor: Tensor) -> str:

@@ -24,12 +24,18 @@ from cliquegraph.ir.types import (
     Tensor,
     TensorType,
     VectorType,
+    WithBias,
 )
 
 FORMAT = "cliquegraph-ir-3"
 
 Json = dict[str, Any]
-PARAMS: dict[type[Param], str] = {Param: "tensors", Bank: "bank", Biased: "biased"}
+PARAMS: dict[type[Param], str] = {
+    Param: "tensors",
+    Bank: "bank",
+    Biased: "biased",
+    WithBias: "with_bias",
+}
 KINDS: dict[type[TensorType], str] = {
     MapType: "maps",
     VectorType: "vector",

@@ -472,6 +472,9 @@ OPS: tuple[type[Op], ...] = (
 )
 """Every op. The interpreter and each backend handle all of them; a test walks this table."""
 
+FILLS: tuple[type[Op], ...] = (PadChannels, Zeros)
+"""The ops that write zeros, as many channels as they say."""
+
 
 def _windows(value: MapType, kernel: int, stride: int, padding: int, channels: int) -> MapType:
     """The type of the output of windows of ``kernel`` at every ``stride`` of padded maps."""

@@ -253,6 +253,10 @@ class Bank(Param):
     """
 
 
+class WithBias(Param):
+    """A kernel of a convolution that has a trained bias too, in a parameter of its own."""
+
+
 class Biased(Param):
     """A kernel into which a normalization was folded: its convolution has a bias too."""
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import singledispatchmethod
-from math import prod
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cliquegraph.blocks import model
-from cliquegraph.blocks.model import Block, Ops, Read, walk
+from cliquegraph.blocks.model import Block, Layer, Ops, Read, walk
 from cliquegraph.ir import ops
 from cliquegraph.ir.builder import Builder, Span, TensorPart
-from cliquegraph.ir.names import EDGE_KERNEL, SPATIAL_KERNEL, value_hint
+from cliquegraph.ir.names import EDGE_KERNEL, value_hint
 from cliquegraph.ir.nodes import Value
 from cliquegraph.ir.shapes import ShapeError
-from cliquegraph.ir.types import Field, Init, MapType, Section, Slot, TensorType
+from cliquegraph.ir.types import MapType, Section, TensorType
+from cliquegraph.lowering.apply import OpLowering, Site, has_tensors_besides_kernel, initial
 from cliquegraph.steps.graph import Step
 
 
 def lower_step(
-    declared: Block, section: Section, step: Step, reads: Sequence[Value], builder: Builder
+    declared: Block,
+    section: Section,
+    step: Step,
+    reads: Sequence[Value],
+    newest: Mapping[int, Value],
+    builder: Builder,
 ) -> Value:
     """Lower one update, literally.
 
@@ -33,33 +39,16 @@ def lower_step(
         section: its section.
         step: the update.
         reads: the values that it reads, in the order of the step's reads.
+        newest: the newest version of each layer that is written, from which a layer that reads
+            nothing takes its size.
         builder: the nodes are appended to it.
     """
-    value = _Update(declared, section, step, builder).lower(reads)
+    value = _Update(declared, section, step, OpLowering(builder)).lower(reads, newest)
     if value in reads:
         message = f"X{step.layer} reads {step.reads[reads.index(value)]} alone, and is the same"
         raise builder.refusal(ShapeError(message, "give the edge or the layer an op"))
     stage = step.stage if declared.words.staged else None
     return builder.name(value, value_hint("x", step.layer, stage))
-
-
-@dataclass(frozen=True)
-class _Place:
-    """The place of an op: in the layer, or on edges.
-
-    Attributes:
-        source: the source of a single edge.
-        spans: on edges, their channels of each normalization that covers other edges too, by its
-            role.
-        after_kernel: on an edge after its kernel, where normalizations cover this edge alone.
-    """
-
-    source: int | None = None
-    spans: Mapping[str, TensorPart] = field(default_factory=dict)
-    after_kernel: bool = False
-
-
-_IN_LAYER = _Place()
 
 
 @dataclass(frozen=True)
@@ -69,30 +58,44 @@ class _Edges:
     Attributes:
         ops: the ops of each.
         positions: their positions among the step's reads.
+        distribute: whether they become one convolution of a concatenation.
     """
 
     ops: Ops
     positions: tuple[int, ...]
 
-    @property
-    def distribute(self) -> bool:
-        """Whether they become one convolution of a concatenation."""
-        *before, last = self.ops or (None,)
-        return isinstance(last, model.Conv) and all(
-            isinstance(op, model.Norm | model.Relu) for op in before
-        )
+    distribute: bool = False
 
 
-def _group_edges(reads: Sequence[Read]) -> list[_Edges]:
+def _group_edges(reads: Sequence[Read], layer: Layer, stages: int) -> list[_Edges]:
     """Group the edges that are lowered together, in the order of their first."""
+    declared = Counter(_gathering(read, stages) for read in layer.reads)
     positions_of: dict[Ops, list[int]] = {}
-    for position, read in enumerate(reads):
-        positions_of.setdefault(read.ops, []).append(position)
     groups: list[_Edges] = []
-    for ops_of_edge, positions in positions_of.items():
-        edges = _Edges(ops_of_edge, tuple(positions))
-        groups += [edges] if edges.distribute else [_Edges(ops_of_edge, (p,)) for p in positions]
+    for position, read in enumerate(reads):
+        gathering = _gathering(read, stages)
+        if gathering is None or (declared[gathering] == 1 and read.by_own_kernel):
+            groups.append(_Edges(read.ops, (position,)))
+        else:
+            positions_of.setdefault(gathering, []).append(position)
+    groups += [_Edges(each, tuple(p), distribute=True) for each, p in positions_of.items()]
     return sorted(groups, key=lambda edges: edges.positions)
+
+
+def _gathering(read: Read, stages: int) -> Ops | None:
+    """The ops by which a source is gathered with others; None for an edge by itself.
+
+    What every stage computes alike from X0 is by itself, so that it can be computed once.
+    """
+    *before, last = read.ops or (None,)
+    if not isinstance(last, model.Conv) or last.bias or last.depthwise:
+        return None
+    if not all(isinstance(op, model.Norm | model.Relu) for op in before):
+        return None
+    again = read.source == 0 and read.every_stage and stages > 1 and last.role == EDGE_KERNEL
+    if again and not any(isinstance(op, model.Norm) for op in before):
+        return None
+    return read.ops
 
 
 def _spans(reads: Sequence[Read], values: Sequence[Value]) -> dict[str, dict[int, Span]]:
@@ -108,28 +111,39 @@ def _spans(reads: Sequence[Read], values: Sequence[Value]) -> dict[str, dict[int
 
 @dataclass(frozen=True)
 class _Update:
-    """One update.
-
-    Attributes:
-        mask: the mask of the enclosing branch, if it is dropped for whole batches.
-        projected: where its skips have projections so far.
-    """
+    """One update."""
 
     declared: Block
     section: Section
     step: Step
-    builder: Builder
-    mask: Value | None = None
-    projected: list[_Place] = field(default_factory=list)
+    ops: OpLowering
 
-    def lower(self, values: Sequence[Value]) -> Value:
+    def lower(self, values: Sequence[Value], newest: Mapping[int, Value]) -> Value:
         layer = self.declared.layer(self.step.layer)
+        if not values:
+            return self.ops.run(layer.ops, self._zeros(layer, newest), self._site)
         by_source = {read.source: read for read in layer.reads}
         reads = [by_source[feature.layer] for feature in self.step.reads]
         spans = _spans(reads, values)
-        terms = [self._edges(each, reads, values, spans) for each in _group_edges(reads)]
+        groups = _group_edges(reads, layer, self.declared.schedule.stages)
+        terms = [self._edges(each, reads, values, spans) for each in groups]
         value = self._combine(terms, len(values), layer.combine)
-        return self._run(layer.ops, value, _IN_LAYER)
+        return self.ops.run(layer.ops, value, self._site)
+
+    @cached_property
+    def _site(self) -> Site:
+        """The site of the layer's ops."""
+        block, step = self.declared, self.step
+        reads_x0 = any(feature.layer == 0 for feature in step.reads)
+        return Site(
+            self.section,
+            step.layer,
+            block.norm_stage(step.stage),
+            staged=block.words.staged,
+            shared_norms=block.words.staged and block.norms == "shared",
+            stride=block.stride if reads_x0 else 1,
+            can_project=step.stage == 1,
+        )
 
     def _edges(
         self,
@@ -142,20 +156,26 @@ class _Update:
         edge_reads = [reads[position] for position in edges.positions]
         sources = [values[position] for position in edges.positions]
         parts = {role: self._part(edges, each) for role, each in spans.items()}
-        place = _Place(spans={role: part for role, part in parts.items() if part})
+        site = replace(self._site, spans={role: part for role, part in parts.items() if part})
         if not edges.distribute:
-            return self._run(edges.ops, sources[0], replace(place, source=edge_reads[0].source))
+            source = edge_reads[0].source
+            on_edge = replace(
+                site, source=source, number=self._number(source), can_project=False
+            )
+            return self.ops.run(edges.ops, sources[0], on_edge)
         *before, last = edges.ops
         assert isinstance(last, model.Conv)  # noqa: S101  # they distribute over one
+        assert last.filters is not None  # noqa: S101  # only a depthwise one has none
         self._require_equal_sizes(edge_reads, sources)
-        value = self.builder.add(ops.Concat(), sources)
+        value = self.ops.builder.add(ops.Concat(), sources)
         for op in before:
-            value = self.apply(op, value, place)
-        convolution, init = ops.Conv(last.filters, last.kernel, self._stride(last)), _initial(last)
+            value = self.ops.apply(op, value, site)
+        convolution = ops.Conv(last.filters, last.kernel, site.stride_of(last))
         if last.role != EDGE_KERNEL:
-            return self.builder.add(convolution, [value], slot=self._kernel(last), init=init)
-        slots = [self._edge_kernel(last, read.source) for read in edge_reads]
-        return self.builder.add_edges(convolution, value, sources, slots, init=init)
+            slot = site.kernel(last)
+            return self.ops.builder.add(convolution, [value], slot=slot, init=initial(last))
+        slots = [site.kernel(last, read.source) for read in edge_reads]
+        return self.ops.builder.add_edges(convolution, value, sources, slots, init=initial(last))
 
     def _part(self, edges: _Edges, spans: Mapping[int, Span]) -> TensorPart | None:
         """The part of a normalization that covers these edges, unless that is all of it."""
@@ -165,10 +185,10 @@ class _Update:
         width = max(stop for _, stop in spans.values())
         return TensorPart(width, tuple(own), number=edges.positions[0] + 1)
 
-    def _number(self, source: int | None) -> int | None:
-        """The number, from 1, of an edge among those with normalizations of their own."""
+    def _number(self, source: int) -> int | None:
+        """The number, from 1, of an edge among those with tensors besides their kernels."""
         reads = self.declared.layer(self.step.layer).reads
-        own = [read.source for read in reads if read.has_own_norms]
+        own = [read.source for read in reads if has_tensors_besides_kernel(read.ops)]
         return own.index(source) + 1 if source in own and len(own) > 1 else None
 
     def _require_equal_sizes(self, reads: Sequence[Read], values: Sequence[Value]) -> None:
@@ -179,140 +199,49 @@ class _Update:
                 meeting = f"X{reads[0].source}, {first}, and X{read.source}, {other}"
                 message = f"X{self.step.layer} reads {meeting}: maps of two sizes can't meet"
                 hint = "let edges pool, stride or upsample to one size"
-                raise self.builder.refusal(ShapeError(message, hint))
+                raise self.ops.builder.refusal(ShapeError(message, hint))
 
-    def _slot(self, role: str, source: int | None = None) -> Slot:
-        return Slot(self.section, role, self.step.layer, source=source)
-
-    def _combine(self, terms: Sequence[Value], reads: int, how: str) -> Value:
+    def _combine(self, terms: list[Value], reads: int, how: str) -> Value:
         if how == "mean" and reads > 1:
-            return self.builder.add(ops.Mean(reads), terms)
-        return self._sum(terms)
+            return self.ops.builder.add(ops.Mean(reads), terms)
+        return self.ops.sum(terms)
 
-    def _sum(self, values: Sequence[Value]) -> Value:
-        return values[0] if len(values) == 1 else self.builder.add(ops.Add(), values)
+    def _zeros(self, layer: Layer, newest: Mapping[int, Value]) -> Value:
+        """What a layer combines that reads nothing in stage 1: zeros as large as its later reads.
 
-    def _edge_kernel(self, conv: model.Conv, source: int | None) -> Slot:
-        return replace(self._slot(EDGE_KERNEL, source=source), index=conv.index, shared=True)
-
-    def _kernel(self, conv: model.Conv) -> Slot:
-        # Without stages in their names, layers are updated once: no stages share the kernel.
-        shared = conv.role == SPATIAL_KERNEL and self.declared.words.staged
-        return replace(self._slot(conv.role), index=conv.index, shared=shared)
-
-    def _stride(self, conv: model.Conv) -> int:
-        """The block's stride for a convolution that reduces, if the update reads X0."""
-        reads_x0 = any(feature.layer == 0 for feature in self.step.reads)
-        return self.declared.stride if conv.reduce and reads_x0 else conv.stride
-
-    @singledispatchmethod
-    def apply(self, op: object, value: Value, place: _Place) -> Value:
-        """Append the nodes of one op; each kind of op registers a method."""
-        raise TypeError(f"no operation for {type(op).__name__}")
-
-    @apply.register
-    def _(self, op: model.Norm, value: Value, place: _Place) -> Value:
-        stage = self.declared.norm_stage(self.step.stage)
-        slot = Slot(self.section, op.role, self.step.layer, stage)
-        if place.after_kernel:
-            slot = replace(slot, source=place.source, index=self._number(place.source))
-        init = {Field.SCALE: Init.ZEROS} if op.zero else {}
-        part = None if place.after_kernel else place.spans.get(op.role)
-        read = [value] if self.mask is None else [value, self.mask]
-        return self.builder.add(ops.BatchNorm(), read, slot=slot, init=init, part=part)
-
-    @apply.register
-    def _(self, op: model.Relu, value: Value, place: _Place) -> Value:
-        return self.builder.add(ops.Relu(), [value])
-
-    @apply.register
-    def _(self, op: model.Conv, value: Value, place: _Place) -> Value:
-        convolution = ops.Conv(op.filters, op.kernel, self._stride(op))
-        on_edge = place.source is not None and op.role == EDGE_KERNEL
-        slot = self._edge_kernel(op, place.source) if on_edge else self._kernel(op)
-        return self.builder.add(convolution, [value], slot=slot, init=_initial(op))
-
-    @apply.register
-    def _(self, op: model.Dropout, value: Value, place: _Place) -> Value:
-        return self.builder.add(ops.Dropout(op.rate), [value])
-
-    @apply.register
-    def _(self, op: model.Skip, value: Value, place: _Place) -> Value:
-        branch = self._branch(op, value, place)
-        return self._sum([branch, self._shortcut(op, value, branch, place)])
-
-    def _branch(self, skip: model.Skip, value: Value, place: _Place) -> Value:
-        """The branch of a skip; with drop-path, times its mask."""
-        drop = skip.drop
-        if drop is None:
-            return self._run(skip.branch, value, place)
-        mask = self.builder.add(ops.Keep(drop.rate, drop.per == "image"), [value], hint="keep")
-        inside = replace(self, mask=mask) if drop.per == "batch" else self
-        branch = inside._run(skip.branch, value, place)
-        return self.builder.add(ops.DropPath(drop.rate, drop.scale), [branch, mask])
-
-    def _run(self, each: Ops, value: Value, place: _Place) -> Value:
-        """Apply ops in order; after its kernel, an edge has normalizations of its own."""
-        for op in each:
-            value = self.apply(op, value, place)
-            if place.source is not None and any(isinstance(o, model.Conv) for o in walk((op,))):
-                place = replace(place, after_kernel=True)
-        return value
-
-    def _shortcut(self, skip: model.Skip, value: Value, branch: Value, place: _Place) -> Value:
-        """The shortcut of a skip: the value, brought to the channels and size of the branch."""
-        if value.type == branch.type:
-            return value
-        kernels = [op for op in walk(skip.branch) if isinstance(op, model.Conv)]
-        stride = prod(map(self._stride, kernels))
-        channels = branch.type.channels
-        if skip.shortcut == "pad":
-            return self._pad_shortcut(value, stride, channels)
-        self._require_one_projection(value, branch, place)
-        stage = self.declared.norm_stage(self.step.stage)
-        conv, norm = (
-            Slot(self.section, f"shortcut.{role}", self.step.layer, stage)
-            for role in ("conv", "norm")
-        )
-        init = _initial(kernels[-1])  # as the branch's own
-        value = self.builder.add(ops.Conv(channels, 1, stride), [value], slot=conv, init=init)
-        return self.builder.add(ops.BatchNorm(), [value], slot=norm)
-
-    def _require_one_projection(self, value: Value, branch: Value, place: _Place) -> None:
-        """Refuse a projection whose tensors another would share, by their names."""
-        self.projected.append(place)
-        first_stage, in_layer = self.step.stage == 1, place == _IN_LAYER
-        if first_stage and in_layer and len(self.projected) == 1:
-            return
-        message = f"a skip of X{self.step.layer} takes {value.type} to {branch.type}"
-        if in_layer:
-            where = "an update has one projection, in stage 1"
-        else:
-            where = "a skip on an edge can't project"
-        hint = "let channels and sizes agree, or write shortcut: pad"
-        raise self.builder.refusal(ShapeError(f"{message}; {where}", hint))
-
-    def _pad_shortcut(self, value: Value, stride: int, channels: int) -> Value:
-        """Average-pool by the stride, then pad with zero maps."""
-        maps, hint = value.type, "write shortcut: projection"
-        assert isinstance(maps, MapType)  # noqa: S101  # a block has no vectors
-        if maps.channels > channels:
-            message = f"{maps.channels} maps can't be padded to {channels}"
-            raise self.builder.refusal(ShapeError(message, hint))
-        if maps.height % stride or maps.width % stride:
-            message = (
-                f"maps of {maps} can't be pooled by {stride}: their sides are no multiples of it"
-            )
-            raise self.builder.refusal(ShapeError(message, hint))
-        if stride > 1:
-            value = self.builder.add(ops.AvgPool(stride, stride), [value])
-        if maps.channels < channels:
-            value = self.builder.add(ops.PadChannels(channels), [value])
-        return value
+        Raises:
+            SpecError: the size can't be told, as none of its sources was visited before.
+        """
+        sources = [read for read in layer.reads if read.source in newest]
+        others = [read for read in sources if read.source not in (0, self.step.layer)]
+        name = f"X{self.step.layer} reads nothing in stage 1"
+        if not others:
+            message = f"{name}, and its zeros are of no size: it reads none of the layers before it"
+            hint = "visit one of its sources before it, or let it read X0"
+            raise self.ops.builder.refusal(ShapeError(message, hint))
+        read = others[0]
+        source = newest[read.source]
+        resizing = [op for op in walk(read.ops) if _resizes(op)]
+        if len(resizing) > 1 or any(isinstance(op, model.Upsample) for op in resizing):
+            message = f"{name}: its zeros are of the size that X{read.source} has after its edge"
+            hint = "let the edge have one op that changes sizes: a convolution or a pool"
+            raise self.ops.builder.refusal(ShapeError(message, hint))
+        convs = [op for op in walk(read.ops) if isinstance(op, model.Conv) and op.filters]
+        channels = (convs[-1].filters if convs else None) or source.type.channels
+        zeros = ops.Zeros(channels)
+        for op in resizing:
+            assert isinstance(op, model.Conv | model.MaxPool | model.AvgPool)  # noqa: S101
+            padding = (op.kernel - 1) // 2 if isinstance(op, model.Conv) else 0
+            padding = op.padding if isinstance(op, model.MaxPool) else padding
+            zeros = ops.Zeros(channels, op.kernel, op.stride, padding)
+        return self.ops.builder.add(zeros, [source])
 
 
-def _initial(conv: model.Conv) -> dict[Field, Init]:
-    return {Field.WEIGHT: Init.HE_FAN_OUT} if conv.fan_out else {}
+def _resizes(op: model.Op) -> bool:
+    """Whether an op changes the size of maps."""
+    if isinstance(op, model.Conv):
+        return op.stride > 1 or op.kernel % 2 == 0
+    return isinstance(op, model.MaxPool | model.AvgPool | model.Upsample)
 
 
 def _size(type_: TensorType) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.verify import verify_graph
+from cliquegraph.passes.cse import ShareCommon
 from cliquegraph.passes.dead import DropDeadSteps
 from cliquegraph.passes.fold import Fold
 from cliquegraph.passes.moments import ShareMoments
@@ -27,16 +28,17 @@ class Pass(Protocol):
         """Return the rewritten graph; ``graph`` itself does not change."""
 
 
-_SHARED = (Pack(), PoolFirst(), ShareMoments(), DropDeadSteps())
+_SHARED = (ShareCommon(), Pack(), PoolFirst(), ShareMoments(), DropDeadSteps())
 
 LEVELS: dict[int, tuple[Pass, ...]] = {
-    0: (Pack(),),
+    0: (ShareCommon(), Pack()),
     1: _SHARED,
     2: (*_SHARED, Recompute()),
 }
-"""The passes of each level, in order. Level 0 computes literally; only storage is packed."""
+"""The passes of each level, in order. Level 0 computes literally; nothing is computed twice, and
+storage is packed."""
 
-BEFORE_FOLD: tuple[Pass, ...] = (Pack(), PoolFirst(), DropDeadSteps())
+BEFORE_FOLD: tuple[Pass, ...] = (ShareCommon(), Pack(), PoolFirst(), DropDeadSteps())
 INFERENCE: tuple[Pass, ...] = (*BEFORE_FOLD, Fold())
 """The passes for inference only; the result takes folded tensors."""
 

@@ -1,0 +1,101 @@
+"""Compute what several updates compute alike only once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import value_hint
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Conv, Dropout, Keep
+
+ENTRY = "entry"
+"""The letter of a value that several updates read: what they compute alike from X0."""
+
+
+@dataclass(frozen=True)
+class ShareCommon:
+    """Remove common subexpressions: the same op on the same values with the same tensors.
+
+    Such as the convolution of a recurrent layer's input, which every stage reads through the same
+    kernel. Values are numbered: two nodes have one number if their ops are equal and they read
+    values of equal numbers and the same tensors. A node that is random or moves running statistics
+    has a number of its own.
+
+    Only convolutions, and what follows them, are merged: to read the result of anything else from
+    another update would keep it in memory for little.
+    """
+
+    name = "share common"
+
+    def apply(self, graph: Graph) -> Graph:
+        """Return the graph without repeated nodes, and without those that only they read."""
+        numbers: dict[Value, int] = {graph.input: 0}
+        first: dict[Hashable, Node] = {}
+        merged: dict[Value, Value] = {}
+        kept: list[Node] = [graph.nodes[0]]
+        for node in graph.nodes[1:]:
+            key = _key(node, numbers)
+            before = first.setdefault(key, node)
+            if before is not node and _is_merged(node, merged):
+                merged |= zip(node.outputs, before.outputs, strict=True)
+            else:
+                kept.append(node)
+            for value, same in zip(node.outputs, before.outputs, strict=True):
+                numbers[value] = numbers.setdefault(same, len(numbers))
+        if not merged:
+            return graph
+        return _name_shared(_without_unread(graph, kept, merged))
+
+
+def _key(node: Node, numbers: dict[Value, int]) -> Hashable:
+    """A key that is equal for nodes that compute the same."""
+    observes = any(not operand.param.field.trainable for operand in node.operands)
+    if observes or isinstance(node.op, Dropout | Keep):
+        return node.outputs
+    operands = tuple((operand.param, operand.start, operand.stop) for operand in node.operands)
+    return type(node.op), node.op, tuple(numbers[value] for value in node.inputs), operands
+
+
+def _is_merged(node: Node, merged: dict[Value, Value]) -> bool:
+    if node.output.hint:  # a version of a layer, which its update writes
+        return False
+    return isinstance(node.op, Conv) or any(value in merged for value in node.inputs)
+
+
+def _without_unread(graph: Graph, nodes: list[Node], merged: dict[Value, Value]) -> Graph:
+    """The graph of nodes that read the first of equal values; nodes that lost all readers go."""
+    results = {merged.get(value, value) for value in graph.outputs}
+    read = set(results)
+    live: list[Node] = []
+    for node in reversed(nodes):
+        had_readers = any(value in graph.consumers for value in node.outputs)
+        if had_readers and read.isdisjoint(node.outputs):
+            continue
+        inputs = tuple(merged.get(value, value) for value in node.inputs)
+        read.update(inputs)
+        live.append(replace(node, inputs=inputs))
+    return replace(
+        graph,
+        nodes=tuple(reversed(live)),
+        logits=merged.get(graph.logits, graph.logits),
+        features=tuple(merged.get(value, value) for value in graph.features),
+    )
+
+
+def _name_shared(graph: Graph) -> Graph:
+    """Name the values that other updates read now."""
+    renamed: dict[Value, Value] = {}
+    nodes = []
+    for node in graph.nodes:
+        readers = graph.consumers.get(node.output, ())
+        elsewhere = any(reader.origin != node.origin for reader in readers)
+        inputs = tuple(renamed.get(value, value) for value in node.inputs)
+        node = replace(node, inputs=inputs)
+        if elsewhere and not node.output.hint and node.origin.layer is not None:
+            named = Value(node.output.type, value_hint(ENTRY, node.origin.layer, None))
+            renamed[node.output] = named
+            node = replace(node, outputs=(named,))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
