@@ -258,15 +258,9 @@ def _layer(graph: Graph, j: int) -> Layer:
         Read(i, edge_ops(graph.ops_of(i, j), plan.filters), every_stage and i == 0) for i in sources
     )
     ops = layer_ops(plan.layer, plan.filters)
-    drop, keys = None, graph.drop_path
-    if (
-        keys is not None
-        and (keys.local or keys.global_)
-        and plan.combine == "mean"
-        and len(reads) > 1
-    ):
-        columns = plan.columns or (None,) * len(reads)
-        drop = JoinDrop(keys.local, keys.global_, columns)
+    drop = None
+    if any(graph.drop) and plan.combine == "mean" and len(reads) > 1:
+        drop = JoinDrop(*graph.drop, plan.columns or (None,) * len(reads))
     return Layer(reads, None, plan.combine, ops, plan.label, drop)
 
 
