@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
-from cliquegraph.blocks.keys import JoinDropKeys, OutputKeys
+from cliquegraph.blocks.keys import OutputKeys
 from cliquegraph.blocks.model import (
     Block,
     JoinDrop,
@@ -67,7 +67,7 @@ class Graph:
         stride: of the ops that reduce.
         norms: whose normalizations a stage uses.
         output, feature: what leaves.
-        drop_path: of joins.
+        drop: drop-path of joins: the rate of an operand, and the share of global batches.
         feedback: whether the block has ops for sources of a higher index.
         listed: whether the keys list the layers, each with its own.
     """
@@ -83,7 +83,7 @@ class Graph:
     initial: Literal["visit", "zero"] = "visit"
     stride: int = 1
     norms: Literal["per_stage", "shared"] = "per_stage"
-    drop_path: JoinDropKeys | None = None
+    drop: tuple[float, float] = (0.0, 0.0)
     feedback: bool = False
     listed: bool = False
 
@@ -206,13 +206,7 @@ def _of_layers(graph: Graph) -> Iterator[PydanticCustomError]:
 
 
 def _of_drop_path(graph: Graph) -> Iterator[PydanticCustomError]:
-    keys = graph.drop_path
-    if keys is None:
-        return
-    if keys.global_ and not any(layer.columns for layer in graph.layers):
-        message = "a graph has no columns of which one could remain"
-        yield fault(message, "drop_path", "global", hint="use kind: fractal, or local alone")
-    if keys.local and not any(
+    if any(graph.drop) and not any(
         layer.combine == "mean" and len(sources) > 1
         for layer, sources in zip(graph.layers, graph.sources.values(), strict=True)
     ):
@@ -264,15 +258,9 @@ def _layer(graph: Graph, j: int) -> Layer:
         Read(i, edge_ops(graph.ops_of(i, j), plan.filters), every_stage and i == 0) for i in sources
     )
     ops = layer_ops(plan.layer, plan.filters)
-    drop, keys = None, graph.drop_path
-    if (
-        keys is not None
-        and (keys.local or keys.global_)
-        and plan.combine == "mean"
-        and len(reads) > 1
-    ):
-        columns = plan.columns or (None,) * len(reads)
-        drop = JoinDrop(keys.local, keys.global_, columns)
+    drop = None
+    if any(graph.drop) and plan.combine == "mean" and len(reads) > 1:
+        drop = JoinDrop(*graph.drop, plan.columns or (None,) * len(reads))
     return Layer(reads, None, plan.combine, ops, plan.label, drop)
 
 

@@ -9,11 +9,11 @@ from typing import Annotated, Literal, Self
 from pydantic import model_validator
 
 from cliquegraph.blocks.build import Graph, LayerPlan, build
-from cliquegraph.blocks.keys import JoinDropKeys, OutputKeys
+from cliquegraph.blocks.keys import FractalDropKeys, OutputKeys
 from cliquegraph.blocks.model import Block, Words
 from cliquegraph.blocks.topology import EntryWithOps
 from cliquegraph.blocks.visits import Visits
-from cliquegraph.plugins.kinds import Kind
+from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.ops import AvgPoolOp, ConvOp, DropoutOp, MaxPoolOp, OpList
 from cliquegraph.spec.schema import BlockSpec, Channels, Pool, Rate, fault, up_to
 
@@ -38,7 +38,7 @@ class FractalBlock(BlockSpec):
     """rate, after every convolution"""
     pool: FractalPool | None = None
     """a pool at the end"""
-    drop_path: JoinDropKeys | None = None
+    drop_path: FractalDropKeys | None = None
     """drop-path of the operands of joins: {local: rate, global: share of the batches}"""
 
     @model_validator(mode="after")
@@ -71,9 +71,14 @@ class FractalBlock(BlockSpec):
             visits=Visits(len(nodes), 1),
             output=last,
             feature=last,
-            drop_path=self.drop_path,
+            drop=self._drop,
             listed=True,
         )
+
+    @property
+    def _drop(self) -> tuple[float, float]:
+        drop = self.drop_path
+        return (drop.local, drop.global_) if drop else (0.0, 0.0)
 
     def _plan(self, node: _Node) -> LayerPlan:
         is_last = node.end == 2 ** (self.columns - 1)
@@ -173,4 +178,25 @@ def fractal(spec: FractalBlock) -> Block:
     return build(spec.as_graph(), words)
 
 
-KIND = Kind(FractalBlock, fractal)
+# ---- random blocks ------------------------------------------------------------------------------
+
+
+def _draw(rng: Random) -> Document:
+    columns = rng.one((1, 2, 2, 3))
+    pool = {
+        "kind": rng.one(("max", "avg")),
+        "kernel": rng.integer(1, 3),
+        "stride": rng.integer(1, 2),
+        **rng.some(before_join=rng.holds(0.6)),
+    }
+    drop = rng.some(0.8, local=rng.one((0.0, 0.25, 0.5)), **{"global": rng.one((0.0, 0.5, 1.0))})
+    return {
+        "kind": "fractal",
+        "columns": columns,
+        "filters": rng.integer(1, 3),
+        **rng.some(dropout=rng.one((0.0, 0.1, 0.5)), pool=rng.one((None, pool, pool))),
+        **(rng.some(drop_path=drop) if columns > 1 else {}),
+    }
+
+
+KIND = Kind(FractalBlock, fractal, fuzzing=Fuzzing(_draw, schedule=("columns", "drop_path")))

@@ -11,9 +11,10 @@ from pydantic_core import PydanticCustomError
 from cliquegraph.blocks.build import Graph, LayerPlan, build, drop_path_faults, faults_of
 from cliquegraph.blocks.keys import OutputKeys
 from cliquegraph.blocks.model import Block, Words
+from cliquegraph.blocks.random_ops import draw_layer, without_an_op
 from cliquegraph.blocks.topology import EntryWithOps
 from cliquegraph.blocks.visits import Visits
-from cliquegraph.plugins.kinds import Kind
+from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.ops import ConvOp, OpList, format_ops
 from cliquegraph.spec.schema import MAX_STAGES, BlockSpec, Channels, Kernel, set_by, together
 
@@ -105,4 +106,29 @@ def recurrent(spec: RecurrentBlock) -> Block:
     return build(spec.as_graph(), words)
 
 
-KIND = Kind(RecurrentBlock, recurrent)
+# ---- random blocks, and smaller ones ------------------------------------------------------------
+
+
+def _draw(rng: Random) -> Document:
+    stride = rng.one((1, 1, 2))
+    reduce = {"reduce": True} if stride > 1 else {}
+    return {
+        "kind": "recurrent",
+        "filters": rng.integer(1, 3),
+        "steps": rng.integer(1, 3),
+        **rng.some(
+            self=rng.one(([{"conv": 1}], ["norm", "relu", {"conv": 3}], [])),
+            combine=rng.one(("sum", "mean")),
+            layer=draw_layer(rng, kernel=rng.holds(0.3), reduce=False, drop=False),
+            norms=rng.one(("per_stage", "shared")),
+        ),
+        **({"edge": [{"conv": 3, **reduce}]} if stride > 1 or rng.holds(0.3) else {}),
+        **({"stride": stride} if stride > 1 or rng.holds(0.3) else {}),
+    }
+
+
+KIND = Kind(
+    RecurrentBlock,
+    recurrent,
+    fuzzing=Fuzzing(_draw, smaller=without_an_op, schedule=("steps", "edge", "stride")),
+)
