@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import singledispatch
-from textwrap import wrap
 
-from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Code, Text, call, layout, listing
+from cliquegraph.emit.code import INDENT, Bracket, Code, Text, call, layout, listing, string
 from cliquegraph.emit.dims import items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
@@ -45,6 +44,7 @@ _ANNOTATIONS = {
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Tensor",
     Kind.LAYER: "nn.Module",
+    Kind.VERSIONS: "dict[str, Tensor] | None = None",
 }
 
 
@@ -265,17 +265,7 @@ def alike_steps(view: ModelView) -> str:
 
 
 def _compile_loop(names: Sequence[str], blocks: Sequence[str]) -> Iterator[str]:
-    rows = wrap(" ".join(names), WIDTH - len(f'{INDENT * 3}""') - 1)
-    if len(rows) == 1:
-        yield f'{INDENT * 2}alike = "{rows[0]}"'
-    else:
-        quoted = [f'{INDENT * 3}"{row} "' for row in rows[:-1]]
-        yield from (
-            f"{INDENT * 2}alike = (",
-            *quoted,
-            f'{INDENT * 3}"{rows[-1]}"',
-            f"{INDENT * 2})",
-        )
+    yield from string(" ".join(names), prefix="alike = ", depth=2)
     block, depth = f"self.{blocks[0]}", 2
     if len(blocks) > 1:
         listed = listing(*(f"self.{each}" for each in blocks))

@@ -43,6 +43,7 @@ from cliquegraph.emit.view import (
     Sources,
     Statement,
     Variable,
+    VersionsOf,
 )
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
@@ -247,7 +248,8 @@ class _Outliner:
                 statements += [self._inline(node, names) for node in nodes]
                 continue
             if section.part is Part.BLOCK:
-                arguments: tuple[Expression, ...] = (Local(names[self._plan.block_input(section)]),)
+                x0 = Local(names[self._plan.block_input(section)])
+                arguments: tuple[Expression, ...] = (x0, VersionsOf(str(section)))
             else:
                 arguments = self._plan.arguments(nodes, names)
             targets = tuple(self._section_results(section, nodes, names))
