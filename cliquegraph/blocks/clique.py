@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.blocks.model import (
@@ -23,6 +23,7 @@ from cliquegraph.blocks.model import (
 )
 from cliquegraph.blocks.phrases import bottleneck_note, stage_numeral
 from cliquegraph.blocks.topology import Direction, Edges, Entry, Topology
+from cliquegraph.blocks.visits import Order, Visits
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.schema import (
     BlockSpec,
@@ -56,7 +57,7 @@ class CliqueBlock(BlockSpec):
     """how many times the layers are visited; stage 1 initializes them from X0"""
     update: Literal["alternate", "simultaneous"] = "alternate"
     """read the newest version of every other layer, or the previous stage's"""
-    order: Literal["ascending", "descending"] | tuple[int, ...] = "ascending"
+    order: Order = "ascending"
     """the order in which layers are visited, in every stage"""
     last_stage_updates: Annotated[int, Field(ge=0)] | None = None
     """how many layers the last stage visits; default: all"""
@@ -75,11 +76,6 @@ class CliqueBlock(BlockSpec):
     input: Entry = Entry()
     """who reads X0, and in which stages"""
 
-    @field_validator("order", mode="before")
-    @classmethod
-    def _order_is_a_tuple(cls, order: object) -> object:
-        return tuple(order) if isinstance(order, list) else order
-
     @model_validator(mode="after")
     def _schedule_is_possible(self) -> Self:
         if errors := list(self._schedule_errors()):
@@ -87,28 +83,19 @@ class CliqueBlock(BlockSpec):
         return self
 
     def _schedule_errors(self) -> Iterator[PydanticCustomError]:
-        n, stages = self.layers, self.stages
-        if isinstance(self.order, tuple) and sorted(self.order) != list(range(1, n + 1)):
-            yield impossible(f"must name each of the layers 1 to {n} once", "order")
-        updates = self.last_stage_updates
-        if updates is not None and updates > n:
-            yield impossible(f"must be between 0 and layers, {n}", "last_stage_updates")
-        if updates is not None and updates < n and stages == 1:
-            yield impossible(
-                f"must be {n} in a block of one stage: stage 1 initializes every layer",
-                "last_stage_updates",
-            )
+        n, stages, visits = self.layers, self.stages, self.visits
+        yield from visits.faults()
         for key in ("feature", "transit"):
             stage = getattr(self, key)
             if stage is not None and stage > stages:
                 yield impossible(f"must be a stage of the block, 1 to {stages}", key)
         alone = not self.self and self.input.stages == "first"
-        if n == 1 and stages > 1 and (stages > 2 or updates != 0) and alone:
+        if n == 1 and stages > 1 and (stages > 2 or self.last_stage_updates != 0) and alone:
             yield impossible(
                 "must be at least 2, or stages 1: in stage 2 a single layer has none to read",
                 "layers",
             )
-        elif sorted(self.visiting_order) == list(range(1, n + 1)):
+        elif sorted(visits.sequence) == list(range(1, n + 1)):
             yield from self._topology.faults()
 
     @property
@@ -119,18 +106,16 @@ class CliqueBlock(BlockSpec):
     @property
     def _topology(self) -> Topology:
         """Who reads whom."""
-        updates = tuple(self.updates_in(stage) for stage in range(1, self.stages + 1))
+        visits = self.visits
+        itself = frozenset(visits.sequence if self.self else ())
         return Topology(
-            self.edges, self.direction, bool(self.self), self.input, self.visiting_order, updates
+            self.edges, self.direction, itself, self.input, visits.sequence, visits.updates
         )
 
     @property
-    def visiting_order(self) -> tuple[int, ...]:
-        """The layers in visiting order, however the spec writes it."""
-        if isinstance(self.order, tuple):
-            return self.order
-        ascending = tuple(range(1, self.layers + 1))
-        return ascending if self.order == "ascending" else ascending[::-1]
+    def visits(self) -> Visits:
+        """When the layers are visited."""
+        return Visits(self.layers, self.stages, self.order, self.last_stage_updates)
 
     @property
     def feature_stage(self) -> int:
@@ -142,22 +127,12 @@ class CliqueBlock(BlockSpec):
         """The stage whose layers are passed on to the next block."""
         return self.stages if self.transit is None else self.transit
 
-    def updates_in(self, stage: int) -> int:
-        """Return how many layers ``stage`` visits."""
-        if stage < self.stages or self.last_stage_updates is None:
-            return self.layers
-        return self.last_stage_updates
-
-    def norm_stage(self, stage: int) -> int:
-        """Return the stage whose batch normalization a unit of ``stage`` uses."""
-        return stage if self.norm_per_stage else min(stage, 2)
-
 
 def clique(spec: CliqueBlock) -> Block:
     """Return the block that a clique's keys declare."""
     numbers = range(1, spec.layers + 1)
     edge, layer = _ops(spec)
-    topology = spec._topology
+    topology, visits = spec._topology, spec.visits
     every_stage = spec.input.stages == "all"
     return Block(
         layers=tuple(
@@ -169,8 +144,8 @@ def clique(spec: CliqueBlock) -> Block:
             for j in numbers
         ),
         schedule=Schedule(
-            order=spec.visiting_order,
-            updates=tuple(spec.updates_in(stage) for stage in range(1, spec.stages + 1)),
+            order=visits.sequence,
+            updates=visits.updates,
             simultaneous=spec.update == "simultaneous",
         ),
         feature=Output(tuple(numbers), spec.feature_stage, with_input=True),
@@ -196,15 +171,15 @@ def _ops(spec: CliqueBlock) -> tuple[Ops, Ops]:
 
 def _words(spec: CliqueBlock) -> Words:
     stages = "1 stage" if spec.stages == 1 else f"{spec.stages} stages of {spec.update} updates"
-    visits = "" if spec.order == "ascending" else f", visited as {list(spec.visiting_order)}"
+    visits = spec.visits
     layers = f"{spec.layers} layer{'s' * (spec.layers > 1)}"
-    order = "" if spec.order == "ascending" else f" in the order {list(spec.visiting_order)}"
+    order = "" if spec.order == "ascending" else f" in the order {list(visits.sequence)}"
     size = f"{spec.layers} layers × {spec.filters} filters"
     topology = spec._topology.words
     keys = ("filters", "kernel", "unit", "bottleneck", "dropout", "norm_per_stage")
     return Words(
         kind=spec.kind,
-        title=f"Clique, {size}{topology}{visits}, {stages}",
+        title=f"Clique, {size}{topology}{visits.words}, {stages}",
         size=size,
         unit="Update",
         unit_doc="One update (Table 1)",

@@ -176,11 +176,11 @@ class Skip:
 
     s is the identity where channels and sizes agree; else a ``projection`` (1×1 convolution with
     the stride that makes sizes agree, then BN), or ``pad``: an average pool with that stride, then
-    zero padding of the channels.
+    zero padding of the channels; with ``identity`` they must agree.
     """
 
     branch: Ops
-    shortcut: Literal["projection", "pad"] = "projection"
+    shortcut: Literal["projection", "pad", "identity"] = "projection"
     drop: DropPath | None = None
 
 
@@ -254,22 +254,45 @@ class Read:
 
 
 @dataclass(frozen=True)
+class JoinDrop:
+    """Drop-path at a join (FractalNet, Larsson et al., ICLR 2017).
+
+    Local: each operand is dropped with probability ``local``; if all are, one drawn uniformly
+    remains; the mean is over those that remain. Global: one column, drawn uniformly for the whole
+    network; a join that this column does not meet keeps all its operands. Each batch is either
+    global, with probability ``global_``, or local.
+
+    Attributes:
+        local: the rate of an operand.
+        global_: the share of the batches that keep one column of the network.
+        columns: the column that each operand belongs to, in the order of the layer's reads; 1 is
+            the shallowest. None: to no column.
+    """
+
+    local: float
+    global_: float
+    columns: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer.
 
     Attributes:
         reads: what it may read, X0 first, then ascending.
-        filters: output channels, k.
+        filters: output channels, k; None: those of X0, which the block does not know.
         combine: how the values that it reads are combined.
         ops: applied to the result.
         label: its name in drawings, if the spec gives one.
+        join_drop: drop-path of the operands that it combines by their mean.
     """
 
     reads: tuple[Read, ...]
-    filters: int
+    filters: int | None
     combine: Literal["sum", "mean"] = "sum"
     ops: Ops = ()
-    label: str | None = None
+    label: str | None = field(default=None, compare=False)
+    join_drop: JoinDrop | None = None
 
     def __post_init__(self) -> None:
         every = (op for ops in (self.ops, *(read.ops for read in self.reads)) for op in walk(ops))

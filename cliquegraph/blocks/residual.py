@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from cliquegraph.blocks.model import (
     Block,
     Conv,
-    DropPath,
     Layer,
     Norm,
     Op,
@@ -19,8 +18,10 @@ from cliquegraph.blocks.model import (
     Skip,
     Words,
 )
+from cliquegraph.blocks.ops import drop_path
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
-from cliquegraph.spec.schema import BlockSpec, Channels, Init, Kernel, Rate, SpecModel, up_to
+from cliquegraph.spec.ops import DropPathKeys
+from cliquegraph.spec.schema import BlockSpec, Channels, Init, Kernel, up_to
 
 EXPANSION = 4
 """The output channels of a bottleneck over those of its 3×3 convolution."""
@@ -28,21 +29,6 @@ EXPANSION = 4
 _STOCHASTIC_DEPTH = (
     "Stochastic depth: Huang et al., ECCV 2016, section 3, https://arxiv.org/abs/1603.09382"
 )
-
-
-class DropPathKeys(SpecModel):
-    """Stochastic depth: in training, the branches of units are dropped at random.
-
-    Unit l of the network's L units is dropped at a rate of l / L × last.
-    """
-
-    last: Rate
-    """the rate of the last unit of the network"""
-    per: Literal["batch", "image"] = "batch"
-    """one draw for the batch, or for each image; a unit that is dropped for a whole batch
-    updates no running statistics"""
-    scale: Literal["evaluation", "training"] = "evaluation"
-    """where branches are scaled: by 1 - rate in evaluation, or by 1 / (1 - rate) in training"""
 
 
 class ResidualBlock(BlockSpec):
@@ -80,10 +66,8 @@ def residual(spec: ResidualBlock) -> Block:
     numbers = tuple(range(1, spec.layers + 1))
     last = Output((spec.layers,), 1, alone=True)
     convolutions = _convolutions(spec)
-    drop = None
-    if (keys := spec.drop_path) is not None and keys.last:
-        drop = DropPath(keys.last, keys.per, keys.scale)
-    unit = Skip(_branch(convolutions, zero=spec.zero_init), spec.shortcut, drop)
+    branch = _branch(convolutions, zero=spec.zero_init)
+    unit = Skip(branch, spec.shortcut, drop_path(spec.drop_path))
     return Block(
         layers=tuple(
             Layer((Read(j - 1),), convolutions[-1].filters, ops=(unit, Relu())) for j in numbers

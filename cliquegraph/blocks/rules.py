@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Op, Ops, Output, walk
+from cliquegraph.blocks.model import (
+    Bias,
+    Block,
+    Conv,
+    Gate,
+    GroupNorm,
+    Layer,
+    Norm,
+    Ops,
+    Output,
+    walk,
+)
 
 
 def impossible_in(block: Block) -> Iterator[str]:
@@ -55,7 +66,8 @@ def _of_reads(block: Block) -> Iterator[str]:
             yield f"X{j} reads {sources}, which are no layers in ascending order"
             continue
         before = {i for i in sources if schedule.visit[i] < schedule.visit[j]}
-        if not (before & {0} if schedule.initial == "zero" else before):
+        from_zeros = schedule.initial == "zero" and j in again
+        if not (before & {0} if schedule.initial == "zero" else before) and not from_zeros:
             yield f"X{j} reads nothing in stage 1: let it read X0, or visit it later"
         enters = any(read.source == 0 and read.every_stage for read in layer.reads)
         if j in again and not enters and not set(sources) - {0}:
@@ -66,13 +78,15 @@ def _of_reads(block: Block) -> Iterator[str]:
 
 def _of_ops(block: Block) -> Iterator[str]:
     for j, layer in enumerate(block.layers, start=1):
-        of_layer = Counter(map(_identity, _tensors(layer.ops)))
-        for name in (name for name, count in of_layer.items() if count > 1):
-            yield f"X{j} has two ops of the role {name}: give each its own role or index"
+        own = Counter(_tensors(layer.ops))
+        twice = [name for name, count in own.items() if count > 1]
         for read in layer.reads:
-            edge = Counter(map(_identity, _tensors(read.ops)))
-            for name in (name for name, count in edge.items() if count > 1 or name in of_layer):
-                yield f"X{j} has two ops of the role {name}: give each its own role or index"
+            edge = Counter(_tensors(read.ops, on_edge=True))
+            twice += [name for name, count in edge.items() if count > 1 or name in own]
+        for role, _ in dict.fromkeys(twice):
+            yield f"X{j} has two ops of the role {role}: give each its own role or index"
+        if (drop := layer.join_drop) is not None and len(drop.columns) != len(layer.reads):
+            yield f"X{j} reads {len(layer.reads)} sources, but {len(drop.columns)} have columns"
         yield from (f"X{j} {fault}" for fault in _of_kernels(block, layer))
 
 
@@ -89,11 +103,16 @@ def _of_kernels(block: Block, layer: Layer) -> Iterator[str]:
         yield "has one kernel over all that it reads, and edges that differ"
 
 
-def _tensors(ops: Ops) -> Iterable[Op]:
-    return (op for op in walk(ops) if isinstance(op, Norm | Conv))
-
-
-def _identity(op: Op) -> str:
-    if isinstance(op, Conv) and op.index is not None:
-        return f"{op.role}_{op.index}"
-    return op.role if isinstance(op, Norm | Conv) else ""
+def _tensors(ops: Ops, *, on_edge: bool = False) -> Iterator[tuple[str, bool]]:
+    """Yield the role of each op with tensors, and whether these belong to the layer."""
+    behind_kernel = False
+    for op in walk(ops):
+        match op:
+            case Conv(role=role, index=index):
+                behind_kernel = True
+                name = role if index is None else f"{role}_{index}"
+                yield name, not (on_edge and role == "w")
+            case Norm(role=role):
+                yield role, not (on_edge and behind_kernel)
+            case GroupNorm(role=role) | Bias(role=role) | Gate(role=role):
+                yield role, not on_edge

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from cliquegraph.blocks.keys import list_or_one, tuple_of
+from cliquegraph.spec.ops import OpList
 from cliquegraph.spec.schema import SpecModel, fault, impossible, up_to
 from cliquegraph.spec.wording import describe_value
 
@@ -85,7 +87,36 @@ Edges = Annotated[
     Discriminator(_form),
     BeforeValidator(_is_topology),
 ]
-Layers = Annotated[Literal["all", "first", "sources"] | tuple[int, ...], BeforeValidator(_tuples)]
+
+
+def _is_pair(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) in (2, 3):
+        return tuple(value)
+    expected = "[source, target] or [source, target, ops]"
+    raise fault(f"expected {expected}, found {describe_value(value)}")
+
+
+PairWithOps = Annotated[
+    Annotated[Pair, Tag("<2>")] | Annotated[tuple[int, int, OpList], Tag("<3>")],
+    Discriminator(lambda value: f"<{len(value)}>"),
+    BeforeValidator(_is_pair),
+]
+EdgesWithOps = Annotated[
+    Annotated[Word, Tag("<word>")]
+    | Annotated[Nearest, Tag("<nearest>")]
+    | Annotated[SmallWorld, Tag("<small_world>")]
+    | Annotated[tuple[PairWithOps, ...], Tag("<pairs>")],
+    Discriminator(_form),
+    BeforeValidator(_is_topology),
+]
+"""Edges of which some may have ops of their own."""
+
+Layers = Annotated[
+    Annotated[Literal["all", "first", "sources"], Tag("<one>")]
+    | Annotated[tuple[int, ...], Tag("<list>")],
+    Discriminator(list_or_one),
+    BeforeValidator(tuple_of),
+]
 
 
 class Entry(SpecModel):
@@ -95,6 +126,13 @@ class Entry(SpecModel):
     """all layers, the first that is visited, those that read no layer visited before, or a list"""
     stages: Literal["first", "all"] = "first"
     """stage 1 alone, or every stage"""
+
+
+class EntryWithOps(Entry):
+    """Who reads X0, when, and by which ops."""
+
+    edge: OpList | None = None
+    """the ops on X0; default: those of the layer's other edges"""
 
 
 def pairs_of(edges: Any, n: int, direction: Direction = "both") -> tuple[Pair, ...]:
@@ -119,7 +157,7 @@ def pairs_of(edges: Any, n: int, direction: Direction = "both") -> tuple[Pair, .
         case "none":
             pairs = set()
         case _:
-            pairs = set(edges)
+            pairs = {each[:2] for each in edges}
     allowed = {"both": (-1, 1), "forward": (1,), "feedback": (-1,)}[direction]
     kept = ((i, j) for i, j in pairs if (j > i) - (j < i) in allowed)
     return tuple(sorted(kept, key=lambda pair: pair[::-1]))
@@ -182,17 +220,22 @@ class Topology:
     """Who reads whom in a block, as its keys say it.
 
     Attributes:
-        edges, direction, itself, entry: the keys ``edges``, ``direction``, ``self``, ``input``.
+        edges, direction, entry: the keys ``edges``, ``direction``, ``input``.
+        itself: the layers that read their own last version.
         order: the layers in the order of their visits.
         updates: how many of them each stage visits.
+        initial: ``zero``: stage 1 reads X0 alone.
+        write_self: how a spec says that layers read themselves.
     """
 
     edges: Any
     direction: Direction
-    itself: bool
+    itself: frozenset[int]
     entry: Entry
     order: tuple[int, ...]
     updates: tuple[int, ...]
+    initial: Literal["visit", "zero"] = "visit"
+    write_self: str = "self: true"
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -200,8 +243,27 @@ class Topology:
         return pairs_of(self.edges, len(self.order), self.direction)
 
     @cached_property
+    def own_ops(self) -> dict[Pair, Any]:
+        """The ops of the pairs that have their own."""
+        pairs = self.edges if isinstance(self.edges, tuple) else ()
+        return {each[:2]: each[2] for each in pairs if len(each) > 2}
+
+    @cached_property
+    def _read(self) -> dict[int, tuple[int, ...]]:
+        """The layers that each layer may read, without X0 and itself."""
+        read: dict[int, list[int]] = {j: [] for j in self.order}
+        for i, j in self.pairs:
+            read[j].append(i)
+        return {j: tuple(sources) for j, sources in read.items()}
+
+    @cached_property
     def _visit(self) -> dict[int, int]:
         return {layer: position for position, layer in enumerate(self.order)}
+
+    @cached_property
+    def again(self) -> frozenset[int]:
+        """The layers that stage 2 visits."""
+        return frozenset(self.order[: self.updates[1]] if len(self.updates) > 1 else ())
 
     @cached_property
     def _read_x0(self) -> frozenset[int]:
@@ -211,19 +273,31 @@ class Topology:
             case "first":
                 return frozenset(self.order[:1])
             case "sources":
-                return frozenset(self.order) - {j for i, j in self.pairs if self._before(i, j)}
+                return frozenset(
+                    j
+                    for j, sources in self._read.items()
+                    if not any(self._before(i, j) for i in sources)
+                )
             case layers:
                 return frozenset(layers)
+
+    @cached_property
+    def sinks(self) -> tuple[int, ...]:
+        """The layers that no layer visited later reads, ascending."""
+        return tuple(sorted(set(self.order) - {i for i, j in self.pairs if self._before(i, j)}))
 
     def _before(self, i: int, j: int) -> bool:
         return self._visit[i] < self._visit[j]
 
+    def _is_read(self, i: int, j: int) -> bool:
+        """Whether some stage reads a pair."""
+        return j in self.again or (self.initial == "visit" and self._before(i, j))
+
     def sources(self, layer: int) -> tuple[int, ...]:
         """Return what a layer reads, X0 (0) first, then ascending, itself among them."""
-        sources = {i for i, j in self.pairs if j == layer}
+        sources = set(self._read[layer])
         sources |= {0} if layer in self._read_x0 else set()
-        again = self.order[: self.updates[1]] if len(self.updates) > 1 else ()
-        sources |= {layer} if self.itself and layer in again else set()
+        sources |= {layer} & self.itself & self.again
         return tuple(sorted(sources))
 
     def faults(self) -> Iterator[PydanticCustomError]:
@@ -231,32 +305,55 @@ class Topology:
         if faults := [*self._faults_of_edges(), *self._faults_of_entry()]:
             yield from faults
             return
-        for j in self.order:
-            if j not in self._read_x0 and not any(
-                self._before(i, j) for i, k in self.pairs if k == j
-            ):
-                hint = "let it read X0 by input.to, or visit it later"
-                yield impossible(f"X{j} reads nothing in stage 1", "input", hint=hint)
-        again = self.order[: self.updates[1]] if len(self.updates) > 1 else ()
-        for j in again:
-            entered = j in self._read_x0 and self.entry.stages == "all"
-            if not (entered or self.itself or any(k == j for _, k in self.pairs)):
-                hint = "let it read itself (self: true), or X0 in all stages (input: {stages: all})"
-                yield impossible(f"X{j} reads nothing in stage 2", "edges", hint=hint)
-        yield from self._unread(frozenset(again))
+        yield from self._without_a_read()
+        yield from self._unread()
 
-    def _unread(self, again: frozenset[int]) -> Iterator[PydanticCustomError]:
+    def _without_a_read(self) -> Iterator[PydanticCustomError]:
+        """Layers that read nothing in some stage."""
+        for j in self.order:
+            if j in self._read_x0 or self._starts_from_zeros(j):
+                continue
+            if self.initial == "zero" or not any(self._before(i, j) for i in self._read[j]):
+                hint = "let it read X0 by input.to, or visit it later"
+                if self.write_self != "self: true":
+                    hint = "let it read X0 by input.to, visit it later, or write initial: zero"
+                if self.initial == "zero":
+                    hint = "let it read X0 by input.to, or write stages: 2 or more"
+                yield impossible(f"X{j} reads nothing in stage 1", "input", hint=hint)
+        for j in (layer for layer in self.order if layer in self.again):
+            entered = j in self._read_x0 and self.entry.stages == "all"
+            if not (entered or j in self.itself or self._read[j]):
+                hint = f"let it read itself ({self.write_self}), or X0 in all stages "
+                hint += "(input: {stages: all})"
+                yield impossible(f"X{j} reads nothing in stage 2", "edges", hint=hint)
+
+    def _starts_from_zeros(self, j: int) -> bool:
+        return self.initial == "zero" and j in self.again
+
+    def _unread(self) -> Iterator[PydanticCustomError]:
         """What no stage reads; a complete graph means what can be read."""
-        if self.itself and not again:
+        if self.itself and not self.again:
             hint = "write stages: 2 or more"
             yield impossible("no stage reads a layer's own last version", "self", hint=hint)
-        unread = [(i, j) for i, j in self.pairs if not self._before(i, j) and j not in again]
+        unread = [(i, j) for i, j in self.pairs if not self._is_read(i, j)]
         if unread and self.edges != "complete":
             (i, j), *_ = unread
-            hint = "write more stages, or direction: forward"
-            yield impossible(
-                f"no stage reads X{i} for X{j}, which is visited before", "edges", hint=hint
-            )
+            if self.initial == "zero":
+                message, hint = f"no stage reads X{i} for X{j}", "write more stages"
+            else:
+                message = f"no stage reads X{i} for X{j}, which is visited before"
+                hint = "write more stages, or direction: forward"
+            yield impossible(message, "edges", hint=hint)
+
+    def leads_to(self, ends: Iterable[int]) -> frozenset[int]:
+        """Return the layers from which a way leads to one of these, by edges that are read."""
+        reached, new = set(ends), list(ends)
+        while new:
+            j = new.pop()
+            sources = {i for i in self._read[j] if self._is_read(i, j)} - reached
+            reached |= sources
+            new += sources
+        return frozenset(reached)
 
     def _faults_of_edges(self) -> Iterator[PydanticCustomError]:
         n = len(self.order)
@@ -265,14 +362,15 @@ class Topology:
                 message = f"must be fewer than layers, {n}"
                 yield impossible(message, "edges", "small_world", "neighbours")
             case tuple(pairs):
-                for place, (i, j) in enumerate(pairs):
+                for place, (i, j) in enumerate(each[:2] for each in pairs):
                     if not (1 <= i <= n and 1 <= j <= n):
                         message = f"must name layers from 1 to {n}, found [{i}, {j}]"
                         yield impossible(message, "edges", place)
                     elif i == j:
                         message = f"X{i} can't be its own source here"
-                        yield impossible(message, "edges", place, hint="write self: true")
-                    elif (i, j) in pairs[:place]:
+                        hint = f"write {self.write_self}"
+                        yield impossible(message, "edges", place, hint=hint)
+                    elif (i, j) in (each[:2] for each in pairs[:place]):
                         yield impossible(f"[{i}, {j}] is there twice", "edges", place)
 
     def _faults_of_entry(self) -> Iterator[PydanticCustomError]:
@@ -294,11 +392,13 @@ class Topology:
             case SmallWorld(small_world=keys):
                 parts = [f"small world of {keys.neighbours} neighbors, seed {keys.seed}"]
             case str(word):
-                parts = [word if word != "none" else "no edges"]
+                parts = [word] if word != "none" else ["no edges"] * (len(self.order) > 1)
             case pairs:
                 parts = [f"{len(pairs)} edges"]
         parts += [f"{self.direction} only"] if self.direction != "both" else []
-        parts += ["each reads itself"] if self.itself else []
+        if self.itself:
+            every = len(self.itself) == len(self.order)
+            parts += ["each reads itself" if every else f"{len(self.itself)} read themselves"]
         parts += ["X0 in every stage"] if self.entry.stages == "all" else []
         return "".join(f", {each}" for each in parts)
 

@@ -346,6 +346,11 @@ def _members_in_step(nodes: Sequence[Node]) -> Callable[[Node], tuple[Expression
     return member
 
 
+def _kind(node: Node) -> Kind:
+    """The kind of an argument that has the tensors of a node."""
+    return Kind.KERNEL if is_bare(node.operands[0].param.slot) else Kind.LAYER
+
+
 @dataclass(frozen=True)
 class _Inputs:
     """The inputs of a class's call, the expression of each value, and the name of the list.
@@ -369,8 +374,9 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     if inputs.gathered:
         sources = namespace.unique("sources")
         variables.append(Variable(sources, inputs.gathered.kind))
-    for slot, name in arguments_of(nodes).items():
-        variables.append(Variable(name, Kind.KERNEL if is_bare(slot) else Kind.LAYER))
+    names_of = arguments_of(nodes)
+    kinds = {names_of[slot]: _kind(node) for node in nodes if (slot := shared_slot(node))}
+    variables += [Variable(name, kind) for name, kind in kinds.items()]
     features: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.features}
     maps: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.maps}
     maps |= {v: MapsOf(Local(names[v])) for v in inputs.features}

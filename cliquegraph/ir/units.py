@@ -67,12 +67,23 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
                     f"{node.op.mnemonic} in {node.origin}: no ReLU of its own behind it"
                 )
             conv = after(relu, Conv)
-            if conv is not None and isinstance(conv.op, Conv) and conv.op.stride > 1:
+            if conv is not None and not is_plain(conv):
                 conv = None
             unit = UnitNodes(before(node, Concat), node, relu, conv)
-        elif isinstance(node.op, Concat) and node.recompute and (conv := after(node, Conv)):
+        elif (
+            isinstance(node.op, Concat)
+            and node.recompute
+            and (conv := after(node, Conv))
+            and is_plain(conv)
+        ):
             unit = UnitNodes(node, None, None, conv)
         else:
             continue
         units[unit.nodes[-1]] = unit
     return units
+
+
+def is_plain(conv: Node) -> bool:
+    """Tell whether a unit can have a convolution: of stride 1, over all channels, without a bias."""
+    op = conv.op
+    return isinstance(op, Conv) and op.stride == 1 and not op.bias and not op.depthwise

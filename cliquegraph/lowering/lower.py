@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cliquegraph.blocks.boundaries import readout_ops, stem_of, transition_of
 from cliquegraph.blocks.model import Output
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Graph
@@ -13,6 +14,7 @@ from cliquegraph.ir.ops import (
     Conv,
     Dropout,
     GlobalAvgPool,
+    GlobalMaxPool,
     Input,
     Linear,
     MaxPool,
@@ -22,11 +24,11 @@ from cliquegraph.ir.ops import (
     Sigmoid,
 )
 from cliquegraph.ir.shapes import ShapeError, compressed, least_factor, squeezed
-from cliquegraph.ir.types import Field, Init, Part, Section, Slot
+from cliquegraph.ir.types import Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
+from cliquegraph.lowering.apply import OpLowering, Site
 from cliquegraph.lowering.update import lower_step
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import Transition
 from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
 
 
@@ -51,8 +53,7 @@ def lower(steps: StepGraph) -> Graph:
         if block is not steps.blocks[-1]:
             assert transit is not None  # noqa: S101  # only the last block lacks one
             value = transit
-            if network.transition is not None:
-                value = _transition(builder, network, network.transition, block.index, transit)
+            value = _transition(builder, network, block.index, transit)
     graph = builder.finish(_head(builder, network, features), features)
     verify_graph(graph)
     return graph
@@ -69,21 +70,10 @@ def _enter(builder: Builder, network: NetworkSpec, section: Section, *path: str 
 
 
 def _stem(builder: Builder, network: NetworkSpec) -> Value:
-    section, stem, images = Section(Part.STEM), network.stem, network.input
+    section, images = Section(Part.STEM), network.input
     _enter(builder, network, section, "stem")
     value = builder.add(Input(images.channels, images.height, images.width), [], hint="x")
-    convolution = Conv(stem.filters, stem.kernel, stem.stride)
-    init = {Field.WEIGHT: Init.HE_FAN_OUT} if stem.init == "fan_out" else {}
-    value = builder.add(convolution, [value], slot=Slot(section, "conv"), init=init)
-    if stem.norm:
-        value = builder.add(BatchNorm(), [value], slot=Slot(section, "norm"))
-        value = builder.add(Relu(), [value])
-    if stem.pool is not None:
-        kernel, stride = stem.pool.kernel, stem.pool.stride
-        is_max = stem.pool.kind == "max"
-        pool = MaxPool(kernel, stride, (kernel - 1) // 2) if is_max else AvgPool(kernel, stride)
-        value = builder.add(pool, [value])
-    return value
+    return OpLowering(builder).run(stem_of(network), value, Site(section))
 
 
 def _block(
@@ -120,11 +110,12 @@ def _output(builder: Builder, output: Output, values: list[Value], hint: str) ->
     return builder.add(Concat(), values, hint=hint)
 
 
-def _transition(
-    builder: Builder, network: NetworkSpec, spec: Transition, index: int, value: Value
-) -> Value:
-    section = Section(Part.TRANSITION, index)
+def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value) -> Value:
+    """The boundary after a block."""
+    section, spec = Section(Part.TRANSITION, index), transition_of(network, index)
     _enter(builder, network, section, "transition")
+    if isinstance(spec, tuple):
+        return OpLowering(builder).run(spec, value, Site(section))
     channels = _compressed(builder, network, "transition", value, spec.compression)
     value = _norm_relu(builder, value, Slot(section, "norm"))
     value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "conv"))
@@ -166,6 +157,10 @@ def _head(builder: Builder, network: NetworkSpec, features: list[Value]) -> Valu
 def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -> Value:
     section, spec = Section(Part.READOUT, index), network.readout
     _enter(builder, network, section, "readout")
+    pool = GlobalMaxPool() if spec.pool == "max" else GlobalAvgPool()
+    if (given := readout_ops(network)) is not None:
+        value = OpLowering(builder).run(given, value, Site(section))
+        return builder.add(pool, [value], hint="pooled")
     if spec.compression is not None:
         channels = _compressed(builder, network, "readout", value, spec.compression)
         value = _norm_relu(builder, value, Slot(section, "compress.norm"))
@@ -173,7 +168,7 @@ def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -
         value = _dropout(builder, value, spec.dropout)
     if spec.norm:
         value = _norm_relu(builder, value, Slot(section, "norm"))
-    return builder.add(GlobalAvgPool(), [value], hint="pooled")
+    return builder.add(pool, [value], hint="pooled")
 
 
 def _compressed(

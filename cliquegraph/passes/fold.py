@@ -182,8 +182,11 @@ class _Folding:
             factor = arithmetic.scale(factor, _survival(drop))
             shift = arithmetic.scale(shift, _survival(drop))
         arrays = {Field.SCALE: factor, Field.BIAS: shift}
-        if norm in self._convs:
-            kernel = read_operands(self._convs[norm], Field.WEIGHT, storage)
+        if (conv := self._convs.get(norm)) is not None:
+            kernel = read_operands(conv, Field.WEIGHT, storage)
+            if isinstance(conv.op, Conv) and conv.op.bias:
+                own = read_operands(conv, Field.BIAS, storage)
+                shift = arithmetic.add(shift, arithmetic.multiply(own, factor))
             kernel = arithmetic.multiply(kernel, factor[..., :, None, None, None])
             arrays = {Field.WEIGHT: kernel, Field.BIAS: shift}
         return {

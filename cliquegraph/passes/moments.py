@@ -68,7 +68,11 @@ class _Plan:
         self.graph = graph
         uses = Counter(o.param for node in graph.nodes for o in node.operands)
         norms = [node for node in graph.nodes if _is_rectified(graph, node)]
-        one_version = [node for node in norms if all(uses[o.param] == 1 for o in node.operands)]
+        one_version = [
+            node
+            for node in norms
+            if all(uses[o.param] == 1 and not o.param.slot.shared for o in node.operands)
+        ]
         owners = _owners(graph)
         shareable = {
             node: self.sources(node)

@@ -48,7 +48,9 @@ def _edge_convolutions(graph: Graph) -> list[list[Node]]:
     """The convolutions with edge kernels, by layer, in the order of their first."""
     layers: dict[tuple[Section, int | None], list[Node]] = defaultdict(list)
     for node in graph.nodes:
-        if isinstance(node.op, Conv) and is_edge_kernel(node.operands[0].param.slot):
+        if not isinstance(node.op, Conv) or node.op.depthwise:
+            continue
+        if is_edge_kernel(node.operands[0].param.slot):
             slot = node.operands[0].param.slot
             layers[slot.section, slot.layer].append(node)
     return list(layers.values())

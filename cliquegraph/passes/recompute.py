@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node
-from cliquegraph.ir.ops import BatchNorm, Concat, Conv, GlobalAvgPool, Normalize, Op, Relu
+from cliquegraph.ir.ops import BatchNorm, Concat, GlobalAvgPool, Normalize, Op, Relu
+from cliquegraph.ir.units import is_plain
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,13 @@ class Recompute:
         """Return the graph with marks."""
         marked: set[Node] = set()
         for node in (*graph.nodes, *graph.idle):
-            if isinstance(node.op, GlobalAvgPool) or _is_unit_conv(node):
+            if isinstance(node.op, GlobalAvgPool) or is_plain(node):
                 marked.update(_chain(graph, node))
 
         def mark(nodes: Iterable[Node]) -> tuple[Node, ...]:
             return tuple(replace(n, recompute=True) if n in marked else n for n in nodes)
 
         return replace(graph, nodes=mark(graph.nodes), idle=mark(graph.idle))
-
-
-def _is_unit_conv(node: Node) -> bool:
-    """Whether a node is a convolution that can be part of a unit: without a stride."""
-    return isinstance(node.op, Conv) and node.op.stride == 1
 
 
 def _chain(graph: Graph, reader: Node) -> list[Node]:

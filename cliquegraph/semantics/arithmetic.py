@@ -56,6 +56,9 @@ class Arithmetic(Protocol):
     def divide_by_root(self, a: Array, b: Array) -> Array:
         """a / √b."""
 
+    def divide_by_power(self, a: Array, b: Array, exponent: Number) -> Array:
+        """a / b to a constant power."""
+
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
         """The sum over axes, which are counted from the end."""
 
@@ -111,6 +114,10 @@ class Float64:
     def divide_by_root(self, a: Array, b: Array) -> Array:
         """a / √b."""
         return np.asarray(a / np.sqrt(b))
+
+    def divide_by_power(self, a: Array, b: Array, exponent: Number) -> Array:
+        """a / b to a constant power."""
+        return np.asarray(a / b ** float(exponent))
 
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
         """The sum over axes."""
@@ -201,6 +208,16 @@ def convolve(arithmetic: Arithmetic, x: Array, kernel: Array, stride: int, paddi
     return np.moveaxis(maps, -1, -3)
 
 
+def convolve_depthwise(
+    arithmetic: Arithmetic, x: Array, kernel: Array, stride: int, padding: int
+) -> Array:
+    """Return the convolution of zero-padded maps, each with its own kernel."""
+    lead, (channels, _, size, _) = kernel.shape[:-4], kernel.shape[-4:]
+    taps = kernel.reshape(*lead, 1, channels, 1, 1, size, size)
+    products = arithmetic.multiply(_windows(x, size, stride, padding), taps)
+    return arithmetic.total(products, (-2, -1))
+
+
 def average_pool(arithmetic: Arithmetic, x: Array, kernel: int, stride: int) -> Array:
     """Return the mean of each window."""
     return mean(arithmetic, _windows(x, kernel, stride, 0), (-2, -1))
@@ -211,6 +228,46 @@ def max_pool(arithmetic: Arithmetic, x: Array, kernel: int, stride: int, padding
     inside = np.ones(x.shape[-2:], bool)
     present = _windows(inside, kernel, stride, padding)
     return arithmetic.maximum(_windows(x, kernel, stride, padding), present)
+
+
+def global_max(arithmetic: Arithmetic, x: Array) -> Array:
+    """Return the maximum of each map."""
+    return arithmetic.maximum(x, np.ones(x.shape[-2:], bool))
+
+
+def upsample(x: Array, factor: int) -> Array:
+    """Return maps in which each pixel is repeated along both axes."""
+    return x.repeat(factor, axis=-2).repeat(factor, axis=-1)
+
+
+def group_normalize(arithmetic: Arithmetic, x: Array, groups: int, eps: Number) -> Array:
+    """Return (x - mean) / √(variance + ε), by the moments of each image and group of channels."""
+    if x.shape[-3] % groups:  # the graph is not the declared network
+        raise VerificationError(f"{x.shape[-3]} channels can't be divided into {groups} groups")
+    of_groups = x.reshape(*x.shape[:-3], groups, -1, *x.shape[-2:])
+
+    def moment(a: Array) -> Array:
+        return mean(arithmetic, a, (-3, -2, -1))[..., None, None, None]
+
+    centered = arithmetic.subtract(of_groups, moment(of_groups))
+    var = moment(arithmetic.multiply(centered, centered))
+    normalized = arithmetic.divide_by_root(centered, arithmetic.offset(var, eps))
+    return normalized.reshape(x.shape)
+
+
+def local_response(
+    arithmetic: Arithmetic, x: Array, size: int, alpha: Number, beta: Number
+) -> Array:
+    """Return x / (1 + α / size × Σ x²)^β, the sum over ``size`` channels around each.
+
+    An even window has one channel more before than behind, as in PyTorch.
+    """
+    border = [(0, 0)] * x.ndim
+    border[-3] = (size // 2, (size - 1) // 2)
+    squares = np.pad(arithmetic.multiply(x, x), border)
+    windows = np.lib.stride_tricks.sliding_window_view(squares, size, axis=-3)
+    share = arithmetic.scale(arithmetic.total(windows, (-1,)), rational(alpha) / size)
+    return arithmetic.divide_by_power(x, arithmetic.offset(share, 1), beta)
 
 
 def _windows(x: Array, kernel: int, stride: int, padding: int) -> Array:

@@ -8,7 +8,7 @@ sources, of the results of their edges' ops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -24,7 +24,9 @@ from cliquegraph.semantics.arithmetic import (
     max_pool,
     mean,
 )
-from cliquegraph.semantics.operations import Execution, Masks, Meaning, Place, Site
+from cliquegraph.semantics.operations import Execution, Masks, Meaning, Place
+from cliquegraph.semantics.shapes import zero_shapes
+from cliquegraph.semantics.sites import Site
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.schema import Transition
 
@@ -70,9 +72,9 @@ class _Network:
         for b, block in enumerate(blocks_of(self._network.blocks), start=1):
             versions = self._block(b, block, x)
             at.enter(Place(f"block{b}"))
-            features.append(at.write(_output(block.feature, versions)))
+            features.append(at.write(self._output(block.feature, versions)))
             if b < last:
-                transit = _output(block.transit, versions)
+                transit = self._output(block.transit, versions)
                 x = transit
                 if (transition := self._network.transition) is not None:
                     at.enter(Place(f"transition{b}"))
@@ -92,6 +94,7 @@ class _Network:
     def _block(self, b: int, block: Block, x0: Array) -> list[dict[int, Array]]:
         """The versions of all layers, including X0, at the end of each stage, from stage 0."""
         schedule = block.schedule
+        zeros = zero_shapes(block, x0.shape[-3:]) if schedule.initial == "zero" else {}
         versions = [{0: x0}]
         written = {0: 0}  # the stage in which each version was written
         for stage, visits in enumerate(schedule.updates, start=1):
@@ -116,13 +119,17 @@ class _Network:
                 )
                 stride = block.stride if any(each.source == 0 for each, _ in read) else 1
                 site = Site(f"block{b}", j, block.norm_stage(stage), stride)
-                newest[j] = self._at.write(self._update(block.layer(j), read, site))
+                if not read and stage == 1 and j in zeros:
+                    combined = np.zeros((*x0.shape[:-3], *zeros[j]), x0.dtype)
+                else:
+                    combined = self._read(block.layer(j), read, site)
+                newest[j] = self._at.write(self._update(block.layer(j), combined, site))
                 written[j] = stage
             versions.append(newest)
         return versions
 
-    def _update(self, layer: Layer, read: list[tuple[Read, Array]], site: Site) -> Array:
-        """The layer's ops, applied to the combined results of its edges."""
+    def _read(self, layer: Layer, read: list[tuple[Read, Array]], site: Site) -> Array:
+        """The combined results of a layer's edges."""
         self._at.require(bool(read), "reads nothing")
         widths: dict[str, int] = {}  # of tensors that cover several edges
         for each, x in read:
@@ -135,17 +142,31 @@ class _Network:
                 parts[role] = (at[role], at[role] + x.shape[-3], widths[role])
                 at[role] += x.shape[-3]
             terms.append(self._at.run(each.ops, x, replace(site, source=each.source, parts=parts)))
-        value = terms[0]
-        for term in terms[1:]:
+        return self._combine(terms, layer.combine == "mean")
+
+    def _combine(self, terms: Sequence[Array], average: bool) -> Array:
+        """The sum of maps in their order, or their mean."""
+        value, *others = terms
+        for term in others:
+            self._at.require(term.shape == value.shape, "combines maps of different shapes")
             value = self._at.arithmetic.add(value, term)
-        if layer.combine == "mean":
-            value = self._at.arithmetic.divide(value, len(terms))
-        value = self._at.run(layer.ops, value, site)
+        return self._at.arithmetic.divide(value, len(terms)) if average else value
+
+    def _update(self, layer: Layer, combined: Array, site: Site) -> Array:
+        """The layer's ops, applied to what it combines."""
+        value = self._at.run(layer.ops, combined, site)
         maps = value.shape[-3]
         self._at.require(
             maps == layer.filters, f"has {maps} maps, but {layer.filters} are declared"
         )
         return value
+
+    def _output(self, output: Output, versions: list[dict[int, Array]]) -> Array:
+        layers = (0, *output.layers) if output.with_input else output.layers
+        maps = [versions[output.stage][layer] for layer in layers]
+        if output.combine == "mean":
+            return self._combine(maps, average=True)
+        return np.concatenate(maps, axis=-3)
 
     # ---- between blocks ----------------------------------------------------------
 
@@ -200,11 +221,6 @@ def _gathered(ops: Ops) -> Iterator[str]:
             if op.role != "w":
                 yield op.role
             return
-
-
-def _output(output: Output, versions: list[dict[int, Array]]) -> Array:
-    layers = (0, *output.layers) if output.with_input else output.layers
-    return np.concatenate([versions[output.stage][layer] for layer in layers], axis=-3)
 
 
 def _share(channels: int, factor: float) -> int:

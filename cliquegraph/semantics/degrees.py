@@ -57,6 +57,10 @@ class Degrees:
         """a / √b."""
         return np.asarray(a + self._opaque(b))
 
+    def divide_by_power(self, a: Array, b: Array, exponent: Number) -> Array:
+        """a / b to a constant power."""
+        return self.divide_by_root(a, b)
+
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
         """The sum over axes."""
         return np.asarray(a.max(axis=axes))

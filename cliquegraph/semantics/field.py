@@ -30,6 +30,7 @@ class Opaque(IntEnum):
     ELEMENT = 4  # an element of a window; their sum is symmetric, like a maximum
     MAXIMUM = 5  # of that sum
     MASK = 6  # of dropout: a function of its place and element
+    INVERSE_POWER = 7  # 1/x to a constant power, a function for each power
 
 
 class PrimeField:
@@ -131,6 +132,11 @@ class PrimeField:
     def divide_by_root(self, a: Array, b: Array) -> Array:
         """a / √b."""
         return self.multiply(a, self._opaque(b, Opaque.INVERSE_ROOT))
+
+    def divide_by_power(self, a: Array, b: Array, exponent: Number) -> Array:
+        """a / b to a constant power."""
+        power = rational(exponent).as_integer_ratio()
+        return self.multiply(a, self._opaque(b, Opaque.INVERSE_POWER, *power))
 
     def relu(self, a: Array) -> Array:
         """max(a, 0)."""

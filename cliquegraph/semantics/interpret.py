@@ -23,11 +23,16 @@ from cliquegraph.semantics.arithmetic import (
     Array,
     average_pool,
     convolve,
+    convolve_depthwise,
+    global_max,
+    group_normalize,
+    local_response,
     max_pool,
     mean,
     move,
     per_channel,
     rational,
+    upsample,
 )
 
 Mask = Callable[[Node, Array], Array]
@@ -186,6 +191,18 @@ def _(op: ops.Normalize, node: Node, arguments: list[Array], frame: _Frame) -> A
 
 
 @evaluate.register
+def _(op: ops.GroupNorm, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    normalized = group_normalize(frame.arithmetic, arguments[0], op.groups, op.eps)
+    scale, bias = frame.read(node, Field.SCALE), frame.read(node, Field.BIAS)
+    return _scale_and_shift(normalized, scale, bias, frame)
+
+
+@evaluate.register
+def _(op: ops.LocalResponse, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    return local_response(frame.arithmetic, arguments[0], op.size, op.alpha, op.beta)
+
+
+@evaluate.register
 def _(op: ops.Affine, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     scale, bias = frame.read(node, Field.SCALE), frame.read(node, Field.BIAS)
     return _scale_and_shift(arguments[0], scale, bias, frame)
@@ -223,6 +240,17 @@ def _normalize(x: Array, center: Array, var: Array, eps: float, node: Node, fram
 def _scale_and_shift(x: Array, scale: Array, bias: Array, frame: _Frame) -> Array:
     arithmetic = frame.arithmetic
     return arithmetic.add(arithmetic.multiply(x, per_channel(scale)), per_channel(bias))
+
+
+@evaluate.register
+def _(op: ops.Bias, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    return frame.arithmetic.add(arguments[0], per_channel(frame.read(node, Field.BIAS)))
+
+
+@evaluate.register
+def _(op: ops.Gate, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    factor = frame.arithmetic.sigmoid(frame.read(node, Field.WEIGHT))
+    return frame.arithmetic.multiply(arguments[0], per_channel(factor))
 
 
 @evaluate.register
@@ -264,7 +292,8 @@ def _(op: ops.DropPath, node: Node, arguments: list[Array], frame: _Frame) -> Ar
 @evaluate.register
 def _(op: ops.Conv, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     kernel = frame.read(node, Field.WEIGHT)
-    maps = convolve(frame.arithmetic, arguments[0], kernel, op.stride, op.padding)
+    apply = convolve_depthwise if op.depthwise else convolve
+    maps = apply(frame.arithmetic, arguments[0], kernel, op.stride, op.padding)
     if not op.bias:
         return maps
     return frame.arithmetic.add(maps, per_channel(frame.read(node, Field.BIAS)))
@@ -290,6 +319,24 @@ def _(op: ops.AvgPool, node: Node, arguments: list[Array], frame: _Frame) -> Arr
 @evaluate.register
 def _(op: ops.GlobalAvgPool, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     return mean(frame.arithmetic, arguments[0], (-2, -1))
+
+
+@evaluate.register
+def _(op: ops.GlobalMaxPool, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    return global_max(frame.arithmetic, arguments[0])
+
+
+@evaluate.register
+def _(op: ops.Upsample, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    return upsample(arguments[0], op.factor)
+
+
+@evaluate.register
+def _(op: ops.Zeros, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    (x,) = arguments
+    (maps,) = op.infer((MapType(*x.shape[-3:]),))
+    assert isinstance(maps, MapType)  # noqa: S101  # as it infers
+    return np.zeros((*x.shape[:-3], maps.channels, maps.height, maps.width), x.dtype)
 
 
 @evaluate.register

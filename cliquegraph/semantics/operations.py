@@ -5,21 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 
-from cliquegraph.blocks.model import Conv, Dropout, Norm, Op, Ops, Relu, Skip, walk
+from cliquegraph.blocks.model import (
+    AvgPool,
+    Bias,
+    Conv,
+    Dropout,
+    Gate,
+    GroupNorm,
+    LocalResponse,
+    MaxPool,
+    Norm,
+    Op,
+    Ops,
+    Relu,
+    Skip,
+    Upsample,
+    walk,
+)
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.semantics.arithmetic import (
     Arithmetic,
     Array,
     average_pool,
     convolve,
+    convolve_depthwise,
+    group_normalize,
+    local_response,
+    max_pool,
     mean,
     move,
     per_channel,
     rational,
+    upsample,
 )
+from cliquegraph.semantics.shapes import stride_of
+from cliquegraph.semantics.sites import Part, Site
 
 EPS = Fraction(1, 100_000)
 MOMENTUM = Fraction(1, 10)
@@ -76,58 +100,6 @@ class Meaning:
         )
 
 
-Part = tuple[int, int, int]
-"""Where the channels of a source begin and end among all that a layer reads, and the total."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """The site of ops in a block, which determines the tensors that they read.
-
-    Attributes:
-        section, layer: the layer that is updated.
-        stage: the stage in the names of the update's tensors, if they have one.
-        stride: the stride of ops that ``reduce``.
-        source: on an edge, the layer that is read.
-        parts: on an edge, the source's part of tensors that cover everything the layer reads, by
-            their roles.
-        after_kernel: on an edge, after its kernel.
-    """
-
-    section: str
-    layer: int
-    stage: int | None
-    stride: int
-    source: int | None = None
-    parts: Mapping[str, Part] = field(default_factory=dict)
-    after_kernel: bool = False
-
-    @property
-    def of_layer(self) -> str:
-        """The prefix of the names of the layer's tensors."""
-        return f"{self.section}.x{self.layer}"
-
-    @property
-    def of_update(self) -> str:
-        """The prefix of the names of the update's tensors."""
-        prefix = (
-            f"{self.section}.w{self.source}_{self.layer}" if self.after_kernel else self.of_layer
-        )
-        return prefix if self.stage is None else f"{prefix}.s{self.stage}"
-
-    def kernel(self, op: Conv) -> str:
-        """Return the name of a convolution: W(i→j) and V(j) are shared by stages."""
-        index = "" if op.index is None else f"_{op.index}"
-        if self.source is None:
-            shared = op.role == "v"
-            return (
-                f"{self.section}.v{self.layer}{index}" if shared else f"{self.of_update}.{op.role}"
-            )
-        if op.role == "w":
-            return f"{self.section}.w{self.source}_{self.layer}{index}"
-        return f"{self.of_layer}.{op.role}"
-
-
 class Execution:
     """One pass: the tensors, the random choices, and the results so far."""
 
@@ -168,13 +140,28 @@ class Execution:
         match op:
             case Norm():
                 return self.norm(x, f"{site.of_update}.{op.role}", site.parts.get(op.role))
+            case GroupNorm():
+                normalized = group_normalize(self.arithmetic, x, op.groups, EPS)
+                return self._affine(normalized, f"{site.of_edge_update}.{op.role}")
+            case LocalResponse():
+                return local_response(self.arithmetic, x, op.size, op.alpha, op.beta)
             case Relu():
                 return self.arithmetic.relu(x)
+            case Bias():
+                return self._bias(x, f"{site.of_edge}.{op.role}")
+            case Gate():
+                factor = self.arithmetic.sigmoid(self._tensor(f"{site.gate(op)}.weight", 1))
+                return self.arithmetic.multiply(x, per_channel(factor))
+            case MaxPool():
+                return max_pool(self.arithmetic, x, op.kernel, op.stride, op.padding)
+            case AvgPool():
+                return average_pool(self.arithmetic, x, op.kernel, op.stride)
+            case Upsample():
+                return upsample(x, op.factor)
             case Dropout():
                 return self.dropout(x, op.rate)
             case Conv():
-                stride, part = _stride(op, site.stride), site.parts.get(op.role)
-                return self.conv(x, site.kernel(op), op.filters, op.kernel, stride, part)
+                return self._conv(op, x, site)
             case Skip():
                 return self._skip(op, x, site)
 
@@ -201,11 +188,11 @@ class Execution:
             branch = self.arithmetic.scale(branch, scale)
         if x.shape != branch.shape:
             x = self._shortcut(op, x, branch.shape[-3], site)
+            self.require(x.shape == branch.shape, "a skip's shortcut and branch differ in size")
         return self.arithmetic.add(x, branch)
 
     def _shortcut(self, op: Skip, x: Array, filters: int, site: Site) -> Array:
-        convs = [each for each in walk(op.branch) if isinstance(each, Conv)]
-        stride = int(np.prod([_stride(conv, site.stride) for conv in convs]))
+        stride = prod(stride_of(each, site.stride) for each in walk(op.branch))
         if op.shortcut == "projection":
             name = f"{site.of_update}.shortcut"
             x = self.conv(x, f"{name}.conv", filters, 1, stride)
@@ -213,6 +200,16 @@ class Execution:
         x = average_pool(self.arithmetic, x, stride, stride)
         zeros = np.zeros((*x.shape[:-3], filters - x.shape[-3], *x.shape[-2:]), x.dtype)
         return np.concatenate((x, zeros), axis=-3)
+
+    def _conv(self, op: Conv, x: Array, site: Site) -> Array:
+        name, stride = site.kernel(op), stride_of(op, site.stride)
+        if op.depthwise:
+            maps = self._conv_depthwise(x, name, op.kernel, stride)
+        else:
+            assert op.filters is not None  # noqa: S101  # only a depthwise one keeps its channels
+            part = site.parts.get(op.role)
+            maps = self.conv(x, name, op.filters, op.kernel, stride, part)
+        return self._bias(maps, f"{name}.bias") if op.bias else maps
 
     # ---- operations on tensors ---------------------------------------------------------------
 
@@ -230,6 +227,20 @@ class Execution:
         kernel = self._tensor(f"{name}.weight", filters, width, size, size)
         kernel = kernel[..., start:stop, :, :]
         return convolve(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+
+    def _conv_depthwise(self, x: Array, name: str, size: int, stride: int) -> Array:
+        """Convolve each map with its own kernel."""
+        kernel = self._tensor(f"{name}.weight", x.shape[-3], 1, size, size)
+        return convolve_depthwise(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+
+    def _bias(self, x: Array, name: str) -> Array:
+        """Add one number for each channel."""
+        return self.arithmetic.add(x, per_channel(self._tensor(name, x.shape[-3])))
+
+    def _affine(self, x: Array, name: str) -> Array:
+        """x × scale + bias, for each channel."""
+        scale = self._tensor(f"{name}.scale", x.shape[-3])
+        return self._bias(self.arithmetic.multiply(x, per_channel(scale)), f"{name}.bias")
 
     def linear(self, x: Array, name: str, features: int) -> Array:
         """A fully connected layer."""
@@ -314,7 +325,3 @@ class Execution:
         """Raise a ``VerificationError`` at this place unless a condition holds."""
         if not holds:
             raise VerificationError(f"{self.place}: {message}")
-
-
-def _stride(op: Conv, block: int) -> int:
-    return block if op.reduce else op.stride

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from cliquegraph.diagnostics.errors import SpecError, VerificationError
 from cliquegraph.ir.graph import Graph
@@ -14,7 +16,7 @@ from cliquegraph.ir.types import MapType, TensorType
 from cliquegraph.semantics.exact import Candidate, Evidence, compare
 from cliquegraph.semantics.structure import same_structure
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.spec.schema import BlockSpec
+from cliquegraph.spec.schema import SpecModel
 
 _LEAST_WIDTHS = (2, 4, 8)
 """Widths for the narrowest layer; of a smaller one a compression may leave nothing."""
@@ -59,35 +61,65 @@ def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
         network: the network.
         graph: its op graph.
     """
-    declared = [network.stem.filters, *(_filters(block) for block in network.blocks)]
-    ordered = sorted({width for width in declared if width is not None})
+    sections = {
+        name: getattr(network, name) for name in ("stem", "blocks", "transition", "readout")
+    }
+    keys = [key for section in sections.values() for key in _numbers(section)]
+    ordered = sorted({number for name, number in keys if name in _WIDTHS})
+    grouped = any(name in _GROUPS for name, _ in keys)
     height, width = least_size(graph)
     channels = min(network.input.channels, 2)
     image = {"channels": channels, "height": height, "width": width}
     for least in _LEAST_WIDTHS:
         # Keep equal widths equal and the order of others, so that skips have the same shortcuts.
-        narrow = {width: min(width, least + rank) for rank, width in enumerate(ordered)}
-        stem = {"filters": narrow[network.stem.filters]}
+        # Groups of channels are two, in widths that they divide.
+        step = 2 if grouped else 1
+        narrow = {width: min(width, least + step * rank) for rank, width in enumerate(ordered)}
+        small = {**dict.fromkeys(_WIDTHS, narrow), **dict.fromkeys(_GROUPS, _TWO)}
         classes = {"classes": min(network.classifier.classes, 3)}
         yield network.model_copy(
             update={
                 "input": network.input.model_copy(update=image),
-                "stem": network.stem.model_copy(update=stem),
-                "blocks": tuple(_narrow_block(block, narrow) for block in network.blocks),
                 "classifier": network.classifier.model_copy(update=classes),
+                **{name: _replace(section, small) for name, section in sections.items()},
             }
         )
 
 
-def _filters(block: BlockSpec) -> int | None:
-    """The width that a block declares, if all layers have the same."""
-    filters = getattr(block, "filters", None)
-    return filters if isinstance(filters, int) else None
+_WIDTHS = ("filters",)
+_GROUPS = ("group_norm",)
+_TWO: defaultdict[int, int] = defaultdict(lambda: 2)
 
 
-def _narrow_block(block: BlockSpec, narrow: dict[int, int]) -> BlockSpec:
-    filters = _filters(block)
-    return block if filters is None else block.model_copy(update={"filters": narrow[filters]})
+def _numbers(section: object) -> Iterator[tuple[str, int]]:
+    """The integers of a section, with their keys, nested ones included."""
+    if isinstance(section, tuple):
+        for item in section:
+            yield from _numbers(item)
+    elif isinstance(section, SpecModel):
+        for name in type(section).model_fields:
+            value = getattr(section, name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                yield name, value
+            else:
+                yield from _numbers(value)
+
+
+def _replace(section: Any, small: Mapping[str, Mapping[int, int]]) -> Any:
+    """A section with other numbers under some keys, nested ones included."""
+    if isinstance(section, tuple):
+        return tuple(_replace(item, small) for item in section)
+    if not isinstance(section, SpecModel):
+        return section
+    update: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if name in small and isinstance(value, int):
+            update[name] = small[name][value]
+        else:
+            update[name] = _replace(value, small)
+    # Built anew, not copied: a copy would keep what the section has computed and remembered.
+    return type(section).model_construct(**update)
 
 
 def least_size(graph: Graph, least: int = 2) -> tuple[int, int]:

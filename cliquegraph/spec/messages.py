@@ -20,7 +20,8 @@ from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_ERRORS, Document
 from cliquegraph.spec.figure import FIGURE_PATTERN
 from cliquegraph.spec.network import CLASS_PATTERN, NAME_PATTERN, NetworkSpec
-from cliquegraph.spec.schema import LANGUAGE_VERSION, Path
+from cliquegraph.spec.ops import TIMES_PATTERN
+from cliquegraph.spec.schema import LABEL_PATTERN, LANGUAGE_VERSION, Path
 from cliquegraph.spec.shorthand import KEY as DEFAULTS
 from cliquegraph.spec.wording import describe_value, dotted, listing
 
@@ -31,6 +32,8 @@ PATTERNS = {
     NAME_PATTERN: "lowercase letters, digits and underscores, starting with a letter",
     CLASS_PATTERN: "letters and digits, starting with a capital letter",
     FIGURE_PATTERN: "a figure such as 14.38M",
+    LABEL_PATTERN: "letters, digits and underscores, starting with a letter",
+    TIMES_PATTERN: "a factor such as x4",
 }
 
 SECTION = "a section (keys with values)"
@@ -223,7 +226,9 @@ def _kinds_with(key: str | int) -> list[str]:
 def _without_tag(loc: Path) -> Path:
     """Drop what pydantic puts into a location for a union's branch: a block's kind, a ``<tag>``."""
     loc = loc[:2] + loc[3:] if loc[:1] == ("blocks",) else loc
-    return tuple(part for part in loc if not (isinstance(part, str) and part[:1] + part[-1:] == "<>"))
+    return tuple(
+        part for part in loc if not (isinstance(part, str) and part[:1] + part[-1:] == "<>")
+    )
 
 
 def _follow(loc: Path, document: Document) -> tuple[Path, Node]:
@@ -233,6 +238,8 @@ def _follow(loc: Path, document: Document) -> tuple[Path, Node]:
         inner = _inside(node, document.at(loc[:depth]))
         if "properties" in inner:
             node = inner["properties"].get(part, {})
+        elif isinstance(part, int) and part < len(inner.get("prefixItems", ())):
+            node = inner["prefixItems"][part]
         elif "items" in inner:
             node = inner["items"]
         else:
@@ -249,32 +256,36 @@ def _inside(node: Node, value: object) -> Node:
         kind = str(value.get("kind")) if isinstance(value, dict) else None
         kinds = node["discriminator"]["mapping"]
         return _inside({"$ref": kinds[kind]}, value) if kind in kinds else {}
-    if "oneOf" in node and (branch := _tagged(node["oneOf"], value)) is not None:
+    branches = [branch for branch in _branches(node) if branch.get("type") != "null"]
+    if branches != [node] and (branch := _meant(branches, value)) is not None:
         return _inside(branch, value)
-    branches = [branch for branch in node.get("anyOf", ()) if branch.get("type") != "null"]
-    for branch in branches:
-        # A value that is not a list may be meant for the other branch.
-        if "$ref" in branch or ("items" in branch and len(branches) == 1):
-            return _inside(branch, value)
     return node
 
 
-def _tagged(branches: Iterable[Node], value: object) -> Node | None:
-    """Return the branch of a tagged union that has the keys of a section, or is a list."""
-    for branch in branches:
-        if isinstance(value, dict) and "$ref" in branch:
-            if value.keys() <= _inside(branch, value).get("properties", {}).keys():
-                return branch
-        elif isinstance(value, list | tuple) and "items" in branch:
-            return branch
-    return None
+def _meant(branches: Sequence[Node], value: object) -> Node | None:
+    """Return the branch of a union that a value is meant for."""
+    if isinstance(value, list | tuple):
+        lists = [each for each in branches if each.get("type") == "array"]
+        pairs = [each for each in lists if len(each.get("prefixItems", ())) == len(value)]
+        return next(iter([*pairs, *lists]), None)
+    sections = [each for each in branches if "$ref" in each]
+    if isinstance(value, dict):
+        shaped = {id(each): _inside(each, value) for each in sections}
+        for each in sections:
+            required = set(shaped[id(each)].get("required", ()))
+            if required and required <= value.keys():
+                return each
+        for each in sections:
+            if value.keys() <= shaped[id(each)].get("properties", {}).keys():
+                return each
+    return sections[0] if len(sections) == 1 or (sections and isinstance(value, dict)) else None
 
 
 def _expected(node: Node) -> str:
     """Describe the values that a schema allows."""
-    if "anyOf" in node:
-        branches = [b for b in node["anyOf"] if b.get("type") != "null"]
-        return ", or ".join(_expected(branch) for branch in branches)
+    if (branches := list(_branches(node))) != [node]:
+        branches = [b for b in branches if b.get("type") != "null"]
+        return ", or ".join(dict.fromkeys(_expected(branch) for branch in branches))
     if "enum" in node:
         return listing([describe_value(value) for value in node["enum"]], "or")
     if "const" in node:
@@ -330,5 +341,9 @@ def _hint_for(node: Node, value: object) -> str | None:
 
 
 def _branches(node: Node) -> Iterable[Node]:
-    branches: Iterable[Node] = node.get("anyOf", (node,))
-    return branches
+    """The branches of a union, and of those nested in it; a schema that is none is its own."""
+    if "discriminator" in node or not (branches := node.get("anyOf", node.get("oneOf"))):
+        yield node
+        return
+    for branch in branches:
+        yield from _branches(branch)

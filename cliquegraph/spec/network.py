@@ -12,19 +12,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     PrivateAttr,
     field_serializer,
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import CoreSchema
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.blocks import AnyBlock
+from cliquegraph.spec.boundaries import AnyStem, AnyTransition, Readout, as_written
 from cliquegraph.spec.schema import (
     MAX_BLOCKS,
     MAX_READS,
@@ -32,9 +30,7 @@ from cliquegraph.spec.schema import (
     Expect,
     Input,
     Path,
-    Readout,
     SpecModel,
-    Stem,
     Training,
     Transition,
     fault,
@@ -53,34 +49,11 @@ FOLDED = "_inference"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 CLASS_PATTERN = r"^[A-Z][A-Za-z0-9]*$"
 
-NONE = "none"
-"""The word for an omitted section."""
-
 _reserved = partial(fault, code=Code.RESERVED_NAME)
 
 
 def _training_from_name(value: object) -> object:
     return {"recipe": value} if isinstance(value, str) else value
-
-
-def _none_from_word(value: object) -> object:
-    if value is None:
-        raise fault(
-            "expected a section (keys with values), or 'none', found nothing",
-            hint="write its keys, or remove the line",
-        )
-    return None if value == NONE else value
-
-
-class _OrTheWordNone:
-    """The JSON Schema of a section that may also be the word ``none``."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema_of_section = handler(schema)
-        branches = [each for each in schema_of_section["anyOf"] if each.get("type") != "null"]
-        return {**schema_of_section, "anyOf": [*branches, {"const": NONE}]}
 
 
 class NetworkSpec(SpecModel):
@@ -96,16 +69,15 @@ class NetworkSpec(SpecModel):
     """name of the generated class; default: the network's name in PascalCase"""
     input: Input
     """the images"""
-    stem: Stem
-    """from the image to X0 of the first block"""
+    stem: AnyStem
+    """from the image to X0 of the first block; none: the image is X0"""
     blocks: Annotated[
         tuple[AnyBlock, ...], Field(min_length=1, json_schema_extra={"maxItems": MAX_BLOCKS})
     ]
     """the blocks, first to last"""
-    transition: Annotated[Transition | None, BeforeValidator(_none_from_word), _OrTheWordNone()] = (
-        Transition()
-    )
-    """between consecutive blocks; none: a block's output is X0 of the next"""
+    transition: AnyTransition = Transition()
+    """between consecutive blocks, or a list of one for each boundary; none: a block's output is X0
+    of the next"""
     readout: Readout = Readout()
     """from the block features to one vector"""
     classifier: Classifier
@@ -125,9 +97,9 @@ class NetworkSpec(SpecModel):
             raise fault(message, code=Code.OVER_LIMIT, hint=set_by("MAX_BLOCKS"))
         return tuple(blocks) if isinstance(blocks, list) else blocks
 
-    @field_serializer("transition")
-    def _transition_as_written(self, transition: Transition | None) -> Transition | str:
-        return NONE if transition is None else transition
+    @field_serializer("stem", "transition")
+    def _none_as_written(self, boundary: Any) -> Any:
+        return as_written(boundary)
 
     @field_validator("name")
     @classmethod
@@ -158,6 +130,10 @@ class NetworkSpec(SpecModel):
         return self
 
     def _errors_of_the_whole(self) -> Iterator[PydanticCustomError]:
+        between = len(self.blocks) - 1
+        if isinstance(self.transition, tuple) and len(self.transition) != between:
+            message = f"expected one for each pair of consecutive blocks, {between}, "
+            yield fault(f"{message}found {len(self.transition)}", "transition")
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
             count = "layers × layers × stages, summed over the blocks"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     field_validator,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -36,6 +35,7 @@ Path = tuple[str | int, ...]
 MAX_CHANNELS = 65_536
 MAX_LAYERS = 256
 MAX_STAGES = 64
+MAX_COLUMNS = 7
 MAX_BLOCKS = 64
 MAX_PIXELS = 16_384
 MAX_CLASSES = 10_000_000
@@ -75,6 +75,9 @@ def up_to(constant: str) -> Any:
     most = globals()[constant]
     return Field(ge=1, le=most, json_schema_extra={"$comment": set_by(constant)})
 
+
+LABEL_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
+"""A name in drawings."""
 
 PrintedFigure = Annotated[str, Field(pattern=FIGURE_PATTERN)] | Annotated[int, Field(ge=0)]
 
@@ -173,29 +176,6 @@ class Transition(SpecModel):
     """the 2×2 pool, stride 2"""
     dropout: Rate = 0.0
     """dropout rate after the convolution and before the attention"""
-
-
-class Readout(SpecModel):
-    """From block features to the classifier: [compression], BN, ReLU, global average pool."""
-
-    blocks: Literal["all", "last"] = "all"
-    """the blocks whose features are read: multi-scale (section 3.2), or DenseNet's last"""
-    compression: Factor | None = None
-    """first BN, ReLU and a 1×1 convolution to this fraction of the channels, rounded down"""
-    dropout: Rate = 0.0
-    """dropout rate after the convolution of the compression"""
-    norm: bool = True
-    """BN and ReLU before the global average pool; false: neither"""
-
-    @model_validator(mode="after")
-    def _compresses_what_is_normalized(self) -> Self:
-        if self.compression is not None and not self.norm:
-            raise fault(
-                "can't be combined with norm: false, which goes straight to the global pool",
-                "compression",
-                hint="remove one of the two",
-            )
-        return self
 
 
 class Classifier(SpecModel):

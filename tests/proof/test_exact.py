@@ -43,7 +43,8 @@ from cliquegraph.proof.exact import compare_exactly
 from cliquegraph.semantics.exact import Candidate, Evidence, compare
 from cliquegraph.semantics.reduce import least_size, reductions, resize
 from cliquegraph.semantics.structure import same_structure
-from cliquegraph.spec.schema import Input, Readout
+from cliquegraph.spec.boundaries import Readout
+from cliquegraph.spec.schema import Input
 from cliquegraph.steps.graph import Step
 from tests.function import without_relu
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped

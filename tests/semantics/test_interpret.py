@@ -193,7 +193,7 @@ def test_pools_are_torchs(kernel: int, stride: int) -> None:
     # All negative: a padding of zeros would win.
     x = -1 - np.random.default_rng(0).random((2, 3, 7, 9))
     padding = (kernel - 1) // 2
-    found = alone(ops.MaxPool(kernel, stride), x)
+    found = alone(ops.MaxPool(kernel, stride, padding), x)
     expected = F.max_pool2d(torch.from_numpy(x), kernel, stride, padding).numpy()
     assert np.array_equal(found, expected)
     average = F.avg_pool2d(torch.from_numpy(x), kernel, stride).numpy()

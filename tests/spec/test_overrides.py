@@ -88,7 +88,7 @@ def test_the_last_of_two_counts() -> None:
 
 def test_elements_do_not_share_a_value() -> None:
     spec = change("blocks.*.order=[1, 2, 3, 4]", "blocks.0.order.0=2", "blocks.0.order.1=1")
-    orders = [b.visiting_order for b in spec.blocks if isinstance(b, CliqueBlock)]
+    orders = [b.visits.sequence for b in spec.blocks if isinstance(b, CliqueBlock)]
     assert orders == [(2, 1, 3, 4), (1, 2, 3, 4)]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cliquegraph.blocks.clique import CliqueBlock
+from cliquegraph.blocks.clique import CliqueBlock, clique
 from cliquegraph.diagnostics.errors import SpecError
 from cliquegraph.spec.figure import Figure
 from cliquegraph.spec.load import loads
@@ -85,19 +85,20 @@ def test_stages_default_to_the_last() -> None:
 
 def test_only_the_last_stage_is_partial() -> None:
     block = CliqueBlock(layers=4, filters=8, stages=3, last_stage_updates=1)
-    assert [block.updates_in(stage) for stage in (1, 2, 3)] == [4, 4, 1]
-    assert CliqueBlock(layers=4, filters=8).updates_in(2) == 4
+    assert block.visits.updates == (4, 4, 1)
+    assert CliqueBlock(layers=4, filters=8).visits.updates == (4, 4)
 
 
 def test_later_stages_share_the_norm_of_stage_2_where_asked() -> None:
-    own, shared = (CliqueBlock(layers=4, filters=8, norm_per_stage=own) for own in (True, False))
+    specs = (CliqueBlock(layers=4, filters=8, norm_per_stage=own) for own in (True, False))
+    own, shared = map(clique, specs)
     assert [own.norm_stage(stage) for stage in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert [shared.norm_stage(stage) for stage in (1, 2, 3, 4)] == [1, 2, 2, 2]
 
 
 def test_the_order_has_two_names() -> None:
-    assert CliqueBlock(layers=3, filters=8, order="descending").visiting_order == (3, 2, 1)
-    assert CliqueBlock(layers=3, filters=8, order=(2, 3, 1)).visiting_order == (2, 3, 1)
+    assert CliqueBlock(layers=3, filters=8, order="descending").visits.sequence == (3, 2, 1)
+    assert CliqueBlock(layers=3, filters=8, order=(2, 3, 1)).visits.sequence == (2, 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""What surrounds the blocks: stem, transitions and readout, by today's keys or by lists of ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    GetJsonSchemaHandler,
+    Tag,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema
+
+from cliquegraph.spec.ops import ConvOp, OpList, SkipOp, walk
+from cliquegraph.spec.schema import Factor, Rate, SpecModel, Stem, Transition, fault, together
+
+NONE = "none"
+"""The word for an omitted section."""
+
+
+def _faults(ops: OpList) -> Iterator[PydanticCustomError]:
+    for path, op in walk(ops):
+        if isinstance(op, SkipOp) and op.drop_path is not None:
+            yield fault("only a block has drop-path", *path, "drop_path", hint="remove it")
+        if not isinstance(op, ConvOp):
+            continue
+        if op.filters is None and not op.depthwise:
+            message = "outside a block, a convolution needs its number of filters"
+            hint = f"write {{conv: {op.conv}, filters: 64}}"
+            yield fault(message, *path, "filters", hint=hint)
+        if isinstance(op.filters, str):
+            message = "outside a block, there is no layer whose filters could be multiplied"
+            yield fault(message, *path, "filters", hint="write a number")
+        if op.reduce:
+            message = "outside a block, there is no stride of the block"
+            yield fault(message, *path, "reduce", hint="write its stride, such as stride: 2")
+
+
+def _outside_blocks(ops: OpList) -> OpList:
+    if faults := list(_faults(ops)):
+        raise together(faults)
+    return ops
+
+
+BoundaryOps = Annotated[OpList, AfterValidator(_outside_blocks)]
+
+
+class OpsSection(SpecModel):
+    """A list of ops."""
+
+    ops: BoundaryOps
+    """the ops, in order; each convolution names its filters"""
+
+
+def _none_from_word(value: object) -> object:
+    if value is None:
+        raise fault(
+            "expected a section (keys with values), or 'none', found nothing",
+            hint="write its keys, or remove the line",
+        )
+    return None if value == NONE else value
+
+
+class _OrTheWordNone:
+    """The JSON Schema of a section that may also be the word ``none``."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema_of_section = handler(schema)
+        branches = [
+            branch
+            for each in schema_of_section["anyOf"]
+            if each.get("type") != "null"
+            for branch in each.get("oneOf", (each,))
+        ]
+        return {**schema_of_section, "anyOf": [*branches, {"const": NONE}]}
+
+
+def _form(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "<list>"
+    is_ops = isinstance(value, OpsSection) or (isinstance(value, dict) and "ops" in value)
+    return "<ops>" if is_ops else "<keys>"
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+AnyStem = Annotated[
+    Annotated[
+        Annotated[Stem, Tag("<keys>")] | Annotated[OpsSection, Tag("<ops>")], Discriminator(_form)
+    ]
+    | None,
+    BeforeValidator(_none_from_word),
+    _OrTheWordNone(),
+]
+_OneTransition = Annotated[
+    Annotated[
+        Annotated[Transition, Tag("<keys>")] | Annotated[OpsSection, Tag("<ops>")],
+        Discriminator(lambda value: "<keys>" if _form(value) == "<list>" else _form(value)),
+    ]
+    | None,
+    BeforeValidator(_none_from_word),
+    _OrTheWordNone(),
+]
+AnyTransition = Annotated[
+    Annotated[
+        Annotated[Transition, Tag("<keys>")]
+        | Annotated[OpsSection, Tag("<ops>")]
+        | Annotated[tuple[_OneTransition, ...], BeforeValidator(_tuple), Tag("<list>")],
+        Discriminator(_form),
+    ]
+    | None,
+    BeforeValidator(_none_from_word),
+    _OrTheWordNone(),
+]
+
+
+def as_written(value: Any) -> Any:
+    """Return a boundary as a spec writes it: the word for one that is left out."""
+    if isinstance(value, tuple):
+        return [as_written(each) for each in value]
+    return NONE if value is None else value
+
+
+class Readout(SpecModel):
+    """From block features to the classifier: [compression], BN, ReLU, global average pool."""
+
+    blocks: Literal["all", "last"] = "all"
+    """the blocks whose features are read: multi-scale (section 3.2), or DenseNet's last"""
+    compression: Factor | None = None
+    """first BN, ReLU and a 1×1 convolution to this fraction of the channels, rounded down"""
+    dropout: Rate = 0.0
+    """dropout rate after the convolution of the compression"""
+    norm: bool = True
+    """BN and ReLU before the global pool; false: neither"""
+    ops: BoundaryOps | None = None
+    """ops before the global pool, in place of compression, dropout and norm"""
+    pool: Literal["avg", "max"] = "avg"
+    """the global pool: the mean of each map, or its maximum"""
+
+    @model_validator(mode="after")
+    def _compresses_what_is_normalized(self) -> Self:
+        if self.ops is not None:
+            others = {"compression": None, "dropout": 0.0, "norm": True}
+            for key in (key for key, default in others.items() if getattr(self, key) != default):
+                hint = "write it as one of the ops" if key != "norm" else "remove it"
+                raise fault("can't be combined with ops, which replace it", key, hint=hint)
+        if self.compression is not None and not self.norm:
+            raise fault(
+                "can't be combined with norm: false, which goes straight to the global pool",
+                "compression",
+                hint="remove one of the two",
+            )
+        return self
