@@ -50,7 +50,8 @@ def graph_of_ops(
 ) -> Graph:
     """Ops one after the other, whose result is the feature; then a classifier.
 
-    With ``shared`` their tensors are those that the stages of a block share.
+    ``init`` is that of the last op. With ``shared`` their tensors are those that the stages of a
+    block share.
     """
     builder = Builder("one_op")
     builder.origin = Origin(STEM)
@@ -62,7 +63,7 @@ def graph_of_ops(
             layer = position if shared else None
             index = None if role in ROLES.values() or shared else position
             slot = Slot(STEM, role, layer=layer, index=index, shared=shared)
-        starts = init if isinstance(op, ops.Conv) else NO_INIT
+        starts = init if position == len(sequence) - 1 else NO_INIT
         value = builder.add(op, [value], slot=slot, init=starts)
     feature = value
     builder.origin = Origin(CLASSIFIER)
@@ -127,7 +128,7 @@ def view_of(graph: Graph) -> ModelView:
         header=("    Written by a test.",),
         class_name="OneOp",
         doc="A network of a test.",
-        references=(),
+        references=("No paper.",),
         classes_default=2,
         input_shape=(images.channels, images.height, images.width),
         classes=(update, block) if shared else (update,),
