@@ -70,6 +70,7 @@ class Graph:
         drop: drop-path of joins: the rate of an operand, and the share of global batches.
         feedback: whether the block has ops for sources of a higher index.
         listed: whether the keys list the layers, each with its own.
+        self_path: where they say that a layer reads itself.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -86,6 +87,7 @@ class Graph:
     drop: tuple[float, float] = (0.0, 0.0)
     feedback: bool = False
     listed: bool = False
+    self_path: Path = ("self",)
 
     @cached_property
     def topology(self) -> Topology:
@@ -100,6 +102,7 @@ class Graph:
             self.visits.updates,
             self.initial,
             write_self="self: []",
+            self_path=self.self_path,
         )
 
     def ops_of(self, i: int, j: int) -> OpList:
@@ -177,8 +180,8 @@ def _of_ways_out(graph: Graph) -> Iterator[PydanticCustomError]:
 def _of_feedback(graph: Graph) -> Iterator[PydanticCustomError]:
     own = graph.topology.own_ops
     if graph.feedback and not any(i > j and (i, j) not in own for i, j in graph.topology.pairs):
-        hint = "remove it, or add edges to a layer of a lower index"
-        yield impossible("no layer reads one of a higher index by it", "feedback", hint=hint)
+        message = "no edge leads from a layer to one of a lower index"
+        yield impossible(message, "feedback", hint="remove it, or add such an edge")
 
 
 def _of_stride(graph: Graph) -> Iterator[PydanticCustomError]:
@@ -191,7 +194,7 @@ def _of_stride(graph: Graph) -> Iterator[PydanticCustomError]:
             if any(isinstance(op, ConvOp) and op.reduce for _, op in walk_keys(ops)):
                 return
     hint = "mark the one that does: {conv: 3, reduce: true}"
-    yield fault("no convolution of a layer that reads X0 has it", "stride", hint=hint)
+    yield fault("no convolution of a layer that reads X0 takes it", "stride", hint=hint)
 
 
 def _of_layers(graph: Graph) -> Iterator[PydanticCustomError]:

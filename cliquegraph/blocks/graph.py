@@ -28,6 +28,7 @@ from cliquegraph.spec.schema import (
     BlockSpec,
     Channels,
     Kernel,
+    Path,
     SpecModel,
     together,
     up_to,
@@ -126,7 +127,7 @@ class GraphBlock(BlockSpec):
     def _errors_of_drop_path(self) -> Iterator[PydanticCustomError]:
         """Errors of drop-path on skips."""
         listed = self.layers if isinstance(self.layers, tuple) else ()
-        sections: list[tuple[tuple[str | int, ...], GraphBlock | LayerKeys]] = [((), self)]
+        sections: list[tuple[Path, GraphBlock | LayerKeys]] = [((), self)]
         sections += [(("layers", place), each) for place, each in enumerate(listed)]
         for path, section in sections:
             for key in ("edge", "feedback", "self", "layer"):
@@ -185,7 +186,16 @@ class GraphBlock(BlockSpec):
             drop=(self.drop_path.local if self.drop_path else 0.0, 0.0),
             feedback=self.feedback is not None,
             listed=isinstance(self.layers, tuple),
+            self_path=self._self_path(),
         )
+
+    def _self_path(self) -> Path:
+        """Where the first layer that reads itself is told to."""
+        if self.self is None and isinstance(self.layers, tuple):
+            for place, keys in enumerate(self.layers):
+                if keys.self is not None:
+                    return ("layers", place, "self")
+        return ("self",)
 
 
 def graph(spec: GraphBlock) -> Block:

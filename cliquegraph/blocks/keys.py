@@ -53,7 +53,7 @@ class FractalDropKeys(JoinDropKeys):
 
 def _refuse_global(value: object) -> object:
     if isinstance(value, dict) and "global" in value:
-        message = "has no columns of which one could remain"
+        message = "a graph has no columns of which one could remain"
         hint = "use kind: fractal, or local alone"
         raise fault(message, "global", hint=hint)
     return value
