@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat, Conv, GroupNorm, Input, Op, PadChannels
+from cliquegraph.ir.ops import Concat, Conv, Gate, GroupNorm, Input, Op, PadChannels
 from cliquegraph.ir.types import Field, Param, Piece, Tensor
 
 _WIDTHS: dict[type[Op], tuple[str, ...]] = {PadChannels: ("channels",), GroupNorm: ("groups",)}
@@ -94,8 +94,8 @@ class _Structure:
         if not operands:
             return None
         over = node.inputs if operands[0].param.axis == _INPUTS else node.outputs
-        if over is node.inputs and _is_depthwise(node):
-            ends = {1: 0}  # each kernel reads one channel
+        if isinstance(node.op, Gate) or (over is node.inputs and _is_depthwise(node)):
+            ends = {1: 0}  # one number for all channels, or a kernel for each
         else:
             ends = {end: number for number, end in enumerate(self._ends[over[0]])}
         holdings = [[piece for operand in operands for piece in operand.pieces]]
