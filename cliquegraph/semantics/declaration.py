@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from cliquegraph.blocks.boundaries import readout_ops, stem_of, transition_of
 from cliquegraph.blocks.model import Block, Conv, Layer, Norm, Ops, Output, Read, walk
 from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.semantics.arithmetic import (
@@ -21,6 +22,7 @@ from cliquegraph.semantics.arithmetic import (
     Arithmetic,
     Array,
     average_pool,
+    global_max,
     max_pool,
     mean,
 )
@@ -66,7 +68,7 @@ class _Network:
 
     def evaluate(self, images: Array) -> Meaning:
         at = self._at
-        x = at.write(self._stem(images))
+        x = at.write(at.run(stem_of(self._network), images, Site("stem")))
         features = []
         last = len(self._network.blocks)
         for b, block in enumerate(blocks_of(self._network.blocks), start=1):
@@ -74,11 +76,10 @@ class _Network:
             at.enter(Place(f"block{b}"))
             features.append(at.write(self._output(block.feature, versions)))
             if b < last:
-                transit = self._output(block.transit, versions)
-                x = transit
-                if (transition := self._network.transition) is not None:
+                x = self._output(block.transit, versions)
+                if transition := transition_of(self._network, b):
                     at.enter(Place(f"transition{b}"))
-                    x = at.write(self._transition(transition, f"transition{b}", transit))
+                    x = at.write(self._transition(transition, f"transition{b}", x))
         first = 1 if self._network.readout.blocks == "all" else last
         vectors = []
         for b in range(first, last + 1):
@@ -155,10 +156,9 @@ class _Network:
     def _update(self, layer: Layer, combined: Array, site: Site) -> Array:
         """The layer's ops, applied to what it combines."""
         value = self._at.run(layer.ops, combined, site)
-        maps = value.shape[-3]
-        self._at.require(
-            maps == layer.filters, f"has {maps} maps, but {layer.filters} are declared"
-        )
+        maps, declared = value.shape[-3], layer.filters
+        if declared is not None:
+            self._at.require(maps == declared, f"has {maps} maps, but {declared} are declared")
         return value
 
     def _output(self, output: Output, versions: list[dict[int, Array]]) -> Array:
@@ -170,19 +170,9 @@ class _Network:
 
     # ---- between blocks ----------------------------------------------------------
 
-    def _stem(self, images: Array) -> Array:
-        stem = self._network.stem
-        x = self._at.conv(images, "stem.conv", stem.filters, stem.kernel, stem.stride)
-        if stem.norm:
-            x = self._at.norm_relu(x, "stem.norm")
-        if stem.pool is None:
-            return x
-        kernel, stride = stem.pool.kernel, stem.pool.stride
-        if stem.pool.kind == "max":
-            return max_pool(self._at.arithmetic, x, kernel, stride, (kernel - 1) // 2)
-        return average_pool(self._at.arithmetic, x, kernel, stride)
-
-    def _transition(self, transition: Transition, name: str, x: Array) -> Array:
+    def _transition(self, transition: Transition | Ops, name: str, x: Array) -> Array:
+        if isinstance(transition, tuple):
+            return self._at.run(transition, x, Site(name))
         channels = _share(x.shape[-3], transition.compression)
         x = self._at.conv(self._at.norm_relu(x, f"{name}.norm"), f"{name}.conv", channels, 1)
         x = self._at.dropout(x, transition.dropout)
@@ -198,15 +188,20 @@ class _Network:
         return average_pool(self._at.arithmetic, x, 2, 2)
 
     def _readout(self, name: str, x: Array) -> Array:
+        readout, ops = self._network.readout, readout_ops(self._network)
+        x = self._standard_readout(name, x) if ops is None else self._at.run(ops, x, Site(name))
+        if readout.pool == "max":
+            return global_max(self._at.arithmetic, x)
+        return mean(self._at.arithmetic, x, (-2, -1))
+
+    def _standard_readout(self, name: str, x: Array) -> Array:
         readout = self._network.readout
         if readout.compression is not None:
             channels = _share(x.shape[-3], readout.compression)
             x = self._at.norm_relu(x, f"{name}.compress.norm")
             x = self._at.conv(x, f"{name}.compress.conv", channels, 1)
             x = self._at.dropout(x, readout.dropout)
-        if readout.norm:
-            x = self._at.norm_relu(x, f"{name}.norm")
-        return mean(self._at.arithmetic, x, (-2, -1))
+        return self._at.norm_relu(x, f"{name}.norm") if readout.norm else x
 
 
 def _gathered(ops: Ops) -> Iterator[str]:

@@ -187,7 +187,8 @@ class Execution:
         if scale != 1:
             branch = self.arithmetic.scale(branch, scale)
         if x.shape != branch.shape:
-            x = self._shortcut(op, x, branch.shape[-3], site)
+            if op.shortcut != "identity":
+                x = self._shortcut(op, x, branch.shape[-3], site)
             self.require(x.shape == branch.shape, "a skip's shortcut and branch differ in size")
         return self.arithmetic.add(x, branch)
 

@@ -70,7 +70,6 @@ class Site:
         return f"{self.of_update}.{op.role}"
 
     def gate(self, op: Gate) -> str:
-        """Return the name of a gate, which stages share; on an edge it has the source's number."""
-        if self.source is None:
-            return f"{self.of_layer}.{op.role}"
-        return f"{self.of_layer}.gate{self.source}{op.role.removeprefix('gate')}"
+        """Return the name of a gate, which stages share; the first of an edge counts its source."""
+        is_first = self.source is not None and op.role == "gate"
+        return f"{self.of_layer}.gate{self.source}" if is_first else f"{self.of_edge}.{op.role}"

@@ -531,9 +531,14 @@ def test_the_verifier_of_the_op_graph_alone_does_not_see_it() -> None:
 
 def test_a_lowering_that_is_wrong_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def reversed_reads(
-        declared: Block, section: Section, step: Step, reads: list[Value], builder: Builder
+        declared: Block,
+        section: Section,
+        step: Step,
+        reads: list[Value],
+        newest: dict[int, Value],
+        builder: Builder,
     ) -> Value:
-        return lower_step(declared, section, step, reads[::-1], builder)
+        return lower_step(declared, section, step, reads[::-1], newest, builder)
 
     monkeypatch.setattr(sys.modules["cliquegraph.lowering.lower"], "lower_step", reversed_reads)
     with pytest.raises(VerificationError, match=r"^block1, stage 1 layer 2: X2@1, of {X0, X1@1},"):
