@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat, Conv, GroupNorm, Input, Op, PadChannels
+from cliquegraph.ir.ops import Concat, Conv, Gate, GroupNorm, Input, Op, PadChannels
 from cliquegraph.ir.types import Field, Param, Piece, Tensor
 
 _WIDTHS: dict[type[Op], tuple[str, ...]] = {PadChannels: ("channels",), GroupNorm: ("groups",)}
@@ -93,14 +93,16 @@ class _Structure:
         operands = [each for each in node.operands if each.param.field is field]
         if not operands:
             return None
-        over = node.inputs if operands[0].param.axis == _INPUTS else node.outputs
-        if over is node.inputs and _is_depthwise(node):
-            ends = {1: 0}  # each kernel reads one channel
-        else:
-            ends = {end: number for number, end in enumerate(self._ends[over[0]])}
+        ends = {end: number for number, end in enumerate(self._extent(node, operands[0].param))}
         holdings = [[piece for operand in operands for piece in operand.pieces]]
         holdings += [list(mirror) for operand in operands for mirror in operand.param.mirrors]
         return [self._along(pieces, ends) for pieces in holdings]
+
+    def _extent(self, node: Node, param: Param) -> tuple[int, ...]:
+        """Where the features end that a parameter covers."""
+        if isinstance(node.op, Gate) or (param.axis == _INPUTS and _is_depthwise(node)):
+            return (1,)  # one number; kernels of one channel
+        return self._ends[(node.inputs if param.axis == _INPUTS else node.outputs)[0]]
 
     def _along(self, pieces: list[Piece], ends: dict[int, int]) -> object:
         layout = []
