@@ -10,7 +10,8 @@ the last line names what there was no time for. Parts:
 
     correctness  logits, loss, gradients and running statistics of each level against -O0
     speed        training steps of the literal model and each level, in bfloat16
-    flax         both for Flax, jitted, with the memory that XLA reports
+    flax         both for Flax, jitted, with the memory that XLA reports, what the compiled program
+                 launches, and the kernels of a profile
     graphs       CUDA graphs of a small network's step
     references   a dense network, and DenseNet-121 and ResNet-50 of timm or torchvision
     compiled     torch.compile of whole models

@@ -97,7 +97,7 @@ _IMPORTS: tuple[Imports, ...] = (
         "import jax.numpy as {}": ("jnp",),
         "import numpy as {}": ("np",),
         "from flax import {}": ("nnx",),
-        "from jax import Array, {}": ("lax",),
+        "from jax import {}": ("Array", "lax"),
         "from jax.nn.initializers import {}": ("variance_scaling", "xavier_uniform"),
         "from jax.typing import {}": ("DTypeLike",),
     },

@@ -42,8 +42,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Array]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Array",
-    Kind.NORM: "BatchNorm",
-    Kind.GROUP_NORM: "GroupNorm",
+    Kind.LAYER: "Callable[..., Array]",
 }
 
 

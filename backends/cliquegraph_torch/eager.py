@@ -18,7 +18,10 @@ from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.units import units_of
 from cliquegraph_torch.precision import Sizes
 
-OVERWRITTEN: tuple[type[ops.Op], ...] = (ops.BatchNorm, ops.Affine, ops.Conv, ops.Linear, ops.Add)
+OVERWRITTEN: tuple[type[ops.Op], ...] = (
+    *(ops.BatchNorm, ops.GroupNorm, ops.Affine, ops.Conv, ops.Linear),
+    *(ops.Add, ops.Bias, ops.Gate),
+)
 """Ops whose output a ReLU overwrites, if nothing else reads it.
 
 Each returns a new tensor that its gradient does not need. Not among them: dropout, which returns
@@ -135,7 +138,7 @@ def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:
     needed = {graph.logits}
     live = set()
     for call in reversed(calls):
-        if call.output in needed and not isinstance(call.last.op, ops.Keep):
+        if call.output in needed and not isinstance(call.last.op, ops.Keep | ops.Zeros):
             needed.update(call.reads)
             live.add(call)
     return live
@@ -155,6 +158,9 @@ def saved_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
     return ()
 
 
+@saved_values.register(ops.GroupNorm)
+@saved_values.register(ops.Gate)
+@saved_values.register(ops.LocalResponse)
 @saved_values.register(ops.Moments)
 @saved_values.register(ops.Affine)
 @saved_values.register(ops.Conv)
@@ -169,6 +175,11 @@ def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
 @saved_values.register
 def _(op: ops.BatchNorm, node: Node) -> tuple[Value, ...]:
     return node.inputs[:1]  # the mask has no gradient
+
+
+@saved_values.register
+def _(op: ops.GlobalMaxPool, node: Node) -> tuple[Value, ...]:
+    return (*node.inputs, *node.outputs)
 
 
 @saved_values.register
@@ -192,6 +203,25 @@ def extra_bytes(op: ops.Op, node: Node, sizes: Sizes) -> int:
 def _(op: ops.BatchNorm, node: Node, sizes: Sizes) -> int:
     # Mean and 1 / standard deviation; with a mask, the batch statistics as well.
     return sizes.statistics((4 if len(node.inputs) > 1 else 2) * node.output.type.channels)
+
+
+@extra_bytes.register
+def _(op: ops.GroupNorm, node: Node, sizes: Sizes) -> int:
+    return sizes.statistics(2 * sizes.batch * op.groups)  # mean and 1 / standard deviation
+
+
+@extra_bytes.register
+def _(op: ops.Gate, node: Node, sizes: Sizes) -> int:
+    return sizes.parameter((1,))  # the sigmoid
+
+
+@extra_bytes.register
+def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
+    # The squares, padded along channels; the sum of each window; the divisor. In wide precision.
+    maps = node.output.type
+    pixels = maps.elements // maps.channels
+    elements = 3 * maps.elements + (op.size - 1) * pixels
+    return sizes.statistics(sizes.batch * elements)
 
 
 @extra_bytes.register

@@ -248,6 +248,8 @@ class _Step:
         for value in call.reads:
             if value is self._graph.input or isinstance(value.type, MaskType):
                 continue
+            if value in self._makers and isinstance(self._makers[value].last.op, ops.Zeros):
+                continue
             if shared is None or self._sizes.is_fixed(value):
                 yield value, self.heap.take(self._sizes.of(value))
             else:
@@ -288,6 +290,24 @@ def workspace(op: ops.Op, node: Node, sizes: Sizes) -> int:
 @workspace.register
 def _(op: ops.ScaleChannels, node: Node, sizes: Sizes) -> int:
     return sizes.of(node.output)  # the product whose sum is the vector's gradient
+
+
+@workspace.register
+def _(op: ops.Gate, node: Node, sizes: Sizes) -> int:
+    return sizes.of(node.output)  # the product whose sum is the gradient of the number
+
+
+@workspace.register
+def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
+    # The gradients of the divisor and of the padded squares.
+    maps = node.output.type
+    elements = 2 * maps.elements + (op.size - 1) * (maps.elements // maps.channels)
+    return sizes.statistics(sizes.batch * elements)
+
+
+@workspace.register
+def _(op: ops.GlobalMaxPool, node: Node, sizes: Sizes) -> int:
+    return sizes.batch * node.inputs[0].type.elements  # where the maximum is reached: a Boolean
 
 
 @workspace.register

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import singledispatch
-from textwrap import wrap
 
-from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Code, Text, call, layout, listing
+from cliquegraph.emit.code import INDENT, Bracket, Code, Text, call, layout, listing, string
 from cliquegraph.emit.dims import items
 from cliquegraph.emit.spell import Speller
 from cliquegraph.emit.things import (
@@ -44,8 +43,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Tensor]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Tensor",
-    Kind.NORM: "nn.BatchNorm2d",
-    Kind.GROUP_NORM: "nn.GroupNorm",
+    Kind.LAYER: "nn.Module",
 }
 
 
@@ -108,8 +106,7 @@ class TorchSpeller(Speller):
         if isinstance(value, Apply):
             if isinstance(value.op, ops.Bias | ops.Gate):
                 return self.untyped(value.arguments[0])
-            is_module = isinstance(value.op, ops.BatchNorm | ops.GroupNorm)
-            return bool(value.members) and (is_module or not value.banked)
+            return bool(value.members) and not (value.banked and isinstance(value.op, ops.Conv))
         return isinstance(value, CallChild)
 
 
@@ -267,17 +264,7 @@ def alike_steps(view: ModelView) -> str:
 
 
 def _compile_loop(names: Sequence[str], blocks: Sequence[str]) -> Iterator[str]:
-    rows = wrap(" ".join(names), WIDTH - len(f'{INDENT * 3}""') - 1)
-    if len(rows) == 1:
-        yield f'{INDENT * 2}alike = "{rows[0]}"'
-    else:
-        quoted = [f'{INDENT * 3}"{row} "' for row in rows[:-1]]
-        yield from (
-            f"{INDENT * 2}alike = (",
-            *quoted,
-            f'{INDENT * 3}"{rows[-1]}"',
-            f"{INDENT * 2})",
-        )
+    yield from string(" ".join(names), prefix="alike = ", depth=2)
     block, depth = f"self.{blocks[0]}", 2
     if len(blocks) > 1:
         listed = listing(*(f"self.{each}" for each in blocks))

@@ -13,7 +13,9 @@ import optax
 from flax import nnx
 
 from benchmarks.bundled.compare import Outcome, compare
+from benchmarks.bundled.flax_kernels import kernels_of, launched, traced
 from benchmarks.bundled.flax_steps import (
+    ON_CPU,
     TYPES,
     Program,
     batch,
@@ -141,7 +143,10 @@ def train_and_evaluate(
 
 
 def train(session: Session, name: str, count: int) -> None:
-    """Write the memory that XLA allocates for each level's training step, then paired times."""
+    """Write memory of each level's training step, then paired times, then what each launches.
+
+    Launches come last: a profiler that fails, or slows the device, leaves the times alone.
+    """
     network = session.bundle.networks[name].shrunk(session.sizes.largest_image)
     images, labels = batch(network, count)
     programs: dict[str, Program] = {}
@@ -172,6 +177,30 @@ def train(session: Session, name: str, count: int) -> None:
     calls = {variant: partial(step.seconds, repeats) for variant, step in programs.items()}
     summary = summarise(interleave(calls, session.sizes.rounds), baseline=next(iter(programs)))
     session.line(network=name, batch=count, variants=rated(summary, count, facts))
+    for variant, step in programs.items():
+        write_launches(session, variant, count, step)
+
+
+def write_launches(session: Session, variant: str, count: int, step: Program) -> None:
+    """Write what a step launches: counted in the program, and on a GPU its kernels."""
+    line = partial(session.line, variant=variant, batch=count)
+    for measure in (count_launches,) if ON_CPU else (count_launches, profile_kernels):
+        if not session.allows(0):
+            line(skipped="no time left")
+            return
+        try:
+            line(**measure(step))
+        except Exception as error:  # noqa: BLE001  # a failure is a result too
+            line(**failure(error))
+
+
+def count_launches(step: Program) -> Json:
+    launches = launched(step.compiled.as_text())
+    return {"launches": launches.total(), "by_opcode": dict(launches.most_common())}
+
+
+def profile_kernels(step: Program) -> Json:
+    return kernels_of(traced(step)).described()
 
 
 # ---- models --------------------------------------------------------------------------------

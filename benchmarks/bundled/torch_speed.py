@@ -187,9 +187,9 @@ def launches_of(step: TrainingStep) -> tuple[Json, Json]:
     if not CUDA:
         step()
         return {}, {}
-    kernels = step.kernels()
-    busy = significant(kernels.busy_seconds)
-    return {"kernels": kernels.count, "busy_seconds": busy}, {"longest": kernels.longest}
+    kernels = step.kernels().described()
+    longest = kernels.pop("longest")
+    return kernels, {"longest": longest}
 
 
 def first_step(

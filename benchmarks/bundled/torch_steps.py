@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +14,12 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.bundled.kernels import Kernels, Launch
 from benchmarks.bundled.networks import Network
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-LONGEST = 8
-"""How many kernels a profile names."""
 
 
 @dataclass(frozen=True)
@@ -90,40 +88,13 @@ def timed(call: Callable[[], object], repeats: int = 1) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """The kernels of a step on a CUDA device.
-
-    Attributes:
-        count: its kernels; copies and fills do not count.
-        busy_seconds: how long the device is busy, including copies and fills; concurrent kernels
-            count once.
-        longest: the slowest kernels by name, with their total seconds.
-    """
-
-    count: int
-    busy_seconds: float
-    longest: dict[str, float]
-
-    @classmethod
-    def of(cls, events: Iterable[Any]) -> Kernels:
-        """Summarize the events of a profile."""
-        launched = [
-            event
-            for event in events
-            if event.device_type == DeviceType.CUDA and not event.is_user_annotation
-        ]
-        spans = sorted((each.time_range.start, each.time_range.end) for each in launched)
-        busy, until = 0.0, float("-inf")
-        for start, end in spans:
-            busy += max(0.0, end - max(start, until))
-            until = max(until, end)
-        total: Counter[str] = Counter()
-        for each in launched:
-            total[each.name] += each.time_range.elapsed_us()
-        kernels = [each for each in launched if not each.name.startswith(("Memcpy", "Memset"))]
-        longest = {name[:80]: round(us * 1e-6, 7) for name, us in total.most_common(LONGEST)}
-        return cls(len(kernels), busy * 1e-6, longest)
+def launches(events: Iterable[Any]) -> Iterator[Launch]:
+    """Yield what the device executes according to the events of a profile."""
+    for event in events:
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation:
+            start, end = event.time_range.start * 1e-6, event.time_range.end * 1e-6
+            is_kernel = not event.name.startswith(("Memcpy", "Memset"))
+            yield Launch(event.name, start, end, is_kernel)
 
 
 @dataclass
@@ -193,7 +164,7 @@ class TrainingStep:
             self()
             synchronise()
         self.forget()
-        return Kernels.of(profiler.events())
+        return Kernels.of(launches(profiler.events()))
 
 
 def with_peak(make: Callable[[], TrainingStep]) -> tuple[TrainingStep, int | None]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
-from cliquegraph.blocks.keys import JoinDropKeys, OutputKeys
+from cliquegraph.blocks.keys import OutputKeys
 from cliquegraph.blocks.model import (
     Block,
     JoinDrop,
@@ -67,9 +67,10 @@ class Graph:
         stride: of the ops that reduce.
         norms: whose normalizations a stage uses.
         output, feature: what leaves.
-        drop_path: of joins.
+        drop: drop-path of joins: the rate of an operand, and the share of global batches.
         feedback: whether the block has ops for sources of a higher index.
         listed: whether the keys list the layers, each with its own.
+        self_path: where they say that a layer reads itself.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -83,9 +84,10 @@ class Graph:
     initial: Literal["visit", "zero"] = "visit"
     stride: int = 1
     norms: Literal["per_stage", "shared"] = "per_stage"
-    drop_path: JoinDropKeys | None = None
+    drop: tuple[float, float] = (0.0, 0.0)
     feedback: bool = False
     listed: bool = False
+    self_path: Path = ("self",)
 
     @cached_property
     def topology(self) -> Topology:
@@ -100,6 +102,7 @@ class Graph:
             self.visits.updates,
             self.initial,
             write_self="self: []",
+            self_path=self.self_path,
         )
 
     def ops_of(self, i: int, j: int) -> OpList:
@@ -177,8 +180,8 @@ def _of_ways_out(graph: Graph) -> Iterator[PydanticCustomError]:
 def _of_feedback(graph: Graph) -> Iterator[PydanticCustomError]:
     own = graph.topology.own_ops
     if graph.feedback and not any(i > j and (i, j) not in own for i, j in graph.topology.pairs):
-        hint = "remove it, or add edges to a layer of a lower index"
-        yield impossible("no layer reads one of a higher index by it", "feedback", hint=hint)
+        message = "no edge leads from a layer to one of a lower index"
+        yield impossible(message, "feedback", hint="remove it, or add such an edge")
 
 
 def _of_stride(graph: Graph) -> Iterator[PydanticCustomError]:
@@ -191,7 +194,7 @@ def _of_stride(graph: Graph) -> Iterator[PydanticCustomError]:
             if any(isinstance(op, ConvOp) and op.reduce for _, op in walk_keys(ops)):
                 return
     hint = "mark the one that does: {conv: 3, reduce: true}"
-    yield fault("no convolution of a layer that reads X0 has it", "stride", hint=hint)
+    yield fault("no convolution of a layer that reads X0 takes it", "stride", hint=hint)
 
 
 def _of_layers(graph: Graph) -> Iterator[PydanticCustomError]:
@@ -206,13 +209,7 @@ def _of_layers(graph: Graph) -> Iterator[PydanticCustomError]:
 
 
 def _of_drop_path(graph: Graph) -> Iterator[PydanticCustomError]:
-    keys = graph.drop_path
-    if keys is None:
-        return
-    if keys.global_ and not any(layer.columns for layer in graph.layers):
-        message = "a graph has no columns of which one could remain"
-        yield fault(message, "drop_path", "global", hint="use kind: fractal, or local alone")
-    if keys.local and not any(
+    if any(graph.drop) and not any(
         layer.combine == "mean" and len(sources) > 1
         for layer, sources in zip(graph.layers, graph.sources.values(), strict=True)
     ):
@@ -264,10 +261,9 @@ def _layer(graph: Graph, j: int) -> Layer:
         Read(i, edge_ops(graph.ops_of(i, j), plan.filters), every_stage and i == 0) for i in sources
     )
     ops = layer_ops(plan.layer, plan.filters)
-    drop, keys = None, graph.drop_path
-    if keys is not None and plan.combine == "mean" and len(reads) > 1:
-        columns = plan.columns or (None,) * len(reads)
-        drop = JoinDrop(keys.local, keys.global_, columns)
+    drop = None
+    if any(graph.drop) and plan.combine == "mean" and len(reads) > 1:
+        drop = JoinDrop(*graph.drop, plan.columns or (None,) * len(reads))
     return Layer(reads, None, plan.combine, ops, plan.label, drop)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,7 @@ from cliquegraph.blocks.model import (
     Words,
 )
 from cliquegraph.blocks.phrases import bottleneck_note, stage_numeral
+from cliquegraph.blocks.random_ops import draw_edges, draw_entry
 from cliquegraph.blocks.topology import Direction, Edges, Entry, Topology
 from cliquegraph.blocks.visits import Order, Visits
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
@@ -137,7 +138,7 @@ def clique(spec: CliqueBlock) -> Block:
     return Block(
         layers=tuple(
             Layer(
-                reads=tuple(Read(i, edge, every_stage) for i in topology.sources(j)),
+                reads=tuple(Read(i, edge, every_stage and i == 0) for i in topology.sources(j)),
                 filters=spec.filters,
                 ops=layer,
             )
@@ -246,19 +247,13 @@ def _draw(rng: Random) -> Document:
 def _draw_topology(rng: Random, block: Document) -> Document:
     """Return keys about who reads whom, such as the block can have; none if several draws fail."""
     n = block["layers"]
-    pairs = [[i, j] for i in range(1, n + 1) for j in range(1, n + 1) if i != j]
     for _ in range(4):
-        drawn = {"neighbours": 2, "rewire": rng.one((0.0, 0.5, 1.0)), "seed": rng.integer(0, 9)}
-        forms: list[Any] = ["complete", "chain", "ring", "none", {"nearest": rng.integer(1, n)}]
-        forms += [{"small_world": drawn}, [pair for pair in pairs if rng.holds(0.6)]]
-        entries: list[Any] = ["all", "first", "sources"]
-        entries.append([j for j in range(1, n + 1) if rng.holds(0.7)])
         keys = rng.some(
             0.5,
-            edges=rng.one(forms),
+            edges=draw_edges(rng, n),
             direction=rng.one(("both", "forward", "feedback")),
             self=True,
-            input={"to": rng.one(entries), **rng.some(stages=rng.one(("first", "all")))},
+            input=draw_entry(rng, n),
         )
         try:
             CliqueBlock.model_validate({**block, **keys})

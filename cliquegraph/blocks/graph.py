@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from cliquegraph.blocks.build import Graph, LayerPlan, build, drop_path_faults, faults_of
-from cliquegraph.blocks.keys import JoinDropKeys, OutputKeys, list_or_one, tuple_of
+from cliquegraph.blocks.keys import LocalDrop, OutputKeys, list_or_one, tuple_of
 from cliquegraph.blocks.model import Block, Words
+from cliquegraph.blocks.random_ops import (
+    draw_edge,
+    draw_edges,
+    draw_entry,
+    draw_layer,
+    without_an_op,
+)
 from cliquegraph.blocks.topology import Direction, EdgesWithOps, EntryWithOps
 from cliquegraph.blocks.visits import Order, Visits
-from cliquegraph.plugins.kinds import Kind
+from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.ops import OpList, format_ops
 from cliquegraph.spec.schema import (
     LABEL_PATTERN,
@@ -21,6 +28,7 @@ from cliquegraph.spec.schema import (
     BlockSpec,
     Channels,
     Kernel,
+    Path,
     SpecModel,
     together,
     up_to,
@@ -103,7 +111,7 @@ class GraphBlock(BlockSpec):
     """what the next block reads"""
     feature: OutputKeys | None = None
     """what readouts read; default: output"""
-    drop_path: JoinDropKeys | None = None
+    drop_path: LocalDrop | None = None
     """drop-path of the operands of means: {local: rate}"""
 
     @model_validator(mode="after")
@@ -119,7 +127,7 @@ class GraphBlock(BlockSpec):
     def _errors_of_drop_path(self) -> Iterator[PydanticCustomError]:
         """Errors of drop-path on skips."""
         listed = self.layers if isinstance(self.layers, tuple) else ()
-        sections: list[tuple[tuple[str | int, ...], GraphBlock | LayerKeys]] = [((), self)]
+        sections: list[tuple[Path, GraphBlock | LayerKeys]] = [((), self)]
         sections += [(("layers", place), each) for place, each in enumerate(listed)]
         for path, section in sections:
             for key in ("edge", "feedback", "self", "layer"):
@@ -175,10 +183,19 @@ class GraphBlock(BlockSpec):
             norms=self.norms,
             output=self.output,
             feature=self.output if self.feature is None else self.feature,
-            drop_path=self.drop_path,
+            drop=(self.drop_path.local if self.drop_path else 0.0, 0.0),
             feedback=self.feedback is not None,
             listed=isinstance(self.layers, tuple),
+            self_path=self._self_path(),
         )
+
+    def _self_path(self) -> Path:
+        """Where the first layer that reads itself is told to."""
+        if self.self is None and isinstance(self.layers, tuple):
+            for place, keys in enumerate(self.layers):
+                if keys.self is not None:
+                    return ("layers", place, "self")
+        return ("self",)
 
 
 def graph(spec: GraphBlock) -> Block:
@@ -225,4 +242,107 @@ def _unit_keys(spec: GraphBlock) -> tuple[tuple[str, object], ...]:
     return (*keys, ("combine", spec.combine), ("norms", spec.norms))
 
 
-KIND = Kind(GraphBlock, graph)
+# ---- random blocks, and smaller ones ------------------------------------------------------------
+
+
+def _draw(rng: Random) -> Document:
+    for _ in range(30):
+        block = _draw_once(rng)
+        try:
+            GraphBlock.model_validate(block)
+        except ValidationError:
+            continue
+        return block
+    return {"kind": "graph", "layers": 1, "layer": [{"conv": 3, "filters": 2}]}
+
+
+def _draw_once(rng: Random) -> Document:
+    n, stages = rng.integer(1, 3), rng.integer(1, 3)
+    kernels = rng.one(("edge", "layer", "both"))
+    on_edge, in_layer = kernels != "layer", kernels != "edge"
+    stride = rng.one((1, 1, 2))
+    drop = rng.holds(0.3)
+    ops = draw_layer(rng, kernel=in_layer, reduce=stride > 1, drop=drop)
+    edges = draw_edges(rng, n)
+    if isinstance(edges, list) and edges and rng.holds(0.5):
+        edges[0] = [*edges[0], draw_edge(rng, kernel=on_edge)]
+    block: Document = {
+        "kind": "graph",
+        "layers": n,
+        "filters": rng.integer(1, 3),
+        "edge": draw_edge(rng, kernel=on_edge),
+        "layer": ops,
+        "edges": edges,
+        **({"stages": stages} if stages > 1 or rng.holds(0.3) else {}),
+        **({"stride": stride} if stride > 1 or rng.holds(0.3) else {}),
+        **rng.some(
+            direction=rng.one(("both", "forward", "feedback")),
+            feedback=draw_edge(rng, kernel=on_edge),
+            self=draw_edge(rng, kernel=on_edge),
+            combine=rng.one(("sum", "mean")),
+            update=rng.one(("alternate", "simultaneous")),
+            order=rng.one(("ascending", "descending", rng.order(n))),
+            last_stage_updates=rng.integer(0, n),
+            initial=rng.one(("visit", "zero")),
+            norms=rng.one(("per_stage", "shared")),
+            output=_draw_output(rng, n),
+            feature=_draw_output(rng, n),
+            drop_path=rng.some(0.7, local=rng.one((0.0, 0.25, 0.5))),
+            input={
+                **draw_entry(rng, n),
+                **rng.some(edge=draw_edge(rng, kernel=on_edge)),
+            },
+        ),
+    }
+    if rng.holds(0.4):
+        block["layers"] = [_draw_keys(rng, on_edge, in_layer) for _ in range(n)]
+    if rng.holds(0.1):  # then each convolution names its own, or its layer does
+        del block["filters"]
+    return block
+
+
+def _draw_keys(rng: Random, on_edge: bool, in_layer: bool) -> Document:
+    return rng.some(
+        0.25,
+        filters=rng.integer(1, 3),
+        edge=draw_edge(rng, kernel=on_edge),
+        feedback=draw_edge(rng, kernel=on_edge),
+        self=draw_edge(rng, kernel=on_edge),
+        layer=draw_layer(rng, kernel=in_layer, reduce=False, drop=False),
+        combine=rng.one(("sum", "mean")),
+        name=rng.one(("V1", "join")),
+    )
+
+
+def _draw_output(rng: Random, n: int) -> Document:
+    some = [j for j in range(1, n + 1) if rng.holds(0.7)] or [n]
+    return rng.some(
+        0.5,
+        layers=rng.one(("all", "last", "sinks", some)),
+        input=rng.holds(0.3),
+        combine=rng.one(("concat", "mean")),
+    )
+
+
+def _smaller(block: Document) -> Iterator[Document]:
+    layers = block.get("layers")
+    if isinstance(layers, int) and layers > 1:
+        yield {**block, "layers": layers - 1}
+    if isinstance(layers, list):
+        yield {**block, "layers": len(layers)}
+    if block.get("stages", 1) > 1:
+        yield {**block, "stages": block["stages"] - 1}
+    yield from without_an_op(block)
+
+
+KIND = Kind(
+    GraphBlock,
+    graph,
+    fuzzing=Fuzzing(
+        _draw,
+        smaller=_smaller,
+        schedule=tuple(key for key in GraphBlock.model_fields if key not in ("kind", "update")),
+        counted=("stages",),
+        weight=4,
+    ),
+)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from cliquegraph.spec.schema import Rate, SpecModel
+from cliquegraph.spec.schema import Rate, SpecModel, fault
 
 
 def tuple_of(value: object) -> object:
@@ -38,9 +38,26 @@ class OutputKeys(SpecModel):
 class JoinDropKeys(SpecModel):
     """Drop-path where a layer takes the mean of what it reads (FractalNet, ICLR 2017)."""
 
-    model_config = ConfigDict(serialize_by_alias=True)  # a keyword names no field
-
     local: Rate = 0.0
     """the probability that an operand is dropped; if all are, one of them remains"""
+
+
+class FractalDropKeys(JoinDropKeys):
+    """Drop-path of a fractal: local in some batches, global in the others."""
+
+    model_config = ConfigDict(serialize_by_alias=True)  # a keyword names no field
+
     global_: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, alias="global")] = 0.0
     """the share of the batches that keep one column of the network"""
+
+
+def _refuse_global(value: object) -> object:
+    if isinstance(value, dict) and "global" in value:
+        message = "a graph has no columns of which one could remain"
+        hint = "use kind: fractal, or local alone"
+        raise fault(message, "global", hint=hint)
+    return value
+
+
+LocalDrop = Annotated[JoinDropKeys, BeforeValidator(_refuse_global)]
+"""Drop-path of joins outside a fractal."""

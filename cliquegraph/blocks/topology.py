@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from cliquegraph.blocks.keys import list_or_one, tuple_of
 from cliquegraph.spec.ops import OpList
-from cliquegraph.spec.schema import SpecModel, fault, impossible, up_to
+from cliquegraph.spec.schema import Path, SpecModel, fault, impossible, up_to
 from cliquegraph.spec.wording import describe_value
 
 Pair = tuple[int, int]
@@ -226,6 +226,7 @@ class Topology:
         updates: how many of them each stage visits.
         initial: ``zero``: stage 1 reads X0 alone.
         write_self: how a spec says that layers read themselves.
+        self_path: where this one says so.
     """
 
     edges: Any
@@ -236,6 +237,7 @@ class Topology:
     updates: tuple[int, ...]
     initial: Literal["visit", "zero"] = "visit"
     write_self: str = "self: true"
+    self_path: Path = ("self",)
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -334,7 +336,8 @@ class Topology:
         """What no stage reads; a complete graph means what can be read."""
         if self.itself and not self.again:
             hint = "write stages: 2 or more"
-            yield impossible("no stage reads a layer's own last version", "self", hint=hint)
+            message = "no stage reads a layer's own last version"
+            yield impossible(message, *self.self_path, hint=hint)
         unread = [(i, j) for i, j in self.pairs if not self._is_read(i, j)]
         if unread and self.edges != "complete":
             (i, j), *_ = unread
@@ -392,7 +395,7 @@ class Topology:
             case SmallWorld(small_world=keys):
                 parts = [f"small world of {keys.neighbours} neighbors, seed {keys.seed}"]
             case str(word):
-                parts = [word if word != "none" else "no edges"]
+                parts = [word] if word != "none" else ["no edges"] * (len(self.order) > 1)
             case pairs:
                 parts = [f"{len(pairs)} edges"]
         parts += [f"{self.direction} only"] if self.direction != "both" else []

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from cliquegraph.analysis.cost import NetworkCost
+from cliquegraph.blocks.boundaries import readout_ops, stem_of, transition_of
+from cliquegraph.blocks.model import (
+    AvgPool,
+    Bias,
+    Conv,
+    Gate,
+    GroupNorm,
+    LocalResponse,
+    MaxPool,
+    Norm,
+    Op,
+    Ops,
+    Relu,
+    Skip,
+    Upsample,
+    walk,
+)
 from cliquegraph.draw.scene import Arrow, Look, Scene, Shape, Stroke, text_size
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.graph import Graph
@@ -91,24 +108,45 @@ def _words(steps: StepGraph, section: Section) -> list[str]:
     network = steps.network
     match section.part:
         case Part.STEM:
-            stem = network.stem
-            norm = ["BN, ReLU"] if stem.norm else []
-            pool = [f"{stem.pool.kind} pool"] if stem.pool else []
-            after = [", ".join([*norm, *pool])] if norm or pool else []
-            return [f"{stem.kernel}×{stem.kernel} convolution", *after]
+            return _ops_words(stem_of(network))
         case Part.BLOCK:
             block = steps.block(section.index).declared.words
             return [block.kind, block.size, *block.short]
         case Part.TRANSITION:
-            transition = network.transition
-            assert transition is not None  # noqa: S101  # without one, the graph has no such section
+            transition = transition_of(network, section.index)
+            if isinstance(transition, tuple):
+                return _ops_words(transition)
             attention = ["attention"] if transition.attention else []
             return ["1×1 convolution", ", ".join([*attention, f"{transition.pool} pool"])]
         case Part.READOUT:
             words = ["compression"] if network.readout.compression else []
-            return [", ".join([*words, "global pool"])]
+            words += _ops_words(readout_ops(network) or ())
+            pool = "global max pool" if network.readout.pool == "max" else "global pool"
+            return [", ".join([*words, pool])]
         case Part.CLASSIFIER:
             return [f"{network.classifier.classes} classes"]
+
+
+_NAMES: dict[type[Op], str] = {
+    Norm: "BN",
+    GroupNorm: "group norm",
+    Relu: "ReLU",
+    Bias: "bias",
+    Gate: "gate",
+    LocalResponse: "local response",
+    MaxPool: "max pool",
+    AvgPool: "avg pool",
+    Upsample: "upsampling",
+    Skip: "skip",
+}
+
+
+def _ops_words(ops: Ops) -> list[str]:
+    """The convolutions of a list of ops, then its other ops, each kind of them once."""
+    sizes = [f"{op.kernel}×{op.kernel}" for op in walk(ops) if isinstance(op, Conv)]
+    others = dict.fromkeys(_NAMES[type(op)] for op in walk(ops) if type(op) in _NAMES)
+    convolutions = f"{', '.join(sizes)} convolution{'s' * (len(sizes) > 1)}"
+    return [*([convolutions] if sizes else []), *([", ".join(others)] if others else [])]
 
 
 def _arrows(cost: NetworkCost) -> tuple[Arrow, ...]:

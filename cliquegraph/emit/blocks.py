@@ -19,6 +19,7 @@ from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, Values, given_to
 from cliquegraph.emit.things import Child, Member, MemberGroup
 from cliquegraph.emit.view import (
+    VERSIONS,
     Append,
     BankSlice,
     Body,
@@ -28,6 +29,7 @@ from cliquegraph.emit.view import (
     Kind,
     Local,
     Own,
+    Record,
     Several,
     Sources,
     Statement,
@@ -91,9 +93,27 @@ class BlockClass:
             strides=(),
             kept=attributes,
             groups=groups,
-            inputs=(self._plan.variable(self._x0, "x0"),),
-            body=body,
+            inputs=(self._plan.variable(self._x0, "x0"), Variable(VERSIONS, Kind.VERSIONS)),
+            body=replace(body, record=self._record(body)),
         )
+
+    def _record(self, body: Body) -> Record:
+        """What the call records of X0 and of each version that it computes."""
+        items: list[tuple[str, Expression]] = [("X0", self._plan.maps(self._x0, {self._x0: "x0"}))]
+        for region in self._called:
+            assert region.step is not None  # noqa: S101  # regions of a block are its steps
+            value = self._version(region)
+            maps = self._plan.maps(value, {value: value.hint})
+            items.append((str(region.step.writes), maps))
+        first = body.statements[0] if body.statements else None
+        is_growing = first is not None and first.targets == (_GROWING,)
+        kind = Kind.FEATURES if self._x0 in self._plan.moments else Kind.MAPS
+        return Record(tuple(items), Variable(_GROWING, kind) if is_growing else None)
+
+    def _version(self, region: Region) -> Value:
+        """The version of a layer that an update writes."""
+        *_, version = self._plan.returned(self._plan.results(region))
+        return version
 
     # ---- the call ------------------------------------------------------------------------
 
@@ -134,7 +154,7 @@ class BlockClass:
             # Executed nevertheless, such as stage 2 of a last (I+II) block at -O0, to update its
             # running statistics.
             line = f"{line}, which nothing reads" if line else "nothing reads it"
-            return Statement((), call, line, origins=_origins(region))
+            results = (self._version(region),)
         names.update({value: value.hint for value in results})
         targets = tuple(value.hint for value in results)
         return Statement(targets, call, line, declares=True, origins=_origins(region))

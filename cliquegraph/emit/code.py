@@ -7,6 +7,7 @@ are too long for one line are an exception: they fill lines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TypeGuard
@@ -81,6 +82,17 @@ def _is_list(code: Code) -> TypeGuard[Bracket]:
         and code.head == "["
         and all(isinstance(item, Text) for item in code.items)
     )
+
+
+def string(text: str, prefix: str, depth: int) -> Iterator[str]:
+    """Yield the lines of ``prefix`` and a quoted string, in rows where it is too long for one."""
+    start = INDENT * depth
+    if len(line := f'{start}{prefix}"{text}"') <= WIDTH:
+        yield line
+        return
+    rows = wrap(text, WIDTH - len(f'{start}{INDENT}""') - 1)
+    quoted = [f'{start}{INDENT}"{row} "' for row in rows[:-1]]
+    yield from (f"{start}{prefix}(", *quoted, f'{start}{INDENT}"{rows[-1]}"', f"{start})")
 
 
 def comment(text: str, depth: int = 0) -> list[str]:

@@ -14,8 +14,9 @@ from jinja2 import Environment
 
 from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Text, docstring, layout, paragraph
 from cliquegraph.emit.spell import Speller
-from cliquegraph.emit.view import ClassView, ModelView
+from cliquegraph.emit.view import VERSIONS, ClassView, ModelView
 from cliquegraph.emit.widths import RATE
+from cliquegraph.ir.types import Part
 
 Imports = Mapping[str, tuple[str, ...]]
 """Import lines, with ``{}`` in place of names, and the names that each may import."""
@@ -110,8 +111,12 @@ def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
 
 
 def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
-    """The methods from images to block features: one, or two if there are lists in between."""
+    """The methods from images to block features: one, or two if there are lists in between.
+
+    And one that returns each version of each layer.
+    """
     inputs = [f"{view.input_name}: {speller.tensor}"]
+    recording = [*inputs, f"{VERSIONS}: dict[str, dict[str, {speller.tensor}]] | None = None"]
     images = f"images are {speller.shape(*view.input_shape)}"
     enter = speller.enter(view.input_name)
     first = [*([f"{INDENT * 2}{enter}"] if enter else [])]
@@ -119,18 +124,40 @@ def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
     if view.gather is not None:
         trunk = view.gather
         yield _method(
-            method("gather", inputs, speller.returns(trunk.kinds, always_tuple=True)),
+            method("gather", recording, speller.returns(trunk.kinds, always_tuple=True)),
             docstring(f"Return the maps of each block feature as lists; {images}.", 2),
             *first,
             speller.body(trunk, 2, always_tuple=True),
         )
         used = view.features.reads | set(view.features.returns)
         first = [_unpack_results(trunk.returns, used, "gather", view)]
+    given = recording if view.gather is None else inputs
     yield _method(
-        method("forward_features", inputs, speller.returns(view.features.kinds, always_tuple=True)),
+        method("forward_features", given, speller.returns(view.features.kinds, always_tuple=True)),
         docstring(doc, 2),
         *first,
         speller.body(view.features, 2, always_tuple=True),
+    )
+
+    yield _activations(view, speller, "gather" if view.gather else "forward_features", inputs)
+
+
+def _activations(view: ModelView, speller: Speller, source: str, inputs: Sequence[str]) -> str:
+    blocks = [name for name in view.children if name.startswith(Part.BLOCK)]
+    empty = Bracket("{", tuple(Text(f'"{name}": {{}}') for name in blocks), "}")
+    kind = f"dict[str, {speller.tensor}]"
+    doc = "Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."
+    joined = f'{INDENT * 3}f"{{block}}.{{name}}": maps'
+    return _method(
+        method("activations", inputs, kind),
+        docstring(doc, 2),
+        *layout(empty, prefix=f"{VERSIONS}: dict[str, {kind}] = ", depth=2),
+        f"{INDENT * 2}self.{source}({view.input_name}, {VERSIONS})",
+        f"{INDENT * 2}return {{",
+        joined,
+        f"{INDENT * 3}for block, each in {VERSIONS}.items()",
+        f"{INDENT * 3}for name, maps in each.items()",
+        f"{INDENT * 2}}}",
     )
 
 

@@ -43,11 +43,12 @@ from cliquegraph.emit.view import (
     Sources,
     Statement,
     Variable,
+    VersionsOf,
 )
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import FILLS, Concat, GroupNorm
+from cliquegraph.ir.ops import FILLS, Concat
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
@@ -247,7 +248,8 @@ class _Outliner:
                 statements += [self._inline(node, names) for node in nodes]
                 continue
             if section.part is Part.BLOCK:
-                arguments: tuple[Expression, ...] = (Local(names[self._plan.block_input(section)]),)
+                x0 = Local(names[self._plan.block_input(section)])
+                arguments: tuple[Expression, ...] = (x0, VersionsOf(str(section)))
             else:
                 arguments = self._plan.arguments(nodes, names)
             targets = tuple(self._section_results(section, nodes, names))
@@ -348,9 +350,7 @@ def _members_in_step(nodes: Sequence[Node]) -> Callable[[Node], tuple[Expression
 
 def _kind(node: Node) -> Kind:
     """The kind of an argument that has the tensors of a node."""
-    if is_bare(node.operands[0].param.slot):
-        return Kind.KERNEL
-    return Kind.GROUP_NORM if isinstance(node.op, GroupNorm) else Kind.NORM
+    return Kind.KERNEL if is_bare(node.operands[0].param.slot) else Kind.LAYER
 
 
 @dataclass(frozen=True)

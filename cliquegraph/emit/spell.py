@@ -8,9 +8,21 @@ from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar
 
-from cliquegraph.emit.code import INDENT, WIDTH, Bracket, Code, Text, call, comment, layout, listing
+from cliquegraph.emit.code import (
+    INDENT,
+    WIDTH,
+    Bracket,
+    Code,
+    Text,
+    call,
+    comment,
+    layout,
+    listing,
+    string,
+)
 from cliquegraph.emit.things import Child, Member, MemberGroup, Thing
 from cliquegraph.emit.view import (
+    VERSIONS,
     Append,
     Apply,
     BankSlice,
@@ -23,12 +35,14 @@ from cliquegraph.emit.view import (
     Local,
     MapsOf,
     Own,
+    Record,
     Several,
     Sources,
     Spread,
     Statement,
     Unit,
     Variable,
+    VersionsOf,
     walk,
 )
 from cliquegraph.ir.ops import FILLS, Conv, Zeros
@@ -126,6 +140,8 @@ class Speller(ABC):
                 return call(f"{to.name}.append", self.expression(value))
             case Several(items):
                 return Text(", ".join(str(self.expression(item)) for item in items))
+            case VersionsOf(block):
+                return Text(f'({VERSIONS} or {{}}).get("{block}")')
             case CallChild(name, arguments, keywords):
                 named = [f"{key}={self.expression(value)}" for key, value in keywords]
                 return call(f"self.{name}", *map(self.expression, arguments), *named)
@@ -158,6 +174,8 @@ class Speller(ABC):
 
     def parameter(self, view: Variable) -> str:
         """Print an input with its type."""
+        if view.kind is Kind.VERSIONS:
+            return f"{view.name}: dict[str, {self.tensor}] | None = None"
         return f"{view.name}: {self.annotation(view.kind)}"
 
     def returns(self, kinds: Sequence[Kind], *, always_tuple: bool = False) -> str:
@@ -171,7 +189,8 @@ class Speller(ABC):
     def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
         """Return statements and the return, indented by ``depth`` levels."""
         statements, returned = body.statements, names(body.returns, always_tuple=always_tuple)
-        if not always_tuple and statements and statements[-1].targets == body.returns:
+        is_last = bool(statements) and statements[-1].targets == body.returns
+        if is_last and not always_tuple and body.record is None:
             *others, last = statements
             if not self.untyped(last.value):
                 statements, returned = tuple(others), self.expression(last.value)
@@ -184,8 +203,31 @@ class Speller(ABC):
                 body = Body((*others, last), (variable,))
                 statements, returned = body.statements, names(body.returns)
         lines = [line for each in statements for line in self._lines(each, body, depth)]
+        lines += self._record(body.record, depth) if body.record else ()
         lines += layout(returned, prefix="return ", depth=depth)
         return "\n".join(lines)
+
+    def _record(self, record: Record, depth: int) -> Iterator[str]:
+        """Print what a block records if it is asked to."""
+        yield f"{INDENT * depth}if {VERSIONS} is not None:"
+        names, depth = " ".join(name for name, _ in record.items), depth + 1
+        quoted: Code
+        if record.growing is None:
+            values: Code = listing(*(self.expression(value) for _, value in record.items))
+        else:
+            features = Local(record.growing.name)
+            is_list = record.growing.kind is Kind.FEATURES
+            values = self.expression(MapsOf(features, is_list=True) if is_list else features)
+        if record.growing is not None:
+            number = f"range(1, {len(record.items)})"
+            quoted = listing('"X0"', Text(f'*(f"X{{j}}@1" for j in {number})'))
+        else:
+            yield from string(names, prefix="names = ", depth=depth)
+            quoted = Text("names.split()")
+        if len(f"{INDENT * depth}{VERSIONS}.update(zip({quoted}, {values}))") > WIDTH:
+            yield from layout(values, prefix="values = ", depth=depth)
+            values = Text("values")
+        yield from layout(call(f"{VERSIONS}.update", call("zip", quoted, values)), depth=depth)
 
     def members(self, groups: Sequence[MemberGroup], depth: int, kept: Sequence[str] = ()) -> str:
         """Return the assignments of ``kept`` arguments and of members, group by group."""

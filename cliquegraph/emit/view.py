@@ -19,6 +19,9 @@ from cliquegraph.ir.ops import Conv, Op
 
 AnyOp = TypeVar("AnyOp", bound=Op)
 
+VERSIONS = "versions"
+"""The argument of a block that records each version of each layer."""
+
 # ---- expressions -------------------------------------------------------------------------
 
 
@@ -161,6 +164,13 @@ class CallChild:
     keywords: tuple[tuple[str, Expression], ...] = ()
 
 
+@dataclass(frozen=True)
+class VersionsOf:
+    """The record of a block's versions, an argument of its call; nothing unless it is asked for."""
+
+    block: str
+
+
 Expression = (
     Local
     | Own
@@ -174,6 +184,7 @@ Expression = (
     | Apply
     | Unit
     | CallChild
+    | VersionsOf
 )
 
 
@@ -229,9 +240,9 @@ class Kind(StrEnum):
     FEATURE = "feature"  # maps with their moments
     MAPS = "maps"  # a list of maps
     FEATURES = "features"  # a list of features
-    KERNEL = "kernel"  # an array that belongs to the block: a kernel, a bias or a gate
-    NORM = "norm"  # the member of a batch normalization that belongs to the block
-    GROUP_NORM = "group_norm"
+    KERNEL = "kernel"  # an array that stages share: a kernel, a bias, a gate
+    LAYER = "layer"  # such as a normalization that stages share
+    VERSIONS = "versions"  # a record of a block's versions, or nothing
 
 
 @dataclass(frozen=True)
@@ -243,11 +254,25 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What a block records of its versions if it is asked to.
+
+    Attributes:
+        items: each version by its name in the block, ``X2@1``.
+        growing: instead of values, a list of X0 and X1 … Xn.
+    """
+
+    items: tuple[tuple[str, Expression], ...]
+    growing: Variable | None = None
+
+
+@dataclass(frozen=True)
 class Body:
-    """Statements, and the variables that are returned."""
+    """Statements, what is recorded after them, and the variables that are returned."""
 
     statements: tuple[Statement, ...]
     returned: tuple[Variable, ...]
+    record: Record | None = None
 
     @property
     def returns(self) -> tuple[str, ...]:
@@ -266,6 +291,11 @@ class Body:
             part.name
             for statement in self.statements
             for part in walk(statement.value)
+            if isinstance(part, Local)
+        ).union(
+            part.name
+            for _, value in (self.record.items if self.record else ())
+            for part in walk(value)
             if isinstance(part, Local)
         )
 

@@ -149,7 +149,7 @@ IDLE = "not called: unused, but retained for their weights"
 
 def step_line(block: BlockSteps, step: Step) -> str:
     """Return a step as its row of Table 1, ``stage 2: X3 X4 X5 X1 -> X2``."""
-    bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step))
+    bottom = " ".join(f"X{feature.layer}" for feature, _ in block.table_order(step)) or "zeros"
     stage = f"stage {step.stage}: " if block.declared.words.staged else ""
     return f"{stage}{bottom} -> X{step.layer}"
 

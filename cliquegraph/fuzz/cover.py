@@ -66,12 +66,12 @@ def _possible(model: type[BaseModel], within: str) -> Iterator[Use]:
 def _used(model: BaseModel, within: str) -> Iterator[Use]:
     for key, info in type(model).model_fields.items():
         path, value = f"{within}{key}", getattr(model, key)
-        parts = value if isinstance(value, tuple) else (value,)
-        if parts and isinstance(parts[0], BaseModel):
-            for part in parts:
+        is_list = isinstance(value, tuple) and tuple in _alternatives(info.annotation)
+        for part in value if isinstance(value, tuple) and not is_list else (value,):
+            if isinstance(part, BaseModel):
                 yield from _used(part, _inside(type(part), path))
-        else:
-            yield path, _word(value, info)
+            else:
+                yield path, _word(part, info)
 
 
 def _inside(kind: type[BaseModel], path: str) -> str:

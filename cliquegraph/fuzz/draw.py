@@ -113,14 +113,18 @@ def _document(rng: _Random, index: int) -> Document:
         "stem": _stem(rng),
         **_blocks(rng, blocks),
         # A transition has no effect with a single block, but may be declared.
-        **rng.some(0.8 if len(blocks) > 1 else 0.1, transition=_transition(rng)),
+        **rng.some(0.8 if len(blocks) > 1 else 0.1, transition=_transitions(rng, len(blocks) - 1)),
         **rng.some(0.7, readout=_readout(rng)),
         "classifier": {"classes": rng.integer(1, 5)},
         **rng.some(training=_training(rng)),
     }
 
 
-def _stem(rng: _Random) -> Document:
+def _stem(rng: _Random) -> str | Document:
+    if rng.holds(0.15):
+        return "none"
+    if rng.holds(0.2):
+        return {"ops": _ops(rng)}
     pool = {
         "kind": rng.one(("max", "avg")),
         "kernel": rng.integer(1, 3),
@@ -155,15 +159,13 @@ def _blocks(rng: _Random, blocks: list[Document]) -> Document:
         return {"blocks": blocks}
     named = [{"kind": default_kind(), **each} for each in blocks]
     ways = _drawable()
-    kind = rng.one((None, *ways))
+    kind = rng.one((None, *dict.fromkeys(each["kind"] for each in named)))
     alike = [each for each in named if each["kind"] == kind]
     if kind is None:
         drawn = {"filters": rng.integer(1, 3), **rng.some(dropout=rng.one(_RATES))}
         fields = [kinds()[each["kind"]].spec.model_fields for each in named]
         keys = {key: drawn[key] for key in drawn if all(key in each for each in fields)}
         return {"block_defaults": keys, "blocks": [_without(rng, each, keys) for each in blocks]}
-    if not alike:
-        return {"blocks": blocks}
     # Schedule keys are shared together, since one alone may contradict other blocks' keys.
     joint = ways[kind].schedule
     schedule = joint if rng.holds(0.5) else ()
@@ -187,9 +189,30 @@ def _without(
     }
 
 
+def _ops(rng: _Random) -> list[Any]:
+    """Ops outside blocks, where each convolution names its filters."""
+    conv = {
+        "conv": rng.one((1, 3)),
+        "filters": rng.integer(1, 4),
+        **rng.some(stride=rng.integer(1, 2), bias=rng.holds(0.7)),
+    }
+    pool = {"max_pool": rng.integer(1, 2), **rng.some(stride=rng.integer(1, 2))}
+    others: list[Any] = ["norm", "relu", "bias", {"group_norm": 1}, {"dropout": 0.1}, pool]
+    others.append({"avg_pool": rng.integer(1, 2)})
+    return [*rng.some(conv=conv).values(), *(rng.one(others) for _ in range(rng.integer(0, 3)))]
+
+
+def _transitions(rng: _Random, between: int) -> str | Document | list[str | Document]:
+    if rng.holds(0.2):
+        return [_transition(rng) for _ in range(between)]
+    return _transition(rng)
+
+
 def _transition(rng: _Random) -> str | Document:
     if rng.holds(0.3):
         return "none"
+    if rng.holds(0.2):
+        return {"ops": _ops(rng)}
     return rng.some(
         attention=rng.holds(0.7),
         compression=rng.one(_SHARES),
@@ -199,11 +222,14 @@ def _transition(rng: _Random) -> str | Document:
 
 
 def _readout(rng: _Random) -> Document:
+    if rng.holds(0.15):
+        return {"ops": _ops(rng), **rng.some(pool=rng.one(("avg", "max")))}
     norm = rng.holds(0.7)  # compression requires it
     return rng.some(
         blocks=rng.one(("all", "last")),
         dropout=rng.one(_RATES),
         norm=norm,
+        pool=rng.one(("avg", "max")),
         **({"compression": rng.one((None, *_SHARES))} if norm else {}),
     )
 

@@ -84,6 +84,6 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
 
 
 def is_plain(conv: Node) -> bool:
-    """Tell whether a unit can have a convolution: of stride 1, over all channels, without a bias."""
+    """Tell whether a unit can have a convolution: stride 1, over all channels, no bias."""
     op = conv.op
     return isinstance(op, Conv) and op.stride == 1 and not op.bias and not op.depthwise

@@ -251,4 +251,3 @@ def has_tensors_besides_kernel(each: Ops) -> bool:
             return True
         seen_kernel |= isinstance(op, model.Conv)
     return False
-

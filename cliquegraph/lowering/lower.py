@@ -126,7 +126,7 @@ def _transition(builder: Builder, network: NetworkSpec, index: int, value: Value
             error = ShapeError("half of 1 channel, for the attention, is none", hint)
             raise builder.refusal(error, network.locate("transition", "attention"))
         value = _attention(builder, section, value)
-    pool = MaxPool if getattr(spec, "pool", "avg") == "max" else AvgPool
+    pool = MaxPool if spec.pool == "max" else AvgPool
     return builder.add(pool(2, 2), [value])
 
 
@@ -157,7 +157,7 @@ def _head(builder: Builder, network: NetworkSpec, features: list[Value]) -> Valu
 def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -> Value:
     section, spec = Section(Part.READOUT, index), network.readout
     _enter(builder, network, section, "readout")
-    pool = GlobalMaxPool() if getattr(spec, "pool", "avg") == "max" else GlobalAvgPool()
+    pool = GlobalMaxPool() if spec.pool == "max" else GlobalAvgPool()
     if (given := readout_ops(network)) is not None:
         value = OpLowering(builder).run(given, value, Site(section))
         return builder.add(pool, [value], hint="pooled")

@@ -159,9 +159,7 @@ class _Update:
         site = replace(self._site, spans={role: part for role, part in parts.items() if part})
         if not edges.distribute:
             source = edge_reads[0].source
-            on_edge = replace(
-                site, source=source, number=self._number(source), can_project=False
-            )
+            on_edge = replace(site, source=source, number=self._number(source), can_project=False)
             return self.ops.run(edges.ops, sources[0], on_edge)
         *before, last = edges.ops
         assert isinstance(last, model.Conv)  # noqa: S101  # they distribute over one

@@ -93,16 +93,14 @@ class _Structure:
         operands = [each for each in node.operands if each.param.field is field]
         if not operands:
             return None
-        ends = {end: number for number, end in enumerate(self._extent(node, operands[0].param))}
+        over = node.inputs if operands[0].param.axis == _INPUTS else node.outputs
+        if isinstance(node.op, Gate) or (over is node.inputs and _is_depthwise(node)):
+            ends = {1: 0}  # one number for all channels, or a kernel for each
+        else:
+            ends = {end: number for number, end in enumerate(self._ends[over[0]])}
         holdings = [[piece for operand in operands for piece in operand.pieces]]
         holdings += [list(mirror) for operand in operands for mirror in operand.param.mirrors]
         return [self._along(pieces, ends) for pieces in holdings]
-
-    def _extent(self, node: Node, param: Param) -> tuple[int, ...]:
-        """Where the features end that a parameter covers."""
-        if isinstance(node.op, Gate) or (param.axis == _INPUTS and _is_depthwise(node)):
-            return (1,)  # one number; kernels of one channel
-        return self._ends[(node.inputs if param.axis == _INPUTS else node.outputs)[0]]
 
     def _along(self, pieces: list[Piece], ends: dict[int, int]) -> object:
         layout = []

@@ -96,7 +96,7 @@ def _tuple(value: object) -> object:
 
 AnyStem = Annotated[
     Annotated[
-        Annotated[Stem, Tag("<keys>")] | Annotated[OpsSection, Tag("<ops>")], Discriminator(_form)
+        Annotated[OpsSection, Tag("<ops>")] | Annotated[Stem, Tag("<keys>")], Discriminator(_form)
     ]
     | None,
     BeforeValidator(_none_from_word),
@@ -104,7 +104,7 @@ AnyStem = Annotated[
 ]
 _OneTransition = Annotated[
     Annotated[
-        Annotated[Transition, Tag("<keys>")] | Annotated[OpsSection, Tag("<ops>")],
+        Annotated[OpsSection, Tag("<ops>")] | Annotated[Transition, Tag("<keys>")],
         Discriminator(lambda value: "<keys>" if _form(value) == "<list>" else _form(value)),
     ]
     | None,
@@ -113,8 +113,8 @@ _OneTransition = Annotated[
 ]
 AnyTransition = Annotated[
     Annotated[
-        Annotated[Transition, Tag("<keys>")]
-        | Annotated[OpsSection, Tag("<ops>")]
+        Annotated[OpsSection, Tag("<ops>")]
+        | Annotated[Transition, Tag("<keys>")]
         | Annotated[tuple[_OneTransition, ...], BeforeValidator(_tuple), Tag("<list>")],
         Discriminator(_form),
     ]

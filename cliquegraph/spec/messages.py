@@ -270,15 +270,12 @@ def _meant(branches: Sequence[Node], value: object) -> Node | None:
         return next(iter([*pairs, *lists]), None)
     sections = [each for each in branches if "$ref" in each]
     if isinstance(value, dict):
-        shaped = {id(each): _inside(each, value) for each in sections}
         for each in sections:
-            required = set(shaped[id(each)].get("required", ()))
+            required = set(_inside(each, value).get("required", ()))
             if required and required <= value.keys():
                 return each
-        for each in sections:
-            if value.keys() <= shaped[id(each)].get("properties", {}).keys():
-                return each
-    return sections[0] if len(sections) == 1 or (sections and isinstance(value, dict)) else None
+        return sections[-1] if sections else None  # what has no key of its own comes last
+    return sections[0] if len(sections) == 1 else None
 
 
 def _expected(node: Node) -> str:
@@ -300,6 +297,8 @@ def _expected(node: Node) -> str:
             return "a number" + _bounds(node)
         case "boolean":
             return "true or false"
+        case "array" if node.get("maxItems") == 0:
+            return "[]"
         case "array" if "prefixItems" in node:
             return f"a list of {len(node['prefixItems'])} {_ITEMS[node['prefixItems'][0]['type']]}"
         case "array":

@@ -10,8 +10,8 @@ import numpy as np
 
 from cliquegraph.emit.body import straight_body
 from cliquegraph.emit.execute import load_source
-from cliquegraph.emit.members import kernel_slot, members_of, own_member
-from cliquegraph.emit.names import kernel_name, member_name
+from cliquegraph.emit.members import arguments_of, members_of, own_member, shared_slot
+from cliquegraph.emit.names import is_bare, member_name
 from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
 from cliquegraph.emit.view import (
     Apply,
@@ -38,7 +38,6 @@ from cliquegraph.plugins.backends import find_backend
 STEM, CLASSIFIER = Section(Part.STEM), Section(Part.CLASSIFIER)
 X = Variable("x", Kind.TENSOR)
 ROLES = {ops.Bias: "bias", ops.Gate: "gate"}
-MODULES = {ops.BatchNorm: Kind.NORM, ops.GroupNorm: Kind.GROUP_NORM}
 NO_INIT: Mapping[Field, Init] = MappingProxyType({})
 
 
@@ -51,7 +50,8 @@ def graph_of_ops(
 ) -> Graph:
     """Ops one after the other, whose result is the feature; then a classifier.
 
-    With ``shared`` their tensors are those that the stages of a block share.
+    ``init`` is that of the last op. With ``shared`` their tensors are those that the stages of a
+    block share.
     """
     builder = Builder("one_op")
     builder.origin = Origin(STEM)
@@ -63,7 +63,7 @@ def graph_of_ops(
             layer = position if shared else None
             index = None if role in ROLES.values() or shared else position
             slot = Slot(STEM, role, layer=layer, index=index, shared=shared)
-        starts = init if isinstance(op, ops.Conv) else NO_INIT
+        starts = init if position == len(sequence) - 1 else NO_INIT
         value = builder.add(op, [value], slot=slot, init=starts)
     feature = value
     builder.origin = Origin(CLASSIFIER)
@@ -78,36 +78,32 @@ def view_of(graph: Graph) -> ModelView:
     stem = [node for node in graph.nodes[1:] if node.origin.section == STEM]
     (feature,) = graph.features
     members = members_of(stem)
-    slots = [(node, slot) for node in stem if (slot := kernel_slot(node))]
+    shared = arguments_of(stem)
 
     def shared_or_own(node: Node) -> tuple[Expression, ...]:
-        slot = kernel_slot(node)
-        return own_member(node) if slot is None else (Local(kernel_name(slot)),)
+        slot = shared_slot(node)
+        return own_member(node) if slot is None else (Local(shared[slot]),)
 
+    arguments = [
+        Variable(name, Kind.KERNEL if is_bare(slot) else Kind.LAYER)
+        for slot, name in shared.items()
+    ]
     update = ClassView(
         name="Update",
         doc="The ops.",
         widths=(),
         strides=(),
         kept=(),
-        groups=() if slots or not members else (MemberGroup(None, members),),
-        inputs=(
-            X,
-            *(
-                Variable(kernel_name(slot), MODULES.get(type(node.op), Kind.KERNEL))
-                for node, slot in slots
-            ),
-        ),
+        groups=() if shared or not members else (MemberGroup(None, members),),
+        inputs=(X, *arguments),
         body=straight_body(stem, {graph.input: Local("x")}, [feature], shared_or_own, {}),
     )
     keywords = tuple(
         (
-            kernel_name(slot),
-            Own(member_name(slot))
-            if type(node.op) in MODULES
-            else BankSlice(member_name(slot), None, None),
+            name,
+            BankSlice(member_name(slot), None, None) if is_bare(slot) else Own(member_name(slot)),
         )
-        for node, slot in slots
+        for slot, name in shared.items()
     )
     block = ClassView(
         name="Stem",
@@ -123,7 +119,7 @@ def view_of(graph: Graph) -> ModelView:
     if isinstance(feature.type, MapType):
         value = Apply(ops.GlobalAvgPool(), (value,), ())
     logits = Statement(("z",), Apply(ops.Linear(2), (value,), (Own("classifier"),)), declares=True)
-    stem_class = block.name if slots else update.name
+    stem_class = block.name if shared else update.name
     dense = Dense(feature.type.channels, "num_classes")
     network = (Member("stem", Child(stem_class, ())), Member("classifier", dense))
     images = graph.input.type
@@ -132,10 +128,10 @@ def view_of(graph: Graph) -> ModelView:
         header=("    Written by a test.",),
         class_name="OneOp",
         doc="A network of a test.",
-        references=(),
+        references=("No paper.",),
         classes_default=2,
         input_shape=(images.channels, images.height, images.width),
-        classes=(update, block) if slots else (update,),
+        classes=(update, block) if shared else (update,),
         groups=(MemberGroup(None, network),),
         input_name="x",
         gather=None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,18 +16,20 @@ import torch
 from flax import nnx
 from torch import Tensor, nn
 
+from cliquegraph.emit.execute import load_source
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.storage import Array
-from cliquegraph.ir.types import Param
+from cliquegraph.ir.types import Field, Init, Param
 from cliquegraph.weights.layout import canonical, turned
 from cliquegraph_flax.execute import _array
 from cliquegraph_flax.live import LiveModel as LiveFlax
 from cliquegraph_flax.live import find_variable
 from cliquegraph_flax.naming import FlaxLayout
+from cliquegraph_torch.live import LiveModel as LiveTorch
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
-from tests.backends.one_op import STEM, class_of, graph_of_ops
+from tests.backends.one_op import STEM, class_of, graph_of_ops, view_of
 
 BATCH, CHANNELS = 3, 6
 SIZE = (5, 7)
@@ -92,7 +96,8 @@ def zeros(x: Tensor, *, op: ops.Zeros) -> Tensor:
 
 
 def max_pool(x: Tensor, *, op: ops.MaxPool) -> Tensor:
-    return windows(x, op.kernel, op.stride, op.padding, -float("inf")).amax((4, 5))
+    """The first of equal maxima has the gradient."""
+    return windows(x, op.kernel, op.stride, op.padding, -float("inf")).flatten(4).max(4).values
 
 
 EVERY: dict[str, tuple[ops.Op, Definition]] = {
@@ -276,6 +281,30 @@ def test_flax_passes_shared_tensors_to_an_update(name: str) -> None:
     assert_near(run_flax(graph, images, tensors), expected(definition, images, tensors))
 
 
+# ---- somebody else's backend ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [*((name, False) for name in EVERY), *((name, True) for name in SHARED)],
+)
+def test_a_third_backend_computes_the_definition(
+    name: str, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "third_backend")
+    backend = importlib.import_module("cliquegraph_numpy").BACKEND
+    graph, definition = case(name, shared)
+    images, tensors = drawn(graph)
+    model = load_source(backend.write(view_of(graph)), "one_op").OneOp()
+    for param, array in zip(stem_params(graph), tensors, strict=True):
+        *path, attribute = backend.layout.name(param).split(".")
+        owner = reduce(getattr, path, model)
+        assert getattr(owner, attribute).shape == array.shape
+        setattr(owner, attribute, array)
+    (y,) = model.forward_features(images)
+    assert_near([y], expected(definition, images, tensors)[:1])
+
+
 # ---- ties ----------------------------------------------------------------------------------
 
 
@@ -285,3 +314,92 @@ def test_equal_global_maxima_share_the_gradient() -> None:
     right = expected(definition, images, tensors)
     assert_near(run_torch(graph, images, tensors, "nchw"), right)
     assert_near(run_flax(graph, images, tensors), right)
+
+
+# ---- half types ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["maps", "whole"])
+@pytest.mark.parametrize("name", EVERY)
+def test_flax_computes_in_the_type_of_the_maps(name: str, how: str) -> None:
+    graph, definition = case(name)
+    images, tensors = drawn(graph)
+    stored = {"maps": "float32", "whole": "bfloat16"}[how]
+    model = flax_model(graph, tensors, dtype="bfloat16", param_dtype=stored)
+    (y,) = model.forward_features(jnp.asarray(np.moveaxis(images, 1, -1), jnp.float32))
+    assert y.dtype == jnp.bfloat16
+    right, *_ = expected(definition, images, tensors)
+    error = channels_first(y.astype(jnp.float32)) - right
+    assert np.linalg.norm(error) <= 0.02 * np.linalg.norm(right)
+
+
+NARROW = {"conv", "conv_with_bias", "depthwise", "depthwise_of_stride_2", "depthwise_with_bias"}
+"""What autocast computes in the half type, whatever the maps' own."""
+WIDE = {"bias", "gate", *(name for name in EVERY if "local_response" in name)}
+"""What is of the parameters' type under autocast, or of float32, as in any PyTorch model."""
+
+
+@pytest.mark.parametrize("name", sorted({*SHARED, *NARROW, *WIDE, "upsample", "zeros_3_2_1"}))
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_torch_has_the_types_of_a_model_by_hand_under_autocast(name: str, shared: bool) -> None:
+    if shared and name not in SHARED:
+        pytest.skip("it has no tensors that stages share")
+    graph, _ = case(name, shared)
+    images, tensors = drawn(graph)
+    model = torch_model(graph, tensors, torch.float32)
+    x = torch.from_numpy(images).float()
+    for maps in (x, x.bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16):
+            (y,) = model.forward_features(maps)
+        wide = torch.float32 if name in WIDE else maps.dtype
+        assert y.dtype == (torch.bfloat16 if name in NARROW else wide)
+
+
+# ---- initialization ------------------------------------------------------------------------
+
+STARTS = {
+    "depthwise": ops.Conv(512, 3, depthwise=True),
+    "depthwise_with_bias": ops.Conv(512, 3, bias=True, depthwise=True),
+    "with_bias": ops.Conv(96, 3, bias=True),
+}
+
+
+@pytest.mark.parametrize("init", [Init.HE, Init.HE_FAN_OUT])
+@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("backend", ["torch", "flax"])
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside"])
+def test_kernels_start_as_declared_and_biases_at_0(
+    backend: str, name: str, init: Init, beside: bool
+) -> None:
+    op = STARTS[name]
+    channels = 512 if op.depthwise else 48
+    others = (ops.Conv(channels, 1),) if beside else ()
+    graph = graph_of_ops(*others, op, channels=channels, init={Field.WEIGHT: init})
+    layout = {"torch": TorchLayout(), "flax": FlaxLayout()}[backend]
+    live: Any
+    if backend == "torch":
+        torch.manual_seed(0)
+        live = LiveTorch(class_of(graph, "torch")())
+    else:
+        live = LiveFlax(class_of(graph, "flax")(rngs=nnx.Rngs(0)))
+    weight, *bias = (
+        canonical(layout, param, live.read(layout.name(param)))
+        for param in stem_params(graph)[len(others) :]
+    )
+    assert weight.shape == (op.filters, 1 if op.depthwise else channels, 3, 3)
+    fan = weight.shape[1] if init is Init.HE else op.filters
+    assert weight.std() == pytest.approx((2 / (9 * fan)) ** 0.5, rel=0.05)
+    assert not any(each.any() for each in bias)
+    assert len(bias) == op.bias
+
+
+def test_gates_biases_and_group_norms_start_as_declared() -> None:
+    graph = graph_of_ops(ops.Bias(), ops.Gate(), ops.GroupNorm(3), channels=CHANNELS)
+    torch_live = LiveTorch(class_of(graph, "torch")())
+    flax_live = LiveFlax(class_of(graph, "flax")(rngs=nnx.Rngs(0)))
+    for param in stem_params(graph):
+        start = 1.0 if param.field is Field.SCALE else 0.0
+        for live, layout in ((torch_live, TorchLayout()), (flax_live, FlaxLayout())):
+            array = live.read(layout.name(param))
+            assert array.shape == param.shape
+            assert (array == start).all()

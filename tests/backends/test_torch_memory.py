@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -19,12 +20,14 @@ import cliquegraph
 from cliquegraph import NetworkSpec, optimise
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
+from cliquegraph.ir import ops
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.memory import MemoryPlan
 from cliquegraph.weights.source import numpy_dtype
 from cliquegraph_torch.memory import memory_plan
 from cliquegraph_torch.precision import PRECISIONS, Precision, precision_of
+from tests.backends.one_op import class_of, graph_of_ops
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped
 
 CASES = {
@@ -133,7 +136,11 @@ class Held:
 
 def stored_by_autograd(spec: NetworkSpec, level: int, batch: int, dtype: str) -> int:
     """Bytes that the graph of one training pass holds, without parameters and buffers."""
-    model = model_of(spec, level, dtype)
+    return stored_in_a_pass(model_of(spec, level, dtype), images_for(spec, batch, dtype), dtype)
+
+
+def stored_in_a_pass(model: nn.Module, images: Tensor, dtype: str) -> int:
+    """The same for a model and its images."""
     owned = [*model.parameters(), *model.buffers()]
     own = {each.untyped_storage().data_ptr() for each in owned}
     alive: WeakSet[Held] = WeakSet()
@@ -143,7 +150,6 @@ def stored_by_autograd(spec: NetworkSpec, level: int, batch: int, dtype: str) ->
         alive.add(held)
         return held
 
-    images = images_for(spec, batch, dtype)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor), autocast(dtype):
         logits = model(images)
     storages = [held.tensor.untyped_storage() for held in alive]
@@ -195,8 +201,12 @@ def _warm() -> Iterator[None]:
 
 def used_by_a_step(spec: NetworkSpec, level: int, batch: int, dtype: str) -> int:
     """The most bytes in tensors at any time of a training step."""
-    model = model_of(spec, level, dtype)
-    images, labels = images_for(spec, batch, dtype), torch.zeros(batch, dtype=torch.long)
+    return used_in_a_step(model_of(spec, level, dtype), images_for(spec, batch, dtype), dtype)
+
+
+def used_in_a_step(model: nn.Module, images: Tensor, dtype: str) -> int:
+    """The same for a model and its images."""
+    labels = torch.zeros(len(images), dtype=torch.long)
     tracker = Tracker()
     for owned in (images, *model.parameters(), *model.buffers()):
         tracker.see(owned)
@@ -336,3 +346,38 @@ def test_s3_and_s0_store_for_an_image_what_is_asked() -> None:
     assert stored["s0"][0] == pytest.approx(1016 / 8, rel=0.05)
     assert stored["s3"][2] < 85
     assert stored["s0"][2] < 0.45 * stored["s0"][0]
+
+
+# ---- ops that no shipped kind has ----------------------------------------------------------
+
+CONV = ops.Conv(6, 3)
+OPS: dict[str, tuple[ops.Op, ...]] = {
+    "group norm": (ops.GroupNorm(3), ops.Relu()),
+    "bias": (ops.Bias(), ops.Relu()),
+    "gate": (ops.Gate(),),
+    "local response": (ops.LocalResponse(4, 0.1, 0.75),),
+    "depthwise": (ops.Conv(6, 3, depthwise=True), ops.Relu()),
+    "depthwise with bias": (ops.Conv(6, 3, 2, bias=True, depthwise=True),),
+    "convolution with bias": (ops.Conv(5, 3, bias=True), ops.Relu()),
+    "upsampling": (ops.Upsample(2),),
+    "padded max pool": (ops.MaxPool(3, 2, 1),),
+    "zeros": (ops.Zeros(6, 3, 2, 1),),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_it_predicts_what_an_op_keeps_and_needs(name: str) -> None:
+    # A map for autograd before the op, and one behind it that is saved.
+    graph = graph_of_ops(CONV, *OPS[name], replace(CONV, filters=4), channels=3, size=(24, 20))
+    plan, images = memory_plan(graph, batch=4), torch.randn(4, 3, 24, 20)
+    model = class_of(graph, "torch")
+    assert plan.stored == pytest.approx(stored_in_a_pass(model(), images, "float32"), rel=0.01)
+    assert plan.peak == pytest.approx(used_in_a_step(model(), images, "float32"), rel=0.05)
+
+
+def test_it_predicts_what_a_global_maximum_keeps_and_needs() -> None:
+    graph = graph_of_ops(CONV, ops.GlobalMaxPool(), channels=3, size=(24, 20))
+    plan, images = memory_plan(graph, batch=4), torch.randn(4, 3, 24, 20)
+    model = class_of(graph, "torch")
+    assert plan.stored == pytest.approx(stored_in_a_pass(model(), images, "float32"), rel=0.01)
+    assert plan.peak == pytest.approx(used_in_a_step(model(), images, "float32"), rel=0.05)

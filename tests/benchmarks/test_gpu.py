@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,11 @@ def test_a_bundle_runs_where_the_compiler_is_missing(bundle: Path, tmp_path: Pat
     assert {name for name, row in timed if row.get("images_per_second", 0) > 0} == {
         *("literal", *LEVELS, "literal, eager", "eager")
     }
+    counted = [line for line in results if "launches" in line]
+    assert [(line["part"], line["variant"]) for line in counted] == [("flax", v) for v in LEVELS]
+    for line in counted:
+        assert line["by_opcode"]["convolution"] > 0
+        assert line["launches"] == sum(line["by_opcode"].values())
 
 
 def check_correctness(line: dict[str, Any]) -> None:
@@ -257,7 +263,8 @@ def test_wrong_logits_are_seen_though_gradients_are_noise() -> None:
 def test_kernels_at_the_same_time_are_one_time() -> None:
     from torch.autograd import DeviceType
 
-    from benchmarks.bundled.torch_steps import Kernels
+    from benchmarks.bundled.kernels import Kernels
+    from benchmarks.bundled.torch_steps import launches
 
     range_of = namedtuple("range_of", "start end elapsed_us")
     event = namedtuple("event", "name device_type is_user_annotation time_range")
@@ -272,10 +279,185 @@ def test_kernels_at_the_same_time_are_one_time() -> None:
         launch("relu", 40, 45),
         launch("Memset (Device)", 50, 51),
     ]
-    kernels = Kernels.of(events)
+    kernels = Kernels.of(launches(events))
     assert kernels.count == 3
     assert kernels.busy_seconds == pytest.approx(26e-6)
     assert kernels.longest == pytest.approx({"gemm": 25e-6, "relu": 5e-6, "Memset (Device)": 1e-6})
+
+
+# ---- what a Flax program launches ----------------------------------------------------------
+
+PROGRAM = """\
+HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[2]{0})->f32[2]{0}}
+
+FileNames
+1 "steps.py"
+
+%fused (p: f32[2]) -> f32[2] {
+  %p = f32[2]{0} parameter(0)
+  ROOT %sine = f32[2]{0} sine(%p), metadata={op_name="jit(step)/sin"}
+}
+
+%wrapped (p.1: f32[2]) -> f32[2] {
+  %p.1 = f32[2]{0} parameter(0)
+  ROOT %loop_fusion = f32[2]{0} fusion(%p.1), kind=kLoop, calls=%fused
+}
+
+%body (p.2: (f32[2], s32[])) -> (f32[2], s32[]) {
+  %p.2 = (f32[2]{0}, s32[]) parameter(0)
+  %item = f32[2]{0} get-tuple-element(%p.2), index=0
+  %copy = f32[2]{0} copy(%item)
+  %one = s32[] constant(1)
+  ROOT %out = (f32[2]{0}, s32[]) tuple(%copy, %one)
+}
+
+%condition (p.3: (f32[2], s32[])) -> pred[] {
+  %p.3 = (f32[2]{0}, s32[]) parameter(0)
+  ROOT %less = pred[] fusion(%p.3), kind=kLoop, calls=%compared
+}
+
+%command_buffer (p.4: f32[2]) -> f32[2] {
+  %p.4 = f32[2]{0} parameter(0)
+  %cudnn-conv.1 = (f32[2]{0}, u8[0]{0}) custom-call(%p.4), custom_call_target="__cudnn$convForward"
+  ROOT %result = f32[2]{0} get-tuple-element(%cudnn-conv.1), index=0
+}
+
+ENTRY %main (x: f32[2]) -> (f32[2], /*index=1*/f32[2]) {
+  %x = f32[2]{0} parameter(0)
+  %call = f32[2]{0} call(%x), to_apply=%command_buffer
+  %start = ((f32[2]{0}), f32[2]{0}) async-start(%call), calls=%wrapped
+  %update = ((f32[2]{0}), f32[2]{0}) async-update(%start)
+  %done = f32[2]{0} async-done(%update)
+  %view = f32[2,1]{1,0:T(8,128)} bitcast(%done)
+  %copied = (f32[2,1]{1,0}, f32[2,1]{1,0}, u32[]) copy-start(%view)
+  %there = f32[2,1]{1,0} copy-done(%copied)
+  %zero = s32[] constant(0)
+  %state = (f32[2]{0}, s32[]) tuple(%done, %zero)
+  %while = (f32[2]{0}, s32[]) while(%state), condition=%condition, body=%body
+  %last = f32[2]{0} get-tuple-element(%while), index=0
+  %small = f32[2]{0} call(%last), to_apply=%body, frontend_attributes={xla_cpu_small_call="true"}
+  %branch = f32[2]{0} conditional(%zero, %last, %last), branch_computations={%wrapped, %wrapped}
+  ROOT %pair = (f32[2]{0}, /*index=1*/f32[2]{0}) fusion(%branch), kind=kInput, calls=%fused
+}
+"""
+
+
+def test_what_a_program_launches_is_counted_in_every_computation_that_it_calls() -> None:
+    from benchmarks.bundled.flax_kernels import launched
+
+    assert launched(PROGRAM) == {
+        "fusion": 5,
+        "copy": 1,
+        "copy-start": 1,
+        "custom-call": 1,
+        "call": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def step(bundle: Path) -> Any:
+    """A training step of the tiny network in Flax."""
+    from benchmarks.bundled import flax_parts, flax_steps
+
+    network = Bundle(bundle).networks[TINY]
+    images, labels = flax_steps.batch(network, 2)
+    model = flax_parts.blank(network, "O1", flax_steps.TYPES["bf16"])
+    return flax_steps.training_program(model, images, labels, options=flax_parts.QUICK)
+
+
+def test_what_is_counted_is_what_the_runtime_executes(step: Any) -> None:
+    from benchmarks.bundled.flax_kernels import launched, traced
+
+    text = step.compiled.as_text()
+    instructions = {*re.findall(r"^  (?:ROOT )?%(\S+) = ", text, re.MULTILINE)}
+    profile = traced(step)
+    executed = {
+        event.name for plane in profile.planes for line in plane.lines for event in line.events
+    }
+    assert launched(text).total() == len(instructions & executed) > 100
+
+
+DETAILS = ("kernel", "memcpy", "Memset", "memalloc")
+"""What XLA's collector of CUPTI's events calls the details of each kind of event."""
+
+
+def profile_of(*lines: tuple[str, list[tuple[str, str, int, int]]], plane: str) -> Any:
+    """A profile with these events: name, the statistic that describes it, start, end (ns)."""
+    from jax.profiler import ProfileData
+
+    names = [f"{kind}_details" for kind in DETAILS] + ["cuda_graph_exec_id"]
+    text = f'planes {{ name: "{plane}" '
+    for key, name in enumerate(names, 1):
+        text += f'stat_metadata {{ key: {key} value {{ id: {key} name: "{name}" }} }} '
+    events = {name: None for _, events in lines for name, *_ in events}
+    for key, name in enumerate(events, 1):
+        text += f'event_metadata {{ key: {key} value {{ id: {key} name: "{name}" }} }} '
+    for line, rows in lines:
+        text += f'lines {{ name: "{line}" timestamp_ns: 7 '
+        for name, detail, start, end in rows:
+            text += f"events {{ metadata_id: {[*events].index(name) + 1} "
+            text += f"offset_ps: {start * 1000} duration_ps: {(end - start) * 1000} "
+            text += f'stats {{ metadata_id: {names.index(detail) + 1} str_value: "x" }} }} '
+        text += "} "
+    return ProfileData.from_text_proto(text + "}")
+
+
+STREAMS = (
+    (
+        "Stream #13(Compute,Memset)",
+        [
+            ("gemm", "kernel_details", 10_000, 20_000),
+            ("fusion_1", "kernel_details", 40_000, 45_000),
+            ("Memset", "Memset_details", 50_000, 51_000),
+            ("MemoryAlloc", "memalloc_details", 60_000, 90_000),
+        ],
+    ),
+    (
+        "Stream #14(Compute,MemcpyD2D)",
+        [
+            ("gemm", "kernel_details", 15_000, 30_000),
+            ("MemcpyD2D", "memcpy_details", 44_000, 47_000),
+        ],
+    ),
+    ("XLA Ops", [("fusion.1", "kernel_details", 0, 100_000)]),
+)
+
+
+def test_the_kernels_of_a_gpu_are_those_of_its_streams() -> None:
+    from benchmarks.bundled.flax_kernels import kernels_of
+
+    kernels = kernels_of(profile_of(*STREAMS, plane="/device:GPU:0"))
+    assert kernels.count == 3
+    assert kernels.busy_seconds == pytest.approx(28e-6)
+    assert kernels.longest == pytest.approx(
+        {"gemm": 25e-6, "fusion_1": 5e-6, "MemcpyD2D": 3e-6, "Memset": 1e-6}
+    )
+
+
+def test_a_profile_that_hides_kernels_is_refused() -> None:
+    from benchmarks.bundled.flax_kernels import kernels_of
+
+    with pytest.raises(RuntimeError, match="no kernels"):
+        kernels_of(profile_of(*STREAMS, plane="/host:CPU"))
+    graph = ("Stream #15(CudaGraph)", [("graph", "cuda_graph_exec_id", 0, 9_000)])
+    with pytest.raises(RuntimeError, match="whole CUDA graphs"):
+        kernels_of(profile_of(*STREAMS, graph, plane="/device:GPU:0"))
+
+
+def test_a_profiler_that_fails_leaves_the_times(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.bundled import flax_parts
+
+    monkeypatch.setattr(flax_parts, "LEVELS", ("O0",))
+    monkeypatch.setattr(flax_parts, "ON_CPU", False)
+    output = io.StringIO()
+    session = Session("flax", Bundle(bundle), True, 100, time.time(), output)
+    flax_parts.train(session, TINY, 2)
+    _, times, counted, kernels = map(json.loads, output.getvalue().splitlines())
+    assert counted["launches"] > 0
+    assert times["variants"]["O0"]["images_per_second"] > 0
+    assert kernels["error"].startswith("RuntimeError: the profile has no kernels")
 
 
 # ---- the run -------------------------------------------------------------------------------

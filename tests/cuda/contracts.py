@@ -20,6 +20,7 @@ class Contract(NamedTuple):
 
 
 _NORM = "aten/src/ATen/native/cuda/Normalization.cu"
+_GROUP_NORM = "aten/src/ATen/native/group_norm.cpp"
 _CONV = "aten/src/ATen/native/ConvUtils.h"
 _CONVOLUTION = (
     "input, weight and gradient of one type; cuDNN's result is channels_last where input or "
@@ -86,6 +87,14 @@ CONTRACTS: dict[str, Contract] = {
     "native_batch_norm.default": Contract(
         _NORM, "as its out variant, into tensors of its own; cuDNN may be chosen in its place"
     ),
+    "native_group_norm.default": Contract(
+        _GROUP_NORM,
+        "maps, scale and bias of one type, which autocast on CUDA makes float32; any strides: the "
+        "result is NCHW",
+    ),
+    "native_group_norm_backward.default": Contract(
+        _GROUP_NORM, "gradient, maps, moments and scale of one type; the gradient is NCHW"
+    ),
     "convolution.default": Contract(_CONV, _CONVOLUTION),
     "cat.default": Contract(
         "aten/src/ATen/native/TensorShape.cpp", "types are promoted; any strides"
@@ -103,6 +112,20 @@ CONTRACTS: dict[str, Contract] = {
     ),
     "avg_pool2d_backward.default": Contract(
         "aten/src/ATen/native/cuda/AveragePool2d.cu", "the gradient of the maps' type"
+    ),
+    **dict.fromkeys(
+        ("avg_pool3d.default", "avg_pool3d_backward.default"),
+        Contract(
+            "aten/src/ATen/native/cuda/AveragePool3d.cu",
+            "any strides: made contiguous; on CUDA half types too; overlapping windows are added "
+            "atomically in no fixed order",
+        ),
+    ),
+    "upsample_nearest2d.default": Contract(
+        "aten/src/ATen/native/cuda/UpSampleNearest2d.cu", "NCHW or channels_last"
+    ),
+    "upsample_nearest2d_backward.default": Contract(
+        "aten/src/ATen/native/cuda/UpSampleNearest2d.cu", "the gradient of the maps' type"
     ),
     "addmm.default": Contract("aten/src/ATen/native/cuda/Blas.cpp", "matrices of one type"),
     "mm.default": Contract("aten/src/ATen/native/cuda/Blas.cpp", "matrices of one type"),
@@ -124,12 +147,13 @@ CONTRACTS: dict[str, Contract] = {
             *("add.Tensor", "add_.Tensor", "sub.Tensor", "mul.Tensor", "mul_.Tensor"),
             *("div.Tensor", "div.Scalar", "div_.Scalar", "neg.default", "rsqrt.default"),
             *("relu.default", "relu_.default", "sigmoid.default", "sigmoid_backward.default"),
-            *("lerp_.Scalar", "lerp_.Tensor"),
+            *("lerp_.Scalar", "lerp_.Tensor", "add.Scalar", "mul.Scalar", "pow.Tensor_Scalar"),
+            *("eq.Tensor", "masked_fill_.Scalar", "masked_fill.Scalar"),
         ),
         Contract(_ITERATOR, _ELEMENTWISE),
     ),
     **dict.fromkeys(
-        ("mean.dim", "sum.dim_IntList"),
+        ("mean.dim", "sum.dim_IntList", "amax.default"),
         Contract("aten/src/ATen/native/ReduceOps.cpp", _REDUCTION),
     ),
     **dict.fromkeys(
@@ -145,7 +169,7 @@ CONTRACTS: dict[str, Contract] = {
             *("empty.memory_format", "empty_like.default", "new_empty.default", "stack.default"),
             *("new_empty_strided.default", "copy_.default", "constant_pad_nd.default"),
             *("_to_copy.default", "clone.default", "slice_backward.default", "ones_like.default"),
-            *("zeros_like.default", "new_full.default"),
+            *("zeros_like.default", "new_full.default", "zero_.default"),
         ),
         Contract("aten/src/ATen/native/TensorFactories.cpp", _MEMORY),
     ),

@@ -219,6 +219,52 @@ def batch_norm_update_stats(
     return mean, var
 
 
+# ---- group normalization -------------------------------------------------------------------
+
+
+@kernel(ATEN.native_group_norm.default)
+def group_norm(
+    x: Tensor, scale: Tensor | None, bias: Tensor | None, *sizes: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``native_group_norm``: maps are made contiguous first."""
+    types = {each.dtype for each in (x, scale, bias) if each is not None}
+    demand(len(types) == 1, f"maps, scale and bias should be of one type, are {types}")
+    result: tuple[Tensor, Tensor, Tensor] = ATEN.native_group_norm.default(
+        x.contiguous(), scale, bias, *sizes
+    )
+    return result
+
+
+@kernel(ATEN.native_group_norm_backward.default)
+def group_norm_backward(
+    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, scale: Tensor | None, *rest: Any
+) -> tuple[Tensor | None, ...]:
+    """``native_group_norm_backward``: the same."""
+    types = {each.dtype for each in (grad, x, mean, invstd, scale) if each is not None}
+    demand(len(types) == 1, f"gradient, maps, moments and scale are of {types}")
+    tensors = (grad.contiguous(), x.contiguous(), mean, invstd, scale)
+    result: tuple[Tensor | None, ...] = ATEN.native_group_norm_backward.default(*tensors, *rest)
+    return result
+
+
+# ---- pools ---------------------------------------------------------------------------------
+
+
+@kernel(ATEN.avg_pool3d.default)
+def average_pool_3d(x: Tensor, *args: Any) -> Tensor:
+    """``avg_pool3d_out_cuda``: half types too, which the CPU's kernel refuses."""
+    result: Tensor = ATEN.avg_pool3d.default(x.to(accumulate_type(x)), *args)
+    return result.to(x.dtype)
+
+
+@kernel(ATEN.avg_pool3d_backward.default)
+def average_pool_3d_backward(grad: Tensor, x: Tensor, *args: Any) -> Tensor:
+    """``avg_pool3d_backward_out_cuda``: the same."""
+    wide = accumulate_type(x)
+    result: Tensor = ATEN.avg_pool3d_backward.default(grad.to(wide), x.to(wide), *args)
+    return result.to(x.dtype)
+
+
 # ---- convolution ---------------------------------------------------------------------------
 
 

@@ -25,12 +25,12 @@ from tests.networks import EVERY_KEY, graphs_of
 HANDLERS: dict[str, tuple[Any, set[type[Op]]]] = {
     "interpreter": (evaluate, set()),
     # A normalization by shared moments is only ever part of a unit, which is one call.
-    # How many channels there are after padding is a number or an argument of the class.
-    "torch": (cliquegraph_torch.spell.spell_op, {ops.Input, ops.Normalize, ops.PadChannels}),
+    # How many channels of zeros an op writes is a number or an argument of the class.
+    "torch": (cliquegraph_torch.spell.spell_op, {ops.Input, ops.Normalize, *ops.FILLS}),
     # In JAX's layout a convolution is printed by a separate function.
     "flax": (
         cliquegraph_flax.spell.spell_op,
-        {ops.Input, ops.Normalize, ops.PadChannels, ops.Conv},
+        {ops.Input, ops.Normalize, *ops.FILLS, ops.Conv},
     ),
 }
 
@@ -68,13 +68,15 @@ KEEPS_NOTHING = {
     ops.Concat,
     ops.Add,
     ops.Mean,
-    ops.PadChannels,
+    *ops.FILLS,
+    ops.Bias,
+    ops.Upsample,
     ops.GlobalAvgPool,
     ops.Normalize,
     ops.Keep,
 }
-"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass; a mask has
-none.
+"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass; masks and
+zeros have none.
 
 A normalization by shared moments is only ever part of a unit, which defines what it saves.
 """

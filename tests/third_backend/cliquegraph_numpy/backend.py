@@ -6,11 +6,11 @@ from typing import Any
 
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.emit.file import write_file
-from cliquegraph.emit.names import member_path
+from cliquegraph.emit.names import is_bare, member_path
 from cliquegraph.emit.render import environment
 from cliquegraph.emit.view import ModelView
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.types import Biased, Param
+from cliquegraph.ir.types import Biased, Param, WithBias
 from cliquegraph.plugins.backends import Executor
 from cliquegraph_numpy.spell import NumpySpeller
 
@@ -22,8 +22,9 @@ _IMPORTS = (
 
 class NumpyLayout:
     def name(self, param: Param) -> str:
-        is_array = len(param.shape) == 4 and not isinstance(param, Biased)
-        return ".".join(member_path(param) if is_array else (*member_path(param), param.field))
+        is_kernel = len(param.shape) == 4 and not isinstance(param, Biased | WithBias)
+        bare = is_kernel or is_bare(param.slot)
+        return ".".join(member_path(param) if bare else (*member_path(param), param.field))
 
     def axes(self, param: Param) -> tuple[int, ...]:
         return tuple(range(len(param.shape)))[::-1]
@@ -37,7 +38,8 @@ class NumpyBackend:
     description = "plain NumPy, evaluation only; maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"Any", "NDArray", "NamedTuple", "np", "Array", "Feature", "Moments", "Norm", "BatchNorm"}
-        | {"Affine", "Linear", "BiasedConv", "windows", "conv", "normalized"}
+        | {"Affine", "Linear", "BiasedConv", "windows", "conv", "normalized", "GroupNorm"}
+        | {"DepthwiseConv", "depthwise_conv", "local_response", "zeros"}
         | {"norm_relu", "batch_norm_relu", "concat_conv"}
     )
 

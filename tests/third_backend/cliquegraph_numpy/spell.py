@@ -10,13 +10,18 @@ from cliquegraph.emit.things import (
     BiasedKernel,
     BranchDrop,
     ChannelAffine,
+    ChannelBias,
     Child,
     Dense,
+    DepthwiseKernel,
     Drop,
+    GroupNormalizer,
     Kernel,
     KernelBank,
+    KernelWithBias,
     Norm,
     Normalizer,
+    ScalarGate,
     SharedKernel,
     Statistics,
     Thing,
@@ -30,6 +35,7 @@ _ANNOTATIONS = {
     Kind.MAPS: "list[Array]",
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Array",
+    Kind.LAYER: "Any",
 }
 
 
@@ -49,7 +55,7 @@ class NumpySpeller(Speller):
             case ops.PadChannels() as op:
                 behind = f"(0, {self.number(node, op.channels)} - {x}.shape[1])"
                 return call("np.pad", x, f"((0, 0), {behind}, (0, 0), (0, 0))")
-            case ops.BatchNorm() | ops.Moments() | ops.Affine() | ops.Linear():
+            case ops.BatchNorm() | ops.GroupNorm() | ops.Moments() | ops.Affine() | ops.Linear():
                 return call(str(members[0]), x)
             case ops.Relu():
                 return call("np.maximum", x, "0")
@@ -64,7 +70,14 @@ class NumpySpeller(Speller):
             case ops.Conv(bias=True):
                 return call(str(members[0]), x)
             case ops.Conv() as op:
-                return call("conv", x, members[0], self.number(node, op.stride), str(op.padding))
+                function = "depthwise_conv" if op.depthwise else "conv"
+                return call(function, x, members[0], self.number(node, op.stride), str(op.padding))
+            case ops.Bias():
+                return Text(f"{x} + {members[0]}[:, None, None]")
+            case ops.Gate():
+                return Text(f"{x} / (1 + np.exp(-{members[0]}))")
+            case ops.LocalResponse() as op:
+                return call("local_response", x, str(op.size), str(op.alpha), str(op.beta))
             case ops.MaxPool() as op:
                 sizes = f"{op.kernel}, {op.stride}, {op.padding}, -np.inf"
                 return Text(f"windows({x}, {sizes}).max((4, 5))")
@@ -72,6 +85,12 @@ class NumpySpeller(Speller):
                 return Text(f"windows({x}, {op.kernel}, {op.stride}, 0, 0.0).mean((4, 5))")
             case ops.GlobalAvgPool():
                 return Text(f"{x}.mean((2, 3))")
+            case ops.GlobalMaxPool():
+                return Text(f"{x}.max((2, 3))")
+            case ops.Upsample() as op:
+                return Text(f"{x}.repeat({op.factor}, 2).repeat({op.factor}, 3)")
+            case ops.Zeros() as op:
+                return self.zeros(node, op, x)
             case ops.ScaleChannels():
                 return Text(f"{x} * {arguments[1]}[:, :, None, None]")
         raise TypeError(f"the numpy backend does not know {node.op.mnemonic}")
@@ -83,7 +102,7 @@ class NumpySpeller(Speller):
         return f"(batch, {channels}, {height}, {width})"
 
     def bank_slice(self, view: BankSlice) -> Code:
-        return Text(f"self.{view.name}[:, {view.bounds}]")
+        return Text(f"self.{view.name}" + ("" if view.is_whole else f"[:, {view.bounds}]"))
 
     def construct(self, thing: Thing) -> Code:
         match thing:
@@ -98,6 +117,18 @@ class NumpySpeller(Speller):
             case BiasedKernel(channels, filters, size, stride, padding):
                 sizes = map(str, (channels, filters, size, stride, padding))
                 return call("BiasedConv", *sizes)
+            case KernelWithBias(channels, filters, size, stride, padding):
+                return call("BiasedConv", *map(str, (channels, filters, size, stride, padding)))
+            case DepthwiseKernel(channels, size, stride, padding, bias=True):
+                return call("DepthwiseConv", *map(str, (1, channels, size, stride, padding)))
+            case DepthwiseKernel(channels, size):
+                return Text(f"np.zeros(({channels}, 1, {size}, {size}))")
+            case GroupNormalizer(channels, groups, eps):
+                return call("GroupNorm", *map(str, (channels, groups, eps)))
+            case ChannelBias(channels):
+                return Text(f"np.zeros({channels})")
+            case ScalarGate():
+                return Text("np.zeros(1)")
             case Kernel(channels, filters, size) | SharedKernel(channels, filters, size):
                 return Text(f"np.zeros(({filters}, {channels}, {size}, {size}))")
             case KernelBank(sources, filters, size):
