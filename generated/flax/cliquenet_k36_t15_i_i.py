@@ -138,7 +138,7 @@ class CliqueBlock(nnx.Module):
         self.update4_1 = Update(in_channels + 3 * filters, rngs=rngs)
         self.update5_1 = Update(in_channels + 4 * filters, rngs=rngs)
 
-    def __call__(self, x0: Array) -> list[Array]:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> list[Array]:
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[...])
         # stage 1: X0 X1 -> X2
@@ -149,7 +149,11 @@ class CliqueBlock(nnx.Module):
         x4_1 = self.update4_1([x0, x1_1, x2_1, x3_1], w=self.w4[...])
         # stage 1: X0 X1 X2 X3 X4 -> X5
         x5_1 = self.update5_1([x0, x1_1, x2_1, x3_1, x4_1], w=self.w5[...])
-        return [x1_1, x2_1, x3_1, x4_1, x5_1]
+        layers = [x1_1, x2_1, x3_1, x4_1, x5_1]
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1"
+            versions.update(zip(names.split(), [x0, x1_1, x2_1, x3_1, x4_1, x5_1]))
+        return layers
 
 
 class CliqueNetK36T15F1T1(nnx.Module):
@@ -177,19 +181,31 @@ class CliqueNetK36T15F1T1(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        layers1 = self.block1(x)
+        layers1 = self.block1(x, (versions or {}).get("block1"))
         feature1 = jnp.concatenate([x, *layers1], axis=-1)
         x = self.transition1(jnp.concatenate(layers1, axis=-1))
-        layers2 = self.block2(x)
+        layers2 = self.block2(x, (versions or {}).get("block2"))
         feature2 = jnp.concatenate([x, *layers2], axis=-1)
         x = self.transition2(jnp.concatenate(layers2, axis=-1))
-        layers3 = self.block3(x)
+        layers3 = self.block3(x, (versions or {}).get("block3"))
         feature3 = jnp.concatenate([x, *layers3], axis=-1)
         return feature1, feature2, feature3
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

@@ -154,7 +154,7 @@ class CliqueBlock(nnx.Module):
         self.update5_2 = Update(5 * filters, filters)
         self.update6_2 = Update(5 * filters, filters)
 
-    def __call__(self, x0: Array) -> list[Array]:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> list[Array]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :, :k0], v=self.v1[...])
@@ -182,7 +182,12 @@ class CliqueBlock(nnx.Module):
         x5_2 = self.update5_2([x1_2, x2_2, x3_2, x4_2, x6_1], w=self.w5[:, :, k0:], v=self.v5[...])
         # stage 2: X1 X2 X3 X4 X5 -> X6
         x6_2 = self.update6_2([x1_2, x2_2, x3_2, x4_2, x5_2], w=self.w6[:, :, k0:], v=self.v6[...])
-        return [x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
+        layers = [x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X1@2 X2@2 X3@2 X4@2 X5@2 X6@2"
+            values = [x0, x1_1, x2_1, x3_1, x4_1, x5_1, x6_1, x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
+            versions.update(zip(names.split(), values))
+        return layers
 
 
 class CliqueNetS3Star(nnx.Module):
@@ -213,22 +218,36 @@ class CliqueNetS3Star(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        layers1 = self.block1(x)
+        layers1 = self.block1(x, (versions or {}).get("block1"))
         feature1 = jnp.concatenate([x, *layers1], axis=-1)
         x = self.transition1(jnp.concatenate(layers1, axis=-1))
-        layers2 = self.block2(x)
+        layers2 = self.block2(x, (versions or {}).get("block2"))
         feature2 = jnp.concatenate([x, *layers2], axis=-1)
         x = self.transition2(jnp.concatenate(layers2, axis=-1))
-        layers3 = self.block3(x)
+        layers3 = self.block3(x, (versions or {}).get("block3"))
         feature3 = jnp.concatenate([x, *layers3], axis=-1)
         x = self.transition3(jnp.concatenate(layers3, axis=-1))
-        layers4 = self.block4(x)
+        layers4 = self.block4(x, (versions or {}).get("block4"))
         feature4 = jnp.concatenate([x, *layers4], axis=-1)
         return feature1, feature2, feature3, feature4
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {
+            "block1": {}, "block2": {}, "block3": {}, "block4": {}
+        }
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

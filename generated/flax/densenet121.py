@@ -139,7 +139,7 @@ class DenseBlock(nnx.Module):
         self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden, rngs=rngs)
         self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -147,7 +147,10 @@ class DenseBlock(nnx.Module):
         features.append(self.layer4(features))
         features.append(self.layer5(features))
         features.append(self.layer6(features))
-        return jnp.concatenate(features, axis=-1)
+        feature = jnp.concatenate(features, axis=-1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 7))], features))
+        return feature
 
 
 class DenseBlock2(nnx.Module):
@@ -167,7 +170,7 @@ class DenseBlock2(nnx.Module):
         self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden, rngs=rngs)
         self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -181,7 +184,10 @@ class DenseBlock2(nnx.Module):
         features.append(self.layer10(features))
         features.append(self.layer11(features))
         features.append(self.layer12(features))
-        return jnp.concatenate(features, axis=-1)
+        feature = jnp.concatenate(features, axis=-1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 13))], features))
+        return feature
 
 
 class DenseBlock3(nnx.Module):
@@ -213,7 +219,7 @@ class DenseBlock3(nnx.Module):
         self.layer23 = DenseLayer(in_channels + 22 * filters, filters, hidden, rngs=rngs)
         self.layer24 = DenseLayer(in_channels + 23 * filters, filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -239,7 +245,10 @@ class DenseBlock3(nnx.Module):
         features.append(self.layer22(features))
         features.append(self.layer23(features))
         features.append(self.layer24(features))
-        return jnp.concatenate(features, axis=-1)
+        feature = jnp.concatenate(features, axis=-1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 25))], features))
+        return feature
 
 
 class DenseBlock4(nnx.Module):
@@ -263,7 +272,7 @@ class DenseBlock4(nnx.Module):
         self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden, rngs=rngs)
         self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -281,7 +290,10 @@ class DenseBlock4(nnx.Module):
         features.append(self.layer14(features))
         features.append(self.layer15(features))
         features.append(self.layer16(features))
-        return jnp.concatenate(features, axis=-1)
+        feature = jnp.concatenate(features, axis=-1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 17))], features))
+        return feature
 
 
 class DenseNet121(nnx.Module):
@@ -309,18 +321,32 @@ class DenseNet121(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        feature1 = self.block1(x)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)
-        feature2 = self.block2(x)
+        feature2 = self.block2(x, (versions or {}).get("block2"))
         x = self.transition2(feature2)
-        feature3 = self.block3(x)
+        feature3 = self.block3(x, (versions or {}).get("block3"))
         x = self.transition3(feature3)
-        feature4 = self.block4(x)
+        feature4 = self.block4(x, (versions or {}).get("block4"))
         return feature1, feature2, feature3, feature4
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {
+            "block1": {}, "block2": {}, "block3": {}, "block4": {}
+        }
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

@@ -149,7 +149,7 @@ class DenseBlock(nnx.Module):
         self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden, rngs=rngs)
         self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -167,7 +167,10 @@ class DenseBlock(nnx.Module):
         features.append(self.layer14(features))
         features.append(self.layer15(features))
         features.append(self.layer16(features))
-        return jnp.concatenate(features, axis=-1)
+        feature = jnp.concatenate(features, axis=-1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 17))], features))
+        return feature
 
 
 class DenseNetK12T96BC(nnx.Module):
@@ -193,16 +196,28 @@ class DenseNetK12T96BC(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        feature1 = self.block1(x)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)
-        feature2 = self.block2(x)
+        feature2 = self.block2(x, (versions or {}).get("block2"))
         x = self.transition2(feature2)
-        feature3 = self.block3(x)
+        feature3 = self.block3(x, (versions or {}).get("block3"))
         return feature1, feature2, feature3
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

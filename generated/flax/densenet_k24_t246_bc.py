@@ -174,7 +174,7 @@ class DenseBlock(nnx.Module):
         self.layer40 = DenseLayer(in_channels + 39 * filters, filters, hidden, rngs=rngs)
         self.layer41 = DenseLayer(in_channels + 40 * filters, filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -217,7 +217,10 @@ class DenseBlock(nnx.Module):
         features.append(self.layer39(features))
         features.append(self.layer40(features))
         features.append(self.layer41(features))
-        return jnp.concatenate(features, axis=-1)
+        feature = jnp.concatenate(features, axis=-1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 42))], features))
+        return feature
 
 
 class DenseNetK24T246BC(nnx.Module):
@@ -243,16 +246,28 @@ class DenseNetK24T246BC(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        feature1 = self.block1(x)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)
-        feature2 = self.block2(x)
+        feature2 = self.block2(x, (versions or {}).get("block2"))
         x = self.transition2(feature2)
-        feature3 = self.block3(x)
+        feature3 = self.block3(x, (versions or {}).get("block3"))
         return feature1, feature2, feature3
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

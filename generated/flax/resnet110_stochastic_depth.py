@@ -185,7 +185,7 @@ class ResidualBlock(nnx.Module):
         self.layer17 = BasicUnit(filters, 17 / 108, rngs=rngs)
         self.layer18 = BasicUnit(filters, 1 / 6, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
@@ -203,7 +203,17 @@ class ResidualBlock(nnx.Module):
         x15 = self.layer15(x14)
         x16 = self.layer16(x15)
         x17 = self.layer17(x16)
-        return self.layer18(x17)
+        x18 = self.layer18(x17)
+        if versions is not None:
+            names = (
+                "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1 X10@1 X11@1 X12@1 X13@1 X14@1 "
+                "X15@1 X16@1 X17@1 X18@1"
+            )
+            values = [
+                x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17, x18
+            ]
+            versions.update(zip(names.split(), values))
+        return x18
 
 
 class ResidualBlock2(nnx.Module):
@@ -229,7 +239,7 @@ class ResidualBlock2(nnx.Module):
         self.layer17 = BasicUnit(filters, 35 / 108, rngs=rngs)
         self.layer18 = BasicUnit(filters, 1 / 3, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
@@ -247,7 +257,17 @@ class ResidualBlock2(nnx.Module):
         x15 = self.layer15(x14)
         x16 = self.layer16(x15)
         x17 = self.layer17(x16)
-        return self.layer18(x17)
+        x18 = self.layer18(x17)
+        if versions is not None:
+            names = (
+                "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1 X10@1 X11@1 X12@1 X13@1 X14@1 "
+                "X15@1 X16@1 X17@1 X18@1"
+            )
+            values = [
+                x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17, x18
+            ]
+            versions.update(zip(names.split(), values))
+        return x18
 
 
 class ResidualBlock3(nnx.Module):
@@ -273,7 +293,7 @@ class ResidualBlock3(nnx.Module):
         self.layer17 = BasicUnit(filters, 53 / 108, rngs=rngs)
         self.layer18 = BasicUnit(filters, 0.5, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
@@ -291,7 +311,17 @@ class ResidualBlock3(nnx.Module):
         x15 = self.layer15(x14)
         x16 = self.layer16(x15)
         x17 = self.layer17(x16)
-        return self.layer18(x17)
+        x18 = self.layer18(x17)
+        if versions is not None:
+            names = (
+                "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1 X10@1 X11@1 X12@1 X13@1 X14@1 "
+                "X15@1 X16@1 X17@1 X18@1"
+            )
+            values = [
+                x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17, x18
+            ]
+            versions.update(zip(names.split(), values))
+        return x18
 
 
 class ResNet110StochasticDepth(nnx.Module):
@@ -314,14 +344,26 @@ class ResNet110StochasticDepth(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        feature1 = self.block1(x)
-        feature2 = self.block2(feature1)
-        feature3 = self.block3(feature2)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
+        feature2 = self.block2(feature1, (versions or {}).get("block2"))
+        feature3 = self.block3(feature2, (versions or {}).get("block3"))
         return feature1, feature2, feature3
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

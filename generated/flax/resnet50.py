@@ -141,10 +141,14 @@ class ResidualBlock(nnx.Module):
         self.layer2 = Bottleneck(filters, hidden, rngs=rngs)
         self.layer3 = Bottleneck(filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
-        return self.layer3(x2)
+        x3 = self.layer3(x2)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3]))
+        return x3
 
 
 class ResidualBlock2(nnx.Module):
@@ -156,11 +160,15 @@ class ResidualBlock2(nnx.Module):
         self.layer3 = Bottleneck(filters, hidden, rngs=rngs)
         self.layer4 = Bottleneck(filters, hidden, rngs=rngs)
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
-        return self.layer4(x3)
+        x4 = self.layer4(x3)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3, x4]))
+        return x4
 
 
 class ResidualBlock3(nnx.Module):
@@ -172,13 +180,17 @@ class ResidualBlock3(nnx.Module):
             Bottleneck(filters, hidden, rngs=rngs) for _ in range(5)
         )
 
-    def __call__(self, x0: Array) -> Array:
+    def __call__(self, x0: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
         x4 = self.layer4(x3)
         x5 = self.layer5(x4)
-        return self.layer6(x5)
+        x6 = self.layer6(x5)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3, x4, x5, x6]))
+        return x6
 
 
 class ResNet50(nnx.Module):
@@ -204,15 +216,29 @@ class ResNet50(nnx.Module):
         tensors = nnx.state(self, (nnx.Param, nnx.BatchStat))
         nnx.update(self, jax.tree.map(lambda tensor: tensor.astype(param_dtype), tensors))
 
-    def forward_features(self, x: Array) -> tuple[Array, Array, Array, Array]:
+    def forward_features(
+        self, x: Array, versions: dict[str, dict[str, Array]] | None = None
+    ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
         x = x.astype(self.dtype or x.dtype)
         x = self.stem(x)
-        feature1 = self.block1(x)
-        feature2 = self.block2(feature1)
-        feature3 = self.block3(feature2)
-        feature4 = self.block4(feature3)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
+        feature2 = self.block2(feature1, (versions or {}).get("block2"))
+        feature3 = self.block3(feature2, (versions or {}).get("block3"))
+        feature4 = self.block4(feature3, (versions or {}).get("block4"))
         return feature1, feature2, feature3, feature4
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Array]] = {
+            "block1": {}, "block2": {}, "block3": {}, "block4": {}
+        }
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of images, (batch, num_classes)."""

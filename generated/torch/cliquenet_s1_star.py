@@ -117,7 +117,7 @@ class CliqueBlock(nn.Module):
             Update(4 * filters, filters) for _ in range(5)
         )
 
-    def forward(self, x0: Tensor) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :k0], v=self.v1)
@@ -139,7 +139,12 @@ class CliqueBlock(nn.Module):
         x4_2 = self.update4_2([x1_2, x2_2, x3_2, x5_1], w=self.w4[:, k0:], v=self.v4)
         # stage 2: X1 X2 X3 X4 -> X5
         x5_2 = self.update5_2([x1_2, x2_2, x3_2, x4_2], w=self.w5[:, k0:], v=self.v5)
-        return [x1_2, x2_2, x3_2, x4_2, x5_2]
+        layers = [x1_2, x2_2, x3_2, x4_2, x5_2]
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X1@2 X2@2 X3@2 X4@2 X5@2"
+            values = [x0, x1_1, x2_1, x3_1, x4_1, x5_1, x1_2, x2_2, x3_2, x4_2, x5_2]
+            versions.update(zip(names.split(), values))
+        return layers
 
 
 class CliqueBlock2(nn.Module):
@@ -170,7 +175,7 @@ class CliqueBlock2(nn.Module):
         self.update5_2 = Update(5 * filters, filters)
         self.update6_2 = Update(5 * filters, filters)
 
-    def forward(self, x0: Tensor) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :k0], v=self.v1)
@@ -196,7 +201,12 @@ class CliqueBlock2(nn.Module):
         x5_2 = self.update5_2([x1_2, x2_2, x3_2, x4_2, x6_1], w=self.w5[:, k0:], v=self.v5)
         # stage 2: X1 X2 X3 X4 X5 -> X6
         x6_2 = self.update6_2([x1_2, x2_2, x3_2, x4_2, x5_2], w=self.w6[:, k0:], v=self.v6)
-        return [x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
+        layers = [x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X1@2 X2@2 X3@2 X4@2 X5@2 X6@2"
+            values = [x0, x1_1, x2_1, x3_1, x4_1, x5_1, x6_1, x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
+            versions.update(zip(names.split(), values))
+        return layers
 
 
 class CliqueNetS1Star(nn.Module):
@@ -219,21 +229,35 @@ class CliqueNetS1Star(nn.Module):
         self.classifier = nn.Linear(1712, num_classes)
         self.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward_features(
+        self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 3, 224, 224)."""
         x = self.stem(x)
-        layers1 = self.block1(x)
+        layers1 = self.block1(x, (versions or {}).get("block1"))
         feature1 = torch.cat([x, *layers1], 1)
         x = self.transition1(torch.cat(layers1, 1))
-        layers2 = self.block2(x)
+        layers2 = self.block2(x, (versions or {}).get("block2"))
         feature2 = torch.cat([x, *layers2], 1)
         x = self.transition2(torch.cat(layers2, 1))
-        layers3 = self.block3(x)
+        layers3 = self.block3(x, (versions or {}).get("block3"))
         feature3 = torch.cat([x, *layers3], 1)
         x = self.transition3(torch.cat(layers3, 1))
-        layers4 = self.block4(x)
+        layers4 = self.block4(x, (versions or {}).get("block4"))
         feature4 = torch.cat([x, *layers4], 1)
         return feature1, feature2, feature3, feature4
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Tensor]] = {
+            "block1": {}, "block2": {}, "block3": {}, "block4": {}
+        }
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""

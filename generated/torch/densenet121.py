@@ -97,7 +97,7 @@ class DenseBlock(nn.Module):
         self.layer5 = DenseLayer(in_channels + 4 * filters, filters, hidden)
         self.layer6 = DenseLayer(in_channels + 5 * filters, filters, hidden)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -105,7 +105,10 @@ class DenseBlock(nn.Module):
         features.append(self.layer4(features))
         features.append(self.layer5(features))
         features.append(self.layer6(features))
-        return torch.cat(features, 1)
+        feature = torch.cat(features, 1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 7))], features))
+        return feature
 
 
 class DenseBlock2(nn.Module):
@@ -126,7 +129,7 @@ class DenseBlock2(nn.Module):
         self.layer11 = DenseLayer(in_channels + 10 * filters, filters, hidden)
         self.layer12 = DenseLayer(in_channels + 11 * filters, filters, hidden)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -140,7 +143,10 @@ class DenseBlock2(nn.Module):
         features.append(self.layer10(features))
         features.append(self.layer11(features))
         features.append(self.layer12(features))
-        return torch.cat(features, 1)
+        feature = torch.cat(features, 1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 13))], features))
+        return feature
 
 
 class DenseBlock3(nn.Module):
@@ -173,7 +179,7 @@ class DenseBlock3(nn.Module):
         self.layer23 = DenseLayer(in_channels + 22 * filters, filters, hidden)
         self.layer24 = DenseLayer(in_channels + 23 * filters, filters, hidden)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -199,7 +205,10 @@ class DenseBlock3(nn.Module):
         features.append(self.layer22(features))
         features.append(self.layer23(features))
         features.append(self.layer24(features))
-        return torch.cat(features, 1)
+        feature = torch.cat(features, 1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 25))], features))
+        return feature
 
 
 class DenseBlock4(nn.Module):
@@ -224,7 +233,7 @@ class DenseBlock4(nn.Module):
         self.layer15 = DenseLayer(in_channels + 14 * filters, filters, hidden)
         self.layer16 = DenseLayer(in_channels + 15 * filters, filters, hidden)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -242,7 +251,10 @@ class DenseBlock4(nn.Module):
         features.append(self.layer14(features))
         features.append(self.layer15(features))
         features.append(self.layer16(features))
-        return torch.cat(features, 1)
+        feature = torch.cat(features, 1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 17))], features))
+        return feature
 
 
 class DenseNet121(nn.Module):
@@ -262,17 +274,31 @@ class DenseNet121(nn.Module):
         self.classifier = nn.Linear(1024, num_classes)
         self.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward_features(
+        self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 3, 224, 224)."""
         x = self.stem(x)
-        feature1 = self.block1(x)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)
-        feature2 = self.block2(x)
+        feature2 = self.block2(x, (versions or {}).get("block2"))
         x = self.transition2(feature2)
-        feature3 = self.block3(x)
+        feature3 = self.block3(x, (versions or {}).get("block3"))
         x = self.transition3(feature3)
-        feature4 = self.block4(x)
+        feature4 = self.block4(x, (versions or {}).get("block4"))
         return feature1, feature2, feature3, feature4
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Tensor]] = {
+            "block1": {}, "block2": {}, "block3": {}, "block4": {}
+        }
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""

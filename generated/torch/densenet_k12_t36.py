@@ -99,7 +99,7 @@ class DenseBlock(nn.Module):
         self.layer11 = DenseLayer(in_channels + 10 * filters, filters)
         self.layer12 = DenseLayer(in_channels + 11 * filters, filters)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         features = [x0]
         features.append(self.layer1(features))
         features.append(self.layer2(features))
@@ -113,7 +113,10 @@ class DenseBlock(nn.Module):
         features.append(self.layer10(features))
         features.append(self.layer11(features))
         features.append(self.layer12(features))
-        return torch.cat(features, 1)
+        feature = torch.cat(features, 1)
+        if versions is not None:
+            versions.update(zip(["X0", *(f"X{j}@1" for j in range(1, 13))], features))
+        return feature
 
 
 class DenseNetK12T36(nn.Module):
@@ -131,15 +134,27 @@ class DenseNetK12T36(nn.Module):
         self.classifier = nn.Linear(448, num_classes)
         self.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward_features(
+        self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 3, 32, 32)."""
         x = self.stem(x)
-        feature1 = self.block1(x)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)
-        feature2 = self.block2(x)
+        feature2 = self.block2(x, (versions or {}).get("block2"))
         x = self.transition2(feature2)
-        feature3 = self.block3(x)
+        feature3 = self.block3(x, (versions or {}).get("block3"))
         return feature1, feature2, feature3
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Tensor]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""

@@ -115,7 +115,7 @@ class CliqueBlock(nn.Module):
             Update(3 * filters) for _ in range(4)
         )
 
-    def forward(self, x0: Tensor) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :k0])
@@ -133,7 +133,12 @@ class CliqueBlock(nn.Module):
         x3_2 = self.update3_2([x1_2, x2_2, x4_1], w=self.w3[:, k0:])
         # stage 2: X1 X2 X3 -> X4
         x4_2 = self.update4_2([x1_2, x2_2, x3_2], w=self.w4[:, k0:])
-        return [x1_2, x2_2, x3_2, x4_2]
+        layers = [x1_2, x2_2, x3_2, x4_2]
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X1@2 X2@2 X3@2 X4@2"
+            values = [x0, x1_1, x2_1, x3_1, x4_1, x1_2, x2_2, x3_2, x4_2]
+            versions.update(zip(names.split(), values))
+        return layers
 
 
 class Fashion(nn.Module):
@@ -153,18 +158,30 @@ class Fashion(nn.Module):
         self.classifier = nn.Linear(132, num_classes)
         self.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward_features(
+        self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 1, 28, 28)."""
         x = self.stem(x)
-        layers1 = self.block1(x)
+        layers1 = self.block1(x, (versions or {}).get("block1"))
         feature1 = torch.cat([x, *layers1], 1)
         x = self.transition1(torch.cat(layers1, 1))
-        layers2 = self.block2(x)
+        layers2 = self.block2(x, (versions or {}).get("block2"))
         feature2 = torch.cat([x, *layers2], 1)
         x = self.transition2(torch.cat(layers2, 1))
-        layers3 = self.block3(x)
+        layers3 = self.block3(x, (versions or {}).get("block3"))
         feature3 = torch.cat([x, *layers3], 1)
         return feature1, feature2, feature3
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Tensor]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""

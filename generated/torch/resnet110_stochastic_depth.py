@@ -150,7 +150,7 @@ class ResidualBlock(nn.Module):
         self.layer17 = BasicUnit(filters, 17 / 108)
         self.layer18 = BasicUnit(filters, 1 / 6)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
@@ -169,6 +169,15 @@ class ResidualBlock(nn.Module):
         x16 = self.layer16(x15)
         x17 = self.layer17(x16)
         x18: Tensor = self.layer18(x17)
+        if versions is not None:
+            names = (
+                "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1 X10@1 X11@1 X12@1 X13@1 X14@1 "
+                "X15@1 X16@1 X17@1 X18@1"
+            )
+            values = [
+                x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17, x18
+            ]
+            versions.update(zip(names.split(), values))
         return x18
 
 
@@ -196,7 +205,7 @@ class ResidualBlock2(nn.Module):
         self.layer17 = BasicUnit(filters, 35 / 108)
         self.layer18 = BasicUnit(filters, 1 / 3)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
@@ -215,6 +224,15 @@ class ResidualBlock2(nn.Module):
         x16 = self.layer16(x15)
         x17 = self.layer17(x16)
         x18: Tensor = self.layer18(x17)
+        if versions is not None:
+            names = (
+                "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1 X10@1 X11@1 X12@1 X13@1 X14@1 "
+                "X15@1 X16@1 X17@1 X18@1"
+            )
+            values = [
+                x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17, x18
+            ]
+            versions.update(zip(names.split(), values))
         return x18
 
 
@@ -242,7 +260,7 @@ class ResidualBlock3(nn.Module):
         self.layer17 = BasicUnit(filters, 53 / 108)
         self.layer18 = BasicUnit(filters, 0.5)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
@@ -261,6 +279,15 @@ class ResidualBlock3(nn.Module):
         x16 = self.layer16(x15)
         x17 = self.layer17(x16)
         x18: Tensor = self.layer18(x17)
+        if versions is not None:
+            names = (
+                "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1 X10@1 X11@1 X12@1 X13@1 X14@1 "
+                "X15@1 X16@1 X17@1 X18@1"
+            )
+            values = [
+                x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17, x18
+            ]
+            versions.update(zip(names.split(), values))
         return x18
 
 
@@ -276,13 +303,25 @@ class ResNet110StochasticDepth(nn.Module):
         self.classifier = nn.Linear(64, num_classes)
         self.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward_features(
+        self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 3, 32, 32)."""
         x = self.stem(x)
-        feature1 = self.block1(x)
-        feature2 = self.block2(feature1)
-        feature3 = self.block3(feature2)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
+        feature2 = self.block2(feature1, (versions or {}).get("block2"))
+        feature3 = self.block3(feature2, (versions or {}).get("block3"))
         return feature1, feature2, feature3
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Tensor]] = {"block1": {}, "block2": {}, "block3": {}}
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""

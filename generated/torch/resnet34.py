@@ -87,10 +87,13 @@ class ResidualBlock(nn.Module):
         self.layer2 = BasicUnit(filters)
         self.layer3 = BasicUnit(filters)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3: Tensor = self.layer3(x2)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3]))
         return x3
 
 
@@ -104,11 +107,14 @@ class ResidualBlock2(nn.Module):
         self.layer3 = BasicUnit(filters)
         self.layer4 = BasicUnit(filters)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
         x4: Tensor = self.layer4(x3)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3, x4]))
         return x4
 
 
@@ -122,13 +128,16 @@ class ResidualBlock3(nn.Module):
             BasicUnit(filters) for _ in range(5)
         )
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
         x4 = self.layer4(x3)
         x5 = self.layer5(x4)
         x6: Tensor = self.layer6(x5)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3, x4, x5, x6]))
         return x6
 
 
@@ -141,10 +150,13 @@ class ResidualBlock4(nn.Module):
         self.layer2 = BasicUnit(filters)
         self.layer3 = BasicUnit(filters)
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         x1 = self.layer1(x0)
         x2 = self.layer2(x1)
         x3: Tensor = self.layer3(x2)
+        if versions is not None:
+            names = "X0 X1@1 X2@1 X3@1"
+            versions.update(zip(names.split(), [x0, x1, x2, x3]))
         return x3
 
 
@@ -161,14 +173,28 @@ class ResNet34(nn.Module):
         self.classifier = nn.Linear(512, num_classes)
         self.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward_features(
+        self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 3, 224, 224)."""
         x = self.stem(x)
-        feature1 = self.block1(x)
-        feature2 = self.block2(feature1)
-        feature3 = self.block3(feature2)
-        feature4 = self.block4(feature3)
+        feature1 = self.block1(x, (versions or {}).get("block1"))
+        feature2 = self.block2(feature1, (versions or {}).get("block2"))
+        feature3 = self.block3(feature2, (versions or {}).get("block3"))
+        feature4 = self.block4(feature3, (versions or {}).get("block4"))
         return feature1, feature2, feature3, feature4
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."""
+        versions: dict[str, dict[str, Tensor]] = {
+            "block1": {}, "block2": {}, "block3": {}, "block4": {}
+        }
+        self.forward_features(x, versions)
+        return {
+            f"{block}.{name}": maps
+            for block, each in versions.items()
+            for name, maps in each.items()
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
