@@ -69,8 +69,8 @@ def uncovered(network: NetworkSpec) -> Iterator[str]:
             (f"{name}.unit", block.unit, "pre_activation"),
             (f"{name}.stages", block.stages, 2),
             (f"{name}.update", block.update, "alternate"),
-            (f"{name}.order", block.visiting_order, ascending),
-            (f"{name}.last_stage_updates", block.updates_in(block.stages), block.layers),
+            (f"{name}.order", block.visits.sequence, ascending),
+            (f"{name}.last_stage_updates", block.visits.updates[-1], block.layers),
             (f"{name}.feature", block.feature_stage, block.stages),
             (f"{name}.transit", block.transit_stage, block.stages),
         ]

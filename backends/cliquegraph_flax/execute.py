@@ -97,6 +97,13 @@ class FlaxExecutor:
         nnx.update(self._model, state)
         return Outputs(_array(logits), tuple(_channels_first(feature) for feature in features))
 
+    def activations(self, images: Array) -> dict[str, Array]:
+        """Return each version of each layer in evaluation, by name."""
+        _set_mode(self._model, False)
+        with jax.enable_x64(True):
+            versions = self._model.activations(self._input(images))
+        return {name: _channels_first(maps) for name, maps in versions.items()}
+
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
         """Return the mean cross entropy in training and the gradients of all parameters."""
         loss, state = self._backward(images, labels)

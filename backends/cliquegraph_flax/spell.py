@@ -43,7 +43,6 @@ _ANNOTATIONS = {
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Array",
     Kind.LAYER: "Callable[..., Array]",
-    Kind.VERSIONS: "dict[str, Array] | None = None",
 }
 
 

@@ -79,6 +79,14 @@ class TorchExecutor:
         require_nothing_kept(self._model.named_modules(), Tensor, _DECLARED)
         return Outputs(_array(logits), tuple(_array(feature) for feature in features))
 
+    def activations(self, images: Array) -> dict[str, Array]:
+        """Return each version of each layer in evaluation, by name."""
+        self._model.eval()
+        with torch.no_grad():
+            model: Any = self._model  # mypy does not know a generated model's methods
+            versions = model.activations(self._input(images))
+        return {name: _array(maps) for name, maps in versions.items()}
+
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
         """Return the mean cross entropy in training and the gradients of all parameters."""
         loss = self._backward(images, labels)

@@ -44,7 +44,6 @@ _ANNOTATIONS = {
     Kind.FEATURES: "list[Feature]",
     Kind.KERNEL: "Tensor",
     Kind.LAYER: "nn.Module",
-    Kind.VERSIONS: "dict[str, Tensor] | None = None",
 }
 
 

@@ -164,7 +164,7 @@ class Plan:
             node for node in nodes if node.origin.layer is None and isinstance(node.op, Concat)
         )
         # Where the transit includes X0, as in a dense block, the block itself adds it.
-        with_x0 = block.transit == block.feature
+        with_x0 = block.has_one_output
         if with_x0 and not gathers:
             return BlockResults(self.returned(results_of(self.graph, nodes)), {}, {}, concats)
         # Values that are also gathered with moments are concatenated from that list.
@@ -200,8 +200,14 @@ class Plan:
         listed = {value for core in lists for value in core.values}
         steps = [node for node in nodes if node not in concats]
         results = self.returned(results_of(self.graph, steps))
-        direct = tuple(value for value in results if value not in listed)
+        direct = tuple(v for v in results if v not in listed or self._is_read_alone(v, section))
         return BlockResults(direct, lists, made, concats)
+
+    def _is_read_alone(self, value: Value, section: Section) -> bool:
+        """Whether something outside a section reads a value by itself, not in a list."""
+        outside = (n for n in self.graph.consumers.get(value, ()) if n.origin.section != section)
+        by_a_node = any(not isinstance(node.op, Concat) for node in outside)
+        return by_a_node or value in self.graph.outputs
 
     def arguments(self, nodes: Sequence[Node], names: Names) -> tuple[Expression, ...]:
         """Return the arguments of a member's call in a block or the network."""

@@ -174,6 +174,8 @@ class Speller(ABC):
 
     def parameter(self, view: Variable) -> str:
         """Print an input with its type."""
+        if view.kind is Kind.VERSIONS:
+            return f"{view.name}: dict[str, {self.tensor}] | None = None"
         return f"{view.name}: {self.annotation(view.kind)}"
 
     def returns(self, kinds: Sequence[Kind], *, always_tuple: bool = False) -> str:

@@ -95,7 +95,7 @@ def _block(
     feature = _output(builder, block.declared.feature, features, "feature")
     if block.index == len(network.blocks):
         return feature, None
-    if block.transit == block.feature:
+    if block.has_one_output:
         return feature, feature
     transit = [values[each] for each in block.transit]
     return feature, _output(builder, block.declared.transit, transit, "transit")

@@ -71,6 +71,13 @@ class Executor(Protocol):
     def forward(self, images: Array, *, training: bool) -> Outputs:
         """Run a forward pass; training updates running statistics."""
 
+    def activations(self, images: Array) -> dict[str, Array]:
+        """Return each version of each layer in evaluation, by the names of ``activations``.
+
+        ``block1.X2@1``, and ``block1.X0`` for the block's input; an update that the model's -O
+        level leaves out is not there.
+        """
+
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
         """Return the mean cross entropy in training and its gradient for every parameter."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from cliquegraph.diagnostics.errors import SpecError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import AvgPool, Conv, Input, MaxPool, Types
+from cliquegraph.ir.ops import AvgPool, Conv, Input, MaxPool, Types, Upsample
 from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import MapType, TensorType
 from cliquegraph.semantics.exact import Candidate, Evidence, compare
@@ -65,17 +65,18 @@ def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
         name: getattr(network, name) for name in ("stem", "blocks", "transition", "readout")
     }
     keys = [key for section in sections.values() for key in _numbers(section)]
-    ordered = sorted({number for name, number in keys if name in _WIDTHS})
-    grouped = any(name in _GROUPS for name, _ in keys)
+    widths = sorted({number for name, number in keys if name == _WIDTH})
+    groups = sorted({1, *(number for name, number in keys if name == _GROUPS)})
+    fewer = {number: 2**rank for rank, number in enumerate(groups)}  # each divides the next
     height, width = least_size(graph)
     channels = min(network.input.channels, 2)
     image = {"channels": channels, "height": height, "width": width}
     for least in _LEAST_WIDTHS:
         # Keep equal widths equal and the order of others, so that skips have the same shortcuts.
-        # Groups of channels are two, in widths that they divide.
-        step = 2 if grouped else 1
-        narrow = {width: min(width, least + step * rank) for rank, width in enumerate(ordered)}
-        small = {**dict.fromkeys(_WIDTHS, narrow), **dict.fromkeys(_GROUPS, _TWO)}
+        # All are multiples of all numbers of groups.
+        multiple = fewer[groups[-1]]
+        narrow = {width: min(width, multiple * (least + rank)) for rank, width in enumerate(widths)}
+        small = {_WIDTH: narrow, _GROUPS: fewer}
         classes = {"classes": min(network.classifier.classes, 3)}
         yield network.model_copy(
             update={
@@ -86,9 +87,8 @@ def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:
         )
 
 
-_WIDTHS = ("filters",)
-_GROUPS = ("group_norm",)
-_TWO: defaultdict[int, int] = defaultdict(lambda: 2)
+_WIDTH = "filters"
+_GROUPS = "group_norm"
 
 
 def _numbers(section: object) -> Iterator[tuple[str, int]]:
@@ -131,15 +131,19 @@ def least_size(graph: Graph, least: int = 2) -> tuple[int, int]:
     image = graph.input.type
     assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
     full = {value: value.type for value in graph.producers}
-    small, large = 1, max(image.height, image.width)
-    while small < large:
-        middle = (small + large) // 2
-        size = min(middle, image.height), min(middle, image.width)
-        if _exercises_all(graph, full, size, least):
-            large = middle
-        else:
-            small = middle + 1
-    return min(small, image.height), min(small, image.width)
+    height, width = image.height, image.width
+
+    def is_enough(side: int) -> bool:
+        size = min(side, height), min(side, width)
+        return _exercises_all(graph, full, size, least)
+
+    sides = range(1, max(height, width))
+    if any(isinstance(node.op, Upsample) for node in graph.nodes):
+        # Of two sizes, the larger may be one whose upsampled maps don't meet maps of their size.
+        side = next(filter(is_enough, sides), len(sides) + 1)
+    else:
+        side = bisect_left(sides, True, key=is_enough) + 1
+    return min(side, height), min(side, width)
 
 
 def _exercises_all(

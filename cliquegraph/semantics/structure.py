@@ -1,8 +1,9 @@
 """Whether two op graphs have the same structure, apart from widths and sizes of images.
 
-Every op treats the channels of one feature alike. So two graphs of the same structure compute the
-same function of their features, at different widths, as long as no piece of a tensor and no slice
-of a parameter begins or ends within a feature.
+Every op treats the channels of one feature alike; group norms and local responses read those around
+each, by groups, which shrink with widths, or windows, which do not. So two graphs of the same
+structure compute the same function of their features, at different widths, as long as no piece of a
+tensor and no slice of a parameter begins or ends within a feature.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from itertools import accumulate, pairwise
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat, Input, PadChannels
+from cliquegraph.ir.ops import Concat, Conv, Gate, GroupNorm, Input, Op, PadChannels
 from cliquegraph.ir.types import Field, Param, Piece, Tensor
+
+_WIDTHS: dict[type[Op], tuple[str, ...]] = {PadChannels: ("channels",), GroupNorm: ("groups",)}
+"""Attributes that differ with widths, of ops that have the width of what they read."""
 
 _INPUTS = 1
 """The axis of a parameter along the input channels of an op; other axes are along its outputs."""
@@ -53,7 +57,7 @@ class _Structure:
 
     def _node(self, node: Node) -> object:
         op, origin = node.op, node.origin
-        widths = ("channels",) if isinstance(op, PadChannels) else op.widths
+        widths = _WIDTHS.get(type(op), op.widths)
         attributes = [each.name for each in fields(op) if each.name not in widths]
         inputs = [self._values[value] for value in node.inputs]
         for value in node.outputs:
@@ -76,7 +80,7 @@ class _Structure:
             return tuple(accumulate(widths))
         if isinstance(node.op, PadChannels):
             return (*self._ends[node.inputs[0]], value.type.channels)
-        if node.inputs and not node.op.widths:
+        if node.inputs and (not node.op.widths or _is_depthwise(node)):
             return self._ends[node.inputs[0]]
         return (value.type.channels,)
 
@@ -90,7 +94,10 @@ class _Structure:
         if not operands:
             return None
         over = node.inputs if operands[0].param.axis == _INPUTS else node.outputs
-        ends = {end: number for number, end in enumerate(self._ends[over[0]])}
+        if isinstance(node.op, Gate) or (over is node.inputs and _is_depthwise(node)):
+            ends = {1: 0}  # one number for all channels, or a kernel for each
+        else:
+            ends = {end: number for number, end in enumerate(self._ends[over[0]])}
         holdings = [[piece for operand in operands for piece in operand.pieces]]
         holdings += [list(mirror) for operand in operands for mirror in operand.param.mirrors]
         return [self._along(pieces, ends) for pieces in holdings]
@@ -107,3 +114,7 @@ class _Structure:
         """The order in which pieces of a tensor first occur, as positions in the tensor."""
         pieces = list(self._pieces.get(tensor, ()))
         return sorted(range(len(pieces)), key=pieces.__getitem__)
+
+
+def _is_depthwise(node: Node) -> bool:
+    return isinstance(node.op, Conv) and node.op.depthwise

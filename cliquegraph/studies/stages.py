@@ -9,11 +9,9 @@ import numpy as np
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
-from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.steps.graph import BlockSteps, Step
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def stage_maps(
         compilation.source(chosen), network.python_class, compilation.graph, "float32"
     )
     executor.load(tensors)
-    traced = executor.trace(image.astype(np.float64), training=False)
+    versions = executor.activations(image.astype(np.float64))
     stage_results = []
     for block in compilation.steps.blocks:
         latest: dict[int, Array] = {}
@@ -70,15 +68,10 @@ def stage_maps(
         for stage in range(1, 1 + max(step.stage for step in block.steps)):
             for step in block.steps:
                 if step.stage == stage:
-                    latest[step.layer] = traced[f"block{block.index}", _name(block, step)][0]
+                    latest[step.layer] = versions[f"block{block.index}.{step.writes}"][0]
             stage_results.append(_strongest(block.index, stage, latest, previous))
             previous = dict(latest)
     return stage_results
-
-
-def _name(block: BlockSteps, step: Step) -> str:
-    """The name of an update's output in generated code."""
-    return value_hint("x", step.layer, step.stage if block.declared.words.staged else None)
 
 
 def _strongest(
