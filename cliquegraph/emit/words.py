@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.names import EDGE_KERNEL, GATE, KERNEL_BIAS, SPATIAL_KERNEL, is_bias
+from cliquegraph.ir.names import EDGE_KERNEL, KERNEL_BIAS, SPATIAL_KERNEL, is_bias, is_gate
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType, Slot, TensorType
 from cliquegraph.steps.graph import BlockSteps, Step
@@ -171,5 +171,5 @@ def shared_comment(slot: Slot) -> str:
     kernel, *bias = slot.role.split(".")
     if kernel in KERNEL_BIAS and bias:
         return f"{kernel}{place}_bias: the bias of that kernel"
-    what = "gate" if slot.role == GATE else "bias" if is_bias(slot) else "normalization"
+    what = "gate" if is_gate(slot) else "bias" if is_bias(slot) else "normalization"
     return f"{slot.role}_{place}: the {what} of layer j, in every stage"
