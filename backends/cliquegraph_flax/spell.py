@@ -72,7 +72,7 @@ class FlaxSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Print one operation."""
-        if isinstance(node.op, ops.Conv) and (node.banked or not node.op.bias):
+        if isinstance(node.op, ops.Conv) and not node.op.bias:
             number = self.number(node, node.op.stride)
             stride = [f"stride={number}"] if number != "1" else []
             padding = [f"padding={node.op.padding}"] if node.op.padding else []

@@ -106,7 +106,9 @@ class TorchSpeller(Speller):
         if isinstance(value, Apply):
             if isinstance(value.op, ops.Bias | ops.Gate):
                 return self.untyped(value.arguments[0])
-            return bool(value.members) and not (value.banked and isinstance(value.op, ops.Conv))
+            return bool(value.members) and not (
+                value.banked and isinstance(value.op, ops.Conv) and not value.op.bias
+            )
         return isinstance(value, CallChild)
 
 
@@ -162,7 +164,7 @@ def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code], banked: bool)
 
 @spell_op.register
 def _(op: ops.Conv, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
-    if not banked:
+    if not banked or op.bias:
         return call(str(members[0]), x[0])
     stride = [f"stride={op.stride}"] if op.stride > 1 else []
     padding = [f"padding={op.padding}"] if op.padding else []

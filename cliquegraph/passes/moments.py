@@ -11,6 +11,7 @@ from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Input, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, Param, ParamSlice, Piece, Slot
+from cliquegraph.passes.cse import COMMON
 from cliquegraph.passes.rewrite import rewrite
 
 _STATISTICS = (Field.MEAN, Field.VAR)
@@ -182,7 +183,6 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
             if operand.param.field in _STATISTICS:
                 homes[place].add(slot.stage)
                 places[slot].add(place)
-    last = {(n.origin.section, n.origin.stage, n.origin.layer): n for n in graph.nodes}
     shared_places = {place for shared in places.values() if len(shared) > 1 for place in shared}
     slots = {}
     for node in graph.nodes:
@@ -190,8 +190,8 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
         place = (origin.section, origin.stage, origin.layer)
         if place in shared_places or isinstance(node.op, Concat | Input):
             continue
-        if origin.layer is not None and last[place] is not node:
-            continue  # within an update, which has the moments of the version that it writes
+        if node.output.hint.startswith(COMMON):
+            continue  # its update has the moments of the version that it writes
         stages = homes[place] if origin.layer is not None else {None}
         if len(stages) == 1:
             slots[node] = Slot(origin.section, "moments", origin.layer, next(iter(stages)))
