@@ -24,6 +24,7 @@ from cliquegraph.ir.types import (
     Tensor,
     TensorType,
     VectorType,
+    WeightsType,
     WithBias,
 )
 
@@ -41,6 +42,7 @@ KINDS: dict[type[TensorType], str] = {
     VectorType: "vector",
     MomentsType: "moments",
     MaskType: "mask",
+    WeightsType: "weights",
 }
 
 
