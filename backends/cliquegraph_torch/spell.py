@@ -15,12 +15,15 @@ from cliquegraph.emit.things import (
     ChannelAffine,
     ChannelBias,
     Child,
+    ColumnDraw,
+    ColumnJoinDrop,
     Dense,
     DepthwiseKernel,
     Drop,
     FanOutKernel,
     GroupNormalizer,
     ImageBranchDrop,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -137,6 +140,8 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code], banked: bool) ->
 @spell_op.register(ops.BatchNorm)
 @spell_op.register(ops.GroupNorm)
 @spell_op.register(ops.Keep)
+@spell_op.register(ops.DrawColumn)
+@spell_op.register(ops.JoinWeights)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
 @spell_op.register(ops.Dropout)
@@ -150,6 +155,12 @@ def _(op: ops.DropPath, x: Sequence[Code], members: Sequence[Code], banked: bool
     if op.scale == "evaluation":
         return Text(f"{x[0]} * {x[1]}")
     return Text(f"{x[0]} * ({x[1]} / {members[0]}.survival)")
+
+
+@spell_op.register
+def _(op: ops.WeightedMean, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    *maps, weights = x
+    return Text(" + ".join(f"{each} * {weights}[{i}]" for i, each in enumerate(maps)))
 
 
 @spell_op.register
@@ -393,3 +404,18 @@ def _(thing: BranchDrop) -> Code:
 @construct.register
 def _(thing: ImageBranchDrop) -> Code:
     return call("ImageDropPath", str(thing.rate))
+
+
+@construct.register
+def _(thing: ColumnDraw) -> Code:
+    return call("DrawColumn", str(thing.rate), str(thing.columns))
+
+
+@construct.register
+def _(thing: JoinDrop) -> Code:
+    return call("JoinWeights", str(thing.rate), str(thing.count))
+
+
+@construct.register
+def _(thing: ColumnJoinDrop) -> Code:
+    return call("ColumnJoinWeights", str(thing.rate), str(thing.columns))

@@ -264,7 +264,8 @@ class JoinDrop:
 
     Attributes:
         local: the rate of an operand.
-        global_: the share of the batches that keep one column of the network.
+        global_: the share of the batches that keep one column of the network; where it is not 0,
+            the same in all blocks, and every operand belongs to a column.
         columns: the column that each operand belongs to, in the order of the layer's reads; 1 is
             the shallowest. None: to no column.
     """

@@ -72,6 +72,7 @@ class BlockClass:
         self._widths = widths
         self._children = children
         self._x0 = plan.block_input(section)
+        self._drawn: Names = {value: value.hint for value in plan.drawn(section)}
 
     def view(self) -> ClassView:
         """Return the class, under the name of its kind."""
@@ -93,7 +94,11 @@ class BlockClass:
             strides=(),
             kept=attributes,
             groups=groups,
-            inputs=(self._plan.variable(self._x0, "x0"), Variable(VERSIONS, Kind.VERSIONS)),
+            inputs=(
+                self._plan.variable(self._x0, "x0"),
+                *(Variable(name, Kind.TENSOR) for name in self._drawn.values()),
+                Variable(VERSIONS, Kind.VERSIONS),
+            ),
             body=replace(body, record=self._record(body)),
         )
 
@@ -118,7 +123,7 @@ class BlockClass:
     # ---- the call ------------------------------------------------------------------------
 
     def _body(self) -> Body:
-        names: Names = {self._x0: "x0"}
+        names: Names = {self._x0: "x0", **self._drawn}
         if (features := self._growing_features()) is not None:
             return self._growing_body(features, names)
         statements = [self._step_statement(region, names) for region in self._called]

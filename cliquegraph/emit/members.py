@@ -16,12 +16,15 @@ from cliquegraph.emit.things import (
     BranchNorm,
     ChannelAffine,
     ChannelBias,
+    ColumnDraw,
+    ColumnJoinDrop,
     Dense,
     DepthwiseKernel,
     Drop,
     FanOutKernel,
     GroupNormalizer,
     ImageBranchDrop,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -156,6 +159,17 @@ def _(op: ops.Dropout, node: Node, widths: Numbers) -> Thing:
 @thing_of.register
 def _(op: ops.Keep, node: Node, widths: Numbers) -> Thing:
     return (ImageBranchDrop if op.per_image else BranchDrop)(ratio(op.rate))
+
+
+@thing_of.register
+def _(op: ops.DrawColumn, node: Node, widths: Numbers) -> Thing:
+    return ColumnDraw(op.rate, op.columns)
+
+
+@thing_of.register
+def _(op: ops.JoinWeights, node: Node, widths: Numbers) -> Thing:
+    rate = ratio(op.rate)
+    return ColumnJoinDrop(rate, op.columns) if op.columns else JoinDrop(rate, op.count)
 
 
 def _starts_as(node: Node, field: Field, init: Init) -> bool:

@@ -52,7 +52,7 @@ from cliquegraph.ir.ops import FILLS, Concat
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
-_FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
+_FEATURES = (Part.NETWORK, Part.STEM, Part.BLOCK, Part.TRANSITION)
 _LOGITS = (Part.READOUT, Part.CLASSIFIER)
 
 
@@ -222,7 +222,11 @@ class _Outliner:
     # ---- the network ---------------------------------------------------------------------
 
     def network_members(self) -> tuple[Member, ...]:
-        """Return the sections, then the classifier with ``num_classes`` outputs."""
+        """Return what draws for the network, the sections, then the classifier.
+
+        The classifier has ``num_classes`` outputs.
+        """
+        drawing = members_of(self._plan.sections.get(Section(Part.NETWORK), ()))
         children = [
             Member(str(section), self._children[section, str(section)], self._comments.get(section))
             for section in self._plan.sections
@@ -233,7 +237,7 @@ class _Outliner:
             for member in members_of(self._plan.sections[Section(Part.CLASSIFIER)])
             if isinstance(member.thing, Dense)
         ]
-        return (*children, *own)
+        return (*drawing, *children, *own)
 
     def network_body(
         self, parts: Sequence[Part], names: Names, results: Sequence[Value] = ()
@@ -248,7 +252,8 @@ class _Outliner:
                 continue
             if section.part is Part.BLOCK:
                 x0 = Local(names[self._plan.block_input(section)])
-                arguments: tuple[Expression, ...] = (x0, VersionsOf(str(section)))
+                drawn = [Local(names[value]) for value in self._plan.drawn(section)]
+                arguments: tuple[Expression, ...] = (x0, *drawn, VersionsOf(str(section)))
             else:
                 arguments = self._plan.arguments(nodes, names)
             targets = tuple(self._section_results(section, nodes, names))
@@ -375,11 +380,14 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     if inputs.gathered:
         sources = namespace.unique("sources")
         variables.append(Variable(sources, inputs.gathered.kind))
+    drawn = {value: namespace.unique(value.hint) for value in inputs.drawn}
+    variables += [Variable(name, Kind.TENSOR) for name in drawn.values()]
     names_of = arguments_of(nodes)
     kinds = {names_of[slot]: _kind(node) for node in nodes if (slot := shared_slot(node))}
     variables += [Variable(name, kind) for name, kind in kinds.items()]
     features: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.features}
     maps: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.maps}
+    maps |= {value: Local(name) for value, name in drawn.items()}
     maps |= {v: MapsOf(Local(names[v])) for v in inputs.features}
     return _Inputs(tuple(variables), maps, sources, features)
 

@@ -74,6 +74,21 @@ def _(op: ops.DropPath) -> str:
 
 
 @describe.register
+def _(op: ops.DrawColumn) -> str:
+    return "draw of a column"
+
+
+@describe.register
+def _(op: ops.JoinWeights) -> str:
+    return "weights of operands"
+
+
+@describe.register
+def _(op: ops.WeightedMean) -> str:
+    return "mean with drop-path"
+
+
+@describe.register
 def _(op: ops.Relu) -> str:
     return "ReLU"
 
@@ -127,7 +142,8 @@ def sequence(nodes: Sequence[Node], *, strided: bool = False) -> str:
     With ``strided``, the strides of convolutions are arguments, and are not printed.
     """
     text = ""
-    nodes = [node for node in nodes if not isinstance(node.op, ops.Input | ops.Keep)]
+    unnamed = ops.Input | ops.Keep | ops.JoinWeights
+    nodes = [node for node in nodes if not isinstance(node.op, unnamed)]
     for before, node in zip((None, *nodes), nodes, strict=False):
         joins = before is None or before.output in node.inputs
         joins = joins and not (isinstance(node.op, ops.Add) and "; " in text)  # of two branches

@@ -26,6 +26,7 @@ from cliquegraph.ir.types import (
     Tensor,
     TensorType,
     VectorType,
+    WeightsType,
     WithBias,
 )
 
@@ -44,6 +45,7 @@ KINDS: dict[type[TensorType], str] = {
     VectorType: "vector",
     MomentsType: "moments",
     MaskType: "mask",
+    WeightsType: "weights",
 }
 
 

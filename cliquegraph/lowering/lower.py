@@ -12,6 +12,7 @@ from cliquegraph.ir.ops import (
     BatchNorm,
     Concat,
     Conv,
+    DrawColumn,
     Dropout,
     GlobalAvgPool,
     GlobalMaxPool,
@@ -45,10 +46,12 @@ def lower(steps: StepGraph) -> Graph:
     """
     network = steps.network
     builder = Builder(network.name)
-    value = _stem(builder, network)
+    images = _input(builder, network)
+    column = _column(builder, steps, images)
+    value = _stem(builder, network, images)
     features = []
     for block in steps.blocks:
-        feature, transit = _block(builder, network, block, value)
+        feature, transit = _block(builder, network, block, value, column)
         features.append(feature)
         if block is not steps.blocks[-1]:
             assert transit is not None  # noqa: S101  # only the last block lacks one
@@ -69,15 +72,35 @@ def _enter(builder: Builder, network: NetworkSpec, section: Section, *path: str 
     builder.origin = Origin(section, line=line)
 
 
-def _stem(builder: Builder, network: NetworkSpec) -> Value:
-    section, images = Section(Part.STEM), network.input
+def _input(builder: Builder, network: NetworkSpec) -> Value:
+    _enter(builder, network, Section(Part.STEM), "stem")
+    images = network.input
+    return builder.add(Input(images.channels, images.height, images.width), [], hint="x")
+
+
+def _column(builder: Builder, steps: StepGraph, images: Value) -> Value | None:
+    """The column that the network keeps in a batch; None where no join drops all others."""
+    drops = [
+        drop
+        for block in steps.blocks
+        for layer in block.declared.layers
+        if (drop := layer.join_drop) is not None and drop.global_
+    ]
+    if not drops:
+        return None
+    _enter(builder, steps.network, Section(Part.NETWORK), "blocks")
+    columns = max(column for drop in drops for column in drop.columns if column is not None)
+    return builder.add(DrawColumn(drops[0].global_, columns), [images], hint="column")
+
+
+def _stem(builder: Builder, network: NetworkSpec, images: Value) -> Value:
+    section = Section(Part.STEM)
     _enter(builder, network, section, "stem")
-    value = builder.add(Input(images.channels, images.height, images.width), [], hint="x")
-    return OpLowering(builder).run(stem_of(network), value, Site(section))
+    return OpLowering(builder).run(stem_of(network), images, Site(section))
 
 
 def _block(
-    builder: Builder, network: NetworkSpec, block: BlockSteps, x0: Value
+    builder: Builder, network: NetworkSpec, block: BlockSteps, x0: Value, column: Value | None
 ) -> tuple[Value, Value | None]:
     """Return the block feature and, unless no block follows, the transit."""
     section = Section(Part.BLOCK, block.index)
@@ -89,7 +112,8 @@ def _block(
         builder.origin = Origin(section, step.stage, step.layer, home.line)
         reads = [values[feature] for feature in step.reads]
         newest = {feature.layer: value for feature, value in values.items()}
-        values[step.writes] = lower_step(block.declared, section, step, reads, newest, builder)
+        lowering = OpLowering(builder, column=column)
+        values[step.writes] = lower_step(block.declared, section, step, reads, newest, lowering)
     builder.origin = home
     features = [values[each] for each in block.feature]
     feature = _output(builder, block.declared.feature, features, "feature")

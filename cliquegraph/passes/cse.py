@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Origin, Value
-from cliquegraph.ir.ops import Conv, Dropout, Keep
+from cliquegraph.ir.ops import Conv, DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.ir.types import Param, Section
 
 COMMON = "common"
@@ -66,7 +66,7 @@ def _alike(graph: Graph) -> set[Origin]:
 def _key(node: Node, numbers: dict[Value, int]) -> Hashable:
     """A key that is equal for nodes that compute the same."""
     observes = any(not operand.param.field.trainable for operand in node.operands)
-    if observes or isinstance(node.op, Dropout | Keep):
+    if observes or isinstance(node.op, Dropout | Keep | DrawColumn | JoinWeights):
         return node.outputs
     operands = tuple((operand.param, operand.start, operand.stop) for operand in node.operands)
     return type(node.op), node.op, tuple(numbers[value] for value in node.inputs), operands

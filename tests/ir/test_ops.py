@@ -7,7 +7,16 @@ import pytest
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import Op
 from cliquegraph.ir.shapes import ShapeError, compressed, squeezed
-from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, TensorType, VectorType
+from cliquegraph.ir.types import (
+    Field,
+    Init,
+    MapType,
+    MaskType,
+    MomentsType,
+    TensorType,
+    VectorType,
+    WeightsType,
+)
 
 MAPS = MapType(6, 8, 10)
 VECTOR = VectorType(6)
@@ -42,6 +51,10 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.Keep(0.2, per_image=False), [MAPS], MaskType(per_image=False), {}, 0),
     (ops.Keep(0.2, per_image=True), [MAPS], MaskType(per_image=True), {}, 0),
     (ops.DropPath(0.2, "training"), [MAPS, MaskType(per_image=True)], MAPS, {}, 0),
+    (ops.DrawColumn(0.5, 3), [MAPS], WeightsType(3), {}, 0),
+    (ops.JoinWeights(0.2, 2), [MAPS], WeightsType(2), {}, 0),
+    (ops.JoinWeights(0.2, 2, (2, 3)), [MAPS, WeightsType(3)], WeightsType(2), {}, 0),
+    (ops.WeightedMean(), [MAPS, MAPS, WeightsType(2)], MAPS, {}, 0),
     (
         ops.BatchNorm(),
         [MAPS, MaskType(per_image=False)],
@@ -108,6 +121,9 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
     assert {type(op) for op, *_ in CASES} == set(ops.OPS)
 
 
+NO_COLUMN = "operands with columns read the column that is drawn, others do not"
+
+
 @pytest.mark.parametrize(
     ("op", "inputs", "message"),
     [
@@ -124,6 +140,19 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         (ops.Concat(), [MaskType(per_image=True)], "maps of different sizes can't be concatenated"),
         (ops.Keep(0.2, per_image=True), [VECTOR], "maps are needed here, not a vector"),
         (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is dropped by a mask"),
+        (ops.Concat(), [WeightsType(2)], "maps of different sizes can't be concatenated"),
+        (ops.DrawColumn(0.5, 3), [VECTOR], "maps are needed here, not a vector"),
+        (ops.JoinWeights(0.2, 2, (3,)), [MAPS, WeightsType(3)], "1 columns of 2 operands"),
+        (ops.JoinWeights(0.2, 2, (2, 3)), [MAPS, WeightsType(2)], "there is no column 3 of 2"),
+        (ops.JoinWeights(0.2, 2, (2, 3)), [MAPS], NO_COLUMN),
+        (ops.JoinWeights(0.2, 2), [MAPS, WeightsType(3)], NO_COLUMN),
+        (ops.WeightedMean(), [MAPS, WeightsType(2)], "1 maps need as many weights"),
+        (ops.WeightedMean(), [WeightsType(0)], "0 maps need as many weights"),
+        (
+            ops.WeightedMean(),
+            [MAPS, MapType(6, 4, 4), WeightsType(2)],
+            "maps of 6x8x10 and of 6x4x4 can't be averaged",
+        ),
         (ops.Moments(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Affine(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Normalize(), [MAPS, VECTOR], "maps are normalized by moments"),
