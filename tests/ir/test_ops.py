@@ -72,6 +72,20 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
         5 * 80 * 6,
     ),
     (
+        ops.Conv(6, 3, depthwise=True, bias=True),
+        [MAPS],
+        MapType(6, 8, 10),
+        {Field.WEIGHT: (6, 1, 3, 3), Field.BIAS: (6,)},
+        6 * 80 * 9,
+    ),
+    (ops.GroupNorm(3), [MAPS], MAPS, {Field.SCALE: (6,), Field.BIAS: (6,)}, 0),
+    (ops.Bias(), [MAPS], MAPS, {Field.BIAS: (6,)}, 0),
+    (ops.Gate(), [MAPS], MAPS, {Field.WEIGHT: (1,)}, 0),
+    (ops.LocalResponse(3, 0.1, 0.75), [MAPS], MAPS, {}, 0),
+    (ops.GlobalMaxPool(), [MAPS], VECTOR, {}, 0),
+    (ops.Upsample(2), [MAPS], MapType(6, 16, 20), {}, 0),
+    (ops.Zeros(4, 3, 2, 1), [MAPS], MapType(4, 4, 5), {}, 0),
+    (
         # the ImageNet stem: padded by 3, 224 becomes 112
         ops.Conv(64, 7, 2),
         [MapType(3, 224, 224)],
@@ -87,7 +101,7 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
         {Field.WEIGHT: (4, 6), Field.BIAS: (4,)},
         24,
     ),
-    (ops.MaxPool(3, 2), [MapType(64, 112, 112)], MapType(64, 56, 56), {}, 0),
+    (ops.MaxPool(3, 2, 1), [MapType(64, 112, 112)], MapType(64, 56, 56), {}, 0),
     (ops.MaxPool(2, 2), [MapType(2, 5, 6)], MapType(2, 2, 3), {}, 0),
     (ops.AvgPool(2, 2), [MapType(2, 5, 6)], MapType(2, 2, 3), {}, 0),
     (ops.AvgPool(3, 1), [MapType(2, 5, 6)], MapType(2, 3, 4), {}, 0),
@@ -165,6 +179,13 @@ NO_COLUMN = "operands with columns read the column that is drawn, others do not"
         (ops.Conv(5, 3), [VECTOR], "maps are needed here, not a vector"),
         (ops.Conv(0, 1), [MAPS], "a convolution is left with no channels"),
         (ops.Linear(4), [MAPS], "a linear layer takes a vector"),
+        (ops.GroupNorm(4), [MAPS], "6 channels can't be normalized in 4 groups"),
+        (
+            ops.Conv(4, 3, depthwise=True),
+            [MAPS],
+            "a depthwise convolution keeps its 6 channels, and can't write 4",
+        ),
+        (ops.MaxPool(2, 2, 2), [MAPS], "a max pool of 2×2 can't be padded by 2"),
         (ops.Linear(0), [VECTOR], "a linear layer is left with no outputs"),
         (ops.MaxPool(2, 2), [MapType(2, 1, 8)], "a 1×8 map is smaller than a window of 2×2"),
         (ops.AvgPool(3, 1), [MapType(2, 8, 2)], "a 8×2 map is smaller than a window of 3×3"),
@@ -190,7 +211,7 @@ def test_sizes_that_can_not_be_had(op: Op, inputs: list[TensorType], message: st
 
 def test_a_padded_window_may_be_larger_than_the_map() -> None:
     # 3×3 max pool over one pixel: padding makes it three.
-    assert ops.MaxPool(3, 2).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
+    assert ops.MaxPool(3, 2, 1).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
     assert ops.Conv(2, 5).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
 
 
