@@ -30,7 +30,7 @@ from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lowering.apply import OpLowering, Site
 from cliquegraph.lowering.update import lower_step
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
 
 
 def lower(steps: StepGraph) -> Graph:
@@ -113,7 +113,9 @@ def _block(
         reads = [values[feature] for feature in step.reads]
         newest = {feature.layer: value for feature, value in values.items()}
         lowering = OpLowering(builder, column=column)
-        values[step.writes] = lower_step(block.declared, section, step, reads, newest, lowering)
+        value = lower_step(block.declared, section, step, reads, newest, lowering)
+        _require_one_type(builder, step, newest.get(step.layer), value)
+        values[step.writes] = value
     builder.origin = home
     features = [values[each] for each in block.feature]
     feature = _output(builder, block.declared.feature, features, "feature")
@@ -123,6 +125,14 @@ def _block(
         return feature, feature
     transit = [values[each] for each in block.transit]
     return feature, _output(builder, block.declared.transit, transit, "transit")
+
+
+def _require_one_type(builder: Builder, step: Step, before: Value | None, value: Value) -> None:
+    """Raise a ``SpecError`` if a layer has another width or size than in the stage before."""
+    if before is not None and before.type != value.type:
+        stages = f"{before.type} in stage {step.stage - 1} and {value.type} in stage {step.stage}"
+        hint = "let a layer have one width and one size in all stages"
+        raise builder.refusal(ShapeError(f"X{step.layer} is {stages}", hint))
 
 
 def _output(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:
