@@ -21,6 +21,7 @@ from cliquegraph.ir.types import (
     Param,
     Piece,
     Slot,
+    StagesType,
     Tensor,
     TensorType,
     VectorType,
@@ -41,6 +42,7 @@ KINDS: dict[type[TensorType], str] = {
     VectorType: "vector",
     MomentsType: "moments",
     MaskType: "mask",
+    StagesType: "stages",
 }
 
 

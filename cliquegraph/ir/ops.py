@@ -15,7 +15,7 @@ from cliquegraph.ir.op import Shape as Shape
 from cliquegraph.ir.op import Types as Types
 from cliquegraph.ir.op import map_type
 from cliquegraph.ir.shapes import ShapeError
-from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, VectorType
+from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, StagesType, VectorType
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,19 @@ class Concat(Op):
         ):
             raise ShapeError("maps of different sizes can't be concatenated")
         return (MapType(channels, first.height, first.width),)
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """Vectors of one type along a new first axis: the logits of each stage."""
+
+    mnemonic = "stack"
+
+    def infer(self, inputs: Types) -> Types:
+        first = inputs[0]
+        if not isinstance(first, VectorType) or any(value != first for value in inputs):
+            raise ShapeError("vectors of one length can be stacked, nothing else")
+        return (StagesType(len(inputs), first.channels),)
 
 
 @dataclass(frozen=True)
@@ -444,6 +457,7 @@ class ScaleChannels(Op):
 OPS: tuple[type[Op], ...] = (
     Input,
     Concat,
+    Stack,
     Add,
     Mean,
     PadChannels,

@@ -78,7 +78,23 @@ class MaskType:
         return "1 for each image" if self.per_image else "1"
 
 
-TensorType = MapType | VectorType | MomentsType | MaskType
+@dataclass(frozen=True)
+class StagesType:
+    """One vector for each stage and image, (stages, batch, channels)."""
+
+    stages: int
+    channels: int
+
+    @property
+    def elements(self) -> int:
+        """Elements for one image."""
+        return self.stages * self.channels
+
+    def __str__(self) -> str:
+        return f"{self.stages}x{self.channels}"
+
+
+TensorType = MapType | VectorType | MomentsType | MaskType | StagesType
 
 
 class Part(StrEnum):
