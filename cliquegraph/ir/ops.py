@@ -46,7 +46,7 @@ class Concat(Op):
             if not all(isinstance(value, VectorType) for value in inputs):
                 raise ShapeError("a vector can't be concatenated with maps")
             return (VectorType(channels),)
-        if isinstance(first, MaskType) or any(
+        if isinstance(first, MaskType | StagesType) or any(
             not isinstance(value, MapType)
             or (value.height, value.width) != (first.height, first.width)
             for value in inputs

@@ -181,7 +181,7 @@ class _Network:
 
     def _features_by_stage(
         self, block: Block, versions: list[dict[int, Array]]
-    ) -> dict[int, Array]:
+    ) -> dict[int | None, Array]:
         """The block feature in each stage, from the first in which X0 has reached all of it."""
         last, layers = block.feature.stage, block.feature.layers
         stages = enumerate(self._arrivals(block), start=1)
