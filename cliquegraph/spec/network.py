@@ -134,6 +134,10 @@ class NetworkSpec(SpecModel):
         if isinstance(self.transition, tuple) and len(self.transition) != between:
             message = f"expected one for each pair of consecutive blocks, {between}, "
             yield fault(f"{message}found {len(self.transition)}", "transition")
+        if self.training and self.training.stage_weights and not self.readout.over_time:
+            message = "the readout reads one stage alone"
+            hint = "remove them, or write readout: {blocks: last, stages: all}"
+            yield fault(message, "training", "stage_weights", hint=hint)
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
             count = "layers × layers × stages, summed over the blocks"
