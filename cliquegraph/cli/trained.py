@@ -135,7 +135,7 @@ def predict(
     tensors = read_weights(compilation.network, weights)
     classify = find_engine(backend).classifier(compilation, tensors, "float32")
     found = [
-        (str(path), report.guesses(_last_stage(classify(seen.image(path))), seen.classes))
+        (str(path), report.guesses(_of_last_stage(classify(seen.image(path))), seen.classes))
         for path in images
     ]
     if as_json:
@@ -144,9 +144,10 @@ def predict(
         console_of().print(report.guesses_table(found))
 
 
-def _last_stage(logits: Array) -> Array:
+def _of_last_stage(logits: Array) -> Array:
     """The logits of the only image, in the last stage if there are several."""
-    return (logits if logits.ndim == 2 else logits[-1])[0]
+    *_, last = logits.reshape(-1, logits.shape[-1])
+    return last
 
 
 def curves(

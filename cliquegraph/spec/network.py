@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.blocks import AnyBlock
-from cliquegraph.spec.boundaries import AnyStem, AnyTransition, Readout, as_written
+from cliquegraph.spec.boundaries import NONE, AnyStem, AnyTransition, Readout, as_written
 from cliquegraph.spec.schema import (
     MAX_BLOCKS,
     MAX_READS,
@@ -160,6 +160,13 @@ class NetworkSpec(SpecModel):
     def python_class(self) -> str:
         """The name of the generated class."""
         return self.class_name or "".join(part.capitalize() for part in self.name.split("_"))
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the spec as plain data, which ``loads`` reads as an equal network from JSON."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        # Pydantic leaves out a section that is None before it would write its word.
+        left_out = {name: NONE for name in ("stem", "transition") if getattr(self, name) is None}
+        return {**data, **left_out}
 
     def locate(self, *path: str | int) -> Location | None:
         """Return the location of the nearest enclosing part of ``path``, if known."""

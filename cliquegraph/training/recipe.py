@@ -31,8 +31,8 @@ class Recipe:
         stage_weights: of a readout over time, the weight of each stage in the loss; None: equal.
 
     Raises:
-        UsageError: an unknown treatment, stage weights that are negative or all 0, milestones not in ascending order, or a count, rate or
-            decay out of range.
+        UsageError: an unknown treatment, milestones not in ascending order, stage weights that are
+            negative or all 0, or a count, rate or decay out of range.
     """
 
     name: str
