@@ -360,7 +360,7 @@ class ModelView:
     features: Body
     logits: Body
     alike: Mapping[str, tuple[str, ...]]
-    stages: int
+    stages: int = 0
 
     @property
     def ops(self) -> frozenset[type[Op]]:

@@ -7,7 +7,16 @@ import pytest
 from cliquegraph.ir import ops
 from cliquegraph.ir.ops import Op
 from cliquegraph.ir.shapes import ShapeError, compressed, squeezed
-from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, TensorType, VectorType
+from cliquegraph.ir.types import (
+    Field,
+    Init,
+    MapType,
+    MaskType,
+    MomentsType,
+    StagesType,
+    TensorType,
+    VectorType,
+)
 
 MAPS = MapType(6, 8, 10)
 VECTOR = VectorType(6)
@@ -19,6 +28,7 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.Concat(), [MAPS, MapType(4, 8, 10)], MapType(10, 8, 10), {}, 0),
     (ops.Concat(), [MAPS], MAPS, {}, 0),
     (ops.Concat(), [VECTOR, VectorType(3)], VectorType(9), {}, 0),
+    (ops.Stack(), [VECTOR, VECTOR, VECTOR], StagesType(3, 6), {}, 0),
     (
         ops.BatchNorm(),
         [MAPS],
@@ -111,6 +121,9 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
 @pytest.mark.parametrize(
     ("op", "inputs", "message"),
     [
+        (ops.Stack(), [VECTOR, VectorType(3)], "vectors of one length can be stacked"),
+        (ops.Stack(), [MAPS, MAPS], "vectors of one length can be stacked"),
+        (ops.Concat(), [StagesType(3, 6)], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [VECTOR, MAPS], "a vector can't be concatenated with maps"),
         (ops.Concat(), [MAPS, VECTOR], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [MAPS, MapType(6, 8, 9)], "maps of different sizes can't be concatenated"),
