@@ -9,6 +9,7 @@ from cliquegraph import NetworkSpec
 from cliquegraph.blocks.clique import CliqueBlock
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.shapes import compressed, squeezed
+from cliquegraph.spec.schema import Stem, Transition
 
 
 def literal_model(network: NetworkSpec) -> LiteralCliqueNet:
@@ -30,7 +31,10 @@ def literal_spec(network: NetworkSpec) -> LiteralSpec:
     if lacking:
         listed = "; ".join(lacking)
         raise UsageError(f"the literal model does not cover {network.name}: {listed}")
-    stem, pool, factor = network.stem, network.stem.pool, network.readout.compression
+    stem, transition, factor = network.stem, network.transition, network.readout.compression
+    assert isinstance(stem, Stem)  # noqa: S101  # as above
+    assert isinstance(transition, Transition)  # noqa: S101  # as above
+    pool = stem.pool
     channels, blocks, entries = stem.filters, [], []
     for block in network.blocks:
         assert isinstance(block, CliqueBlock)  # noqa: S101  # `uncovered` lists any other
@@ -39,7 +43,7 @@ def literal_spec(network: NetworkSpec) -> LiteralSpec:
         blocks.append(LiteralBlock(n, k, block.kernel, block.bottleneck, filters))
         entries.append(channels)
         channels = n * k
-    attention = map(squeezed, entries[1:]) if network.transition.attention else ()
+    attention = map(squeezed, entries[1:]) if transition.attention else ()
     return LiteralSpec(
         network.input.channels,
         LiteralStem(
@@ -69,19 +73,29 @@ def uncovered(network: NetworkSpec) -> Iterator[str]:
             (f"{name}.unit", block.unit, "pre_activation"),
             (f"{name}.stages", block.stages, 2),
             (f"{name}.update", block.update, "alternate"),
-            (f"{name}.order", block.visiting_order, ascending),
-            (f"{name}.last_stage_updates", block.updates_in(block.stages), block.layers),
+            (f"{name}.order", block.visits.sequence, ascending),
+            (f"{name}.last_stage_updates", block.visits.updates[-1], block.layers),
             (f"{name}.feature", block.feature_stage, block.stages),
             (f"{name}.transit", block.transit_stage, block.stages),
         ]
-    if network.stem.pool is not None:
-        covered.append(("stem.pool.kind", network.stem.pool.kind, "max"))
+    stem, transition = network.stem, network.transition
+    if not isinstance(stem, Stem):
+        yield "the stem is none, or a list of ops"
+    elif stem.pool is not None:
+        covered.append(("stem.pool.kind", stem.pool.kind, "max"))
+    if isinstance(transition, Transition):
+        covered += [
+            ("transition.compression", transition.compression, 1.0),
+            ("transition.pool", transition.pool, "avg"),
+            ("transition.dropout", transition.dropout, 0.0),
+        ]
+    else:
+        yield "the transition is none, or a list"
     covered += [
-        ("transition.compression", network.transition.compression, 1.0),
-        ("transition.pool", network.transition.pool, "avg"),
-        ("transition.dropout", network.transition.dropout, 0.0),
         ("readout.blocks", network.readout.blocks, "all"),
         ("readout.dropout", network.readout.dropout, 0.0),
+        ("readout.ops", network.readout.ops, None),
+        ("readout.pool", network.readout.pool, "avg"),
     ]
     for key, found, only in covered:
         if found != only:

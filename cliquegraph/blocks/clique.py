@@ -138,7 +138,7 @@ def clique(spec: CliqueBlock) -> Block:
     return Block(
         layers=tuple(
             Layer(
-                reads=tuple(Read(i, edge, every_stage) for i in topology.sources(j)),
+                reads=tuple(Read(i, edge, every_stage and i == 0) for i in topology.sources(j)),
                 filters=spec.filters,
                 ops=layer,
             )

@@ -436,6 +436,12 @@ class Block:
             return None
         return stage if self.norms == "per_stage" else min(stage, 2)
 
+    def shares_norms(self, stage: int) -> bool:
+        """Whether another stage uses the same normalizations as ``stage``."""
+        if self.norms == "second":
+            return stage > 1 and self.schedule.stages > 2
+        return self.norms == "shared" and self.words.staged
+
     @cached_property
     def ops(self) -> tuple[Op, ...]:
         """Every op on an edge or in a layer, nested ones included."""

@@ -238,16 +238,16 @@ class BlockClass:
         )
 
     def _steps_groups(self) -> Iterator[MemberGroup]:
-        # A later stage that shares the normalization of an earlier one calls that one's member.
-        called: dict[str, Child] = {}
-        idle: dict[str, Child] = {}
-        for region in self._regions:
-            child = self._children[region.section, region.name]
-            (idle if region.idle else called)[region.name] = child
-        comments = (self._block.declared.words.steps_comment, words.IDLE)
-        for comment, children in zip(comments, (called, idle), strict=True):
-            if children:
-                members = tuple(Member(name, child) for name, child in children.items())
+        for is_idle, comment in (
+            (False, self._block.declared.words.steps_comment),
+            (True, words.IDLE),
+        ):
+            members = tuple(
+                Member(region.name, self._children[region.section, region.name])
+                for region in self._regions
+                if region.idle is is_idle
+            )
+            if members:
                 yield MemberGroup(comment, members)
 
 

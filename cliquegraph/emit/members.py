@@ -233,7 +233,8 @@ def signature(nodes: Sequence[Node]) -> Hashable:
         role: Hashable = None
         if slot is not None:
             # Arguments are numbered in the order of use.
-            role = (slot.role, None if slot.shared else slot.index, slot.source is None)
+            index = None if slot.shared else slot.index
+            role = (slot.role, slot.shared, index, slot.source is None)
         fan_out = member is not None and getattr(member.thing, "fan_out", False)
         thing = None if member is None else (type(member.thing), fan_out)
         parts.append((node.op.mnemonic, attributes, inputs, role, thing, node.recompute))

@@ -171,11 +171,8 @@ class _Outliner:
         )
         for position, region in enumerate(regions):
             key, child = (region.section, region.name), shared.child(name, position)
-            if self._children.setdefault(key, child) != child:
-                raise VerificationError(
-                    f"{region.nodes[0].origin}: updates that share normalizations read in "
-                    "different ways; give each stage its own"
-                )
+            if self._children.setdefault(key, child) is not child:
+                raise VerificationError(f"{region.nodes[0].origin}: two updates have one name")
 
     def _instance(self, region: Region) -> Instance:
         widths = self._widths.get(region.section, Numbers())

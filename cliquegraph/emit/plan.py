@@ -173,7 +173,7 @@ class Plan:
         )
         stages = self._stages(section, (*concats, *self.joined.intersection([joined])))
         # Where the transit includes X0, as in a dense block, the block itself adds it.
-        with_x0 = block.transit == block.feature
+        with_x0 = block.has_one_output
         if with_x0 and not gathers:
             results = self.returned(results_of(self.graph, nodes))
             return BlockResults(results, {}, {}, concats, stages)
@@ -214,7 +214,7 @@ class Plan:
         listed = {value for core in lists for value in core.values}
         steps = [node for node in nodes if node not in concats]
         results = self.returned(results_of(self.graph, steps))
-        direct = tuple(value for value in results if value not in listed)
+        direct = tuple(v for v in results if v not in listed or self._is_read_alone(v, section))
         return BlockResults(direct, lists, made, concats, stages)
 
     def _readers(self, section: Section) -> Iterator[Region]:
@@ -236,6 +236,12 @@ class Plan:
             if node.origin.stage is not None:
                 stages.setdefault(Gather(node.inputs, False), node.origin.stage)
         return stages
+
+    def _is_read_alone(self, value: Value, section: Section) -> bool:
+        """Whether something outside a section reads a value by itself, not in a list."""
+        outside = (n for n in self.graph.consumers.get(value, ()) if n.origin.section != section)
+        by_a_node = any(not isinstance(node.op, Concat) for node in outside)
+        return by_a_node or value in self.graph.outputs
 
     def arguments(self, nodes: Sequence[Node], names: Names) -> tuple[Expression, ...]:
         """Return the arguments of a member's call in a block or the network."""

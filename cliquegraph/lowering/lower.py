@@ -110,7 +110,7 @@ def _block(
     builder.origin = home
     if block.index == len(network.blocks):
         return by_stage, None
-    if block.transit == block.feature:
+    if block.has_one_output:
         return by_stage, by_stage[None]
     transit = [values[each] for each in block.transit]
     return by_stage, _output(builder, block.declared.transit, transit, "transit")

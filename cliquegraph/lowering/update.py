@@ -140,7 +140,7 @@ class _Update:
             step.layer,
             block.norm_stage(step.stage),
             staged=block.words.staged,
-            shared_norms=block.words.staged and block.norms == "shared",
+            shared_norms=block.shares_norms(step.stage),
             stride=block.stride if reads_x0 else 1,
             can_project=step.stage == 1,
         )

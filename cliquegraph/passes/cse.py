@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -9,9 +10,10 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Conv, Dropout, Keep
+from cliquegraph.ir.types import Section
 
-ENTRY = "entry"
-"""The letter of a value that several updates read: what they compute alike from X0."""
+COMMON = "common"
+"""The name, before the layer, of a value that several updates of the layer read."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,14 @@ def _key(node: Node, numbers: dict[Value, int]) -> Hashable:
 
 
 def _is_merged(node: Node, merged: dict[Value, Value]) -> bool:
-    if node.output.hint:  # a version of a layer, which its update writes
+    if _is_version(node):
         return False
     return isinstance(node.op, Conv) or any(value in merged for value in node.inputs)
+
+
+def _is_version(node: Node) -> bool:
+    """Whether a node writes a version of a layer, which every update does, read or not."""
+    return node.origin.layer is not None and bool(node.output.hint)
 
 
 def _without_unread(graph: Graph, nodes: list[Node], merged: dict[Value, Value]) -> Graph:
@@ -71,7 +78,7 @@ def _without_unread(graph: Graph, nodes: list[Node], merged: dict[Value, Value])
     live: list[Node] = []
     for node in reversed(nodes):
         had_readers = any(value in graph.consumers for value in node.outputs)
-        if had_readers and read.isdisjoint(node.outputs):
+        if had_readers and read.isdisjoint(node.outputs) and not _is_version(node):
             continue
         inputs = tuple(merged.get(value, value) for value in node.inputs)
         read.update(inputs)
@@ -87,14 +94,19 @@ def _without_unread(graph: Graph, nodes: list[Node], merged: dict[Value, Value])
 def _name_shared(graph: Graph) -> Graph:
     """Name the values that other updates read now."""
     renamed: dict[Value, Value] = {}
+    count: Counter[tuple[Section, int]] = Counter()
     nodes = []
     for node in graph.nodes:
         readers = graph.consumers.get(node.output, ())
         elsewhere = any(reader.origin != node.origin for reader in readers)
         inputs = tuple(renamed.get(value, value) for value in node.inputs)
         node = replace(node, inputs=inputs)
-        if elsewhere and not node.output.hint and node.origin.layer is not None:
-            named = Value(node.output.type, value_hint(ENTRY, node.origin.layer, None))
+        layer = node.origin.layer
+        if elsewhere and not node.output.hint and layer is not None:
+            count[node.origin.section, layer] += 1
+            number = count[node.origin.section, layer]
+            hint = value_hint(COMMON, layer, number if number > 1 else None)
+            named = Value(node.output.type, hint)
             renamed[node.output] = named
             node = replace(node, outputs=(named,))
         nodes.append(node)

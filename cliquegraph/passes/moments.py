@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import BatchNorm, Concat, Moments, Normalize, Relu
+from cliquegraph.ir.ops import BatchNorm, Concat, Input, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, Param, ParamSlice, Part, Piece, Slot
 from cliquegraph.passes.rewrite import rewrite
 
@@ -187,7 +187,7 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
     for node in graph.nodes:
         origin = node.origin
         place = (origin.section, origin.stage, origin.layer)
-        if place in shared_places or isinstance(node.op, Concat):
+        if place in shared_places or isinstance(node.op, Concat | Input):
             continue
         if origin.section.part is Part.BLOCK and origin.layer is None and origin.stage is not None:
             continue  # the block feature of one of several stages

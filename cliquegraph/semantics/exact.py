@@ -232,9 +232,8 @@ class _Comparison:
             if place not in declared.values:
                 raise self._broken(place, "is in the graph, but not declared")
         for place in declared.values:
-            # Folded graphs lack unused updates.
-            optional = self._candidate.fold is not None and place.layer is not None
-            if place not in self._written and not optional:
+            # Folded graphs lack unused updates, and boundaries that only drop out.
+            if place not in self._written and self._candidate.fold is None:
                 raise VerificationError(f"{place} is not in the graph")
         names = {tensor_name(tensor) for tensor in self._candidate.canonical.tensors}
         if unread := sorted(names - declared.tensors):

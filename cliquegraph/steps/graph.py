@@ -107,6 +107,12 @@ class BlockSteps:
     readings: tuple[Reading, ...] = ()
 
     @property
+    def has_one_output(self) -> bool:
+        """Whether the block feature is also what is passed on."""
+        combined = self.declared.feature.combine == self.declared.transit.combine
+        return combined and self.transit == self.feature
+
+    @property
     def order(self) -> tuple[int, ...]:
         """The layers in visiting order."""
         return self.declared.schedule.order

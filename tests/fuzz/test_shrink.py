@@ -12,6 +12,7 @@ from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.fuzz.shrink import shrink
 from cliquegraph.plugins.kinds import Document
 from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.schema import Transition
 
 SMALLEST = {"channels": 1, "height": 1, "width": 1}
 
@@ -37,7 +38,7 @@ def simultaneous_of_three(network: NetworkSpec) -> bool:
 
 def two_blocks_with_a_max_pool(network: NetworkSpec) -> bool:
     cliques = all(isinstance(block, CliqueBlock) for block in network.blocks)
-    pooled = network.transition is not None and network.transition.pool == "max"
+    pooled = isinstance(network.transition, Transition) and network.transition.pool == "max"
     return cliques and len(network.blocks) > 1 and pooled
 
 

@@ -139,6 +139,11 @@ OTHER_SECTIONS: list[dict[str, Any]] = [
     {"readout": {"blocks": "last", "stages": "all", "norms": "shared"}},
     {"readout": {"compression": 0.5}},
     {"readout": {"compression": 0.5, "dropout": 0.1}},
+    {"readout": {"pool": "max"}},
+    {"readout": {"ops": ["relu"]}},
+    {"stem": "none"},
+    {"stem": {"ops": [{"conv": 3, "filters": 4}, "relu"]}},
+    {"transition": {"ops": [{"dropout": 0.1}]}},
     {"classifier": {"classes": 6}},
 ]
 RESIDUAL: dict[str, Any] = {"kind": "residual", "layers": 2, "filters": 4, "unit": "bottleneck"}
@@ -169,7 +174,68 @@ OTHER_BLOCKS: list[dict[str, Any]] = [
     {"feature": 1},
     {"transit": 1},
     {"norm_per_stage": False},
+    {"edges": "ring", "direction": "forward", "input": {"stages": "all"}},
+    {"edges": {"nearest": 1}, "self": True},
+    {"input": {"to": "first"}},
+    {"input": {"stages": "all"}},
     {"kind": "dense"},
+]
+KERNEL: list[Any] = [{"conv": 3}]
+GRAPH: dict[str, Any] = {
+    "kind": "graph",
+    "layers": 3,
+    "filters": 4,
+    "edges": [[1, 2], [1, 3], [3, 2]],
+    "edge": KERNEL,
+    "layer": ["norm", "relu"],
+    "stages": 2,
+    "self": KERNEL,
+}
+OTHER_GRAPHS: list[dict[str, Any]] = [
+    {"layers": [{}, {}, {"combine": "mean"}]},
+    {"filters": 5},
+    {"edges": [[1, 2], [1, 3], [3, 2, [{"conv": 1}]]]},
+    {"edges": "complete"},
+    {"edges": "complete", "direction": "forward"},
+    {"self": []},
+    {"input": {"stages": "all"}},
+    {"input": {"edge": [{"conv": 1}]}},
+    {"edge": [{"conv": 3}, "norm"]},
+    {"feedback": [{"conv": 5}]},
+    {"combine": "mean"},
+    {"combine": "mean", "drop_path": {"local": 0.1}},
+    {"layer": ["bias"]},
+    {"stages": 3},
+    {"update": "simultaneous"},
+    {"order": [3, 1, 2]},
+    {"last_stage_updates": 2},
+    {"initial": "zero"},
+    {"stride": 2, "input": {"edge": [{"conv": 3, "reduce": True}]}, "layer": [{"max_pool": 1}]},
+    {"norms": "shared"},
+    {"output": {"layers": [2, 3]}},
+    {"feature": {"input": True}},
+]
+FRACTAL: dict[str, Any] = {"kind": "fractal", "columns": 2, "filters": 4}
+POOL = {"kind": "max", "kernel": 2, "stride": 2}
+OTHER_FRACTALS: list[dict[str, Any]] = [
+    {"columns": 3},
+    {"filters": 5},
+    {"dropout": 0.1},
+    {"pool": POOL},
+    {"pool": {**POOL, "before_join": True}},
+    {"drop_path": {"local": 0.1}},
+    {"drop_path": {"local": 0.1, "global": 0.5}},
+]
+RECURRENT: dict[str, Any] = {"kind": "recurrent", "filters": 4, "steps": 2, "layer": ["norm"]}
+OTHER_RECURRENT: list[dict[str, Any]] = [
+    {"filters": 5},
+    {"steps": 3},
+    {"edge": [{"conv": 1}]},
+    {"self": []},
+    {"combine": "mean"},
+    {"layer": ["bias"]},
+    {"stride": 2, "edge": [{"conv": 3, "reduce": True}]},
+    {"norms": "shared"},
 ]
 
 
@@ -180,6 +246,9 @@ def test_a_digest_depends_on_every_key_that_changes_the_function() -> None:
     specs += [network({**BASE, **change}, BASE) for change in OTHER_BLOCKS if "kind" not in change]
     specs += [network({**dense, **change}, BASE) for change in ({}, {"bottleneck": 2})]
     specs += [network({**RESIDUAL, **change}, BASE) for change in ({}, *OTHER_UNITS)]
+    specs += [network({**GRAPH, **change}, BASE) for change in ({}, *OTHER_GRAPHS)]
+    specs += [network({**FRACTAL, **change}, BASE) for change in ({}, *OTHER_FRACTALS)]
+    specs += [network({**RECURRENT, **change}, BASE) for change in ({}, *OTHER_RECURRENT)]
     specs += [network(BASE), network(BASE, BASE, BASE)]
     digests = [digest(spec) for spec in specs]
     assert len(set(digests)) == len(digests)
@@ -217,6 +286,9 @@ def test_graphs_are_equal_by_what_they_are_and_not_by_the_object() -> None:
 def test_the_changes_above_are_of_every_key_of_the_language() -> None:
     # A new key without a change here could be missing from the digest unnoticed.
     from cliquegraph.blocks.clique import CliqueBlock
+    from cliquegraph.blocks.fractal import FractalBlock
+    from cliquegraph.blocks.graph import GraphBlock
+    from cliquegraph.blocks.recurrent import RecurrentBlock
     from cliquegraph.blocks.residual import ResidualBlock
     from cliquegraph.spec.boundaries import Readout
     from cliquegraph.spec.network import NetworkSpec
@@ -231,14 +303,24 @@ def test_the_changes_above_are_of_every_key_of_the_language() -> None:
         "expect",
     }
     assert {key for change in OTHER_SECTIONS for key in change} == sections
-    for section, model in (("stem", Stem), ("transition", Transition), ("readout", Readout)):
+    keys = {
+        "stem": {*Stem.model_fields, "ops"},
+        "transition": {*Transition.model_fields, "ops"},
+        "readout": set(Readout.model_fields),
+    }
+    for section, fields in keys.items():
         said = [change[section] for change in OTHER_SECTIONS if section in change]
         changed = {key for each in said if isinstance(each, dict) for key in each}
-        assert changed == set(model.model_fields)
-    assert {key for change in OTHER_BLOCKS for key in change} == set(CliqueBlock.model_fields)
-    assert {"kind", *(key for change in OTHER_UNITS for key in change)} == set(
-        ResidualBlock.model_fields
-    )
+        assert changed == fields
+    changes = {
+        CliqueBlock: OTHER_BLOCKS,
+        ResidualBlock: OTHER_UNITS,
+        GraphBlock: OTHER_GRAPHS,
+        FractalBlock: OTHER_FRACTALS,
+        RecurrentBlock: OTHER_RECURRENT,
+    }
+    for kind, others in changes.items():
+        assert {"kind", *(key for change in others for key in change)} == set(kind.model_fields)
     pools = [
         change["stem"]["pool"] for change in OTHER_SECTIONS if "pool" in change.get("stem", {})
     ]

@@ -43,8 +43,8 @@ def test_defaults_are_filled_in() -> None:
     assert isinstance(first, CliqueBlock)
     assert isinstance(second, CliqueBlock)
     assert first.dropout == 0
-    assert first.visiting_order == (1, 2, 3, 4)
-    assert second.visiting_order == (5, 4, 3, 2, 1)
+    assert first.visits.sequence == (1, 2, 3, 4)
+    assert second.visits.sequence == (5, 4, 3, 2, 1)
 
 
 def test_json_is_the_same_as_yaml() -> None:
