@@ -121,8 +121,12 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
 @pytest.mark.parametrize(
     ("op", "inputs", "message"),
     [
-        (ops.Stack(), [VECTOR, VectorType(3)], "vectors of one length can be stacked"),
-        (ops.Stack(), [MAPS, MAPS], "vectors of one length can be stacked"),
+        (
+            ops.Stack(),
+            [VECTOR, VectorType(3)],
+            "vectors of one length can be stacked, nothing else",
+        ),
+        (ops.Stack(), [MAPS, MAPS], "vectors of one length can be stacked, nothing else"),
         (ops.Concat(), [StagesType(3, 6)], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [VECTOR, MAPS], "a vector can't be concatenated with maps"),
         (ops.Concat(), [MAPS, VECTOR], "maps of different sizes can't be concatenated"),
