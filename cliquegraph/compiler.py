@@ -64,6 +64,11 @@ class Compilation:
         """The step graph."""
         return unroll(self.network)
 
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The stages that a readout over time reads; none, if it reads the block feature alone."""
+        return tuple(reading.stage for reading in self.steps.blocks[-1].readings)
+
     @cached_property
     def lowered(self) -> Graph:
         """The op graph as lowered, before any pass."""

@@ -16,6 +16,7 @@ from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.proof.verify import relative_error
 from cliquegraph_torch.live import find_tensor
+from cliquegraph_torch.loss import mean_cross_entropy
 from cliquegraph_torch.naming import TorchLayout
 from tests.function import images_for, statistics_in_use
 
@@ -74,7 +75,7 @@ class Model:
     def forward(self, x: Tensor) -> Tensor:
         """The loss of a batch."""
         logits: Tensor = self.module(x)
-        return nn.functional.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1])
+        return mean_cross_entropy(logits, torch.arange(len(x)) % logits.shape[-1])
 
     def outcome(self, x: Tensor) -> Outcome:
         """What a forward and a backward pass give."""

@@ -122,6 +122,28 @@ EVERY_KEY = {
             "stages": 3,
         },
     ),
+    "over_time": network(
+        {
+            "kind": "graph",
+            "layers": 2,
+            "filters": 3,
+            "edges": "chain",
+            "self": [{"conv": 3}],
+            "input": {"to": "first", "stages": "all", "edge": [{"conv": 3}]},
+            "edge": [{"conv": 3}],
+            "layer": ["norm", "relu"],
+            "stages": 3,
+            "norms": "shared",
+            "output": {"layers": "last"},
+        },
+        readout={"blocks": "last", "stages": "all", "norms": "shared"},
+        training={"recipe": "cifar", "stage_weights": [0, 1, 2]},
+    ),
+    "over_time_per_stage": network(
+        {"layers": 2, "filters": 3},
+        {"layers": 3, "filters": 2, "stages": 3, "last_stage_updates": 2},
+        readout={"blocks": "last", "stages": "all", "compression": 0.5, "dropout": 0.25},
+    ),
     "dropout": network(
         {"layers": 3, "filters": 3, "dropout": 0.25},
         {"layers": 2, "filters": 3, "dropout": 0.25, "bottleneck": True},

@@ -26,6 +26,7 @@ from cliquegraph.ir.types import Param
 from cliquegraph.plugins.backends import Outputs, Sgd
 from cliquegraph.weights.layout import canonical, turned
 from cliquegraph_flax.live import LiveModel, blank
+from cliquegraph_flax.loss import mean_cross_entropy
 from cliquegraph_flax.naming import FlaxLayout
 
 _LAYOUT = FlaxLayout()
@@ -199,8 +200,7 @@ def _loss_and_gradient(
     parameters: Any, definition: Any, rest: Any, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, Any]:
     model = nnx.merge(definition, parameters, rest, copy=True)  # written to in this trace
-    losses = optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
-    return losses.mean(), nnx.state(model, nnx.Not(nnx.Param))
+    return mean_cross_entropy(model(images), labels), nnx.state(model, nnx.Not(nnx.Param))
 
 
 def _set_mode(model: Any, training: bool) -> None:

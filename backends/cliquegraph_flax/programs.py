@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import optax
 from flax import nnx
 
 from cliquegraph.training.recipe import Recipe
+from cliquegraph_flax.loss import last_stage, mean_cross_entropy
 
 KEEP_BARRIERS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 """XLA's options for -O2 on a CPU. Otherwise it removes the barriers of jax.checkpoint before common
@@ -26,6 +28,7 @@ def rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
 
 
 def gradient(
+    recipe: Recipe,
     definition: Any,
     streams: Any,
     parts: int,
@@ -38,7 +41,13 @@ def gradient(
 ) -> tuple[Any, Any, jax.Array]:
     """Return updated statistics, the gradients plus those of a part, its mean loss and hits."""
     (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
-        parameters, definition, statistics, _seed_streams(streams, dropout_seed), images, labels
+        parameters,
+        definition,
+        statistics,
+        _seed_streams(streams, dropout_seed),
+        images,
+        labels,
+        recipe.stage_shares,
     )
     gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
     return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
@@ -60,19 +69,26 @@ def _loss(
     streams: Any,
     images: jax.Array,
     labels: jax.Array,
+    shares: Sequence[float] | None,
 ) -> tuple[jax.Array, Any]:
     model = nnx.merge(definition, parameters, statistics, streams, copy=True)
     logits = _wide(model(images))
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (logits.argmax(1) == labels).sum()
-    return losses.mean(), (nnx.state(model, nnx.BatchStat), hits)
+    hits = (last_stage(logits).argmax(1) == labels).sum()
+    return mean_cross_entropy(logits, labels, shares), (nnx.state(model, nnx.BatchStat), hits)
 
 
 def logits(
     definition: Any, streams: Any, parameters: Any, statistics: Any, images: jax.Array
 ) -> jax.Array:
-    """Return logits, float32 at least."""
+    """Return logits, float32 at least; of readouts over time, those of every stage."""
     return _wide(nnx.merge(definition, parameters, statistics, streams, copy=True)(images))
+
+
+def last_logits(
+    definition: Any, streams: Any, parameters: Any, statistics: Any, images: jax.Array
+) -> jax.Array:
+    """Return the logits of the last stage, float32 at least."""
+    return last_stage(logits(definition, streams, parameters, statistics, images))
 
 
 def _seed_streams(streams: Any, words: jax.Array) -> Any:

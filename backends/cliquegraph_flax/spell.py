@@ -192,6 +192,11 @@ def _(op: ops.WeightedMean, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 
 @spell_op.register
+def _(op: ops.Stack, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("jnp.stack", x[0])
+
+
+@spell_op.register
 def _(op: ops.Relu, x: Sequence[Code], members: Sequence[Code]) -> Code:
     return call("nnx.relu", x[0])
 

@@ -30,7 +30,7 @@ from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_flax.devices import Devices, open_devices
 from cliquegraph_flax.live import blank
-from cliquegraph_flax.programs import KEEP_BARRIERS, gradient, logits, rule, update
+from cliquegraph_flax.programs import KEEP_BARRIERS, gradient, last_logits, logits, rule, update
 
 _WEIGHTS: dict[Precision, str] = {
     "float64": "float64",
@@ -155,11 +155,13 @@ class _Trainee:
         self._update = compiled(partial(update, job.recipe), donate_argnums=(0, 1, 2))
         needs_barriers = job.compilation.level == 2 and devices.platform == "cpu"
         self._gradient = compiled(
-            partial(gradient, definition, streams, job.accumulate),
+            partial(gradient, job.recipe, definition, streams, job.accumulate),
             donate_argnums=(1, 2),
             compiler_options=KEEP_BARRIERS if needs_barriers else None,
         )
-        self._logits = jax.jit(partial(logits, evaluated, streams), out_shardings=devices.divided)
+        self._logits = jax.jit(
+            partial(last_logits, evaluated, streams), out_shardings=devices.divided
+        )
 
     # ---- steps and evaluation ---------------------------------------------------------
 

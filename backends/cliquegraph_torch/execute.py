@@ -22,6 +22,7 @@ from cliquegraph.ir.storage import Array, Labels, from_storage, to_storage
 from cliquegraph.ir.types import Param
 from cliquegraph.plugins.backends import Outputs, Sgd
 from cliquegraph_torch.live import LiveModel, find_tensor
+from cliquegraph_torch.loss import mean_cross_entropy
 from cliquegraph_torch.naming import TorchLayout
 
 _LAYOUT = TorchLayout()
@@ -128,7 +129,7 @@ class TorchExecutor:
         self._model.train()
         self._optimizer.zero_grad()
         logits = self._model(self._input(images))
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+        loss = mean_cross_entropy(logits, torch.from_numpy(labels))
         loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own stub lacks it
         for parameter in self._model.parameters():
             # PyTorch's SGD skips parameters without a gradient; weight decay applies to all.

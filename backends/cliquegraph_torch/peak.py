@@ -243,7 +243,7 @@ class _Step:
         shared: _Storage | None = None
         if call.joined is not None:
             shared = self.heap.take(self._sizes.of(call.joined))
-        elif isinstance(call.last.op, ops.Concat | ops.Add):
+        elif isinstance(call.last.op, ops.Concat | ops.Stack | ops.Add):
             shared = self.heap.hold(grad)
         for value in call.reads:
             if value is self._graph.input or isinstance(value.type, MaskType | WeightsType):

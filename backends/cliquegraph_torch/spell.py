@@ -164,6 +164,11 @@ def _(op: ops.WeightedMean, x: Sequence[Code], members: Sequence[Code], banked: 
 
 
 @spell_op.register
+def _(op: ops.Stack, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return call("torch.stack", x[0])
+
+
+@spell_op.register
 def _(op: ops.Relu, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     return call("torch.relu", x[0])
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Batches, Images, prefetched
@@ -31,6 +30,7 @@ from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_torch.choice import choose
+from cliquegraph_torch.loss import last_stage, mean_cross_entropy
 from cliquegraph_torch.synchronized import synchronize
 
 _PRECISIONS: dict[Precision, Any] = {
@@ -230,8 +230,8 @@ class _Training(pl.LightningModule):
         """Return the mean cross entropy."""
         images, labels = batch
         logits = self._logits(images)
-        loss = cross_entropy(logits, labels)
-        hits = (logits.detach().argmax(1) == labels).sum()
+        loss = mean_cross_entropy(logits, labels, self._session.job.recipe.stage_shares)
+        hits = (last_stage(logits.detach()).argmax(1) == labels).sum()
         counted = torch.stack([loss.detach().double() * len(labels), hits.double()])
         self._images += len(labels)  # on the host: a copy from there would wait for the device
         self._counted = counted if self._counted is None else self._counted + counted
@@ -254,7 +254,7 @@ class _Training(pl.LightningModule):
         """Count a batch."""
         part = self._session.parts[dataloader_idx]
         scores = self._scores.setdefault(part, Scores(len(self._session.job.data.classes)))
-        scores.add(_array(self._logits(batch[0])), batch[1].cpu().numpy())
+        scores.add(_array(last_stage(self._logits(batch[0]))), batch[1].cpu().numpy())
 
     def on_train_epoch_end(self) -> None:
         """Notify the session, after the evaluation."""

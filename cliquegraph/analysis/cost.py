@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Origin
 from cliquegraph.ir.types import Part, Section, Tensor
 
 
@@ -49,6 +50,28 @@ class NetworkCost:
     total: Cost
     sections: dict[Section, Cost]
     steps: tuple[StepCost, ...]
+
+
+def macs_by_stage(graph: Graph) -> dict[int, int]:
+    """Return the MACs that the logits of each stage take: those up to the stage, and its readout.
+
+    Args:
+        graph: of a network with a readout over time; of others, the result is empty.
+    """
+    of_stage = (Part.READOUT, Part.CLASSIFIER)
+    stages = {node.origin.stage for node in graph.nodes if node.origin.section.part in of_stage}
+    last = max(node.origin.section.index for node in graph.nodes)
+
+    def counts(origin: Origin, stage: int) -> bool:
+        if origin.section.part in of_stage:
+            return origin.stage == stage
+        is_last = origin.section == Section(Part.BLOCK, last)
+        return not is_last or origin.stage is None or origin.stage <= stage
+
+    return {
+        stage: sum(node.macs for node in graph.nodes if counts(node.origin, stage))
+        for stage in sorted(each for each in stages if each is not None)
+    }
 
 
 class _Tally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from cliquegraph.cli.options import (
 from cliquegraph.cli.training import Data, Engine
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
+
+if TYPE_CHECKING:
+    from cliquegraph.ir.storage import Array
 
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
 
@@ -55,15 +58,19 @@ def evaluate(
 ) -> None:
     """Print top-1, top-5, loss and the confusion matrix of weights on a data set.
 
+    Of a readout over time, also the accuracy and the MACs of each stage; --set may give the block
+    more stages than in training, if stages share all normalizations.
+
     Images are preprocessed and split as in the run beside the weights.
 
     cliquegraph evaluate specs/quickstart.yaml --weights runs/quickstart-torch/best.safetensors
     --data digits
     """
+    from cliquegraph.analysis.cost import macs_by_stage
     from cliquegraph.cli.tables import scores as report
     from cliquegraph.training.job import Source
     from cliquegraph.training.seen import preprocessing_of, run_beside
-    from cliquegraph.training.train import evaluate
+    from cliquegraph.training.train import evaluate_stages
     from cliquegraph.weights import read_weights
 
     compilation = compilation_of(spec, overrides, level)
@@ -85,12 +92,16 @@ def evaluate(
     if part not in images.parts:
         raise UsageError(f"{data} has no part {part!r}; it has {', '.join(images.parts)}")
     batches = images.evaluation(part, batch_size)
-    scores = evaluate(compilation, backend, tensors, batches)
+    by_stage = evaluate_stages(compilation, backend, tensors, batches)
+    scores = by_stage[-1]
+    macs = macs_by_stage(compilation.lowered)
     if as_json:
-        print_json([report.scores_json(scores, images.classes)])
+        print_json([report.scores_json(scores, images.classes, by_stage, macs)])
         return
     console = console_of()
     console.print(report.confusion_table(scores, images.classes))
+    if macs:
+        console.print(report.time_table(by_stage, macs))
     console.print(report.scores_line(scores, f"{compilation.network.name} on {data}, {part}"))
 
 
@@ -124,12 +135,19 @@ def predict(
     tensors = read_weights(compilation.network, weights)
     classify = find_engine(backend).classifier(compilation, tensors, "float32")
     found = [
-        (str(path), report.guesses(classify(seen.image(path))[0], seen.classes)) for path in images
+        (str(path), report.guesses(_of_last_stage(classify(seen.image(path))), seen.classes))
+        for path in images
     ]
     if as_json:
         print_json([{"image": name, "guesses": guessed} for name, guessed in found])
     else:
         console_of().print(report.guesses_table(found))
+
+
+def _of_last_stage(logits: Array) -> Array:
+    """The logits of the only image, in the last stage if there are several."""
+    *_, last = logits.reshape(-1, logits.shape[-1])
+    return last
 
 
 def curves(

@@ -152,6 +152,13 @@ def train_command(
         str | None,
         typer.Option(rich_help_panel=_RECIPE, help="none, pad_crop_flip or resized_crop_flip."),
     ] = None,
+    stage_weights: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_RECIPE,
+            help="Weight in the loss of each stage of a readout over time: 0,0,1.",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -205,10 +212,11 @@ def train_command(
         learning_rate=learning_rate,
         momentum=momentum,
         weight_decay=weight_decay,
-        milestones=_shares(milestones),
+        milestones=_numbers(milestones, "--milestones are fractions of the epochs, 0.5,0.75"),
         decay=decay,
         normalisation=normalisation,
         augmentation=augmentation,
+        stage_weights=_numbers(stage_weights, "--stage-weights are numbers, 0,0,1"),
     )
     if plot is not None:
         _plot(chosen, plot)
@@ -359,15 +367,13 @@ def _precision(name: str) -> Precision:
     raise UsageError(f"there is no precision {name!r}; choose from {', '.join(PRECISIONS)}")
 
 
-def _shares(text: str | None) -> tuple[float, ...] | None:
+def _numbers(text: str | None, rule: str) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
         return tuple(float(each) for each in text.split(",") if each.strip())
     except ValueError:
-        raise UsageError(
-            f"--milestones are fractions of the epochs, 0.5,0.75, not {text!r}"
-        ) from None
+        raise UsageError(f"{rule}, not {text!r}") from None
 
 
 def _plot(recipe: Recipe, path: Path) -> None:

@@ -128,20 +128,19 @@ class BlockClass:
             return self._growing_body(features, names)
         statements = [self._step_statement(region, names) for region in self._called]
         for node in self._plan.means(self._section):
-            names[node.output] = node.output.hint
+            name = names[node.output] = self._results.name(node.output, node.output.hint)
             read = tuple(self._plan.maps(value, names) for value in node.inputs)
-            mean = apply(node, read, own_member)
-            statements.append(Statement((node.output.hint,), mean, declares=True))
+            statements.append(Statement((name,), apply(node, read, own_member), declares=True))
         if self._results.concatenates:
             for node in self._results.concats:
-                names[node.output] = node.output.hint
+                name = names[node.output] = self._results.name(node.output, node.output.hint)
                 items = Sources(tuple(self._plan.maps(value, names) for value in node.inputs))
                 gathered = apply(node, (items,), own_member)
-                statements.append(Statement((node.output.hint,), gathered, declares=True))
+                statements.append(Statement((name,), gathered, declares=True))
         returned = [self._plan.variable(v, names[v]) for v in self._results.direct]
         for gather, name in self._results.lists.items():
             # Always the same name, although the last block has no transit, so that blocks share it.
-            name = "layers" if len(self._results.lists) == 1 else name
+            name = "layers" if len(self._results.lists) == 1 else self._results.name(gather, name)
             statements.append(Statement((name,), self._plan.listed(gather, names), declares=True))
             returned.append(Variable(name, gather.kind))
         return Body(tuple(statements), tuple(returned))

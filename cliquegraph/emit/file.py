@@ -104,6 +104,9 @@ def network_values(view: ModelView, speller: Speller) -> dict[str, str]:
         "classes": str(view.classes_default),
         "members": speller.members(view.groups, 2),
         "input": view.input_name,
+        "logits": f"({view.stages} stages, batch, num_classes)"
+        if view.stages
+        else "(batch, num_classes)",
         "methods": "\n\n".join(_feature_methods(view, speller)),
         "unpacking": _unpack_results(trunk.returns, view.logits.reads, source, view),
         "logits_body": speller.body(view.logits, 2),
@@ -123,9 +126,12 @@ def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
     trunk, doc = view.features, f"Return the block features, first to last; {images}."
     if view.gather is not None:
         trunk = view.gather
+        what = "the maps of each block feature as lists"
+        if view.stages:
+            what = f"what the block features and the readouts of {view.stages} stages are made of"
         yield _method(
             method("gather", recording, speller.returns(trunk.kinds, always_tuple=True)),
-            docstring(f"Return the maps of each block feature as lists; {images}.", 2),
+            docstring(f"Return {what}; {images}.", 2),
             *first,
             speller.body(trunk, 2, always_tuple=True),
         )

@@ -7,7 +7,7 @@ import keyword
 from collections.abc import Iterable
 
 from cliquegraph.ir.names import KERNEL_BIAS, is_bias, is_gate, is_kernel
-from cliquegraph.ir.types import Param, Slot
+from cliquegraph.ir.types import Param, Part, Slot
 
 
 def member_name(slot: Slot) -> str:
@@ -21,6 +21,8 @@ def member_name(slot: Slot) -> str:
     if is_kernel(slot) and not slot.shared:
         return f"conv{slot.index or 1}"
     name = slot.role.replace(".", "_")
+    if slot.shared and slot.section.part is Part.READOUT:
+        return f"{slot.section}_{name}"
     if slot.shared:
         source = "" if slot.source is None else f"{slot.source}_"
         place = f"{source}{slot.layer}"
@@ -37,7 +39,8 @@ def member_name(slot: Slot) -> str:
 
 def is_bare(slot: Slot) -> bool:
     """Tell whether a slot's only tensor is an array by itself, not in a module of its own."""
-    return (slot.shared and is_kernel(slot)) or is_bias(slot) or is_gate(slot)
+    of_stages = is_kernel(slot) or slot.section.part is Part.READOUT
+    return (slot.shared and of_stages) or is_bias(slot) or is_gate(slot)
 
 
 def argument_names(slots: Iterable[Slot]) -> dict[Slot, str]:
@@ -68,6 +71,19 @@ def update_name(layer: int, stage: int | None) -> str:
     return f"layer{layer}" if stage is None else f"update{layer}_{stage}"
 
 
+def section_name(slot: Slot) -> str | None:
+    """Return the name of the network's member that has a slot's tensors; None: the network itself.
+
+    ``readout1_2`` has the normalizations of stage 2. What readouts over time share is the
+    network's, if each stage has normalizations.
+    """
+    is_readout = slot.section.part is Part.READOUT
+    if not slot.role or (is_readout and slot.shared):
+        return None
+    has_stage = is_readout and slot.stage is not None
+    return f"{slot.section}_{slot.stage}" if has_stage else str(slot.section)
+
+
 def member_path(param: Param) -> tuple[str, ...]:
     """Return the path from the network to the member that has a parameter.
 
@@ -75,7 +91,7 @@ def member_path(param: Param) -> tuple[str, ...]:
     parameter itself; to other paths, the framework appends its name of the field.
     """
     slot = param.slot
-    path = (str(slot.section) if slot.role else None, step_name(slot), member_name(slot))
+    path = (section_name(slot), step_name(slot), member_name(slot))
     return tuple(name for name in path if name is not None)
 
 

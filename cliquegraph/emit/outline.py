@@ -26,12 +26,13 @@ from cliquegraph.emit.members import (
     own_member,
     shared_slot,
 )
-from cliquegraph.emit.names import Namespace, is_bare
+from cliquegraph.emit.names import Namespace, is_bare, member_name
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
 from cliquegraph.emit.sharing import Instance, shared_blocks, shared_members, without_strides
 from cliquegraph.emit.things import Child, Dense, Member, MemberGroup
 from cliquegraph.emit.view import (
+    BankSlice,
     Body,
     CallChild,
     ClassView,
@@ -47,8 +48,8 @@ from cliquegraph.emit.view import (
 )
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import FILLS, Concat
+from cliquegraph.ir.nodes import Node, Origin, Value
+from cliquegraph.ir.ops import FILLS, Concat, Stack
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
@@ -98,6 +99,7 @@ def outline(
         features=features if gather else replace(trunk, returned=features.returned),
         logits=logits,
         alike=outliner.alike,
+        stages=len(steps.blocks[-1].readings),
     )
 
 
@@ -227,11 +229,17 @@ class _Outliner:
         The classifier has ``num_classes`` outputs.
         """
         drawing = members_of(self._plan.sections.get(Section(Part.NETWORK), ()))
-        children = [
-            Member(str(section), self._children[section, str(section)], self._comments.get(section))
-            for section in self._plan.sections
-            if not self._plan.is_inline(section)
-        ]
+        children: list[Member] = []
+        for section, regions in self._plan.regions.items():
+            nodes = [node for region in regions for node in region.nodes]
+            if section.part is Part.BLOCK:
+                names: Iterable[str] = (str(section),)
+            else:
+                shared = [node for node in nodes if shared_slot(node) is not None]
+                children += [replace(m, comment=words.IN_STAGES) for m in members_of(shared)]
+                names = dict.fromkeys(region.name for region in regions)
+            comment = self._comments.get(section)
+            children += [Member(name, self._children[section, name], comment) for name in names]
         own = [
             replace(member, thing=replace(member.thing, outputs="num_classes"))
             for member in members_of(self._plan.sections[Section(Part.CLASSIFIER)])
@@ -248,42 +256,56 @@ class _Outliner:
             if section.part not in parts:
                 continue
             if self._plan.is_inline(section):
-                statements += [self._inline(node, names) for node in nodes]
+                statements += [each for node in nodes for each in self._inline(node, names)]
                 continue
-            if section.part is Part.BLOCK:
-                x0 = Local(names[self._plan.block_input(section)])
-                drawn = [Local(names[value]) for value in self._plan.drawn(section)]
-                arguments: tuple[Expression, ...] = (x0, *drawn, VersionsOf(str(section)))
-            else:
-                arguments = self._plan.arguments(nodes, names)
-            targets = tuple(self._section_results(section, nodes, names))
-            origins = tuple(dict.fromkeys(node.origin for node in nodes))
-            call = CallChild(str(section), arguments)
-            statements.append(Statement(targets, call, origins=origins))
-            if section.part is Part.BLOCK:
-                statements += self._block_outputs(section, names)
+            if section.part is not Part.BLOCK:
+                regions = self._plan.regions[section]
+                statements += [self._call(region, names) for region in regions]
+                continue
+            x0 = Local(names[self._plan.block_input(section)])
+            drawn = [Local(names[value]) for value in self._plan.drawn(section)]
+            targets = tuple(self._block_results(section, names))
+            call = CallChild(str(section), (x0, *drawn, VersionsOf(str(section))))
+            statements.append(Statement(targets, call, origins=_origins(nodes)))
+            statements += self._block_outputs(section, names)
         returned = tuple(self._plan.variable(value, names[value]) for value in results)
         return Body(tuple(statements), returned)
 
-    def _section_results(
-        self, section: Section, nodes: Sequence[Node], names: Names
-    ) -> Iterator[str]:
-        """Name the results of a section, in order."""
-        results = self._results.get(section)
-        values = results.direct if results else results_of(self._plan.graph, nodes)
-        for value in self._plan.returned(values):
-            if section.part in (Part.BLOCK, Part.READOUT):
-                prefix = "feature" if value in self._plan.graph.features else value.hint
-                names[value] = f"{prefix}{section.index}"
+    def _call(self, region: Region, names: Names) -> Statement:
+        """The call of a section that is no block; of a readout, in one stage."""
+        arguments = self._plan.arguments(region.nodes, names)
+        slots = arguments_of(region.nodes).items()
+        shared = tuple((name, BankSlice(member_name(slot), None, None)) for slot, name in slots)
+        targets = []
+        for value in self._plan.returned(results_of(self._plan.graph, region.nodes)):
+            if region.section.part is Part.READOUT:
+                names[value] = self._of_readout(region.nodes[-1])
                 self.variables[names[value]] = self._plan.variable(value, names[value])
             else:
                 names[value] = "entry" if value in self._plan.moments else "x"
-            yield names[value]
-        for gather, name in results.lists.items() if results else ():
+            targets.append(names[value])
+        call = CallChild(region.name, arguments, shared)
+        return Statement(tuple(targets), call, origins=_origins(region.nodes))
+
+    def _of_readout(self, node: Node) -> str:
+        """The name of a readout's result: ``pooled1``, or ``pooled1_2`` of stage 2."""
+        name, stage = f"{node.output.hint}{node.origin.section.index}", node.origin.stage
+        return name if stage is None else f"{name}_{stage}"
+
+    def _block_results(self, section: Section, names: Names) -> Iterator[str]:
+        """Name the results of a block, in order."""
+        results = self._results[section]
+        for value in self._plan.returned(results.direct):
+            is_feature = value in self._plan.graph.features or value in results.stages
+            prefix = "feature" if is_feature else value.hint
+            name = names[value] = results.name(value, prefix, section.index)
+            self.variables[name] = self._plan.variable(value, name)
+            yield name
+        for gather, name in results.lists.items():
             yield self._name_list(gather, name, section, names)
 
     def _name_list(self, gather: Gather, name: str, section: Section, names: Names) -> str:
-        names[gather] = f"{name}{section.index}"
+        names[gather] = self._results[section].name(gather, name, section.index)
         self.variables[names[gather]] = Variable(names[gather], gather.kind)
         return names[gather]
 
@@ -299,7 +321,8 @@ class _Outliner:
             if not others and reader.origin.section.part is Part.TRANSITION:
                 self._plan.inline[node.output] = gathered
                 continue
-            name = names[node.output] = f"{node.output.hint}{section.index}"
+            name = results.name(node.output, node.output.hint, section.index)
+            names[node.output] = name
             self.variables[name] = Variable(name, Kind.TENSOR)
             yield Statement((name,), gathered, declares=True)
 
@@ -328,17 +351,22 @@ class _Outliner:
             returned.append(Variable(name, Kind.TENSOR))
         return Body(tuple(statements), tuple(returned))
 
-    def _inline(self, node: Node, names: Names) -> Statement:
+    def _inline(self, node: Node, names: Names) -> Iterator[Statement]:
         """A node of a section that has no class of its own."""
         read = tuple(self._plan.maps(value, names) for value in node.inputs)
-        arguments: tuple[Expression, ...] = (
-            (Sources(read),) if isinstance(node.op, Concat) else read
-        )
-        is_readout = node.origin.section.part is Part.READOUT
-        name = f"{node.output.hint}{node.origin.section.index if is_readout else ''}"
-        names[node.output] = name
+        is_list = isinstance(node.op, Concat | Stack)
+        arguments: tuple[Expression, ...] = (Sources(read),) if is_list else read
         value = apply(node, arguments, own_member)
-        return Statement((name,), value, declares=True, origins=(node.origin,))
+        is_readout = node.origin.section.part is Part.READOUT
+        if not is_readout and node.origin.stage is not None:
+            self._plan.inline[node.output] = value  # of one stage: an item of their stack
+            return
+        name = names[node.output] = self._of_readout(node) if is_readout else node.output.hint
+        yield Statement((name,), value, declares=True, origins=(node.origin,))
+
+
+def _origins(nodes: Iterable[Node]) -> tuple[Origin, ...]:
+    return tuple(dict.fromkeys(node.origin for node in nodes))
 
 
 def _members_in_step(nodes: Sequence[Node]) -> Callable[[Node], tuple[Expression, ...]]:

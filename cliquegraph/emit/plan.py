@@ -6,13 +6,14 @@ the maps themselves, the block returns them in lists.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from cliquegraph.emit.body import results_of
 from cliquegraph.emit.members import free_inputs, signature
 from cliquegraph.emit.names import Namespace
-from cliquegraph.emit.regions import Gather, Region, Values, given_to, steps_of
+from cliquegraph.emit.regions import Gather, Region, Values, given_to, stages_of, steps_of
 from cliquegraph.emit.view import Expression, Kind, Local, MapsOf, Sources, Spread, Variable
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
@@ -35,17 +36,24 @@ class BlockResults:
         made: lists that the network makes from X0 and one of those, with their names.
         concats: the concatenations for block feature and transit; in the network, unless the
             block returns nothing else.
+        stages: of what a readout over time reads, the stage.
     """
 
     direct: Values
     lists: dict[Gather, str]
     made: dict[Gather, str]
     concats: tuple[Node, ...]
+    stages: dict[Value | Gather, int] = field(default_factory=dict)
 
     @property
     def concatenates(self) -> bool:
         """Whether the block concatenates its feature itself."""
         return not self.lists
+
+    def name(self, result: Value | Gather, base: str, index: int | None = None) -> str:
+        """Return the name of a result, in the block, or in the network with the block's index."""
+        name = base if index is None else f"{base}{index}"
+        return f"{name}_{self.stages[result]}" if result in self.stages else name
 
 
 class Plan:
@@ -91,7 +99,7 @@ class Plan:
                 ]
                 self.regions[section] = [*steps_of(section, nodes, block), *unused]
             elif not self.is_inline(section):
-                self.regions[section] = [Region(section, tuple(nodes))]
+                self.regions[section] = stages_of(section, nodes)
 
     def is_inline(self, section: Section) -> bool:
         """Tell whether a section's nodes are printed in the network's own methods.
@@ -99,7 +107,8 @@ class Plan:
         So are what belongs to the network, the classifier and a readout that is only the global
         pool.
         """
-        is_pool = section.part is Part.READOUT and len(self.sections[section]) == 1
+        regions = stages_of(section, self.sections[section])
+        is_pool = section.part is Part.READOUT and all(len(each.nodes) == 1 for each in regions)
         return section.part in (Part.NETWORK, Part.CLASSIFIER) or is_pool
 
     def shared(self) -> Iterator[list[Region]]:
@@ -160,31 +169,34 @@ class Plan:
         joined = self.graph.producers[self.graph.features[block.index - 1]]
         gathers = {
             gather: None
-            for other, region in self.sections.items()
-            if other.part in (Part.READOUT, Part.TRANSITION) and other.index == section.index
-            if (gather := given_to(region).gathered) and not inside.isdisjoint(gather.values)
+            for region in self._readers(section)
+            if (gather := given_to(region.nodes).gathered) and not inside.isdisjoint(gather.values)
         }
         if joined in self.joined and Gather(joined.inputs, True) not in gathers:
             gathers[Gather(joined.inputs, False)] = None
         concats = tuple(
             node for node in nodes if node.origin.layer is None and isinstance(node.op, Concat)
         )
+        stages = self._stages(section, (*concats, *self.joined.intersection([joined])))
         # Where the transit includes X0, as in a dense block, the block itself adds it.
         with_x0 = block.has_one_output
         if with_x0 and not gathers:
-            return BlockResults(self.returned(results_of(self.graph, nodes)), {}, {}, concats)
+            results = self.returned(results_of(self.graph, nodes))
+            return BlockResults(results, {}, {}, concats, stages)
         # Values that are also gathered with moments are concatenated from that list.
         bare = [node for node in concats if Gather(node.inputs, True) not in gathers]
         needed = [*gathers, *(Gather(node.inputs, False) for node in bare)]
-        needed.sort(key=lambda gather: gather.values != joined.inputs)
+        needed.sort(key=lambda each: (stages.get(each, 0), each.values != joined.inputs))
         cores = {
             gather: replace(gather, values=gather.values[1:])
             if gather.values[0] is x0 and not with_x0
             else gather
             for gather in needed
         }
+        stages |= {core: stages[gather] for gather, core in cores.items() if gather in stages}
         prefixes = {
-            gather: "feature" if gather.values == joined.inputs else "transit" for gather in needed
+            gather: "feature" if gather.values == joined.inputs or gather in stages else "transit"
+            for gather in needed
         }
         taken = {node.output.hint for node in concats}
 
@@ -194,20 +206,42 @@ class Plan:
                 return f"{name}_maps"
             return f"{name}_layers" if name in taken else name
 
-        namespace = Namespace()
+        namespaces: defaultdict[int | None, Namespace] = defaultdict(Namespace)
         lists = dict.fromkeys(cores.values(), "")
+        alone = len({stages.get(core) for core in lists}) == len(lists)
         for gather, core in cores.items():
             if core in gathers:
                 lists[core] = name_of(core)
             elif not lists[core]:
-                lists[core] = "layers" if len(lists) == 1 else f"{prefixes[gather]}_layers"
-        lists = {core: namespace.unique(name) for core, name in lists.items()}
+                lists[core] = "layers" if alone else f"{prefixes[gather]}_layers"
+        # Each stage has names of its own.
+        lists = {core: namespaces[stages.get(core)].unique(name) for core, name in lists.items()}
         made = {gather: name_of(gather) for gather in gathers if gather not in lists}
         listed = {value for core in lists for value in core.values}
         steps = [node for node in nodes if node not in concats]
         results = self.returned(results_of(self.graph, steps))
         direct = tuple(v for v in results if v not in listed or self._is_read_alone(v, section))
-        return BlockResults(direct, lists, made, concats)
+        return BlockResults(direct, lists, made, concats, stages)
+
+    def _readers(self, section: Section) -> Iterator[Region]:
+        """Yield the regions of the boundaries that read the outputs of a block."""
+        for other, nodes in self.sections.items():
+            if other.part in (Part.READOUT, Part.TRANSITION) and other.index == section.index:
+                yield from stages_of(other, nodes)
+
+    def _stages(self, section: Section, concats: Iterable[Node]) -> dict[Value | Gather, int]:
+        """The stages of what a readout over time reads: of values, and of lists of them."""
+        stages: dict[Value | Gather, int] = {}
+        for region in self._readers(section):
+            inputs = given_to(region.nodes)
+            lists = (inputs.gathered,) if inputs.gathered else ()
+            for read in (*inputs.maps, *inputs.features, *lists):
+                if region.stage is not None:
+                    stages.setdefault(read, region.stage)
+        for node in concats:
+            if node.origin.stage is not None:
+                stages.setdefault(Gather(node.inputs, False), node.origin.stage)
+        return stages
 
     def _is_read_alone(self, value: Value, section: Section) -> bool:
         """Whether something outside a section reads a value by itself, not in a list."""

@@ -1,6 +1,7 @@
 """Which nodes become one call, and the inputs of a call: the analysis behind ``outline``.
 
-The nodes of one update form a region, as do those of a section other than a block.
+The nodes of one update form a region, as do those of a section other than a block, or those of each
+stage of a readout over time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cliquegraph.emit.members import free_inputs, gathers
-from cliquegraph.emit.names import step_name, update_name
+from cliquegraph.emit.names import section_name, step_name, update_name
 from cliquegraph.emit.view import Kind
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Normalize
@@ -34,7 +35,16 @@ class Region:
     @property
     def name(self) -> str:
         """The name of the member that is called."""
-        return str(self.section) if self.step is None else update_of(self.nodes)
+        if self.step is not None:
+            return update_of(self.nodes)
+        slots = (operand.param.slot for node in self.nodes for operand in node.operands)
+        names = (name for slot in slots if (name := section_name(slot)))
+        return next(names, str(self.section))
+
+    @property
+    def stage(self) -> int | None:
+        """The stage, of an update or of a readout over time."""
+        return self.nodes[0].origin.stage
 
 
 def update_of(nodes: Sequence[Node]) -> str:
@@ -65,6 +75,14 @@ def steps_of(section: Section, nodes: Iterable[Node], block: BlockSteps) -> list
         by_place.setdefault((node.origin.stage, node.origin.layer), []).append(node)
     places = [(step, by_place.get((step.stage, step.layer))) for step in block.steps]
     return [Region(section, tuple(region), step) for step, region in places if region]
+
+
+def stages_of(section: Section, nodes: Iterable[Node]) -> list[Region]:
+    """Return the regions of a section other than a block: one for each stage that it has."""
+    by_stage: dict[int | None, list[Node]] = {}
+    for node in nodes:
+        by_stage.setdefault(node.origin.stage, []).append(node)
+    return [Region(section, tuple(each)) for each in by_stage.values()]
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,8 @@ class Speller(ABC):
         """Return statements and the return, indented by ``depth`` levels."""
         statements, returned = body.statements, names(body.returns, always_tuple=always_tuple)
         is_last = bool(statements) and statements[-1].targets == body.returns
+        if is_last and len(body.returns) > 1 and body.record is None:
+            return "\n".join(self._return_call(body, depth))
         if is_last and not always_tuple and body.record is None:
             *others, last = statements
             if not self._is_untyped(last, body):
@@ -207,6 +209,17 @@ class Speller(ABC):
         lines += self._record(body.record, depth) if body.record else ()
         lines += layout(returned, prefix="return ", depth=depth)
         return "\n".join(lines)
+
+    def _return_call(self, body: Body, depth: int) -> Iterator[str]:
+        """Print statements the last of which makes everything that is returned."""
+        *others, last = body.statements
+        for each in others:
+            yield from self._lines(each, body, depth)
+        code, prefix = self.expression(last.value), "return "
+        if self.untyped(last.value):
+            yield from layout(code, prefix=f"features: {self.returns(body.kinds)} = ", depth=depth)
+            code = Text("features")
+        yield from layout(code, prefix=prefix, depth=depth)
 
     def _record(self, record: Record, depth: int) -> Iterator[str]:
         """Print what a block records if it is asked to."""

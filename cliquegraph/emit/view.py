@@ -344,6 +344,7 @@ class ModelView:
         logits: from the results of ``gather``, or else of ``features``, to logits.
         alike: by the names of blocks, those of the updates that compute the same as another one of
             the block, on inputs of the same widths: compiled separately, they are one program.
+        stages: of a readout over time, how many there are; 0: the logits are of one.
     """
 
     header: tuple[str, ...]
@@ -359,6 +360,7 @@ class ModelView:
     features: Body
     logits: Body
     alike: Mapping[str, tuple[str, ...]]
+    stages: int = 0
 
     @property
     def ops(self) -> frozenset[type[Op]]:

@@ -37,6 +37,11 @@ def _(op: ops.Concat) -> str:
 
 
 @describe.register
+def _(op: ops.Stack) -> str:
+    return "stack of all stages"
+
+
+@describe.register
 def _(op: ops.Add) -> str:
     return "addition"
 
@@ -160,6 +165,7 @@ def shape(value: TensorType) -> str:
     return f"{value.channels} elements"
 
 
+IN_STAGES = "in every stage"
 IDLE = "not called: unused, but retained for their weights"
 
 

@@ -23,6 +23,7 @@ from cliquegraph.ir.types import (
     Param,
     Piece,
     Slot,
+    StagesType,
     Tensor,
     TensorType,
     VectorType,
@@ -46,6 +47,7 @@ KINDS: dict[type[TensorType], str] = {
     MomentsType: "moments",
     MaskType: "mask",
     WeightsType: "weights",
+    StagesType: "stages",
 }
 
 

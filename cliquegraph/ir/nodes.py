@@ -14,7 +14,8 @@ class Origin:
 
     Attributes:
         section: the part of the network.
-        stage, layer: the update, for a node that belongs to one.
+        stage, layer: the update, for a node that belongs to one; a readout over time, its logits
+            and the block feature that it reads have a stage alone.
         line: the line of the spec that declared the section, if known.
     """
 
@@ -27,6 +28,8 @@ class Origin:
         parts = [str(self.section)]
         if self.layer is not None:
             parts.append(f"stage {self.stage} layer {self.layer}")
+        elif self.stage is not None:
+            parts.append(f"stage {self.stage}")
         if self.line is not None:
             parts.append(f"line {self.line}")
         return ", ".join(parts)

@@ -24,6 +24,7 @@ from cliquegraph.ir.types import (
     MapType,
     MaskType,
     MomentsType,
+    StagesType,
     VectorType,
     WeightsType,
 )
@@ -57,13 +58,26 @@ class Concat(Op):
             if not all(isinstance(value, VectorType) for value in inputs):
                 raise ShapeError("a vector can't be concatenated with maps")
             return (VectorType(channels),)
-        if isinstance(first, MaskType | WeightsType) or any(
+        if isinstance(first, MaskType | WeightsType | StagesType) or any(
             not isinstance(value, MapType)
             or (value.height, value.width) != (first.height, first.width)
             for value in inputs
         ):
             raise ShapeError("maps of different sizes can't be concatenated")
         return (MapType(channels, first.height, first.width),)
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """Vectors of one type along a new first axis: the logits of each stage."""
+
+    mnemonic = "stack"
+
+    def infer(self, inputs: Types) -> Types:
+        first = inputs[0]
+        if not isinstance(first, VectorType) or any(value != first for value in inputs):
+            raise ShapeError("vectors of one length can be stacked, nothing else")
+        return (StagesType(len(inputs), first.channels),)
 
 
 @dataclass(frozen=True)
@@ -455,6 +469,7 @@ class ScaleChannels(Op):
 OPS: tuple[type[Op], ...] = (
     Input,
     Concat,
+    Stack,
     Add,
     Mean,
     PadChannels,

@@ -98,7 +98,23 @@ class WeightsType:
         return f"{self.count}"
 
 
-TensorType = MapType | VectorType | MomentsType | MaskType | WeightsType
+@dataclass(frozen=True)
+class StagesType:
+    """One vector for each stage and image, (stages, batch, channels)."""
+
+    stages: int
+    channels: int
+
+    @property
+    def elements(self) -> int:
+        """Elements for one image."""
+        return self.stages * self.channels
+
+    def __str__(self) -> str:
+        return f"{self.stages}x{self.channels}"
+
+
+TensorType = MapType | VectorType | MomentsType | MaskType | WeightsType | StagesType
 
 
 class Part(StrEnum):

@@ -11,7 +11,7 @@ from cliquegraph.blocks import model
 from cliquegraph.blocks.model import Ops, walk
 from cliquegraph.ir import ops
 from cliquegraph.ir.builder import Builder, TensorPart
-from cliquegraph.ir.names import EDGE_KERNEL, KERNEL_BIAS, SPATIAL_KERNEL
+from cliquegraph.ir.names import BIAS, EDGE_KERNEL, SPATIAL_KERNEL
 from cliquegraph.ir.nodes import Value
 from cliquegraph.ir.shapes import ShapeError
 from cliquegraph.ir.types import Field, Init, MapType, Section, Slot
@@ -58,7 +58,8 @@ class Site:
         if source is not None and conv.role == EDGE_KERNEL:
             slot = Slot(self.section, EDGE_KERNEL, self.layer, source=source, shared=True)
         else:
-            shared = conv.role == SPATIAL_KERNEL and self.staged
+            of_stages = conv.role == SPATIAL_KERNEL or self.layer is None
+            shared = of_stages and self.staged
             slot = Slot(self.section, conv.role, self.layer, shared=shared)
         return replace(slot, index=conv.index)
 
@@ -174,7 +175,7 @@ class OpLowering:
         value = self.builder.add(convolution, [value], slot=slot, init=init)
         if not op.bias or inside:
             return value
-        bias = replace(slot, role=KERNEL_BIAS[slot.role])
+        bias = replace(slot, role=f"{slot.role}.{BIAS}")
         return self.builder.add(ops.Bias(), [value], slot=bias)
 
     @apply.register

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cliquegraph.blocks.boundaries import readout_ops, stem_of, transition_of
-from cliquegraph.blocks.model import Output
+from cliquegraph.blocks.model import GroupNorm, Norm, Ops, Output, walk
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Origin, Value
@@ -23,6 +25,7 @@ from cliquegraph.ir.ops import (
     Relu,
     ScaleChannels,
     Sigmoid,
+    Stack,
 )
 from cliquegraph.ir.shapes import ShapeError, compressed, least_factor, squeezed
 from cliquegraph.ir.types import Part, Section, Slot
@@ -31,6 +34,9 @@ from cliquegraph.lowering.apply import OpLowering, Site
 from cliquegraph.lowering.update import lower_step
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
+
+Stage = int | None
+"""The stage of a readout; None for the only one."""
 
 
 def lower(steps: StepGraph) -> Graph:
@@ -49,15 +55,20 @@ def lower(steps: StepGraph) -> Graph:
     images = _input(builder, network)
     column = _column(builder, steps, images)
     value = _stem(builder, network, images)
-    features = []
+    features: list[Value] = []
+    readings: dict[Stage, list[Value]] = {None: features}
     for block in steps.blocks:
-        feature, transit = _block(builder, network, block, value, column)
-        features.append(feature)
+        by_stage, transit = _block(builder, network, block, value, column)
+        features.append([*by_stage.values()][-1])
         if block is not steps.blocks[-1]:
             assert transit is not None  # noqa: S101  # only the last block lacks one
             value = transit
             value = _transition(builder, network, block.index, transit)
-    graph = builder.finish(_head(builder, network, features), features)
+    if network.readout.over_time:
+        readings = {stage: [feature] for stage, feature in by_stage.items()}
+    elif network.readout.blocks == "last":
+        readings = {None: features[-1:]}
+    graph = builder.finish(_head(builder, network, readings), features)
     verify_graph(graph)
     return graph
 
@@ -101,8 +112,8 @@ def _stem(builder: Builder, network: NetworkSpec, images: Value) -> Value:
 
 def _block(
     builder: Builder, network: NetworkSpec, block: BlockSteps, x0: Value, column: Value | None
-) -> tuple[Value, Value | None]:
-    """Return the block feature and, unless no block follows, the transit."""
+) -> tuple[dict[Stage, Value], Value | None]:
+    """Return the block feature, of each stage that is read, and the transit if a block follows."""
     section = Section(Part.BLOCK, block.index)
     _enter(builder, network, section, "blocks", block.index - 1)
     home = builder.origin
@@ -117,14 +128,25 @@ def _block(
         _require_one_type(builder, step, newest.get(step.layer), value)
         values[step.writes] = value
     builder.origin = home
-    features = [values[each] for each in block.feature]
-    feature = _output(builder, block.declared.feature, features, "feature")
+    by_stage: dict[Stage, Value] = {}
+    for stage, read in _readings(block).items():
+        builder.origin = replace(home, stage=stage)
+        features = [values[each] for each in read]
+        by_stage[stage] = _output(builder, block.declared.feature, features, "feature")
+    builder.origin = home
     if block.index == len(network.blocks):
-        return feature, None
+        return by_stage, None
     if block.has_one_output:
-        return feature, feature
+        return by_stage, by_stage[None]
     transit = [values[each] for each in block.transit]
-    return feature, _output(builder, block.declared.transit, transit, "transit")
+    return by_stage, _output(builder, block.declared.transit, transit, "transit")
+
+
+def _readings(block: BlockSteps) -> dict[Stage, tuple[Feature, ...]]:
+    """The block feature, or that of each stage; the last is the block feature."""
+    if not block.readings:
+        return {None: block.feature}
+    return {reading.stage: reading.features for reading in block.readings}
 
 
 def _require_one_type(builder: Builder, step: Step, before: Value | None, value: Value) -> None:
@@ -174,35 +196,57 @@ def _attention(builder: Builder, section: Section, value: Value) -> Value:
     return builder.add(ScaleChannels(), [value, gate])
 
 
-def _head(builder: Builder, network: NetworkSpec, features: list[Value]) -> Value:
-    """The readouts of the blocks that are read, then the classifier."""
-    first = 0 if network.readout.blocks == "all" else len(features) - 1
-    vectors = [
-        _readout(builder, network, index, feature)
-        for index, feature in enumerate(features[first:], start=first + 1)
-    ]
+def _head(builder: Builder, network: NetworkSpec, readings: dict[Stage, list[Value]]) -> Value:
+    """The readouts of what is read in each stage, then the classifier."""
+    last = len(network.blocks)
+    vectors = {
+        stage: [
+            _readout(builder, network, index, stage, value)
+            for index, value in enumerate(values, start=last - len(values) + 1)
+        ]
+        for stage, values in readings.items()
+    }
     section = Section(Part.CLASSIFIER)
     _enter(builder, network, section, "classifier")
-    value = vectors[0] if len(vectors) == 1 else builder.add(Concat(), vectors, hint="pooled")
-    head = Linear(network.classifier.classes)
-    return builder.add(head, [value], slot=Slot(section, ""), hint="logits")
+    home = builder.origin
+    assert home is not None  # noqa: S101  # just entered
+    logits = []
+    for stage, each in vectors.items():
+        builder.origin = replace(home, stage=stage)
+        value = each[0] if len(each) == 1 else builder.add(Concat(), each, hint="pooled")
+        head = Linear(network.classifier.classes)
+        logits.append(builder.add(head, [value], slot=Slot(section, ""), hint="logits"))
+    builder.origin = home
+    return builder.add(Stack(), logits, hint="logits") if len(logits) > 1 else logits[0]
 
 
-def _readout(builder: Builder, network: NetworkSpec, index: int, value: Value) -> Value:
+def _readout(
+    builder: Builder, network: NetworkSpec, index: int, stage: Stage, value: Value
+) -> Value:
+    """From a block feature to a vector; stages have normalizations of their own, or none has."""
     section, spec = Section(Part.READOUT, index), network.readout
     _enter(builder, network, section, "readout")
+    assert builder.origin is not None  # noqa: S101  # just entered
+    builder.origin = replace(builder.origin, stage=stage)
+    own = stage if spec.is_staged else None
     pool = GlobalMaxPool() if spec.pool == "max" else GlobalAvgPool()
     if (given := readout_ops(network)) is not None:
-        value = OpLowering(builder).run(given, value, Site(section))
+        site = Site(section, stage=own, staged=own is not None and _normalizes(given))
+        value = OpLowering(builder).run(given, value, site)
         return builder.add(pool, [value], hint="pooled")
     if spec.compression is not None:
         channels = _compressed(builder, network, "readout", value, spec.compression)
-        value = _norm_relu(builder, value, Slot(section, "compress.norm"))
-        value = builder.add(Conv(channels, 1), [value], slot=Slot(section, "compress.conv"))
+        value = _norm_relu(builder, value, Slot(section, "compress.norm", stage=own))
+        kernel = Slot(section, "compress.conv", shared=own is not None)
+        value = builder.add(Conv(channels, 1), [value], slot=kernel)
         value = _dropout(builder, value, spec.dropout)
     if spec.norm:
-        value = _norm_relu(builder, value, Slot(section, "norm"))
+        value = _norm_relu(builder, value, Slot(section, "norm", stage=own))
     return builder.add(pool, [value], hint="pooled")
+
+
+def _normalizes(given: Ops) -> bool:
+    return any(isinstance(op, Norm | GroupNorm) for op in walk(given))
 
 
 def _compressed(

@@ -10,10 +10,13 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import Conv, DrawColumn, Dropout, JoinWeights, Keep
-from cliquegraph.ir.types import Param, Section
+from cliquegraph.ir.types import Param, Part, Section
 
 COMMON = "common"
 """The name, before the layer, of a value that several updates of the layer read."""
+
+_HEAD = (Part.READOUT, Part.CLASSIFIER)
+"""Parts that have one member, which every stage calls."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def _key(node: Node, numbers: dict[Value, int]) -> Hashable:
 
 
 def _is_merged(node: Node, merged: dict[Value, Value]) -> bool:
-    if _is_version(node):
+    if _is_version(node) or node.origin.section.part in _HEAD:
         return False
     return isinstance(node.op, Conv) or any(value in merged for value in node.inputs)
 

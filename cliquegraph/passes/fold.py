@@ -248,6 +248,8 @@ class _Folding:
         sharing = [node for node in self._graph.nodes if _reads(node, conv.operands[0].param)]
         if not slot.shared and len(sharing) == 1 and conv.operands[0].is_whole:
             return slot
+        if slot.layer is None:  # of a readout over time
+            return replace(_slot(norm), role=slot.role)
         role = "mid_conv" if slot.role == SPATIAL_KERNEL else "conv"
         return replace(_slot(norm), role=role if slot.index is None else f"{role}{slot.index}")
 

@@ -10,7 +10,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Input, Moments, Normalize, Relu
-from cliquegraph.ir.types import Field, Param, ParamSlice, Piece, Slot
+from cliquegraph.ir.types import Field, Param, ParamSlice, Part, Piece, Slot
 from cliquegraph.passes.cse import COMMON
 from cliquegraph.passes.rewrite import rewrite
 
@@ -192,7 +192,9 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
             continue
         if node.output.hint.startswith(COMMON):
             continue  # its update has the moments of the version that it writes
-        stages = homes[place] if origin.layer is not None else {None}
+        if origin.section.part is Part.BLOCK and origin.layer is None and origin.stage is not None:
+            continue  # the block feature of one of several stages
+        stages = homes[place] if origin.layer is not None else {origin.stage}
         if len(stages) == 1:
             slots[node] = Slot(origin.section, "moments", origin.layer, next(iter(stages)))
     return slots

@@ -38,7 +38,7 @@ class Outputs:
     """The results of a forward pass, in a layout that is independent of the framework.
 
     Attributes:
-        logits: (batch, classes).
+        logits: (batch, classes), or (stages, batch, classes) of a readout over time.
         features: (batch, channels, height, width) for each block.
     """
 
@@ -80,7 +80,10 @@ class Executor(Protocol):
         """
 
     def gradients(self, images: Array, labels: Labels) -> tuple[float, dict[str, Array]]:
-        """Return the mean cross entropy in training and its gradient for every parameter."""
+        """Return the mean cross entropy in training and its gradient for every parameter.
+
+        The mean is over images, and over the stages of a readout over time.
+        """
 
     def sgd_step(self, images: Array, labels: Labels) -> float:
         """Take one step of ``Sgd()``; return the loss before the step."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # these modules import this one
 GROUP = "cliquegraph.engines"
 
 Classify: TypeAlias = "Callable[[Images], Array]"
-"""images (batch, C, H, W), float32, to logits (batch, classes)"""
+"""images (batch, C, H, W), float32, to logits (batch, classes), or (stages, batch, classes)"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ class Engine(Protocol):
         For each step it takes a batch of ``session.batches``, sets ``session.rate`` and calls
         ``session.step_done``; after the last step of an epoch it evaluates ``session.parts`` and
         calls ``session.epoch_done``. It returns when ``session.over``.
+
+        Of a readout over time, the loss of a step is the mean of the stages' by the recipe's
+        ``stage_shares``; hits and scores are those of the last stage.
         """
 
     def classifier(

@@ -70,26 +70,37 @@ class _Network:
         at = self._at
         x = at.write(at.run(stem_of(self._network), images, Site("stem")))
         features = []
-        last = len(self._network.blocks)
+        last, readout = len(self._network.blocks), self._network.readout
+        stages: dict[int | None, Array] = {}
         blocks = blocks_of(self._network.blocks)
         at.column = _column(blocks)
         for b, block in enumerate(blocks, start=1):
             versions = self._block(b, block, x)
             at.enter(Place(f"block{b}"))
             features.append(at.write(self._output(block.feature, versions)))
+            if b == last and readout.over_time:
+                stages |= self._features_by_stage(block, versions)
             if b < last:
                 x = self._output(block.transit, versions)
                 if transition := transition_of(self._network, b):
                     at.enter(Place(f"transition{b}"))
                     x = at.write(self._transition(transition, f"transition{b}", x))
-        first = 1 if self._network.readout.blocks == "all" else last
-        vectors = []
-        for b in range(first, last + 1):
-            at.enter(Place(f"readout{b}"))
-            vectors.append(at.write(self._readout(f"readout{b}", features[b - 1])))
-        at.enter(Place("classifier"))
-        pooled, classes = np.concatenate(vectors, axis=-1), self._network.classifier.classes
-        at.write(at.linear(pooled, "classifier", classes))
+        first = 1 if readout.blocks == "all" else last
+        read = {(b, stage): x for stage, x in stages.items()}
+        read = read or {(b, None): features[b - 1] for b in range(first, last + 1)}
+        vectors: dict[int | None, list[Array]] = {}
+        for (b, stage), x in read.items():
+            at.enter(Place(f"readout{b}", stage))
+            vector = self._readout(Site(f"readout{b}", stage=stage), x)
+            vectors.setdefault(stage, []).append(at.write(vector))
+        logits = []
+        for stage, each in vectors.items():
+            at.enter(Place("classifier", stage))
+            pooled, classes = np.concatenate(each, axis=-1), self._network.classifier.classes
+            logits.append(at.write(at.linear(pooled, "classifier", classes)))
+        if stages:
+            at.enter(Place("classifier"))
+            at.write(np.stack(logits, axis=-3))
         return at.meaning
 
     # ---- blocks ----------------------------------------------------------------------------
@@ -168,6 +179,34 @@ class _Network:
             return self._at.combine(maps, average=True)
         return np.concatenate(maps, axis=-3)
 
+    def _features_by_stage(
+        self, block: Block, versions: list[dict[int, Array]]
+    ) -> dict[int | None, Array]:
+        """The block feature in each stage, from the first in which X0 has reached all of it."""
+        last, layers = block.feature.stage, block.feature.layers
+        stages = enumerate(self._arrivals(block), start=1)
+        first = next((stage for stage, arrived in stages if arrived.issuperset(layers)), last)
+        return {
+            stage: self._output(replace(block.feature, stage=stage), versions)
+            for stage in range(first, last + 1)
+        }
+
+    def _arrivals(self, block: Block) -> Iterator[set[int]]:
+        """The layers whose versions at the end of each stage X0 has reached."""
+        schedule, arrived = block.schedule, {0}
+        for stage, visits in enumerate(schedule.updates, start=1):
+            before = set(arrived)
+            newest = not schedule.simultaneous if stage > 1 else schedule.initial == "visit"
+            for j in schedule.order[:visits]:
+                read = {
+                    each.source
+                    for each in block.layer(j).reads
+                    if each.source or each.every_stage or stage == 1
+                }
+                reached = not read.isdisjoint(arrived if newest else before)
+                (arrived.add if reached else arrived.discard)(j)
+            yield set(arrived)
+
     # ---- between blocks ----------------------------------------------------------
 
     def _transition(self, transition: Transition | Ops, name: str, x: Array) -> Array:
@@ -187,21 +226,23 @@ class _Network:
             return max_pool(self._at.arithmetic, x, 2, 2, 0)
         return average_pool(self._at.arithmetic, x, 2, 2)
 
-    def _readout(self, name: str, x: Array) -> Array:
+    def _readout(self, site: Site, x: Array) -> Array:
         readout, ops = self._network.readout, readout_ops(self._network)
-        x = self._standard_readout(name, x) if ops is None else self._at.run(ops, x, Site(name))
+        if not readout.is_staged:
+            site = replace(site, stage=None)
+        x = self._standard_readout(site, x) if ops is None else self._at.run(ops, x, site)
         if readout.pool == "max":
             return global_max(self._at.arithmetic, x)
         return mean(self._at.arithmetic, x, (-2, -1))
 
-    def _standard_readout(self, name: str, x: Array) -> Array:
+    def _standard_readout(self, site: Site, x: Array) -> Array:
         readout = self._network.readout
         if readout.compression is not None:
             channels = _share(x.shape[-3], readout.compression)
-            x = self._at.norm_relu(x, f"{name}.compress.norm")
-            x = self._at.conv(x, f"{name}.compress.conv", channels, 1)
+            x = self._at.norm_relu(x, f"{site.of_update}.compress.norm")
+            x = self._at.conv(x, f"{site.of_layer}.compress.conv", channels, 1)
             x = self._at.dropout(x, readout.dropout)
-        return self._at.norm_relu(x, f"{name}.norm") if readout.norm else x
+        return self._at.norm_relu(x, f"{site.of_update}.norm") if readout.norm else x
 
 
 def _column(blocks: Iterable[Block]) -> Law:

@@ -43,7 +43,7 @@ class Result:
     """The result of one forward pass.
 
     Attributes:
-        logits: (batch, classes).
+        logits: (batch, classes), or (stages, batch, classes) of readouts over time.
         features: each block's feature, (batch, channels, height, width).
         running: running statistics after the pass, by canonical name; unchanged in evaluation.
         values: every value of the graph.
@@ -153,6 +153,11 @@ def _(op: ops.Input, node: Node, arguments: list[Array], frame: _Frame) -> Array
 def _(op: ops.Concat, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     channels = -3 if isinstance(node.output.type, MapType) else -1
     return np.concatenate(arguments, axis=channels)
+
+
+@evaluate.register
+def _(op: ops.Stack, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    return np.stack(arguments, axis=-3)
 
 
 @evaluate.register

@@ -58,7 +58,7 @@ Masks = Callable[["Place", int, tuple[int, ...], Law], Array]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is computed: an update, or a section as a whole."""
+    """Where a value is computed: an update, or a section as a whole, in a stage if it has them."""
 
     section: str
     stage: int | None = None
@@ -66,7 +66,7 @@ class Place:
 
     def __str__(self) -> str:
         if self.layer is None:
-            return self.section
+            return self.section if self.stage is None else f"{self.section}, stage {self.stage}"
         return f"{self.section}, stage {self.stage} layer {self.layer}"
 
 
@@ -91,7 +91,7 @@ class Meaning:
 
     @property
     def logits(self) -> Array:
-        """(batch, classes)."""
+        """(batch, classes), with stages before them for readouts over time."""
         return self.values[Place("classifier")]
 
     @property

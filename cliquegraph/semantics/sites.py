@@ -16,9 +16,10 @@ class Site:
     """The site of ops, which determines the tensors that they read.
 
     Attributes:
-        section: the block, or the boundary, which has neither layers nor stages.
+        section: the block, or the boundary, which has no layers.
         layer: the layer that is updated.
-        stage: the stage in the names of the update's tensors, if they have one.
+        stage: the stage in the names of the update's tensors, or of a readout's normalizations, if
+            they have one.
         stride: the stride of ops that ``reduce``.
         source: on an edge, the layer that is read.
         parts: on an edge, the source's part of tensors that cover everything the layer reads, by
@@ -67,7 +68,7 @@ class Site:
             return f"{self.of_edge}{index}" if is_pair else f"{self.of_layer}.{op.role}"
         if op.role == "v":
             return f"{self.section}.v{self.layer}{index}"
-        return f"{self.of_update}.{op.role}"
+        return f"{self.of_layer if self.layer is None else self.of_update}.{op.role}"
 
     def gate(self, op: Gate) -> str:
         """Return the name of a gate, which stages share; the first of an edge counts its source."""

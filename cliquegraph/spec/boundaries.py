@@ -136,6 +136,10 @@ class Readout(SpecModel):
 
     blocks: Literal["all", "last"] = "all"
     """the blocks whose features are read: multi-scale (section 3.2), or DenseNet's last"""
+    stages: Literal["last", "all"] = "last"
+    """the stages in which the feature is read; all: logits of each, by the same weights"""
+    norms: Literal["per_stage", "shared"] | None = None
+    """whose normalizations a stage of stages: all uses; default: per_stage"""
     compression: Factor | None = None
     """first BN, ReLU and a 1×1 convolution to this fraction of the channels, rounded down"""
     dropout: Rate = 0.0
@@ -146,6 +150,26 @@ class Readout(SpecModel):
     """ops before the global pool, in place of compression, dropout and norm"""
     pool: Literal["avg", "max"] = "avg"
     """the global pool: the mean of each map, or its maximum"""
+
+    @property
+    def over_time(self) -> bool:
+        """Whether the feature of every stage is read."""
+        return self.stages == "all"
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether each stage has its own normalizations."""
+        return self.over_time and self.norms != "shared"
+
+    @model_validator(mode="after")
+    def _reads_stages_of_one_block(self) -> Self:
+        if self.over_time and self.blocks == "all":
+            message = "all stages can be read of the last block alone"
+            raise fault(message, "stages", hint="write blocks: last beside it")
+        if self.norms is not None and not self.over_time:
+            message = "without stages: all, there is one stage"
+            raise fault(message, "norms", hint="remove it, or write stages: all beside it")
+        return self
 
     @model_validator(mode="after")
     def _compresses_what_is_normalized(self) -> Self:

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.blocks import AnyBlock
-from cliquegraph.spec.boundaries import AnyStem, AnyTransition, Readout, as_written
+from cliquegraph.spec.boundaries import NONE, AnyStem, AnyTransition, Readout, as_written
 from cliquegraph.spec.schema import (
     MAX_BLOCKS,
     MAX_READS,
@@ -134,6 +134,10 @@ class NetworkSpec(SpecModel):
         if isinstance(self.transition, tuple) and len(self.transition) != between:
             message = f"expected one for each pair of consecutive blocks, {between}, "
             yield fault(f"{message}found {len(self.transition)}", "transition")
+        if self.training and self.training.stage_weights and not self.readout.over_time:
+            message = "the readout reads one stage alone"
+            hint = "remove them, or write readout: {blocks: last, stages: all}"
+            yield fault(message, "training", "stage_weights", hint=hint)
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
             count = "layers × layers × stages, summed over the blocks"
@@ -166,6 +170,13 @@ class NetworkSpec(SpecModel):
     def python_class(self) -> str:
         """The name of the generated class."""
         return self.class_name or "".join(part.capitalize() for part in self.name.split("_"))
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the spec as plain data, which ``loads`` reads as an equal network from JSON."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        # Pydantic leaves out a section that is None before it would write its word.
+        left_out = {name: NONE for name in ("stem", "transition") if getattr(self, name) is None}
+        return {**data, **left_out}
 
     def locate(self, *path: str | int) -> Location | None:
         """Return the location of the nearest enclosing part of ``path``, if known."""

@@ -216,11 +216,21 @@ class Training(SpecModel):
     """of images: by the training set's mean and std, by 255, or by ImageNet's statistics"""
     augmentation: Literal["none", "pad_crop_flip", "resized_crop_flip"] | None = None
     """augmentation of training images"""
+    stage_weights: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
+    """of a readout over time, the weight of each stage in the loss, from the first that is read;
+    default: equal ones"""
 
-    @field_validator("milestones", mode="before")
+    @field_validator("milestones", "stage_weights", mode="before")
     @classmethod
-    def _milestones_are_a_tuple(cls, milestones: object) -> object:
-        return tuple(milestones) if isinstance(milestones, list) else milestones
+    def _lists_are_tuples(cls, values: object) -> object:
+        return tuple(values) if isinstance(values, list) else values
+
+    @field_validator("stage_weights")
+    @classmethod
+    def _some_stage_counts(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if weights is not None and not sum(weights):
+            raise fault("expected a weight other than 0, e.g. [0, 0, 1]")
+        return weights
 
     @field_validator("milestones")
     @classmethod

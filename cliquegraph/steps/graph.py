@@ -78,6 +78,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a readout reads: the block feature at the end of a stage."""
+
+    stage: int
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
 class BlockSteps:
     """The unrolled schedule of one block.
 
@@ -87,6 +95,8 @@ class BlockSteps:
         steps: the updates, first to last.
         feature: what the block feature concatenates, ascending, X0 first.
         transit: what is passed on to the next block, ascending.
+        readings: what readouts over time read, by stage; the last is the block feature. None
+            where a readout reads the block feature alone.
     """
 
     index: int
@@ -94,6 +104,7 @@ class BlockSteps:
     steps: tuple[Step, ...]
     feature: tuple[Feature, ...]
     transit: tuple[Feature, ...]
+    readings: tuple[Reading, ...] = ()
 
     @property
     def has_one_output(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,8 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     3. no kernel unused: the kernels are those of the declared pairs, and all are used.
     4. versions: every step reads exactly the versions that the schedule requires, each written
        before; each version is written once.
-    5. block feature and transit: they are the versions of their stages.
+    5. block feature and transit: they are the versions of their stages, and so is what readouts
+       over time read, from the first stage in which X0 has reached all of it.
     6. unrolled without a cycle: the unrolled block is acyclic.
     7. a clique: the loop graph is strongly connected where every two layers read each other and
        stage 2 visits them all; otherwise every layer is reachable from X0 and reaches an output.
@@ -189,6 +190,20 @@ class Declared:
         layers = ((0,) if output.with_input else ()) + output.layers
         return [self.version(layer, output.stage) for layer in layers]
 
+    def readings(self) -> dict[int, list[Feature]]:
+        """What readouts over time read, by stage."""
+        feature = self.model.feature
+        reached = [self.version(0, 1)]
+        for stage, layer in self.visits:
+            if any(read in reached for read in self.reads(stage, layer)):
+                reached.append(Feature(self.block, layer, stage))
+        versions = {
+            stage: self.output_versions(replace(feature, stage=stage))
+            for stage in range(1, feature.stage + 1)
+        }
+        complete = [stage for stage, each in versions.items() if all(f in reached for f in each)]
+        return {stage: each for stage, each in versions.items() if stage >= min(complete)}
+
 
 def _one_kernel_per_pair(block: BlockSteps, declared: Declared) -> str:
     for step in block.steps:
@@ -269,7 +284,24 @@ def _feature_and_transit(block: BlockSteps, declared: Declared) -> str:
             raise BrokenRule(
                 f"the {what} is {_names(actual)}, the schedule gives {_names(expected)}"
             )
-    return f"feature of stage {feature.stage}, transit of stage {transit.stage}"
+    detail = f"feature of stage {feature.stage}, transit of stage {transit.stage}"
+    return f"{detail}{_readings(block, declared)}"
+
+
+def _readings(block: BlockSteps, declared: Declared) -> str:
+    if not block.readings:
+        return ""
+    expected, actual = declared.readings(), {each.stage: each.features for each in block.readings}
+    if [*actual] != [*expected]:
+        read = f"{_stages(tuple(actual))}, the schedule says {_stages(tuple(expected))}"
+        raise BrokenRule(f"readouts read {read}")
+    for stage, features in actual.items():
+        if list(features) != expected[stage]:
+            raise BrokenRule(
+                f"the readout of stage {stage} reads {_names(features)}, "
+                f"the schedule gives {_names(expected[stage])}"
+            )
+    return f", read in {_stages(tuple(actual))}"
 
 
 def _acyclic(block: BlockSteps, declared: Declared) -> str:

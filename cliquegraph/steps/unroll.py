@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import dropwhile
 
 from cliquegraph.blocks.model import Block, Output, Read
 from cliquegraph.blocks.registry import blocks_of
+from cliquegraph.diagnostics.codes import Code
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Reading, Step, StepGraph
 
 _Versions = Mapping[int, Feature]
 
@@ -15,22 +19,33 @@ _Versions = Mapping[int, Feature]
 def unroll(network: NetworkSpec) -> StepGraph:
     """Unroll every block of a network into its updates.
 
+    Raises:
+        SpecError: a readout over time reads a block without stages.
+
     >>> import cliquegraph
     >>> steps = cliquegraph.unroll(cliquegraph.load("specs/quickstart.yaml"))
     >>> first = next(steps.steps)
     >>> [str(feature) for feature in first.reads], str(first.writes)
     (['X0'], 'X1@1')
     """
-    return StepGraph(
+    declared = blocks_of(network.blocks)
+    last = len(declared) if network.readout.over_time else None
+    steps = StepGraph(
         network=network,
         blocks=tuple(
-            unroll_block(block, b) for b, block in enumerate(blocks_of(network.blocks), start=1)
+            unroll_block(block, b, over_time=b == last) for b, block in enumerate(declared, start=1)
         ),
     )
+    if last is not None and len(steps.blocks[-1].readings) < 2:
+        message = "readout.stages: the feature of the last block is of one stage alone"
+        hint = "give the block more stages, or remove stages: all"
+        where = network.locate("readout", "stages")
+        raise SpecError(Diagnostic(Code.WRONG_VALUE, message, where, hint))
+    return steps
 
 
-def unroll_block(declared: Block, index: int) -> BlockSteps:
-    """Unroll one block into its updates."""
+def unroll_block(declared: Block, index: int, *, over_time: bool = False) -> BlockSteps:
+    """Unroll one block into its updates; with ``over_time``, readouts read all of its stages."""
     x0, schedule = Feature(index, 0, 0), declared.schedule
     newest: dict[int, Feature] = {}  # the version of each layer that the next update reads
     by_stage: list[_Versions] = [{}]
@@ -67,12 +82,23 @@ def unroll_block(declared: Block, index: int) -> BlockSteps:
         entry = (x0,) if output.with_input else ()
         return (*entry, *(versions[layer] for layer in output.layers))
 
+    def readings() -> Iterator[Reading]:
+        """The feature in each stage, from the first in which X0 has reached all of it."""
+        reached = {x0}
+        for step in steps:
+            if not reached.isdisjoint(step.reads):
+                reached.add(step.writes)
+        stages = range(1, declared.feature.stage + 1)
+        each = [Reading(s, leaving(replace(declared.feature, stage=s))) for s in stages]
+        return dropwhile(lambda reading: not reached.issuperset(reading.features), each)
+
     return BlockSteps(
         index=index,
         declared=declared,
         steps=tuple(steps),
         feature=leaving(declared.feature),
         transit=leaving(declared.transit),
+        readings=tuple(readings()) if over_time else (),
     )
 
 

@@ -80,6 +80,12 @@ class Job:
                 raise UsageError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.devices is not None and self.devices < 1:
             raise UsageError(f"devices must be 1 or more, not {self.devices}")
+        stages, weights = len(self.compilation.stages), self.recipe.stage_weights
+        if weights is not None and len(weights) != stages:
+            found = f"{stages} stages" if stages else "one stage alone: readout.stages is not all"
+            raise UsageError(
+                f"{len(weights)} stage weights, but {self.compilation.network.name} reads {found}"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -28,10 +28,11 @@ class Recipe:
         milestones: fractions of the epochs, ascending; the rate is multiplied by ``decay`` at each.
         decay: the factor.
         normalisation, augmentation: as in ``Treatment``.
+        stage_weights: of a readout over time, the weight of each stage in the loss; None: equal.
 
     Raises:
-        UsageError: an unknown treatment, milestones not in ascending order, or a count, rate or
-            decay out of range.
+        UsageError: an unknown treatment, milestones not in ascending order, stage weights that are
+            negative or all 0, or a count, rate or decay out of range.
     """
 
     name: str
@@ -44,6 +45,15 @@ class Recipe:
     decay: float = 0.1
     normalisation: Normalization = "standard"
     augmentation: Augmentation = "none"
+    stage_weights: tuple[float, ...] | None = None
+
+    @property
+    def stage_shares(self) -> tuple[float, ...] | None:
+        """The stage weights, divided by their sum."""
+        if self.stage_weights is None:
+            return None
+        total = sum(self.stage_weights)
+        return tuple(weight / total for weight in self.stage_weights)
 
     @property
     def treatment(self) -> Treatment:
@@ -79,6 +89,12 @@ class Recipe:
             raise UsageError(
                 f"milestones are ascending fractions of the epochs, 0.5,0.75, not {shares}"
             )
+
+        weights = self.stage_weights
+        if weights is not None and not (
+            all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0
+        ):
+            raise UsageError(f"stage weights are not negative, nor all 0: 0,0,1, not {weights}")
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""

@@ -158,7 +158,7 @@ class Run:
             "command": list(command),
             "versions": {**_versions(), **versions},
         }
-        spec = job.compilation.network.model_dump(mode="json", exclude_none=True)
+        spec = job.compilation.network.to_data()
         write_files(
             {
                 self.folder / "spec.json": json.dumps(spec, indent=2) + "\n",

@@ -81,7 +81,7 @@ def evaluate(
     batches: Batches,
     precision: Precision = "float32",
 ) -> Scores:
-    """Score a network on every image of a part of a data set.
+    """Score a network on every image of a part of a data set; over time, its last stage.
 
     Args:
         compilation: the network.
@@ -94,8 +94,26 @@ def evaluate(
         WeightsError: ``tensors`` do not match the network.
         BackendError: the backend is not installed.
     """
+    return evaluate_stages(compilation, backend, tensors, batches, precision)[-1]
+
+
+def evaluate_stages(
+    compilation: Compilation,
+    backend: str,
+    tensors: Mapping[str, Array],
+    batches: Batches,
+    precision: Precision = "float32",
+) -> tuple[Scores, ...]:
+    """Score each stage of a readout over time; of any other network there is one.
+
+    Args and errors are those of ``evaluate``.
+    """
     classify = find_engine(backend).classifier(compilation, tensors, precision)
-    scores = Scores(compilation.network.classifier.classes)
+    classes = compilation.network.classifier.classes
+    scores = tuple(Scores(classes) for _ in compilation.stages or (None,))
     for batch in batches.epoch(0):
-        scores.add(classify(batch.images), batch.labels)
+        logits = classify(batch.images)
+        stages = logits if compilation.stages else logits[None]
+        for each, of_stage in zip(scores, stages, strict=True):
+            each.add(of_stage, batch.labels)
     return scores

@@ -12,6 +12,7 @@ from cliquegraph.spec.load import loads
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import OFFICIAL, formats
 from cliquegraph.weights.official import implied_document
+from cliquegraph.weights.over_time import continues
 from cliquegraph.weights.source import TensorInfo, TensorSource
 from cliquegraph.weights.torchvision_implied import torchvision_document
 
@@ -36,13 +37,19 @@ Difference = tuple[str, object, object]
 
 
 def require_network(network: NetworkSpec, source: TensorSource, path: Path) -> None:
-    """Reject a file whose metadata names another op graph."""
+    """Reject a file whose metadata names another op graph.
+
+    More or fewer stages of a readout over time are accepted where they share all tensors.
+    """
     digest = source.metadata.get(DIGEST)
     ours = Compilation(network).lowered.digest()
     if digest is None or digest == ours:
         return
     try:
-        differing = spec_differences(loads(source.metadata.get(SPEC, ""), str(path)), network)
+        theirs = loads(source.metadata.get(SPEC, ""), str(path))
+        if Compilation(theirs).lowered.digest() == digest and continues(theirs, network):
+            return
+        differing = spec_differences(theirs, network)
     except SpecError:
         differing = []
     why = (
@@ -53,10 +60,13 @@ def require_network(network: NetworkSpec, source: TensorSource, path: Path) -> N
             "network may be the same if an older cliquegraph wrote the file"
         )
     )
-    raise WeightsError(
-        f"{path} is for another network than {network.name}:\n{why}\n"
-        "  `weights convert --ignore-digest` accepts it anyway"
-    )
+    advice = "`weights convert --ignore-digest` accepts it anyway"
+    if len(differing) == 1 and differing[0][0].endswith(".stages") and network.readout.over_time:
+        advice = (
+            "more or fewer stages fit where all share their normalizations: norms: shared, in "
+            "the block and in readout"
+        )
+    raise WeightsError(f"{path} is for another network than {network.name}:\n{why}\n  {advice}")
 
 
 def require_implied(network: NetworkSpec, source: TensorSource, path: Path) -> None:

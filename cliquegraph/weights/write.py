@@ -154,7 +154,7 @@ def _record_non_finite(tensor: NewTensor, bad: list[str]) -> NewTensor:
 
 
 def _metadata(network: NetworkSpec, target: Format) -> dict[str, str]:
-    spec = network.model_dump(mode="json", exclude={"expect"}, exclude_none=True)
+    spec = {key: value for key, value in network.to_data().items() if key != "expect"}
     return {
         FORMAT: target.name,
         **({OPTION: target.option} if target.option else {}),

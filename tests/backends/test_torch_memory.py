@@ -10,7 +10,6 @@ from weakref import WeakSet, ref
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +24,7 @@ from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.memory import MemoryPlan
 from cliquegraph.weights.source import numpy_dtype
+from cliquegraph_torch.loss import mean_cross_entropy
 from cliquegraph_torch.memory import memory_plan
 from cliquegraph_torch.precision import PRECISIONS, Precision, precision_of
 from tests.backends.one_op import class_of, graph_of_ops
@@ -212,7 +212,7 @@ def used_in_a_step(model: nn.Module, images: Tensor, dtype: str) -> int:
         tracker.see(owned)
     with tracker:
         with autocast(dtype):
-            loss = F.cross_entropy(model(images), labels)
+            loss = mean_cross_entropy(model(images), labels)
         loss.backward()
     return tracker.peak
 

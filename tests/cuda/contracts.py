@@ -163,7 +163,13 @@ CONTRACTS: dict[str, Contract] = {
     ),
     **dict.fromkeys(
         (
-            *("slice.Tensor", "split_with_sizes.default", "unbind.int", "view.default"),
+            *(
+                "select.int",
+                "slice.Tensor",
+                "split_with_sizes.default",
+                "unbind.int",
+                "view.default",
+            ),
             *("unsqueeze.default", "squeeze.dim", "expand.default", "t.default", "alias.default"),
             *("squeeze.default", "detach.default", "select.int"),
         ),

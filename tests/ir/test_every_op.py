@@ -66,6 +66,7 @@ def test_words_do_not_fall_back_to_a_mnemonic_of_two_words(op: type[Op]) -> None
 KEEPS_NOTHING = {
     ops.Input,
     ops.Concat,
+    ops.Stack,
     ops.Add,
     ops.Mean,
     *ops.FILLS,

@@ -13,6 +13,7 @@ from cliquegraph.ir.types import (
     MapType,
     MaskType,
     MomentsType,
+    StagesType,
     TensorType,
     VectorType,
     WeightsType,
@@ -28,6 +29,7 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.Concat(), [MAPS, MapType(4, 8, 10)], MapType(10, 8, 10), {}, 0),
     (ops.Concat(), [MAPS], MAPS, {}, 0),
     (ops.Concat(), [VECTOR, VectorType(3)], VectorType(9), {}, 0),
+    (ops.Stack(), [VECTOR, VECTOR, VECTOR], StagesType(3, 6), {}, 0),
     (
         ops.BatchNorm(),
         [MAPS],
@@ -141,6 +143,13 @@ NO_COLUMN = "operands with columns read the column that is drawn, others do not"
 @pytest.mark.parametrize(
     ("op", "inputs", "message"),
     [
+        (
+            ops.Stack(),
+            [VECTOR, VectorType(3)],
+            "vectors of one length can be stacked, nothing else",
+        ),
+        (ops.Stack(), [MAPS, MAPS], "vectors of one length can be stacked, nothing else"),
+        (ops.Concat(), [StagesType(3, 6)], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [VECTOR, MAPS], "a vector can't be concatenated with maps"),
         (ops.Concat(), [MAPS, VECTOR], "maps of different sizes can't be concatenated"),
         (ops.Concat(), [MAPS, MapType(6, 8, 9)], "maps of different sizes can't be concatenated"),

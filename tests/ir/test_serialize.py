@@ -135,6 +135,8 @@ OTHER_SECTIONS: list[dict[str, Any]] = [
     {"transition": {"dropout": 0.1}},
     {"readout": {"blocks": "last"}},
     {"readout": {"norm": False}},
+    {"readout": {"blocks": "last", "stages": "all"}},
+    {"readout": {"blocks": "last", "stages": "all", "norms": "shared"}},
     {"readout": {"compression": 0.5}},
     {"readout": {"compression": 0.5, "dropout": 0.1}},
     {"readout": {"pool": "max"}},

@@ -25,6 +25,7 @@ LATER = {
     "pooled_to_nothing_by_default.yaml": SpecError,
     "shortcut_pads_fewer_maps.yaml": SpecError,
     "shortcut_pools_odd_maps.yaml": SpecError,
+    "stages_of_a_block_of_one.yaml": SpecError,
     "stem_pool_too_large.yaml": SpecError,
 }
 """What only a compile finds; every other file is refused by ``load``."""

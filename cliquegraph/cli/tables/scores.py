@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from rich.table import Table
@@ -17,9 +18,25 @@ from cliquegraph.training.scores import TOP, Scores
 _SHOWN = 20  # classes whose confusion still fits a terminal
 
 
-def scores_json(scores: Scores, classes: Sequence[str]) -> Json:
-    """Return every score; ``confusion`` has a row for each true class."""
+def scores_json(
+    scores: Scores,
+    classes: Sequence[str],
+    by_stage: Sequence[Scores] = (),
+    macs: Mapping[int, int] = MappingProxyType({}),
+) -> Json:
+    """Return every score; ``confusion`` has a row for each true class.
+
+    Args:
+        scores: the scores, of the last stage.
+        classes: class names.
+        by_stage: the scores of each stage of a readout over time.
+        macs: the MACs of each of these stages.
+    """
     totals = scores.totals
+    stages = [
+        {"stage": stage, "macs": count, "top1": each.totals.accuracy, "loss": each.totals.mean_loss}
+        for (stage, count), each in zip(macs.items(), by_stage, strict=False)
+    ]
     return {
         "images": totals.images,
         "loss": totals.mean_loss,
@@ -27,6 +44,7 @@ def scores_json(scores: Scores, classes: Sequence[str]) -> Json:
         "top5": scores.top5,
         "classes": list(classes),
         "confusion": scores.confusion.tolist(),
+        **({"stages": stages} if stages else {}),
     }
 
 
@@ -37,6 +55,22 @@ def scores_line(scores: Scores, title: str) -> str:
         f"{title}: top-1 {totals.accuracy:.2%}, top-5 {scores.top5:.2%}, "
         f"loss {totals.mean_loss:.4f}, {totals.images:,} images"
     )
+
+
+def time_table(by_stage: Sequence[Scores], macs: Mapping[int, int]) -> Table:
+    """Return a row for each stage of a readout over time: its scores, and the MACs up to it."""
+    numbers = ("stage", "top-1", "top-5", "loss", "MACs")
+    result = table("each stage, with the MACs that it takes", *numbers, right=numbers)
+    for (stage, count), scores in zip(macs.items(), by_stage, strict=True):
+        totals = scores.totals
+        result.add_row(
+            str(stage),
+            f"{totals.accuracy:.2%}",
+            f"{scores.top5:.2%}",
+            f"{totals.mean_loss:.4f}",
+            engineering(count),
+        )
+    return result
 
 
 def confusion_table(scores: Scores, classes: Sequence[str]) -> Table:
