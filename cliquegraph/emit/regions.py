@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cliquegraph.emit.members import free_inputs, gathers
 from cliquegraph.emit.names import section_name, step_name, update_name
 from cliquegraph.emit.view import Kind
+from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Normalize
 from cliquegraph.ir.types import MomentsType, Section, WeightsType
@@ -52,7 +53,10 @@ def update_of(nodes: Sequence[Node]) -> str:
     slots = [operand.param.slot for node in nodes for operand in node.operands]
     names = (name for slot in slots if (name := step_name(slot)))
     origin = nodes[0].origin
-    return next(names, update_name(origin.layer or 0, origin.stage))
+    layer = origin.layer or 0
+    hints = {value.hint for node in nodes for value in node.outputs}
+    staged = value_hint("x", layer, None) not in hints
+    return next(names, update_name(layer, origin.stage if staged else None))
 
 
 @dataclass(frozen=True)

@@ -283,23 +283,23 @@ class FractalBlock(nnx.Module):
         self.layer1 = FractalLayer(in_channels, filters, rngs=rngs)
         self.layer2 = FractalLayer(in_channels, filters, rngs=rngs)
         self.layer3 = FractalLayer(filters, filters, rngs=rngs)
-        self.update4_1 = FractalLayer2(rngs=rngs)
+        self.layer4 = FractalLayer2(rngs=rngs)
         self.layer5 = FractalLayer3(in_channels, filters, rngs=rngs)
         self.layer6 = FractalLayer3(filters, filters, rngs=rngs)
         self.layer7 = FractalLayer(filters, filters, rngs=rngs)
         self.layer8 = FractalLayer3(filters, filters, rngs=rngs)
-        self.update9_1 = FractalLayer4(rngs=rngs)
+        self.layer9 = FractalLayer4(rngs=rngs)
 
     def __call__(self, x0: Array, column: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x0)
         x3 = self.layer3(x2)
-        x4 = self.update4_1(x1, x3, column)
+        x4 = self.layer4(x1, x3, column)
         x5 = self.layer5(x0)
         x6 = self.layer6(x4)
         x7 = self.layer7(x4)
         x8 = self.layer8(x7)
-        x9 = self.update9_1(x5, x6, x8, column)
+        x9 = self.layer9(x5, x6, x8, column)
         if versions is not None:
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1"
             values = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9]
@@ -314,23 +314,23 @@ class FractalBlock2(nnx.Module):
         self.layer1 = FractalLayer5(in_channels, filters, rngs=rngs)
         self.layer2 = FractalLayer5(in_channels, filters, rngs=rngs)
         self.layer3 = FractalLayer5(filters, filters, rngs=rngs)
-        self.update4_1 = FractalLayer2(rngs=rngs)
+        self.layer4 = FractalLayer2(rngs=rngs)
         self.layer5 = FractalLayer6(in_channels, filters, rngs=rngs)
         self.layer6 = FractalLayer6(filters, filters, rngs=rngs)
         self.layer7 = FractalLayer5(filters, filters, rngs=rngs)
         self.layer8 = FractalLayer6(filters, filters, rngs=rngs)
-        self.update9_1 = FractalLayer4(rngs=rngs)
+        self.layer9 = FractalLayer4(rngs=rngs)
 
     def __call__(self, x0: Array, column: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x0)
         x3 = self.layer3(x2)
-        x4 = self.update4_1(x1, x3, column)
+        x4 = self.layer4(x1, x3, column)
         x5 = self.layer5(x0)
         x6 = self.layer6(x4)
         x7 = self.layer7(x4)
         x8 = self.layer8(x7)
-        x9 = self.update9_1(x5, x6, x8, column)
+        x9 = self.layer9(x5, x6, x8, column)
         if versions is not None:
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1"
             values = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9]
@@ -345,23 +345,23 @@ class FractalBlock3(nnx.Module):
         self.layer1 = FractalLayer7(in_channels, filters, rngs=rngs)
         self.layer2 = FractalLayer7(in_channels, filters, rngs=rngs)
         self.layer3 = FractalLayer7(filters, filters, rngs=rngs)
-        self.update4_1 = FractalLayer2(rngs=rngs)
+        self.layer4 = FractalLayer2(rngs=rngs)
         self.layer5 = FractalLayer8(in_channels, filters, rngs=rngs)
         self.layer6 = FractalLayer8(filters, filters, rngs=rngs)
         self.layer7 = FractalLayer7(filters, filters, rngs=rngs)
         self.layer8 = FractalLayer8(filters, filters, rngs=rngs)
-        self.update9_1 = FractalLayer4(rngs=rngs)
+        self.layer9 = FractalLayer4(rngs=rngs)
 
     def __call__(self, x0: Array, column: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x0)
         x3 = self.layer3(x2)
-        x4 = self.update4_1(x1, x3, column)
+        x4 = self.layer4(x1, x3, column)
         x5 = self.layer5(x0)
         x6 = self.layer6(x4)
         x7 = self.layer7(x4)
         x8 = self.layer8(x7)
-        x9 = self.update9_1(x5, x6, x8, column)
+        x9 = self.layer9(x5, x6, x8, column)
         if versions is not None:
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1"
             values = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9]
@@ -376,23 +376,23 @@ class FractalBlock4(nnx.Module):
         self.layer1 = FractalLayer9(in_channels, filters, rngs=rngs)
         self.layer2 = FractalLayer9(in_channels, filters, rngs=rngs)
         self.layer3 = FractalLayer9(filters, filters, rngs=rngs)
-        self.update4_1 = FractalLayer2(rngs=rngs)
+        self.layer4 = FractalLayer2(rngs=rngs)
         self.layer5 = FractalLayer10(in_channels, filters, rngs=rngs)
         self.layer6 = FractalLayer10(filters, filters, rngs=rngs)
         self.layer7 = FractalLayer9(filters, filters, rngs=rngs)
         self.layer8 = FractalLayer10(filters, filters, rngs=rngs)
-        self.update9_1 = FractalLayer4(rngs=rngs)
+        self.layer9 = FractalLayer4(rngs=rngs)
 
     def __call__(self, x0: Array, column: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x0)
         x3 = self.layer3(x2)
-        x4 = self.update4_1(x1, x3, column)
+        x4 = self.layer4(x1, x3, column)
         x5 = self.layer5(x0)
         x6 = self.layer6(x4)
         x7 = self.layer7(x4)
         x8 = self.layer8(x7)
-        x9 = self.update9_1(x5, x6, x8, column)
+        x9 = self.layer9(x5, x6, x8, column)
         if versions is not None:
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1"
             values = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9]
@@ -407,23 +407,23 @@ class FractalBlock5(nnx.Module):
         self.layer1 = FractalLayer11(in_channels, filters, rngs=rngs)
         self.layer2 = FractalLayer11(in_channels, filters, rngs=rngs)
         self.layer3 = FractalLayer11(filters, filters, rngs=rngs)
-        self.update4_1 = FractalLayer2(rngs=rngs)
+        self.layer4 = FractalLayer2(rngs=rngs)
         self.layer5 = FractalLayer12(in_channels, filters, rngs=rngs)
         self.layer6 = FractalLayer12(filters, filters, rngs=rngs)
         self.layer7 = FractalLayer11(filters, filters, rngs=rngs)
         self.layer8 = FractalLayer12(filters, filters, rngs=rngs)
-        self.update9_1 = FractalLayer4(rngs=rngs)
+        self.layer9 = FractalLayer4(rngs=rngs)
 
     def __call__(self, x0: Array, column: Array, versions: dict[str, Array] | None = None) -> Array:
         x1 = self.layer1(x0)
         x2 = self.layer2(x0)
         x3 = self.layer3(x2)
-        x4 = self.update4_1(x1, x3, column)
+        x4 = self.layer4(x1, x3, column)
         x5 = self.layer5(x0)
         x6 = self.layer6(x4)
         x7 = self.layer7(x4)
         x8 = self.layer8(x7)
-        x9 = self.update9_1(x5, x6, x8, column)
+        x9 = self.layer9(x5, x6, x8, column)
         if versions is not None:
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X7@1 X8@1 X9@1"
             values = [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9]
