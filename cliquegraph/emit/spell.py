@@ -224,26 +224,29 @@ class Speller(ABC):
     def _record(self, record: Record, depth: int) -> Iterator[str]:
         """Print what a block records if it is asked to."""
         yield f"{INDENT * depth}if {VERSIONS} is not None:"
-        names, depth = " ".join(name for name, _ in record.items), depth + 1
-        quoted: Code
-        if record.growing is None:
-            values: Code = listing(*(self.expression(value) for _, value in record.items))
+        depth += 1
+        items, growing = [value for _, value in record.items], record.growing
+        if growing is not None:
+            is_list = growing.kind is Kind.FEATURES
+            name = Local(growing.name)
+            values = self.expression(MapsOf(name, is_list=True) if is_list else name)
+            numbered = Text(f'*(f"X{{j}}@1" for j in range(1, {len(items)}))')
+            names: Code = listing('"X0"', numbered)
         else:
-            features = Local(record.growing.name)
-            is_list = record.growing.kind is Kind.FEATURES
-            values = self.expression(MapsOf(features, is_list=True) if is_list else features)
-        if record.growing is not None:
-            number = f"range(1, {len(record.items)})"
-            quoted = listing('"X0"', Text(f'*(f"X{{j}}@1" for j in {number})'))
-        else:
-            yield from string(names, prefix="names = ", depth=depth)
-            quoted = Text("names.split()")
-        if len(f"{INDENT * depth}{VERSIONS}.update(zip({quoted}, {values}, strict=True))") > WIDTH:
+            of = [value.of for value in items if isinstance(value, MapsOf)]
+            if len(of) == len(items):  # all have moments
+                yield from layout(listing(*map(self.expression, of)), prefix="each = ", depth=depth)
+                values = Text("[feature.maps for feature in each]")
+            else:
+                values = listing(*map(self.expression, items))
+            text = " ".join(name for name, _ in record.items)
+            yield from string(text, prefix="names = ", depth=depth)
+            names = Text("names.split()")
+        if len(f"{INDENT * depth}{VERSIONS}.update(zip({names}, {values}, strict=True))") > WIDTH:
             yield from layout(values, prefix="values = ", depth=depth)
             values = Text("values")
-        yield from layout(
-            call(f"{VERSIONS}.update", call("zip", quoted, values, "strict=True")), depth=depth
-        )
+        update = call("zip", names, values, "strict=True")
+        yield from layout(call(f"{VERSIONS}.update", update), depth=depth)
 
     def _is_untyped(self, statement: Statement, body: Body) -> bool:
         """Whether a type checker can't know what a statement computes, even by its arguments."""

@@ -72,14 +72,18 @@ BLOCK = Section(Part.BLOCK, 2)
 
 
 def test_names_of_members() -> None:
-    assert member_name(Slot(BLOCK, "w", 3, source=1)) == "w3"
-    assert member_name(Slot(BLOCK, "v", 3)) == "v3"
+    assert member_name(Slot(BLOCK, "w", 3, shared=True)) == "w3"
+    assert member_name(Slot(BLOCK, "w", 3, source=1, shared=True)) == "w1_3"
+    assert member_name(Slot(BLOCK, "w.bias", 3, source=1, shared=True)) == "w1_3_bias"
+    assert member_name(Slot(BLOCK, "v", 3, index=2, shared=True)) == "v3_2"
+    assert member_name(Slot(BLOCK, "v", 3, index=2)) == "conv2"
+    assert member_name(Slot(BLOCK, "norm1", 3, shared=True)) == "norm1_3"
     assert member_name(Slot(BLOCK, "mid_norm", 3, 2)) == "mid_norm"
     assert member_name(Slot(Section(Part.TRANSITION, 1), "attention.fc1")) == "attention_fc1"
     assert member_name(Slot(Section(Part.CLASSIFIER), "")) == "classifier"
     assert step_name(Slot(BLOCK, "norm", 3, 2)) == "update3_2"
     assert step_name(Slot(BLOCK, "norm", 3)) == "layer3"
-    assert step_name(Slot(BLOCK, "w", 3)) is None
+    assert step_name(Slot(BLOCK, "w", 3, shared=True)) is None
 
 
 def test_the_way_to_a_parameter() -> None:
@@ -87,7 +91,7 @@ def test_the_way_to_a_parameter() -> None:
         tensor = Tensor(slot, field, (1,), Init.ZEROS)
         return ".".join(member_path(Param(slot, field, (Piece(tensor, 0, 1),))))
 
-    assert path(Slot(BLOCK, "w", 3), Field.WEIGHT) == "block2.w3"
+    assert path(Slot(BLOCK, "w", 3, shared=True), Field.WEIGHT) == "block2.w3"
     assert path(Slot(BLOCK, "norm", 3, 1), Field.SCALE) == "block2.update3_1.norm"
     assert path(Slot(Section(Part.STEM), "conv"), Field.WEIGHT) == "stem.conv"
     assert path(Slot(Section(Part.CLASSIFIER), ""), Field.BIAS) == "classifier"
