@@ -94,6 +94,13 @@ generate: $(READY)  ## compile every spec for every backend; draw the README's p
 	$(BIN)/cliquegraph render specs/cliquenet_k64_t15.yaml --view loop --block 1 -o docs/pictures/loop.svg
 	$(BIN)/cliquegraph render specs/cliquenet_k64_t15.yaml --view steps --block 1 -o docs/pictures/steps.svg
 	$(BIN)/cliquegraph render specs/cliquenet_s3.yaml --view network -o docs/pictures/network.svg
+	$(BIN)/cliquegraph render specs/clique_small_world.yaml --view loop --block 1 -o docs/pictures/small_world.svg
+	$(BIN)/cliquegraph render specs/blt.yaml --view loop -o docs/pictures/blt.svg
+	$(BIN)/cliquegraph render specs/cornet_rt.yaml --view steps -o docs/pictures/cornet_rt.svg
+	$(BIN)/cliquegraph render specs/rcnn_96.yaml --view steps --block 1 -o docs/pictures/recurrent.svg
+	$(BIN)/cliquegraph render specs/fractalnet20.yaml --view loop --block 1 -o docs/pictures/fractal.svg
+	$(BIN)/cliquegraph render specs/densenet121.yaml --view loop --block 1 -o docs/pictures/dense.svg
+	$(BIN)/cliquegraph render specs/resnet18.yaml --view loop --block 1 -o docs/pictures/residual.svg
 
 bench: $(READY)  ## run every benchmark, into benchmarks/results; leave the machine idle
 	$(BIN)/python benchmarks/training.py --output

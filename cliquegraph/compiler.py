@@ -120,6 +120,11 @@ class Compilation:
         return network_cost(self.lowered)
 
     @cached_property
+    def executed_macs(self) -> int:
+        """MACs of one image that the compiled model executes; passes save some of the declared."""
+        return sum(node.macs for node in self.graph.nodes)
+
+    @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The figures of ``expect`` with the computed ones."""
         return compare_expected(self.network, self.cost.total)

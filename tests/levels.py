@@ -27,8 +27,11 @@ Outcome = dict[str, dict[str, Array]]
 
 
 def kept(module: nn.Module, inputs: object, mask: Tensor) -> Tensor:
-    """In training every branch is kept."""
-    return torch.ones_like(mask) if module.training else mask
+    """In training every branch and every operand is kept."""
+    if not module.training:
+        return mask
+    ones = torch.ones_like(mask)
+    return ones / len(mask) if mask.ndim == 1 else ones
 
 
 @lru_cache(maxsize=64)  # the random networks come once
@@ -56,7 +59,7 @@ class Model:
         for module in self.module.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-            elif type(module).__name__.endswith("DropPath"):
+            elif type(module).__name__.endswith(("DropPath", "JoinWeights")):
                 module.register_forward_hook(kept)
         shared = compiled(spec, max(LEVELS), False)[0].graph
         self.moving = statistics_in_use(shared)  # not those of steps that nothing needs

@@ -25,3 +25,16 @@ def test_a_backbone_segments_shapes(tmp_path: Path) -> None:
     before, after = (float(line.split()[-1]) for line in ran.stdout.splitlines())
     assert before < 0.3
     assert after > before + 0.2
+
+
+def test_regions_are_read_at_each_time_step() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "brain_score.py")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    reached = re.findall(r"^(\w+): \d+ units, reached in step (\d)$", ran.stdout, re.MULTILINE)
+    assert reached == [("V1", "1"), ("V2", "2"), ("V4", "3"), ("IT", "4")]
+    rows = [line.split(":")[1].split() for line in ran.stdout.splitlines() if "step " in line[:8]]
+    assert len(rows) == 4 * 5
+    for region in range(4):
+        steps = rows[5 * region : 5 * region + 5]
+        assert [row[s] for s, row in enumerate(steps)] == ["–"] * region + ["1.00"] * (5 - region)
+        assert steps == [list(column) for column in zip(*steps, strict=True)]

@@ -14,10 +14,13 @@ from cliquegraph.emit.things import (
     BranchDrop,
     BranchNorm,
     ChannelAffine,
+    ColumnDraw,
+    ColumnJoinDrop,
     DepthwiseKernel,
     FanOutKernel,
     GroupNormalizer,
     ImageBranchDrop,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -60,6 +63,9 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "zero_norm": frozenset({ZeroNorm}),
     "drop_path": frozenset({BranchDrop}),
     "image_drop_path": frozenset({ImageBranchDrop}),
+    "draw_column": frozenset({ColumnDraw}),
+    "join_weights": frozenset({JoinDrop}),
+    "column_join_weights": frozenset({ColumnJoinDrop}),
     "branch_norm": frozenset({BranchNorm, ZeroBranchNorm}),
     "zero_branch_norm": frozenset({ZeroBranchNorm}),
     "moments": frozenset({Statistics}),
@@ -83,6 +89,7 @@ _LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For th
 
 _DEFINED = frozenset(
     {"BatchNorm", "BiasedConv", "BranchNorm", "ChannelAffine", "Conv", "DropPath", "Feature"}
+    | {"ColumnJoinWeights", "DrawColumn", "JoinWeights"}
     | {"GroupNorm", "ImageDropPath", "Moments", "Norm", "Statistics"}
 )
 

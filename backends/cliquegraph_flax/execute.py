@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from cliquegraph.emit.execute import (
+    all_kept,
     drop_paths,
     load_source,
     named_values,
@@ -61,7 +62,7 @@ class FlaxExecutor:
         self._drop_paths = drop_paths(graph)
         for kind in {type(self._find(path)) for path in self._drop_paths}:
             kind.__call__ = _return_mask(kind.__call__)
-        self.set_masks([np.ones(1)] * len(self._drop_paths))
+        self.set_masks(all_kept(graph))
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter and running statistic, and forget the optimizer's state."""
@@ -81,7 +82,7 @@ class FlaxExecutor:
         return from_storage(storage)
 
     def set_masks(self, masks: Sequence[Array]) -> None:
-        """Set the masks of drop-path in training."""
+        """Set what drop-path draws in training."""
         for path, mask in zip(self._drop_paths, masks, strict=True):
             self._find(path).mask = tuple(mask.ravel())  # constants of the programs
 
@@ -167,11 +168,11 @@ class FlaxExecutor:
 def _return_mask(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """Wrap a method that draws a mask, to return the mask that was set."""
 
-    def call(module: Any, x: jax.Array) -> jax.Array:
-        drawn = draw(module, x)
+    def call(module: Any, x: jax.Array, *column: jax.Array) -> jax.Array:
+        drawn = draw(module, x, *column)
         if module.deterministic:
             return drawn
-        mask = jnp.array(module.mask, x.dtype).reshape(-1, 1, 1, 1)
+        mask = jnp.array(module.mask, x.dtype).reshape(-1, *drawn.shape[1:])
         return jnp.broadcast_to(mask, drawn.shape)
 
     return call

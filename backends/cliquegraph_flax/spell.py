@@ -15,12 +15,15 @@ from cliquegraph.emit.things import (
     ChannelAffine,
     ChannelBias,
     Child,
+    ColumnDraw,
+    ColumnJoinDrop,
     Dense,
     DepthwiseKernel,
     Drop,
     FanOutKernel,
     GroupNormalizer,
     ImageBranchDrop,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -64,7 +67,8 @@ class FlaxSpeller(Speller):
         if isinstance(thing, Child):
             return thing.class_name in self._random
         kernels = Kernel | DepthwiseKernel | SharedKernel | KernelBank
-        return isinstance(thing, kernels | Dense | Drop | BranchDrop)
+        drops = Drop | BranchDrop | ColumnDraw | JoinDrop | ColumnJoinDrop
+        return isinstance(thing, kernels | Dense | drops)
 
     def init_inputs(self, view: ClassView) -> Sequence[str]:
         """Print the random streams, for a class that draws from them."""
@@ -72,7 +76,7 @@ class FlaxSpeller(Speller):
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Print one operation."""
-        if isinstance(node.op, ops.Conv) and (node.banked or not node.op.bias):
+        if isinstance(node.op, ops.Conv) and not node.op.bias:
             number = self.number(node, node.op.stride)
             stride = [f"stride={number}"] if number != "1" else []
             padding = [f"padding={node.op.padding}"] if node.op.padding else []
@@ -163,9 +167,15 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code]) -> Code:
 @spell_op.register(ops.Conv)
 @spell_op.register(ops.Dropout)
 @spell_op.register(ops.Keep)
+@spell_op.register(ops.JoinWeights)
 @spell_op.register(ops.Linear)
 def _(op: ops.Op, x: Sequence[Code], members: Sequence[Code]) -> Code:
     return call(str(members[0]), *x)
+
+
+@spell_op.register
+def _(op: ops.DrawColumn, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call(str(members[0]))
 
 
 @spell_op.register
@@ -173,6 +183,12 @@ def _(op: ops.DropPath, x: Sequence[Code], members: Sequence[Code]) -> Code:
     if op.scale == "evaluation":
         return Text(f"{x[0]} * {x[1]}")
     return Text(f"{x[0]} * ({x[1]} / {members[0]}.survival)")
+
+
+@spell_op.register
+def _(op: ops.WeightedMean, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    *maps, weights = x
+    return Text(" + ".join(f"{each} * {weights}[{i}]" for i, each in enumerate(maps)))
 
 
 @spell_op.register
@@ -356,3 +372,18 @@ def _(thing: BranchDrop) -> Code:
 @construct.register
 def _(thing: ImageBranchDrop) -> Code:
     return call("ImageDropPath", str(thing.rate), "rngs=rngs")
+
+
+@construct.register
+def _(thing: ColumnDraw) -> Code:
+    return call("DrawColumn", str(thing.rate), str(thing.columns), "rngs=rngs")
+
+
+@construct.register
+def _(thing: JoinDrop) -> Code:
+    return call("JoinWeights", str(thing.rate), str(thing.count), "rngs=rngs")
+
+
+@construct.register
+def _(thing: ColumnJoinDrop) -> Code:
+    return call("ColumnJoinWeights", str(thing.rate), str(thing.columns), "rngs=rngs")

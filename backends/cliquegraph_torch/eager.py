@@ -20,13 +20,16 @@ from cliquegraph_torch.precision import Sizes
 
 OVERWRITTEN: tuple[type[ops.Op], ...] = (
     *(ops.BatchNorm, ops.GroupNorm, ops.Affine, ops.Conv, ops.Linear),
-    *(ops.Add, ops.Bias, ops.Gate),
+    *(ops.Add, ops.WeightedMean, ops.Bias, ops.Gate),
 )
 """Ops whose output a ReLU overwrites, if nothing else reads it.
 
 Each returns a new tensor that its gradient does not need. Not among them: dropout, which returns
 its input in evaluation, and the sigmoid, whose gradient is computed from its output.
 """
+
+_CONSTANT = ops.Keep | ops.DrawColumn | ops.JoinWeights | ops.Zeros
+"""Ops whose output has no gradient."""
 
 Saved = dict[Hashable, int]
 """Bytes of each storage: of a value of the graph, or of something that a call allocates."""
@@ -138,7 +141,7 @@ def behind_logits(graph: Graph, calls: list[Call]) -> set[Call]:
     needed = {graph.logits}
     live = set()
     for call in reversed(calls):
-        if call.output in needed and not isinstance(call.last.op, ops.Keep | ops.Zeros):
+        if call.output in needed and not isinstance(call.last.op, _CONSTANT):
             needed.update(call.reads)
             live.add(call)
     return live
@@ -185,6 +188,11 @@ def _(op: ops.GlobalMaxPool, node: Node) -> tuple[Value, ...]:
 @saved_values.register
 def _(op: ops.DropPath, node: Node) -> tuple[Value, ...]:
     return node.inputs[1:]
+
+
+@saved_values.register
+def _(op: ops.WeightedMean, node: Node) -> tuple[Value, ...]:
+    return node.inputs[-1:]
 
 
 @saved_values.register(ops.Relu)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cliquegraph.emit.execute import (
+    all_kept,
     drop_paths,
     load_source,
     named_values,
@@ -43,9 +44,10 @@ class TorchExecutor:
         self._graph = graph
         self._masks: dict[str, Tensor] = {}
         for path in drop_paths(graph):
-            self._masks[path] = torch.ones((1, 1, 1, 1), dtype=self._dtype)
             module = self._model.get_submodule(path)
             module.register_forward_hook(_mask_hook(self._masks, path))
+            self._masks[path] = torch.empty(0)
+        self.set_masks(all_kept(graph))
         self._optimizer = self._new_optimizer()
 
     def load(self, tensors: Mapping[str, Array]) -> None:
@@ -61,7 +63,7 @@ class TorchExecutor:
         return from_storage(storage)
 
     def set_masks(self, masks: Sequence[Array]) -> None:
-        """Set the masks of drop-path in training."""
+        """Set what drop-path draws in training."""
         arrays = (torch.from_numpy(mask).to(self._dtype) for mask in masks)
         self._masks.update(zip(self._masks, arrays, strict=True))
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable
 
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.types import Section
+from cliquegraph.ir.types import Part, Section
 from cliquegraph.plugins.memory import MemoryPlan, StepMemory
 from cliquegraph_torch.eager import behind_logits, calls_of
 from cliquegraph_torch.peak import peak_bytes
@@ -40,14 +40,16 @@ def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> Memo
     calls = calls_of(graph)
     live = behind_logits(graph, calls)
     seen: set[Hashable] = set()
-    sections = dict.fromkeys((node.origin.section for node in graph.nodes), 0)
+    places = (node.origin.section for node in graph.nodes)
+    sections = dict.fromkeys((each for each in places if each.part is not Part.NETWORK), 0)
     steps: dict[tuple[Section, int, int], int] = defaultdict(int)
     for call in calls:
         saved = call.saved(sizes) if call in live else {}
         stored = sum(size for key, size in saved.items() if key not in seen)
         seen.update(saved)
         origin = call.origin
-        sections[origin.section] += stored
+        if stored:
+            sections[origin.section] += stored
         if origin.stage is not None and origin.layer is not None:
             steps[origin.section, origin.stage, origin.layer] += stored
     return MemoryPlan(

@@ -31,7 +31,7 @@ from itertools import chain, groupby
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.types import MaskType, Param, ParamSlice, Part
+from cliquegraph.ir.types import MaskType, Param, ParamSlice, Part, WeightsType
 from cliquegraph_torch.eager import Call, behind_logits
 from cliquegraph_torch.precision import Sizes
 
@@ -246,7 +246,7 @@ class _Step:
         elif isinstance(call.last.op, ops.Concat | ops.Stack | ops.Add):
             shared = self.heap.hold(grad)
         for value in call.reads:
-            if value is self._graph.input or isinstance(value.type, MaskType):
+            if value is self._graph.input or isinstance(value.type, MaskType | WeightsType):
                 continue
             if value in self._makers and isinstance(self._makers[value].last.op, ops.Zeros):
                 continue

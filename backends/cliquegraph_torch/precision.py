@@ -7,7 +7,7 @@ from math import prod
 
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.nodes import Value
-from cliquegraph.ir.types import MaskType, MomentsType, Param
+from cliquegraph.ir.types import MaskType, MomentsType, Param, WeightsType
 
 _POSITION = 8  # bytes of the index that a max pool saves for each output
 
@@ -55,7 +55,8 @@ class Sizes:
 
     def is_fixed(self, value: Value) -> bool:
         """Return whether the size of a value does not depend on the batch."""
-        return isinstance(value.type, MomentsType) or value.type == MaskType(per_image=False)
+        is_fixed = isinstance(value.type, MomentsType | WeightsType)
+        return is_fixed or value.type == MaskType(per_image=False)
 
     def of(self, value: Value) -> int:
         """Return the bytes of a value."""
@@ -63,6 +64,8 @@ class Sizes:
             return self.statistics(2 * value.type.channels)
         if value.type == MaskType(per_image=False):
             return self.precision.maps
+        if isinstance(value.type, WeightsType):
+            return value.type.count * self.precision.maps
         return value.type.elements * self.batch * self.precision.maps
 
     def positions(self, value: Value) -> int:

@@ -15,12 +15,15 @@ from cliquegraph.emit.things import (
     ChannelAffine,
     ChannelBias,
     Child,
+    ColumnDraw,
+    ColumnJoinDrop,
     Dense,
     DepthwiseKernel,
     Drop,
     FanOutKernel,
     GroupNormalizer,
     ImageBranchDrop,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -106,7 +109,9 @@ class TorchSpeller(Speller):
         if isinstance(value, Apply):
             if isinstance(value.op, ops.Bias | ops.Gate):
                 return self.untyped(value.arguments[0])
-            return bool(value.members) and not (value.banked and isinstance(value.op, ops.Conv))
+            return bool(value.members) and not (
+                value.banked and isinstance(value.op, ops.Conv) and not value.op.bias
+            )
         return isinstance(value, CallChild)
 
 
@@ -135,6 +140,8 @@ def _(op: ops.Mean, x: Sequence[Code], members: Sequence[Code], banked: bool) ->
 @spell_op.register(ops.BatchNorm)
 @spell_op.register(ops.GroupNorm)
 @spell_op.register(ops.Keep)
+@spell_op.register(ops.DrawColumn)
+@spell_op.register(ops.JoinWeights)
 @spell_op.register(ops.Moments)
 @spell_op.register(ops.Affine)
 @spell_op.register(ops.Dropout)
@@ -148,6 +155,12 @@ def _(op: ops.DropPath, x: Sequence[Code], members: Sequence[Code], banked: bool
     if op.scale == "evaluation":
         return Text(f"{x[0]} * {x[1]}")
     return Text(f"{x[0]} * ({x[1]} / {members[0]}.survival)")
+
+
+@spell_op.register
+def _(op: ops.WeightedMean, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    *maps, weights = x
+    return Text(" + ".join(f"{each} * {weights}[{i}]" for i, each in enumerate(maps)))
 
 
 @spell_op.register
@@ -167,7 +180,7 @@ def _(op: ops.Sigmoid, x: Sequence[Code], members: Sequence[Code], banked: bool)
 
 @spell_op.register
 def _(op: ops.Conv, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
-    if not banked:
+    if not banked or op.bias:
         return call(str(members[0]), x[0])
     stride = [f"stride={op.stride}"] if op.stride > 1 else []
     padding = [f"padding={op.padding}"] if op.padding else []
@@ -396,3 +409,18 @@ def _(thing: BranchDrop) -> Code:
 @construct.register
 def _(thing: ImageBranchDrop) -> Code:
     return call("ImageDropPath", str(thing.rate))
+
+
+@construct.register
+def _(thing: ColumnDraw) -> Code:
+    return call("DrawColumn", str(thing.rate), str(thing.columns))
+
+
+@construct.register
+def _(thing: JoinDrop) -> Code:
+    return call("JoinWeights", str(thing.rate), str(thing.count))
+
+
+@construct.register
+def _(thing: ColumnJoinDrop) -> Code:
+    return call("ColumnJoinWeights", str(thing.rate), str(thing.columns))

@@ -93,6 +93,8 @@ def network_cost(graph: Graph) -> NetworkCost:
     by_step: dict[tuple[Section, int, int], _Tally] = defaultdict(_Tally)
     for node in graph.nodes:
         origin = node.origin
+        if origin.section.part is Part.NETWORK:
+            continue  # it draws a column, which costs nothing
         tallies = [total, by_section[origin.section]]
         if origin.stage is not None and origin.layer is not None:
             tallies.append(by_step[origin.section, origin.stage, origin.layer])

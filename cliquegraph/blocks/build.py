@@ -5,7 +5,7 @@ Whatever a key leaves out has its default here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -146,6 +146,7 @@ def faults_of(graph: Graph) -> Iterator[PydanticCustomError]:
     if faults:
         return
     yield from _of_ways_out(graph)
+    yield from _of_ways_in(graph)
     yield from _of_feedback(graph)
     yield from _of_stride(graph)
     yield from _of_layers(graph)
@@ -175,6 +176,33 @@ def _of_ways_out(graph: Graph) -> Iterator[PydanticCustomError]:
             hint = "let another layer read it, or name it in output.layers"
             path: Path = ("layers", j - 1) if graph.listed else ("output",)
             yield impossible(f"no way leads from X{j} out of the block", *path, hint=hint)
+
+
+def _of_ways_in(graph: Graph) -> Iterator[PydanticCustomError]:
+    """Yield a layer that leaves the block before anything of X0 has reached it."""
+    if graph.initial == "visit":
+        return  # each layer reads X0, or one that was visited before it
+    n, stages = len(graph.layers), graph.visits.stages
+    ends = {*graph.leaving(graph.output), *graph.leaving(graph.feature)}
+    if late := sorted(ends - _reached(graph, graph.visits.updates)):
+        later = range(stages + 1, stages + n + 1)
+        enough = (each for each in later if ends <= _reached(graph, (n,) * each))
+        hint = next((f"write stages: {each}" for each in enough), "let X0 be read in all stages")
+        message = f"X{late[0]} leaves in stage {stages}, before anything of X0 has reached it"
+        yield impossible(message, "stages", hint=hint)
+
+
+def _reached(graph: Graph, updates: Sequence[int]) -> set[int]:
+    """Return the layers whose last version depends on X0, if they start from zeros."""
+    newest: set[int] = set()
+    for stage, count in enumerate(updates, start=1):
+        entered = {0} if stage == 1 or graph.entry.stages == "all" else set()
+        previous = frozenset(newest)
+        for j in graph.visits.sequence[:count]:
+            versions = previous if graph.simultaneous else newest
+            seen = entered if stage == 1 else entered | versions
+            newest = newest | {j} if seen.intersection(graph.sources[j]) else newest - {j}
+    return newest
 
 
 def _of_feedback(graph: Graph) -> Iterator[PydanticCustomError]:

@@ -15,7 +15,7 @@ from cliquegraph.blocks.topology import EntryWithOps
 from cliquegraph.blocks.visits import Visits
 from cliquegraph.plugins.kinds import Document, Fuzzing, Kind, Random
 from cliquegraph.spec.ops import AvgPoolOp, ConvOp, DropoutOp, MaxPoolOp, OpList
-from cliquegraph.spec.schema import BlockSpec, Channels, Pool, Rate, fault, up_to
+from cliquegraph.spec.schema import BlockSpec, Channels, Path, Pool, Rate, fault, up_to
 
 
 class FractalPool(Pool):
@@ -52,6 +52,12 @@ class FractalBlock(BlockSpec):
     def reads(self) -> int:
         """An upper bound: a join reads at most all columns, any other layer one value."""
         return self.columns << self.columns
+
+    @property
+    def column_share(self) -> tuple[float, Path] | None:
+        """The share of the batches that keep one column, of a block that has joins."""
+        drop = self.drop_path
+        return (drop.global_, ("drop_path", "global")) if drop and drop.global_ else None
 
     def as_graph(self) -> Graph:
         """Return the graph that these keys stand for."""
@@ -189,7 +195,7 @@ def _draw(rng: Random) -> Document:
         "stride": rng.integer(1, 2),
         **rng.some(before_join=rng.holds(0.6)),
     }
-    drop = rng.some(0.8, local=rng.one((0.0, 0.25, 0.5)), **{"global": rng.one((0.0, 0.5, 1.0))})
+    drop = rng.some(0.8, local=rng.one((0.0, 0.25, 0.5)), **{"global": rng.one((0.0, 0.5))})
     return {
         "kind": "fractal",
         "columns": columns,

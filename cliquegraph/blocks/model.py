@@ -264,7 +264,8 @@ class JoinDrop:
 
     Attributes:
         local: the rate of an operand.
-        global_: the share of the batches that keep one column of the network.
+        global_: the share of the batches that keep one column of the network; where it is not 0,
+            the same in all blocks, and every operand belongs to a column.
         columns: the column that each operand belongs to, in the order of the layer's reads; 1 is
             the shallowest. None: to no column.
     """
@@ -435,12 +436,6 @@ class Block:
         if self.norms == "shared" or not self.words.staged:
             return None
         return stage if self.norms == "per_stage" else min(stage, 2)
-
-    def shares_norms(self, stage: int) -> bool:
-        """Whether another stage uses the same normalizations as ``stage``."""
-        if self.norms == "second":
-            return stage > 1 and self.schedule.stages > 2
-        return self.norms == "shared" and self.words.staged
 
     @cached_property
     def ops(self) -> tuple[Op, ...]:

@@ -129,6 +129,8 @@ class _Ops:
         if isinstance(width, str):
             assert self.filters is not None  # noqa: S101  # validated with the layer's keys
             width = int(width[1:]) * self.filters
+        if op.bias and self.kernel == "w":
+            self._next("bias")  # an edge's first bias is that beside its kernel
         several = self.kernel is not None and self.convolutions > 1
         return (
             model.Conv(

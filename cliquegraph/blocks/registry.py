@@ -24,6 +24,9 @@ def blocks_of(specs: Sequence[BlockSpec]) -> tuple[Block, ...]:
     for index, (spec, block) in enumerate(zip(specs, blocks, strict=True), start=1):
         if fault := next(impossible_in(block), None):
             raise UsageError(f"block {index}: the kind {spec.kind!r} has an error: {fault}")
+    shares = {drop.global_ for b in blocks for each in b.layers if (drop := each.join_drop)}
+    if len(shares - {0.0}) > 1:
+        raise UsageError("blocks keep one column in different shares of the batches")
     units = sum(isinstance(op, Skip) and op.drop is not None for b in blocks for op in b.ops)
     numbers = iter(range(1, units + 1))
     return (

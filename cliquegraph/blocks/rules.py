@@ -85,9 +85,24 @@ def _of_ops(block: Block) -> Iterator[str]:
             twice += [name for name, count in edge.items() if count > 1 or name in own]
         for role, _ in dict.fromkeys(twice):
             yield f"X{j} has two ops of the role {role}: give each its own role or index"
-        if (drop := layer.join_drop) is not None and len(drop.columns) != len(layer.reads):
-            yield f"X{j} reads {len(layer.reads)} sources, but {len(drop.columns)} have columns"
+        yield from (f"X{j} {fault}" for fault in _of_join(layer))
         yield from (f"X{j} {fault}" for fault in _of_kernels(block, layer))
+
+
+def _of_join(layer: Layer) -> Iterator[str]:
+    if (drop := layer.join_drop) is None:
+        return
+    if layer.combine != "mean":
+        yield "drops operands, but does not combine them by their mean"
+    if len(drop.columns) != len(layer.reads):
+        yield f"reads {len(layer.reads)} sources, but {len(drop.columns)} have columns"
+    if not 0 <= drop.local < 1 or not 0 <= drop.global_ <= 1:
+        yield f"drops operands at rates that can't be: {drop.local:g}, global {drop.global_:g}"
+    if drop.global_ and any(column is None or column < 1 for column in drop.columns):
+        yield "drops all columns but one, and has an operand of no column, from 1"
+    convs = [op for read in layer.reads for op in walk(read.ops) if isinstance(op, Conv)]
+    if any(op.role != "w" for op in convs):
+        yield "drops operands that have one kernel together"
 
 
 def _of_kernels(block: Block, layer: Layer) -> Iterator[str]:

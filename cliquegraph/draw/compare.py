@@ -23,7 +23,12 @@ from cliquegraph.draw.scene import (
 )
 
 _FIXED = (Look.LEGEND, Look.TITLE)  # the same in both scenes
-_ALONE = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)  # no other item shows their change
+_ALONE = (
+    Stroke.FORWARD,
+    Stroke.FEEDBACK,
+    Stroke.ITSELF,
+    Stroke.ENTRY,
+)  # no other item shows their change
 _SIZE = 12.0  # size of a sign, in points
 _PLACES = (
     0.4,

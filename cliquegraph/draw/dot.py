@@ -43,6 +43,7 @@ _LOOKS: dict[Look, dict[str, str]] = {
 _STROKES: dict[Stroke, dict[str, str]] = {
     Stroke.FORWARD: {"style": "solid", "arrowhead": "normal", "penwidth": "1.4"},
     Stroke.FEEDBACK: {"style": "dashed", "arrowhead": "empty", "penwidth": "1.4"},
+    Stroke.ITSELF: {"style": "dashed", "arrowhead": "normal", "penwidth": "1.4"},
     Stroke.ENTRY: {"style": "dotted", "arrowhead": "normal", "penwidth": "1.8"},
     Stroke.VERSION: {"style": "dashed", "arrowhead": "open", "color": FAINT, "penwidth": "1"},
     Stroke.FLOW: {"style": "solid", "arrowhead": "normal", "color": INK, "penwidth": "1.2"},
@@ -52,7 +53,7 @@ _THICKER = 1.6  # extra width of a marked arrow in the loop, in points
 _SLIGHTLY = 0.6  # for other arrows, whose boxes are marked too
 _SIGN_ROOM = 8.0  # room for the sign of a change before the name of a kernel
 # Lines whose dashes show their kind: removal shows in their color and a sign.
-_DASHED = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ENTRY)
+_DASHED = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ITSELF, Stroke.ENTRY)
 
 
 def to_dot(scene: Scene) -> str:

@@ -1,4 +1,4 @@
-"""The clique as a loop: layers on a circle, X0 outside, an arrow for each kernel (Figure 1)."""
+"""A block as a loop: layers on a circle, X0 outside, an arrow for each read (Figure 1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 from math import cos, pi, sin
 
 from cliquegraph.blocks.phrases import stage_numeral
-from cliquegraph.draw.colors import PALETTE
+from cliquegraph.draw.colors import FAINT, PALETTE
 from cliquegraph.draw.compare import merged
 from cliquegraph.draw.routes import NODE, routes
 from cliquegraph.draw.scene import (
@@ -31,12 +31,13 @@ _NAMES = {
     Stroke.ENTRY: "from X0",
     Stroke.FORWARD: "forward",
     Stroke.FEEDBACK: "feedback",
+    Stroke.ITSELF: "from itself",
 }
 
-Group = tuple[Stroke, tuple[int, ...]]
-"""Arrows that look the same: their kind, and the stages that use them."""
+Group = tuple[Stroke, bool, tuple[int, ...]]
+"""Arrows that look the same: their kind, whether they have kernels, the stages that use them."""
 
-MAX_KERNELS = 2500
+MAX_ARROWS = 2500
 """Maximum number of arrows in one loop: more would be slow to draw and unreadable."""
 
 
@@ -64,14 +65,16 @@ class _Loop:
         self._pair = pair
         self._shown = [_shown(each, stage) for each in pair]
         self._edges = _shown(block, stage)
-        used = sum(1 for stages in block.edges.values() if stage in (None, *stages))
+        used = sum(1 for stages in _reads(block).values() if stage in (None, *stages))
         self._left_out = used - len(self._edges)
         circle = merged(*(each.order for each in pair))
         self._circle = {layer: place for place, layer in enumerate(circle)}
         self._radius = max(96.0, _GAP * len(circle) / (2 * pi))
         # Assigned over all stages, so that colors are the same in the picture of one stage.
-        self._ranked = sorted({_group(b, e) for b in pair for e in b.edges}, key=_rank)
-        self._colors = {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(self._ranked)}
+        self._ranked = sorted({_group(b, e) for b in pair for e in _reads(b)}, key=_rank)
+        by_kernel = [group for group in self._ranked if group[1]]
+        self._colors = dict.fromkeys(self._ranked, FAINT)
+        self._colors |= {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(by_kernel)}
         ends = {(edge.source, edge.target) for shown in self._shown for edge in shown}
         self._paths = routes({layer: self._at(layer) for layer in (0, *circle)}, sorted(ends))
 
@@ -80,7 +83,7 @@ class _Loop:
         arrows = [self._arrow(edge, stages) for edge, stages in self._edges.items()]
         if self._left_out:
             count = len(self._edges)
-            title += f"; the first {count:,} of {count + self._left_out:,} kernels"
+            title += f"; the first {count:,} of {count + self._left_out:,} reads"
         counts = [
             [sum(_group(block, edge) == group for edge in shown) for group in self._ranked]
             for block, shown in zip(self._pair, self._shown, strict=True)
@@ -110,14 +113,16 @@ class _Loop:
         }
         look = Look.LAYER if layer else Look.INPUT
         key = self._key(layer)
-        return Shape(key, f"X{layer}", look, self._at(layer), (NODE, NODE), data=data)
+        name = block.declared.layer(layer).label if layer else None
+        label = f"X{layer}\n{name}" if name else f"X{layer}"
+        return Shape(key, label, look, self._at(layer), (NODE, NODE), data=data)
 
     def _key(self, layer: int) -> str:
         return f"b{self._block.index}_x{layer}"
 
     def _weight(self, group: Group) -> float:
         """Extra width by set of stages, since colors alone may be hard to distinguish."""
-        alike = [each for each in self._ranked if each[0] is group[0]]
+        alike = [each for each in self._ranked if each[:2] == group[:2]]
         return 0.9 * alike.index(group)
 
     def _arrow(self, edge: Edge, stages: tuple[int, ...]) -> Arrow:
@@ -129,23 +134,25 @@ class _Loop:
             group[0],
             self._paths[edge.source, edge.target],
             self._colors[group],
-            {"block": self._block.index, "kernel": str(edge), "stages": sorted(set(stages))},
+            {
+                "block": self._block.index,
+                "kernel" if group[1] else "value": str(edge) if group[1] else _value(edge),
+                "stages": sorted(set(stages)),
+            },
             weight=self._weight(group),
         )
 
     def _legend(self, row: int, group: Group, counts: Sequence[int]) -> tuple[list[Shape], Arrow]:
-        stroke, stages = group
+        stroke, by_kernel, stages = group
         left = -self._radius - 0.75 * _GAP - NODE / 2
         lowest = (y for path in self._paths.values() for _, y in sampled(path))
         y = min(-self._radius - NODE / 2, *lowest) - 30 - _ROW * row
         key = f"b{self._block.index}_legend{row}"
         words = ", ".join(stage_numeral(stage) for stage in stages)
-        kernels, stage = (
-            ("kernel", "kernels")[max(counts) > 1],
-            ("stage", "stages")[len(stages) > 1],
-        )
+        what = ("kernel" if by_kernel else "value") + "s" * (max(counts) > 1)
+        stage = ("stage", "stages")[len(stages) > 1]
         count = " → ".join(dict.fromkeys(map(str, counts)))
-        text = f"{_NAMES[stroke]}: {count} {kernels}, {stage} {words}"
+        text = f"{_NAMES[stroke]}: {count} {what}, {stage} {words}"
         width, _ = size = text_size(text, 10)
         begin, end = (left, y), (left + 42, y)
         shapes = [
@@ -166,18 +173,31 @@ class _Loop:
         return shapes, arrow
 
 
+def _reads(block: BlockSteps) -> dict[Edge, tuple[int, ...]]:
+    """The pairs that are read, with the stages: through kernels first, then as values."""
+    values = {Edge(block.index, *pair): stages for pair, stages in block.values.items()}
+    return {**block.edges, **values}
+
+
+def _value(edge: Edge) -> str:
+    return f"X{edge.source} → X{edge.target}"
+
+
 def _shown(block: BlockSteps, stage: int | None) -> dict[Edge, tuple[int, ...]]:
-    used = (item for item in block.edges.items() if stage in (None, *item[1]))
-    return dict(islice(used, MAX_KERNELS))
+    used = (item for item in _reads(block).items() if stage in (None, *item[1]))
+    return dict(islice(used, MAX_ARROWS))
 
 
 def _group(block: BlockSteps, edge: Edge) -> Group:
-    stages = tuple(sorted(set(block.edges[edge])))
+    by_kernel = edge in block.edges
+    stages = tuple(sorted(set(_reads(block)[edge])))
     if edge.source == 0:
-        return Stroke.ENTRY, stages
+        return Stroke.ENTRY, by_kernel, stages
+    if edge.source == edge.target:
+        return Stroke.ITSELF, by_kernel, stages
     forward = block.visit[edge.source] < block.visit[edge.target]
-    return Stroke.FORWARD if forward else Stroke.FEEDBACK, stages
+    return Stroke.FORWARD if forward else Stroke.FEEDBACK, by_kernel, stages
 
 
-def _rank(group: Group) -> tuple[int, tuple[int, ...]]:
-    return list(_NAMES).index(group[0]), group[1]
+def _rank(group: Group) -> tuple[int, bool, tuple[int, ...]]:
+    return list(_NAMES).index(group[0]), not group[1], group[2]

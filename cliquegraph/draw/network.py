@@ -107,6 +107,8 @@ def _words(steps: StepGraph, section: Section) -> list[str]:
     """A section's declaration in short lines, since the picture is many boxes wide."""
     network = steps.network
     match section.part:
+        case Part.NETWORK:
+            return []
         case Part.STEM:
             return _ops_words(stem_of(network))
         case Part.BLOCK:

@@ -41,6 +41,7 @@ class Stroke(StrEnum):
     FORWARD = "forward"  # from an earlier layer to a later one
     FEEDBACK = "feedback"  # from a later layer to an earlier one
     ENTRY = "entry"  # from X0
+    ITSELF = "itself"  # from a layer's own last version
     VERSION = "version"  # from a feature to its next version
     FLOW = "flow"  # data flow
     LANE = "lane"  # from a feature to where it is read

@@ -72,6 +72,7 @@ class BlockClass:
         self._widths = widths
         self._children = children
         self._x0 = plan.block_input(section)
+        self._drawn: Names = {value: value.hint for value in plan.drawn(section)}
 
     def view(self) -> ClassView:
         """Return the class, under the name of its kind."""
@@ -93,7 +94,11 @@ class BlockClass:
             strides=(),
             kept=attributes,
             groups=groups,
-            inputs=(self._plan.variable(self._x0, "x0"), Variable(VERSIONS, Kind.VERSIONS)),
+            inputs=(
+                self._plan.variable(self._x0, "x0"),
+                *(Variable(name, Kind.TENSOR) for name in self._drawn.values()),
+                Variable(VERSIONS, Kind.VERSIONS),
+            ),
             body=replace(body, record=self._record(body)),
         )
 
@@ -118,7 +123,7 @@ class BlockClass:
     # ---- the call ------------------------------------------------------------------------
 
     def _body(self) -> Body:
-        names: Names = {self._x0: "x0"}
+        names: Names = {self._x0: "x0", **self._drawn}
         if (features := self._growing_features()) is not None:
             return self._growing_body(features, names)
         statements = [self._step_statement(region, names) for region in self._called]
@@ -238,16 +243,16 @@ class BlockClass:
         )
 
     def _steps_groups(self) -> Iterator[MemberGroup]:
-        for is_idle, comment in (
-            (False, self._block.declared.words.steps_comment),
-            (True, words.IDLE),
-        ):
-            members = tuple(
-                Member(region.name, self._children[region.section, region.name])
-                for region in self._regions
-                if region.idle is is_idle
-            )
-            if members:
+        # With norm_per_stage: false, stages from 3 on call the members of stage 2.
+        called: dict[str, Child] = {}
+        idle: dict[str, Child] = {}
+        for region in self._regions:
+            child = self._children[region.section, region.name]
+            (idle if region.idle else called)[region.name] = child
+        comments = (self._block.declared.words.steps_comment, words.IDLE)
+        for comment, children in zip(comments, (called, idle), strict=True):
+            if children:
+                members = tuple(Member(name, child) for name, child in children.items())
                 yield MemberGroup(comment, members)
 
 

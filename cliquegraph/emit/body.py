@@ -35,7 +35,7 @@ from cliquegraph.ir.ops import (
     Relu,
     Sigmoid,
 )
-from cliquegraph.ir.types import MapType, MaskType
+from cliquegraph.ir.types import MapType, MaskType, WeightsType
 from cliquegraph.ir.units import UnitNodes
 
 _AROUND: dict[type[Op], tuple[type[Op], ...]] = {
@@ -46,7 +46,11 @@ _AROUND: dict[type[Op], tuple[type[Op], ...]] = {
 }
 """Ops that are nested with their input in one expression, ``relu(norm(conv(x)))``."""
 
-_LETTERS: dict[type, Sequence[str]] = {MapType: "xy", MaskType: ("keep",)}
+_LETTERS: dict[type, Sequence[str]] = {
+    MapType: "xy",
+    MaskType: ("keep",),
+    WeightsType: ("weights",),
+}
 """Names of values, by type; others are ``z``."""
 
 Members = Callable[[Node], tuple[Expression, ...]]

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.regions import update_of
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.ops import DropPath, Keep
+from cliquegraph.ir.nodes import Node
+from cliquegraph.ir.ops import DropPath, JoinWeights, Keep
 from cliquegraph.ir.storage import Array
 from cliquegraph.ir.types import MapType, Part
 
@@ -81,22 +84,36 @@ def named_values(graph: Graph, watched: Mapping[Place, Array]) -> dict[Place, Ar
 
 
 def drop_paths(graph: Graph) -> tuple[str, ...]:
-    """Return the path of the member that draws the mask of each ``Keep``, in order.
+    """Return the path of the member that draws for each ``Keep`` and ``JoinWeights``, in order.
 
     Raises:
         VerificationError: one member draws several masks, which can't be set apart.
     """
     paths: list[str] = []
-    for node in graph.nodes:
-        if isinstance(node.op, Keep):
-            beside = tuple(other for other in graph.nodes if other.origin == node.origin)
-            paths.append(f"{node.origin.section}.{update_of(beside)}.{DropPath.mnemonic}")
-            if paths[-1] in paths[:-1]:
-                raise VerificationError(
-                    f"{paths[-1]} draws a mask in several stages, and no two masks of one module "
-                    "can be set; give each stage its own normalizations"
-                )
+    for node in _drawing(graph):
+        beside = tuple(other for other in graph.nodes if other.origin == node.origin)
+        member = DropPath.mnemonic if isinstance(node.op, Keep) else node.op.mnemonic
+        paths.append(f"{node.origin.section}.{update_of(beside)}.{member}")
+        if paths[-1] in paths[:-1]:
+            raise VerificationError(
+                f"{paths[-1]} draws a mask in several stages, and no two masks of one module "
+                "can be set; give each stage its own normalizations"
+            )
     return tuple(paths)
+
+
+def all_kept(graph: Graph) -> tuple[Array, ...]:
+    """Return for each member of ``drop_paths`` what it draws where nothing is dropped."""
+    return tuple(
+        np.full(node.op.count, 1 / node.op.count)
+        if isinstance(node.op, JoinWeights)
+        else np.ones((1, 1, 1, 1))
+        for node in _drawing(graph)
+    )
+
+
+def _drawing(graph: Graph) -> tuple[Node, ...]:
+    return tuple(node for node in graph.nodes if isinstance(node.op, Keep | JoinWeights))
 
 
 def require_nothing_kept(

@@ -150,20 +150,17 @@ def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
 
 def _activations(view: ModelView, speller: Speller, source: str, inputs: Sequence[str]) -> str:
     blocks = [name for name in view.children if name.startswith(Part.BLOCK)]
-    empty = Bracket("{", tuple(Text(f'"{name}": {{}}') for name in blocks), "}")
     kind = f"dict[str, {speller.tensor}]"
     doc = "Return each version of each layer by its name, ``block1.X2@1``, and each block's X0."
-    joined = f'{INDENT * 3}f"{{block}}.{{name}}": maps'
+    empty = f'{{f"block{{b}}": {{}} for b in range(1, {len(blocks) + 1})}}'
+    named = 'f"{b}.{name}": maps'
+    loops = f"for b, each in {VERSIONS}.items() for name, maps in each.items()"
     return _method(
         method("activations", inputs, kind),
         docstring(doc, 2),
-        *layout(empty, prefix=f"{VERSIONS}: dict[str, {kind}] = ", depth=2),
+        f"{INDENT * 2}{VERSIONS}: dict[str, {kind}] = {empty}",
         f"{INDENT * 2}self.{source}({view.input_name}, {VERSIONS})",
-        f"{INDENT * 2}return {{",
-        joined,
-        f"{INDENT * 3}for block, each in {VERSIONS}.items()",
-        f"{INDENT * 3}for name, maps in each.items()",
-        f"{INDENT * 2}}}",
+        f"{INDENT * 2}return {{{named} {loops}}}",
     )
 
 

@@ -16,12 +16,15 @@ from cliquegraph.emit.things import (
     BranchNorm,
     ChannelAffine,
     ChannelBias,
+    ColumnDraw,
+    ColumnJoinDrop,
     Dense,
     DepthwiseKernel,
     Drop,
     FanOutKernel,
     GroupNormalizer,
     ImageBranchDrop,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -130,14 +133,14 @@ def _(op: ops.Conv, node: Node, widths: Numbers) -> Thing:
         # A second kernel of an edge reads what the first wrote.
         sources = tuple(map(widths.piece, pieces)) if len(pieces) > 1 else (channels,)
         return KernelBank(sources, filters, op.kernel)
+    windows = (op.kernel, op.stride, op.padding)
+    if isinstance(operand.param, Biased) and not op.depthwise:
+        return BiasedKernel(channels, filters, *windows)
     if shared_slot(node) is not None:
         return SharedKernel(1 if op.depthwise else channels, filters, op.kernel)
-    windows = (op.kernel, op.stride, op.padding)
     fan_out = _starts_as(node, Field.WEIGHT, Init.HE_FAN_OUT)
     if op.depthwise:
         return DepthwiseKernel(channels, *windows, op.bias, fan_out)
-    if isinstance(operand.param, Biased):
-        return BiasedKernel(channels, filters, *windows)
     if op.bias:
         return KernelWithBias(channels, filters, *windows, fan_out)
     return (FanOutKernel if fan_out else Kernel)(channels, filters, *windows)
@@ -156,6 +159,17 @@ def _(op: ops.Dropout, node: Node, widths: Numbers) -> Thing:
 @thing_of.register
 def _(op: ops.Keep, node: Node, widths: Numbers) -> Thing:
     return (ImageBranchDrop if op.per_image else BranchDrop)(ratio(op.rate))
+
+
+@thing_of.register
+def _(op: ops.DrawColumn, node: Node, widths: Numbers) -> Thing:
+    return ColumnDraw(op.rate, op.columns)
+
+
+@thing_of.register
+def _(op: ops.JoinWeights, node: Node, widths: Numbers) -> Thing:
+    rate = ratio(op.rate)
+    return ColumnJoinDrop(rate, op.columns) if op.columns else JoinDrop(rate, op.count)
 
 
 def _starts_as(node: Node, field: Field, init: Init) -> bool:

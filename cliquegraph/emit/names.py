@@ -6,7 +6,7 @@ import builtins
 import keyword
 from collections.abc import Iterable
 
-from cliquegraph.ir.names import GATE, KERNEL_BIAS, is_bias, is_kernel
+from cliquegraph.ir.names import KERNEL_BIAS, is_bias, is_gate, is_kernel
 from cliquegraph.ir.types import Param, Part, Slot
 
 
@@ -19,7 +19,7 @@ def member_name(slot: Slot) -> str:
     if not slot.role:
         return str(slot.section)
     if is_kernel(slot) and not slot.shared:
-        return "conv" if slot.index is None else f"conv{slot.index}"
+        return f"conv{slot.index or 1}"
     name = slot.role.replace(".", "_")
     if slot.shared and slot.section.part is Part.READOUT:
         return f"{slot.section}_{name}"
@@ -40,7 +40,7 @@ def member_name(slot: Slot) -> str:
 def is_bare(slot: Slot) -> bool:
     """Tell whether a slot's only tensor is an array by itself, not in a module of its own."""
     of_stages = is_kernel(slot) or slot.section.part is Part.READOUT
-    return (slot.shared and of_stages) or is_bias(slot) or slot.role == GATE
+    return (slot.shared and of_stages) or is_bias(slot) or is_gate(slot)
 
 
 def argument_names(slots: Iterable[Slot]) -> dict[Slot, str]:

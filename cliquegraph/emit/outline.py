@@ -53,7 +53,7 @@ from cliquegraph.ir.ops import FILLS, Concat, Stack
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.steps.graph import StepGraph
 
-_FEATURES = (Part.STEM, Part.BLOCK, Part.TRANSITION)
+_FEATURES = (Part.NETWORK, Part.STEM, Part.BLOCK, Part.TRANSITION)
 _LOGITS = (Part.READOUT, Part.CLASSIFIER)
 
 
@@ -171,11 +171,10 @@ class _Outliner:
         )
         for position, region in enumerate(regions):
             key, child = (region.section, region.name), shared.child(name, position)
-            known = self._children.setdefault(key, child)
-            # Stages of a readout that share all its tensors call one member.
-            is_shared = region.section.part is Part.READOUT and known == child
-            if known is not child and not is_shared:
-                raise VerificationError(f"{region.nodes[0].origin}: two updates have one name")
+            if self._children.setdefault(key, child) != child:
+                raise VerificationError(
+                    f"{region.nodes[0].origin}: updates that share a member read in different ways"
+                )
 
     def _instance(self, region: Region) -> Instance:
         widths = self._widths.get(region.section, Numbers())
@@ -225,7 +224,11 @@ class _Outliner:
     # ---- the network ---------------------------------------------------------------------
 
     def network_members(self) -> tuple[Member, ...]:
-        """Return the sections, then the classifier with ``num_classes`` outputs."""
+        """Return what draws for the network, the sections, then the classifier.
+
+        The classifier has ``num_classes`` outputs.
+        """
+        drawing = members_of(self._plan.sections.get(Section(Part.NETWORK), ()))
         children: list[Member] = []
         for section, regions in self._plan.regions.items():
             nodes = [node for region in regions for node in region.nodes]
@@ -242,7 +245,7 @@ class _Outliner:
             for member in members_of(self._plan.sections[Section(Part.CLASSIFIER)])
             if isinstance(member.thing, Dense)
         ]
-        return (*children, *own)
+        return (*drawing, *children, *own)
 
     def network_body(
         self, parts: Sequence[Part], names: Names, results: Sequence[Value] = ()
@@ -260,8 +263,9 @@ class _Outliner:
                 statements += [self._call(region, names) for region in regions]
                 continue
             x0 = Local(names[self._plan.block_input(section)])
+            drawn = [Local(names[value]) for value in self._plan.drawn(section)]
             targets = tuple(self._block_results(section, names))
-            call = CallChild(str(section), (x0, VersionsOf(str(section))))
+            call = CallChild(str(section), (x0, *drawn, VersionsOf(str(section))))
             statements.append(Statement(targets, call, origins=_origins(nodes)))
             statements += self._block_outputs(section, names)
         returned = tuple(self._plan.variable(value, names[value]) for value in results)
@@ -404,11 +408,14 @@ def _inputs(nodes: Sequence[Node]) -> _Inputs:
     if inputs.gathered:
         sources = namespace.unique("sources")
         variables.append(Variable(sources, inputs.gathered.kind))
+    drawn = {value: namespace.unique(value.hint) for value in inputs.drawn}
+    variables += [Variable(name, Kind.TENSOR) for name in drawn.values()]
     names_of = arguments_of(nodes)
     kinds = {names_of[slot]: _kind(node) for node in nodes if (slot := shared_slot(node))}
     variables += [Variable(name, kind) for name, kind in kinds.items()]
     features: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.features}
     maps: dict[Value, Expression] = {v: Local(names[v]) for v in inputs.maps}
+    maps |= {value: Local(name) for value, name in drawn.items()}
     maps |= {v: MapsOf(Local(names[v])) for v in inputs.features}
     return _Inputs(tuple(variables), maps, sources, features)
 

@@ -18,7 +18,7 @@ from cliquegraph.emit.view import Expression, Kind, Local, MapsOf, Sources, Spre
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat, Mean, Moments
-from cliquegraph.ir.types import Part, Section
+from cliquegraph.ir.types import Part, Section, WeightsType
 from cliquegraph.ir.units import units_of
 from cliquegraph.steps.graph import BlockSteps, StepGraph
 
@@ -104,11 +104,12 @@ class Plan:
     def is_inline(self, section: Section) -> bool:
         """Tell whether a section's nodes are printed in the network's own methods.
 
-        So are the classifier and a readout that is only the global pool.
+        So are what belongs to the network, the classifier and a readout that is only the global
+        pool.
         """
         regions = stages_of(section, self.sections[section])
         is_pool = section.part is Part.READOUT and all(len(each.nodes) == 1 for each in regions)
-        return section.part is Part.CLASSIFIER or is_pool
+        return section.part in (Part.NETWORK, Part.CLASSIFIER) or is_pool
 
     def shared(self) -> Iterator[list[Region]]:
         """Yield the regions that share a class, in the order of their first.
@@ -152,8 +153,13 @@ class Plan:
 
     def block_input(self, section: Section) -> Value:
         """Return X0 of a block."""
-        (x0,) = self.returned(free_inputs(self.sections[section]))
+        free = self.returned(free_inputs(self.sections[section]))
+        (x0,) = (value for value in free if not isinstance(value.type, WeightsType))
         return x0
+
+    def drawn(self, section: Section) -> Values:
+        """Return what a block reads that the network drew."""
+        return given_to(self.sections[section]).drawn
 
     def block_results(self, block: BlockSteps, section: Section) -> BlockResults:
         """Return the values of a block that are read outside, and how it returns them."""
@@ -250,6 +256,7 @@ class Plan:
             *(self.maps(value, names) for value in inputs.maps),
             *(Local(names[value]) for value in inputs.features),
             *([self.listed(inputs.gathered, names)] if inputs.gathered else ()),
+            *(Local(names[value]) for value in inputs.drawn),
         )
 
     def listed(self, gather: Gather, names: Names) -> Expression:

@@ -14,7 +14,7 @@ from cliquegraph.emit.names import section_name, step_name, update_name
 from cliquegraph.emit.view import Kind
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Normalize
-from cliquegraph.ir.types import MomentsType, Section
+from cliquegraph.ir.types import MomentsType, Section, WeightsType
 from cliquegraph.steps.graph import BlockSteps, Step
 
 Values = tuple[Value, ...]
@@ -87,11 +87,12 @@ def stages_of(section: Section, nodes: Iterable[Node]) -> list[Region]:
 
 @dataclass(frozen=True)
 class Given:
-    """The inputs of a region: single maps and features, and a list."""
+    """The inputs of a region: single maps and features, a list, and what the network drew."""
 
     maps: Values
     features: Values
     gathered: Gather | None
+    drawn: Values
 
 
 def given_to(nodes: Sequence[Node]) -> Given:
@@ -105,11 +106,14 @@ def given_to(nodes: Sequence[Node]) -> Given:
     gathered = lists.pop() if len(lists) == 1 else None
     listed = gathered.values if gathered else ()
     normalized.update(value for each in lists if each.features for value in each.values)
+    drawn = tuple(value for value in free if isinstance(value.type, WeightsType))
+    others = {*listed, *drawn}
     single = [
-        value for value in free if value not in listed and not isinstance(value.type, MomentsType)
+        value for value in free if value not in others and not isinstance(value.type, MomentsType)
     ]
     return Given(
         maps=tuple(value for value in single if value not in normalized),
         features=tuple(value for value in single if value in normalized),
         gathered=gathered,
+        drawn=drawn,
     )

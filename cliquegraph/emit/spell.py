@@ -45,8 +45,9 @@ from cliquegraph.emit.view import (
     VersionsOf,
     walk,
 )
-from cliquegraph.ir.ops import FILLS, Conv, Zeros
+from cliquegraph.ir.ops import FILLS, Add, Conv, WeightedMean, Zeros
 
+_SUMS = (Add, WeightedMean)
 _LONG = 52  # a longer type would not fit the line of a signature
 
 
@@ -194,7 +195,7 @@ class Speller(ABC):
             return "\n".join(self._return_call(body, depth))
         if is_last and not always_tuple and body.record is None:
             *others, last = statements
-            if not self.untyped(last.value):
+            if not self._is_untyped(last, body):
                 statements, returned = tuple(others), self.expression(last.value)
             elif not last.declares:
                 # The result needs a type annotation, which a parameter can't have again.
@@ -237,10 +238,22 @@ class Speller(ABC):
         else:
             yield from string(names, prefix="names = ", depth=depth)
             quoted = Text("names.split()")
-        if len(f"{INDENT * depth}{VERSIONS}.update(zip({quoted}, {values}))") > WIDTH:
+        if len(f"{INDENT * depth}{VERSIONS}.update(zip({quoted}, {values}, strict=True))") > WIDTH:
             yield from layout(values, prefix="values = ", depth=depth)
             values = Text("values")
-        yield from layout(call(f"{VERSIONS}.update", call("zip", quoted, values)), depth=depth)
+        yield from layout(
+            call(f"{VERSIONS}.update", call("zip", quoted, values, "strict=True")), depth=depth
+        )
+
+    def _is_untyped(self, statement: Statement, body: Body) -> bool:
+        """Whether a type checker can't know what a statement computes, even by its arguments."""
+        if self.untyped(statement.value):
+            return True
+        if not isinstance(statement.value, Apply) or not isinstance(statement.value.op, _SUMS):
+            return False
+        unknown = {n for each in body.statements if self.untyped(each.value) for n in each.targets}
+        read = (part.name for part in walk(statement.value) if isinstance(part, Local))
+        return not unknown.isdisjoint(read)
 
     def members(self, groups: Sequence[MemberGroup], depth: int, kept: Sequence[str] = ()) -> str:
         """Return the assignments of ``kept`` arguments and of members, group by group."""
@@ -253,7 +266,8 @@ class Speller(ABC):
         if statement.comment and not statement.beside:
             yield from comment(statement.comment, depth)
         returned = statement.declares and statement.targets == body.returns
-        declaration = f": {self.tensor}" if returned and self.untyped(statement.value) else ""
+        untyped = returned and self._is_untyped(statement, body)
+        declaration = f": {self.tensor}" if untyped else ""
         prefix = f"{', '.join(statement.targets)}{declaration} = "
         code = self.expression(statement.value)
         suffix = f"  # {statement.comment}" if statement.beside else ""

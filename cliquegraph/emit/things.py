@@ -173,6 +173,30 @@ class ImageBranchDrop(BranchDrop):
 
 
 @dataclass(frozen=True)
+class ColumnDraw:
+    """Draws the column that the whole network keeps in a batch."""
+
+    rate: float
+    columns: int
+
+
+@dataclass(frozen=True)
+class JoinDrop:
+    """Draws the weights of the operands of a join."""
+
+    rate: Dim
+    count: int
+
+
+@dataclass(frozen=True)
+class ColumnJoinDrop:
+    """Draws the weights of the operands of a join, given the column that the network keeps."""
+
+    rate: Dim
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Child:
     """An instance of another class of the file, with its constructor's arguments.
 
@@ -212,6 +236,9 @@ Thing = (
     | Drop
     | BranchDrop
     | ImageBranchDrop
+    | ColumnDraw
+    | JoinDrop
+    | ColumnJoinDrop
     | Child
 )
 

@@ -13,8 +13,8 @@ from operator import add
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit.dims import Dim, Width
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import FILLS, Add, Concat
-from cliquegraph.ir.types import Bank, MaskType, Param, Piece, cut
+from cliquegraph.ir.ops import FILLS, Add, Concat, WeightedMean
+from cliquegraph.ir.types import Bank, MaskType, Param, Piece, WeightsType, cut
 
 IN, OUT, FILTERS, HIDDEN = "in_channels", "out_channels", "filters", "hidden"
 RATE = "drop_rate"
@@ -58,7 +58,8 @@ class BlockWidths(Numbers):
             self._filters[channels] = FILTERS if len(filters) == 1 else f"{FILTERS}{number}"
             self.arguments[self._filters[channels]] = channels
         # An addend of a layer's maps is as wide as they are.
-        added = {value for node in nodes if isinstance(node.op, Add) for value in node.inputs}
+        sums = (node for node in nodes if isinstance(node.op, Add | WeightedMean))
+        added = {value for node in sums for value in node.inputs}
         entry = Width.of(self._filters.get(x0.type.channels, IN) if x0 in added else IN)
         self._widths: dict[Value, Width] = {x0: entry}
         self._layers: dict[int | None, Width] = {0: entry}
@@ -68,7 +69,7 @@ class BlockWidths(Numbers):
                 if isinstance(operand.param, Bank) and len(operand.pieces) == 1:
                     self._pieces[operand.pieces[0]] = self._widths[node.inputs[0]]
             for value in node.outputs:
-                if isinstance(value.type, MaskType):
+                if isinstance(value.type, MaskType | WeightsType):
                     continue
                 width = self._width(node, value)
                 if width.value(self.arguments) != value.type.channels:

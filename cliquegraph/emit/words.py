@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from cliquegraph.ir import ops
-from cliquegraph.ir.names import EDGE_KERNEL, GATE, KERNEL_BIAS, SPATIAL_KERNEL, is_bias
+from cliquegraph.ir.names import EDGE_KERNEL, KERNEL_BIAS, SPATIAL_KERNEL, is_bias, is_gate
 from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.types import MapType, Slot, TensorType
 from cliquegraph.steps.graph import BlockSteps, Step
@@ -79,6 +79,21 @@ def _(op: ops.DropPath) -> str:
 
 
 @describe.register
+def _(op: ops.DrawColumn) -> str:
+    return "draw of a column"
+
+
+@describe.register
+def _(op: ops.JoinWeights) -> str:
+    return "weights of operands"
+
+
+@describe.register
+def _(op: ops.WeightedMean) -> str:
+    return "mean with drop-path"
+
+
+@describe.register
 def _(op: ops.Relu) -> str:
     return "ReLU"
 
@@ -132,7 +147,8 @@ def sequence(nodes: Sequence[Node], *, strided: bool = False) -> str:
     With ``strided``, the strides of convolutions are arguments, and are not printed.
     """
     text = ""
-    nodes = [node for node in nodes if not isinstance(node.op, ops.Input | ops.Keep)]
+    unnamed = ops.Input | ops.Keep | ops.JoinWeights
+    nodes = [node for node in nodes if not isinstance(node.op, unnamed)]
     for before, node in zip((None, *nodes), nodes, strict=False):
         joins = before is None or before.output in node.inputs
         joins = joins and not (isinstance(node.op, ops.Add) and "; " in text)  # of two branches
@@ -177,5 +193,5 @@ def shared_comment(slot: Slot) -> str:
     kernel, *bias = slot.role.split(".")
     if kernel in KERNEL_BIAS and bias:
         return f"{kernel}{place}_bias: the bias of that kernel"
-    what = "gate" if slot.role == GATE else "bias" if is_bias(slot) else "normalization"
+    what = "gate" if is_gate(slot) else "bias" if is_bias(slot) else "normalization"
     return f"{slot.role}_{place}: the {what} of layer j, in every stage"

@@ -15,6 +15,7 @@ BIAS = "bias"  # of a layer, or on an edge, beside no kernel
 GATE = "gate"
 KERNEL_BIAS = {kernel: f"{kernel}.{BIAS}" for kernel in (EDGE_KERNEL, SPATIAL_KERNEL)}
 """The bias of a kernel that stages share."""
+_GATE = re.compile(rf"{GATE}(_?\d+)?")
 _BIAS = re.compile(rf"(^|\.){BIAS}(_?\d+)?$")
 
 
@@ -36,6 +37,11 @@ def is_kernel(slot: Slot) -> bool:
 def is_bias(slot: Slot) -> bool:
     """Tell whether a slot is a bias by itself: of a kernel that stages share, or of channels."""
     return _BIAS.search(slot.role) is not None
+
+
+def is_gate(slot: Slot) -> bool:
+    """Tell whether a slot is the number of a gate."""
+    return _GATE.fullmatch(slot.role) is not None
 
 
 def slot_name(slot: Slot) -> str:

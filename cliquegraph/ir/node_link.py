@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from cliquegraph.ir.names import SPATIAL_KERNEL
 from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.ops import Conv, MaxPool
 from cliquegraph.ir.types import (
     Bank,
     Biased,
@@ -25,10 +27,12 @@ from cliquegraph.ir.types import (
     Tensor,
     TensorType,
     VectorType,
+    WeightsType,
     WithBias,
 )
 
 FORMAT = "cliquegraph-ir-3"
+_DIGESTED = "cliquegraph-ir-2"
 
 Json = dict[str, Any]
 PARAMS: dict[type[Param], str] = {
@@ -42,6 +46,7 @@ KINDS: dict[type[TensorType], str] = {
     VectorType: "vector",
     MomentsType: "moments",
     MaskType: "mask",
+    WeightsType: "weights",
     StagesType: "stages",
 }
 
@@ -119,11 +124,32 @@ def structure(graph: Parts) -> Json:
 
 
 def digest(graph: Parts) -> str:
-    """Return the SHA-256 of the graph without the lines of the spec and the network's name."""
+    """Return the SHA-256 of the graph without the lines of the spec and the network's name.
+
+    What format 3 added is left out where it says what format 2 meant, so that a network of an
+    earlier version has the digest that its weights have.
+    """
     data = structure(graph)
     del data["graph"]["name"]
+    data["graph"]["format"] = _DIGESTED
+    for entry in (*data["graph"]["tensors"], *data["graph"]["params"]):
+        _as_before(entry["slot"])
+    for node in data["nodes"]:
+        _attributes_as_before(node["op"], node["attributes"])
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_before(slot: Json) -> None:
+    if not slot.pop("shared") and slot["role"] == SPATIAL_KERNEL and "index" in slot:
+        slot["role"] = f"own_{SPATIAL_KERNEL}"
+
+
+def _attributes_as_before(op: str, attributes: Json) -> None:
+    if op == Conv.mnemonic and not attributes["depthwise"]:
+        del attributes["depthwise"]
+    if op == MaxPool.mnemonic and attributes["padding"] == (attributes["kernel"] - 1) // 2:
+        del attributes["padding"]
 
 
 def _node(index: int, node: Node, params: dict[Param, int]) -> Json:

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cliquegraph.ir.chance import DrawColumn as DrawColumn
 from cliquegraph.ir.chance import Dropout as Dropout
 from cliquegraph.ir.chance import DropPath as DropPath
+from cliquegraph.ir.chance import JoinWeights as JoinWeights
 from cliquegraph.ir.chance import Keep as Keep
+from cliquegraph.ir.chance import WeightedMean as WeightedMean
 from cliquegraph.ir.op import Op as Op
 from cliquegraph.ir.op import Shape as Shape
 from cliquegraph.ir.op import Types as Types
 from cliquegraph.ir.op import map_type
 from cliquegraph.ir.shapes import ShapeError
-from cliquegraph.ir.types import Field, Init, MapType, MaskType, MomentsType, StagesType, VectorType
+from cliquegraph.ir.types import (
+    Field,
+    Init,
+    MapType,
+    MaskType,
+    MomentsType,
+    StagesType,
+    VectorType,
+    WeightsType,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Concat(Op):
             if not all(isinstance(value, VectorType) for value in inputs):
                 raise ShapeError("a vector can't be concatenated with maps")
             return (VectorType(channels),)
-        if isinstance(first, MaskType | StagesType) or any(
+        if isinstance(first, MaskType | WeightsType | StagesType) or any(
             not isinstance(value, MapType)
             or (value.height, value.width) != (first.height, first.width)
             for value in inputs
@@ -474,6 +486,9 @@ OPS: tuple[type[Op], ...] = (
     Dropout,
     Keep,
     DropPath,
+    DrawColumn,
+    JoinWeights,
+    WeightedMean,
     Conv,
     Linear,
     MaxPool,

@@ -126,4 +126,8 @@ def _load_pieces(entries: list[Json], tensors: list[Tensor]) -> tuple[Piece, ...
 
 
 def _load_op(mnemonic: str, attributes: Json) -> Op:
-    return _OPS[mnemonic](**attributes)
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in attributes.items()
+    }
+    return _OPS[mnemonic](**values)

@@ -79,6 +79,26 @@ class MaskType:
 
 
 @dataclass(frozen=True)
+class WeightsType:
+    """One element for each operand of a join, or for each column of the network: (count,)."""
+
+    count: int
+
+    @property
+    def channels(self) -> int:
+        """One, for all channels of an operand."""
+        return 1
+
+    @property
+    def elements(self) -> int:
+        """Elements for one image: none, weights belong to the batch."""
+        return 0
+
+    def __str__(self) -> str:
+        return f"{self.count}"
+
+
+@dataclass(frozen=True)
 class StagesType:
     """One vector for each stage and image, (stages, batch, channels)."""
 
@@ -94,12 +114,13 @@ class StagesType:
         return f"{self.stages}x{self.channels}"
 
 
-TensorType = MapType | VectorType | MomentsType | MaskType | StagesType
+TensorType = MapType | VectorType | MomentsType | MaskType | WeightsType | StagesType
 
 
 class Part(StrEnum):
-    """The parts of a network, in the order of execution."""
+    """The parts of a network, in the order of execution; first what belongs to all of it."""
 
+    NETWORK = "network"
     STEM = "stem"
     BLOCK = "block"
     TRANSITION = "transition"
@@ -111,7 +132,7 @@ class Part(StrEnum):
 class Section:
     """One part of a network: the stem, block 2, the transition after block 2, ...
 
-    ``index`` is the block's, from 1; 0 for the stem and the classifier.
+    ``index`` is the block's, from 1; 0 for the network itself, the stem and the classifier.
     """
 
     part: Part

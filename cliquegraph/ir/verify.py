@@ -52,7 +52,8 @@ def _check_types(node: Node) -> None:
         raise _broken(node, str(error)) from None
     declared = tuple(value.type for value in node.outputs)
     if inferred != declared:
-        raise _broken(node, f"has type {declared}, but computes {inferred}")
+        types = [", ".join(map(str, each)) for each in (declared, inferred)]
+        raise _broken(node, f"has type {types[0]}, but computes {types[1]}")
 
 
 def _check_operands(node: Node) -> None:

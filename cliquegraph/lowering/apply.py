@@ -83,11 +83,13 @@ class OpLowering:
     Attributes:
         builder: the nodes are appended to it.
         mask: the mask of the enclosing branch, if it is dropped for whole batches.
+        column: the column that the network keeps in a batch, if one is drawn.
         projections: how many skips have a projection so far.
     """
 
     builder: Builder
     mask: Value | None = None
+    column: Value | None = None
     projections: int = 0
 
     def run(self, each: Ops, value: Value, site: Site) -> Value:
@@ -101,6 +103,18 @@ class OpLowering:
     def sum(self, values: list[Value]) -> Value:
         """Return the sum of values, or the only one."""
         return values[0] if len(values) == 1 else self.builder.add(ops.Add(), values)
+
+    def join(self, values: list[Value], drop: model.JoinDrop) -> Value:
+        """Return the mean of values with drop-path; ``drop.columns`` are theirs."""
+        read = values[:1]
+        columns: tuple[int, ...] = ()
+        if drop.global_:
+            assert self.column is not None  # noqa: S101  # drawn for such joins
+            read = [*read, self.column]
+            columns = tuple(column for column in drop.columns if column is not None)
+        op = ops.JoinWeights(drop.local, len(values), columns)
+        weights = self.builder.add(op, read, hint="weights")
+        return self.builder.add(ops.WeightedMean(), [*values, weights])
 
     @singledispatchmethod
     def apply(self, op: object, value: Value, site: Site) -> Value:

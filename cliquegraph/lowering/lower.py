@@ -14,6 +14,7 @@ from cliquegraph.ir.ops import (
     BatchNorm,
     Concat,
     Conv,
+    DrawColumn,
     Dropout,
     GlobalAvgPool,
     GlobalMaxPool,
@@ -32,7 +33,7 @@ from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lowering.apply import OpLowering, Site
 from cliquegraph.lowering.update import lower_step
 from cliquegraph.spec.network import NetworkSpec
-from cliquegraph.steps.graph import BlockSteps, Feature, StepGraph
+from cliquegraph.steps.graph import BlockSteps, Feature, Step, StepGraph
 
 Stage = int | None
 """The stage of a readout; None for the only one."""
@@ -51,11 +52,13 @@ def lower(steps: StepGraph) -> Graph:
     """
     network = steps.network
     builder = Builder(network.name)
-    value = _stem(builder, network)
+    images = _input(builder, network)
+    column = _column(builder, steps, images)
+    value = _stem(builder, network, images)
     features: list[Value] = []
     readings: dict[Stage, list[Value]] = {None: features}
     for block in steps.blocks:
-        by_stage, transit = _block(builder, network, block, value)
+        by_stage, transit = _block(builder, network, block, value, column)
         features.append([*by_stage.values()][-1])
         if block is not steps.blocks[-1]:
             assert transit is not None  # noqa: S101  # only the last block lacks one
@@ -80,15 +83,35 @@ def _enter(builder: Builder, network: NetworkSpec, section: Section, *path: str 
     builder.origin = Origin(section, line=line)
 
 
-def _stem(builder: Builder, network: NetworkSpec) -> Value:
-    section, images = Section(Part.STEM), network.input
+def _input(builder: Builder, network: NetworkSpec) -> Value:
+    _enter(builder, network, Section(Part.STEM), "stem")
+    images = network.input
+    return builder.add(Input(images.channels, images.height, images.width), [], hint="x")
+
+
+def _column(builder: Builder, steps: StepGraph, images: Value) -> Value | None:
+    """The column that the network keeps in a batch; None where no join drops all others."""
+    drops = [
+        drop
+        for block in steps.blocks
+        for layer in block.declared.layers
+        if (drop := layer.join_drop) is not None and drop.global_
+    ]
+    if not drops:
+        return None
+    _enter(builder, steps.network, Section(Part.NETWORK), "blocks")
+    columns = max(column for drop in drops for column in drop.columns if column is not None)
+    return builder.add(DrawColumn(drops[0].global_, columns), [images], hint="column")
+
+
+def _stem(builder: Builder, network: NetworkSpec, images: Value) -> Value:
+    section = Section(Part.STEM)
     _enter(builder, network, section, "stem")
-    value = builder.add(Input(images.channels, images.height, images.width), [], hint="x")
-    return OpLowering(builder).run(stem_of(network), value, Site(section))
+    return OpLowering(builder).run(stem_of(network), images, Site(section))
 
 
 def _block(
-    builder: Builder, network: NetworkSpec, block: BlockSteps, x0: Value
+    builder: Builder, network: NetworkSpec, block: BlockSteps, x0: Value, column: Value | None
 ) -> tuple[dict[Stage, Value], Value | None]:
     """Return the block feature, of each stage that is read, and the transit if a block follows."""
     section = Section(Part.BLOCK, block.index)
@@ -100,7 +123,10 @@ def _block(
         builder.origin = Origin(section, step.stage, step.layer, home.line)
         reads = [values[feature] for feature in step.reads]
         newest = {feature.layer: value for feature, value in values.items()}
-        values[step.writes] = lower_step(block.declared, section, step, reads, newest, builder)
+        lowering = OpLowering(builder, column=column)
+        value = lower_step(block.declared, section, step, reads, newest, lowering)
+        _require_one_type(builder, step, newest.get(step.layer), value)
+        values[step.writes] = value
     builder.origin = home
     by_stage: dict[Stage, Value] = {}
     for stage, read in _readings(block).items():
@@ -121,6 +147,14 @@ def _readings(block: BlockSteps) -> dict[Stage, tuple[Feature, ...]]:
     if not block.readings:
         return {None: block.feature}
     return {reading.stage: reading.features for reading in block.readings}
+
+
+def _require_one_type(builder: Builder, step: Step, before: Value | None, value: Value) -> None:
+    """Raise a ``SpecError`` if a layer has another width or size than in the stage before."""
+    if before is not None and before.type != value.type:
+        stages = f"{before.type} in stage {step.stage - 1} and {value.type} in stage {step.stage}"
+        hint = "let a layer have one width and one size in all stages"
+        raise builder.refusal(ShapeError(f"X{step.layer} is {stages}", hint))
 
 
 def _output(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:

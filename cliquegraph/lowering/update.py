@@ -10,7 +10,7 @@ from functools import cached_property
 from cliquegraph.blocks import model
 from cliquegraph.blocks.model import Block, Layer, Ops, Read, walk
 from cliquegraph.ir import ops
-from cliquegraph.ir.builder import Builder, Span, TensorPart
+from cliquegraph.ir.builder import Span, TensorPart
 from cliquegraph.ir.names import EDGE_KERNEL, value_hint
 from cliquegraph.ir.nodes import Value
 from cliquegraph.ir.shapes import ShapeError
@@ -25,14 +25,14 @@ def lower_step(
     step: Step,
     reads: Sequence[Value],
     newest: Mapping[int, Value],
-    builder: Builder,
+    lowering: OpLowering,
 ) -> Value:
     """Lower one update, literally.
 
     Sources whose edges have equal ops that end in their only convolution are concatenated: the
     ops before it act on each channel separately, so that one convolution with the kernels of all
-    these edges is the sum over them. Any other edge is lowered by itself, and the results are
-    added.
+    these edges is the sum over them. Any other edge is lowered by itself, as are all of a layer
+    that drops operands, and the results are added.
 
     Args:
         declared: the block.
@@ -41,9 +41,10 @@ def lower_step(
         reads: the values that it reads, in the order of the step's reads.
         newest: the newest version of each layer that is written, from which a layer that reads
             nothing takes its size.
-        builder: the nodes are appended to it.
+        lowering: appends the nodes.
     """
-    value = _Update(declared, section, step, OpLowering(builder)).lower(reads, newest)
+    builder = lowering.builder
+    value = _Update(declared, section, step, lowering).lower(reads, newest)
     if value in reads:
         message = f"X{step.layer} reads {step.reads[reads.index(value)]} alone, and is the same"
         raise builder.refusal(ShapeError(message, "give the edge or the layer an op"))
@@ -125,9 +126,19 @@ class _Update:
         by_source = {read.source: read for read in layer.reads}
         reads = [by_source[feature.layer] for feature in self.step.reads]
         spans = _spans(reads, values)
-        groups = _group_edges(reads, layer, self.declared.schedule.stages)
+        drop = layer.join_drop if len(reads) > 1 else None
+        groups = (
+            _group_edges(reads, layer, self.declared.schedule.stages)
+            if drop is None
+            else [_Edges(read.ops, (position,)) for position, read in enumerate(reads)]
+        )
         terms = [self._edges(each, reads, values, spans) for each in groups]
-        value = self._combine(terms, len(values), layer.combine)
+        if drop is None:
+            value = self._combine(terms, len(values), layer.combine)
+        else:
+            columns = dict(zip(layer.reads, drop.columns, strict=True))
+            drop = replace(drop, columns=tuple(columns[read] for read in reads))
+            value = self.ops.join(terms, drop)
         return self.ops.run(layer.ops, value, self._site)
 
     @cached_property
@@ -140,7 +151,7 @@ class _Update:
             step.layer,
             block.norm_stage(step.stage),
             staged=block.words.staged,
-            shared_norms=block.shares_norms(step.stage),
+            shared_norms=block.words.staged and block.norms == "shared",
             stride=block.stride if reads_x0 else 1,
             can_project=step.stage == 1,
         )

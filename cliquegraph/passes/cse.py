@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import value_hint
-from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Conv, Dropout, Keep
-from cliquegraph.ir.types import Part, Section
+from cliquegraph.ir.nodes import Node, Origin, Value
+from cliquegraph.ir.ops import Conv, DrawColumn, Dropout, JoinWeights, Keep
+from cliquegraph.ir.types import Param, Part, Section
 
 COMMON = "common"
 """The name, before the layer, of a value that several updates of the layer read."""
@@ -29,7 +29,8 @@ class ShareCommon:
     has a number of its own.
 
     Only convolutions, and what follows them, are merged: to read the result of anything else from
-    another update would keep it in memory for little.
+    another update would keep it in memory for little. Updates that share a member (with
+    ``norm_per_stage: false``) stay alike.
     """
 
     name = "share common"
@@ -40,10 +41,11 @@ class ShareCommon:
         first: dict[Hashable, Node] = {}
         merged: dict[Value, Value] = {}
         kept: list[Node] = [graph.nodes[0]]
+        alike = _alike(graph)
         for node in graph.nodes[1:]:
             key = _key(node, numbers)
             before = first.setdefault(key, node)
-            if before is not node and _is_merged(node, merged):
+            if before is not node and node.origin not in alike and _is_merged(node, merged):
                 merged |= zip(node.outputs, before.outputs, strict=True)
             else:
                 kept.append(node)
@@ -54,10 +56,20 @@ class ShareCommon:
         return _name_shared(_without_unread(graph, kept, merged))
 
 
+def _alike(graph: Graph) -> set[Origin]:
+    """The updates that share a member with another: its normalizations have the name of one."""
+    updates: dict[Param, set[Origin]] = defaultdict(set)
+    for node in graph.nodes:
+        for operand in node.operands:
+            if not operand.param.slot.shared:
+                updates[operand.param].add(node.origin)
+    return {origin for each in updates.values() if len(each) > 1 for origin in each}
+
+
 def _key(node: Node, numbers: dict[Value, int]) -> Hashable:
     """A key that is equal for nodes that compute the same."""
     observes = any(not operand.param.field.trainable for operand in node.operands)
-    if observes or isinstance(node.op, Dropout | Keep):
+    if observes or isinstance(node.op, Dropout | Keep | DrawColumn | JoinWeights):
         return node.outputs
     operands = tuple((operand.param, operand.start, operand.stop) for operand in node.operands)
     return type(node.op), node.op, tuple(numbers[value] for value in node.inputs), operands

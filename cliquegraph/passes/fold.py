@@ -14,7 +14,19 @@ from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import SPATIAL_KERNEL, tensor_name
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Affine, BatchNorm, Conv, Dropout, DropPath, Keep, Op
+from cliquegraph.ir.ops import (
+    Affine,
+    BatchNorm,
+    Conv,
+    DrawColumn,
+    Dropout,
+    DropPath,
+    JoinWeights,
+    Keep,
+    Mean,
+    Op,
+    WeightedMean,
+)
 from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Biased, Field, Param, ParamSlice, Piece, Slot, Tensor, whole_tensor
 from cliquegraph.passes.rewrite import rewrite
@@ -25,7 +37,7 @@ from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic, rational
 class Fold:
     """Turn running statistics into constants. The result takes folded tensors (``fold_tensors``).
 
-    1. Dropout and the masks of drop-path are removed.
+    1. Dropout and the masks of drop-path are removed; a join is the mean of its operands.
     2. A ``BatchNorm`` of a convolution's output that nothing else reads is folded into the
        convolution, if that belongs to the same update: kernel × scale / √(var + eps), and a bias.
        A kernel that several updates share becomes a kernel for each; where these share the
@@ -77,7 +89,10 @@ def _remove_randomness(graph: Graph) -> Graph:
             values[node.output] = node.inputs[0]
         elif isinstance(node.op, BatchNorm) and len(node.inputs) > 1:
             yield replace(node, inputs=node.inputs[:1])
-        elif not isinstance(node.op, Keep):
+        elif isinstance(node.op, WeightedMean):
+            maps = node.inputs[:-1]
+            yield replace(node, op=Mean(len(maps)), inputs=maps)
+        elif not isinstance(node.op, Keep | DrawColumn | JoinWeights):
             yield node
 
     # A node that replaces a removed one takes over its name, so that a step still writes X2.

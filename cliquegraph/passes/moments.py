@@ -11,6 +11,7 @@ from cliquegraph.ir.names import value_hint
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import BatchNorm, Concat, Input, Moments, Normalize, Relu
 from cliquegraph.ir.types import Field, Param, ParamSlice, Part, Piece, Slot
+from cliquegraph.passes.cse import COMMON
 from cliquegraph.passes.rewrite import rewrite
 
 _STATISTICS = (Field.MEAN, Field.VAR)
@@ -189,6 +190,8 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
         place = (origin.section, origin.stage, origin.layer)
         if place in shared_places or isinstance(node.op, Concat | Input):
             continue
+        if node.output.hint.startswith(COMMON):
+            continue  # its update has the moments of the version that it writes
         if origin.section.part is Part.BLOCK and origin.layer is None and origin.stage is not None:
             continue  # the block feature of one of several stages
         stages = homes[place] if origin.layer is not None else {origin.stage}

@@ -59,10 +59,11 @@ class Executor(Protocol):
         """Return every parameter and running statistic."""
 
     def set_masks(self, masks: Sequence[Array]) -> None:
-        """Set the factors of branches with drop-path in training; initially all are 1.
+        """Set what drop-path draws in training; initially nothing is dropped.
 
-        One array, (1 or batch, 1, 1, 1), for each ``Keep`` of the graph, in order; in a branch
-        dropped per batch, the updates of running statistics are scaled by the same factor.
+        One array for each ``Keep`` and ``JoinWeights`` of the graph, in order: the factors of a
+        branch, (1 or batch, 1, 1, 1), by which in one dropped per batch the updates of running
+        statistics are scaled too; or the weights of a join's operands, (operands,).
         """
 
     def parameters(self) -> int:

@@ -19,7 +19,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError, UsageError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.ops import Dropout, Keep
+from cliquegraph.ir.ops import Dropout, JoinWeights, Keep
 from cliquegraph.ir.storage import Array, Labels
 from cliquegraph.ir.types import MapType, Part
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
@@ -51,12 +51,12 @@ class Trial:
     images: Array
     labels: Labels
     masks: tuple[Array, ...]
-    """factors of branches with drop-path: nonzero, so that no branch is dropped"""
+    """factors of branches with drop-path, and weights of joins: nonzero, so that none is dropped"""
 
     def chance(self, lowered: Graph) -> Mask:
         """Return the outcome of random choices: dropout does nothing, masks are the given ones."""
-        keeps = (node for node in lowered.nodes if isinstance(node.op, Keep))
-        masks = dict(zip(keeps, self.masks, strict=True))
+        drawing = (node for node in lowered.nodes if isinstance(node.op, Keep | JoinWeights))
+        masks = dict(zip(drawing, self.masks, strict=True))
         return lambda node, x: masks.get(node, x)
 
 
@@ -206,8 +206,13 @@ def _trial(lowered: Graph, graph: Graph, seed: int, batch: int) -> Trial:
     assert isinstance(image, MapType)  # noqa: S101  # Input infers no other
     images = rng.normal(size=(batch, image.channels, image.height, image.width))
     labels = rng.integers(0, graph.logits.type.channels, batch)
-    keeps = [node.op for node in lowered.nodes if isinstance(node.op, Keep)]
-    masks = [rng.uniform(0.5, 1.5, (batch if op.per_image else 1, 1, 1, 1)) for op in keeps]
+    shapes: list[tuple[int, ...]] = []
+    for node in lowered.nodes:
+        if isinstance(node.op, Keep):
+            shapes.append((batch if node.op.per_image else 1, 1, 1, 1))
+        elif isinstance(node.op, JoinWeights):
+            shapes.append((node.op.count,))
+    masks = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
     return Trial(sample_tensors(graph, seed), images, labels, tuple(masks))
 
 

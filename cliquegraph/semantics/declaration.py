@@ -8,7 +8,7 @@ sources, of the results of their edges' ops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -26,7 +26,7 @@ from cliquegraph.semantics.arithmetic import (
     max_pool,
     mean,
 )
-from cliquegraph.semantics.operations import Execution, Masks, Meaning, Place
+from cliquegraph.semantics.operations import Execution, Law, Masks, Meaning, Place
 from cliquegraph.semantics.shapes import zero_shapes
 from cliquegraph.semantics.sites import Site
 from cliquegraph.spec.network import NetworkSpec
@@ -72,7 +72,9 @@ class _Network:
         features = []
         last, readout = len(self._network.blocks), self._network.readout
         stages: dict[int | None, Array] = {}
-        for b, block in enumerate(blocks_of(self._network.blocks), start=1):
+        blocks = blocks_of(self._network.blocks)
+        at.column = _column(blocks)
+        for b, block in enumerate(blocks, start=1):
             versions = self._block(b, block, x)
             at.enter(Place(f"block{b}"))
             features.append(at.write(self._output(block.feature, versions)))
@@ -154,15 +156,13 @@ class _Network:
                 parts[role] = (at[role], at[role] + x.shape[-3], widths[role])
                 at[role] += x.shape[-3]
             terms.append(self._at.run(each.ops, x, replace(site, source=each.source, parts=parts)))
-        return self._combine(terms, layer.combine == "mean")
-
-    def _combine(self, terms: Sequence[Array], average: bool) -> Array:
-        """The sum of maps in their order, or their mean."""
-        value, *others = terms
-        for term in others:
-            self._at.require(term.shape == value.shape, "combines maps of different shapes")
-            value = self._at.arithmetic.add(value, term)
-        return self._at.arithmetic.divide(value, len(terms)) if average else value
+        drop = layer.join_drop
+        if drop is not None:
+            columns = zip(layer.reads, drop.columns, strict=True)
+            present = {each.source for each, _ in read}
+            columns_read = tuple(column for each, column in columns if each.source in present)
+            drop = replace(drop, columns=columns_read)
+        return self._at.combine(terms, layer.combine == "mean", drop)
 
     def _update(self, layer: Layer, combined: Array, site: Site) -> Array:
         """The layer's ops, applied to what it combines."""
@@ -176,7 +176,7 @@ class _Network:
         layers = (0, *output.layers) if output.with_input else output.layers
         maps = [versions[output.stage][layer] for layer in layers]
         if output.combine == "mean":
-            return self._combine(maps, average=True)
+            return self._at.combine(maps, average=True)
         return np.concatenate(maps, axis=-3)
 
     def _features_by_stage(
@@ -243,6 +243,14 @@ class _Network:
             x = self._at.conv(x, f"{site.of_layer}.compress.conv", channels, 1)
             x = self._at.dropout(x, readout.dropout)
         return self._at.norm_relu(x, f"{site.of_update}.norm") if readout.norm else x
+
+
+def _column(blocks: Iterable[Block]) -> Law:
+    """How often the network keeps one column, and of how many; nothing if it always keeps all."""
+    drops = [layer.join_drop for block in blocks for layer in block.layers if layer.join_drop]
+    shares = {drop.global_: None for drop in drops if drop.global_}
+    columns = [column or 0 for drop in drops if drop.global_ for column in drop.columns]
+    return (*shares, max(columns)) if shares else ()
 
 
 def _gathered(ops: Ops) -> Iterator[str]:

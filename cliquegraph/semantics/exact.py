@@ -18,15 +18,15 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Dropout, Keep
+from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.ir.storage import agree
-from cliquegraph.ir.types import MapType, MaskType, MomentsType, Part, Section
+from cliquegraph.ir.types import MapType, MaskType, MomentsType, Part, Section, WeightsType
 from cliquegraph.semantics.arithmetic import Arithmetic, Array, rational
 from cliquegraph.semantics.declaration import evaluate
 from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.field import PrimeField, collision
 from cliquegraph.semantics.interpret import interpret
-from cliquegraph.semantics.operations import Meaning, Place
+from cliquegraph.semantics.operations import Law, Meaning, Place
 from cliquegraph.spec.network import NetworkSpec
 
 BATCH = 2
@@ -95,7 +95,7 @@ class Declared:
         self._network = network
         ordered = sorted(canonical.tensors, key=tensor_name)
         self._tensors = {tensor_name(tensor): arithmetic.draw(*tensor.shape) for tensor in ordered}
-        self._choices: dict[tuple[Place, int], int] = {}
+        self._choices: dict[tuple[Place, int, Law], int] = {}
         self._shared: dict[object, dict[str, Array]] = {}
         self._meanings: dict[object, tuple[Meaning, int]] = {}
 
@@ -124,9 +124,9 @@ class Declared:
             self._meanings[key] = (meaning, self.arithmetic.queries - before)
         return self._meanings[key]
 
-    def mask(self, place: Place, choice: int, shape: tuple[int, ...]) -> Array:
-        """Return the mask of a random choice."""
-        site = self._choices.setdefault((place, choice), len(self._choices))
+    def mask(self, place: Place, choice: int, shape: tuple[int, ...], law: Law) -> Array:
+        """Return the result of a random choice: arbitrary elements, different for another law."""
+        site = self._choices.setdefault((place, choice, law), len(self._choices))
         return self.arithmetic.mask(site, *shape)
 
 
@@ -203,11 +203,14 @@ class _Comparison:
         arithmetic = declared.arithmetic
 
         def mask(node: Node, x: Array) -> Array:
+            law = _law(self._graph, node)
             if isinstance(node.op, Keep):
                 batch = x.shape[-4] if node.op.per_image else 1
-                return declared.mask(*self._sites[node], (batch, 1, 1, 1))
+                return declared.mask(*self._sites[node], (batch, 1, 1, 1), law)
+            if isinstance(node.op, JoinWeights):
+                return declared.mask(*self._sites[node], (node.op.count,), law)
             assert isinstance(node.op, Dropout)  # noqa: S101  # no other op is random
-            masked = arithmetic.multiply(x, declared.mask(*self._sites[node], x.shape[-4:]))
+            masked = arithmetic.multiply(x, declared.mask(*self._sites[node], x.shape[-4:], law))
             return arithmetic.scale(masked, 1 / (1 - rational(node.op.rate)))
 
         tensors = declared.tensors(self._candidate.canonical)
@@ -264,6 +267,20 @@ class _Comparison:
         return VerificationError(f"{where}: {message}")
 
 
+def _law(graph: Graph, node: Node) -> Law:
+    """What a random choice is drawn from, as the declaration names it."""
+    match node.op:
+        case Dropout(rate):
+            return ("element", rate)
+        case Keep(rate, per_image):
+            return ("branch", rate, per_image)
+        case JoinWeights(rate, _, columns):
+            makers = [graph.producers[value].op for value in node.inputs[1:]]
+            drawn = [(op.rate, op.columns) for op in makers if isinstance(op, DrawColumn)]
+            return ("join", rate, columns, drawn[0] if drawn else ())
+    raise TypeError(f"{node.op.mnemonic} is not random")
+
+
 def _mirrors(graph: Graph) -> tuple[object, ...]:
     """The statistics that a graph stores once for several readers."""
     return tuple(param.holdings for param in graph.params if param.mirrors)
@@ -280,7 +297,7 @@ def _written(graph: Graph) -> dict[Place, Value]:
         _place(node): value
         for node in graph.nodes
         for value in node.outputs
-        if not isinstance(value.type, MomentsType | MaskType)
+        if not isinstance(value.type, MomentsType | MaskType | WeightsType)
     }
     for block in [place for place in values if place.layer is None]:
         if block.section.startswith(str(Part.BLOCK)):
@@ -300,6 +317,6 @@ def _sites(graph: Graph) -> Iterator[tuple[Node, tuple[Place, int]]]:
     """The place of each random choice and its number there."""
     choices: Counter[Place] = Counter()
     for node in graph.nodes:
-        if isinstance(node.op, Dropout | Keep):
+        if isinstance(node.op, Dropout | Keep | JoinWeights):
             yield node, (_place(node), choices[_place(node)])
             choices[_place(node)] += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import reduce, singledispatch
 
 import numpy as np
 
@@ -109,8 +109,9 @@ def interpret(
         images: (batch, channels, height, width).
         training: normalize by batch statistics, update running statistics, apply dropout.
         mask: the result of a random op in training, given its node and input: the output of
-            dropout, or the mask that a ``Keep`` draws, (1 or batch, 1, 1, 1); default: dropout
-            does nothing and no branch is dropped, so that networks with them can be compared.
+            dropout, the mask that a ``Keep`` draws, (1 or batch, 1, 1, 1), or the weights that a
+            ``JoinWeights`` draws, (operands,); default: dropout does nothing and neither branches
+            nor operands are dropped, so that networks with them can be compared.
         arithmetic: the arithmetic of the evaluation.
 
     Raises:
@@ -292,6 +293,30 @@ def _(op: ops.DropPath, node: Node, arguments: list[Array], frame: _Frame) -> Ar
     if not frame.training:
         return frame.arithmetic.scale(x, alive) if op.scale == "evaluation" else x
     return frame.arithmetic.scale(x, 1 / alive) if op.scale == "training" else x
+
+
+@evaluate.register
+def _(op: ops.DrawColumn, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    (x,) = arguments
+    return np.zeros((*x.shape[:-4], op.columns), x.dtype)  # unused: weights are given
+
+
+@evaluate.register
+def _(op: ops.JoinWeights, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    x = arguments[0]
+    if frame.training and frame.mask is not None:
+        return frame.mask(node, x)
+    return frame.arithmetic.divide(np.ones((*x.shape[:-4], op.count), x.dtype), op.count)
+
+
+@evaluate.register
+def _(op: ops.WeightedMean, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    *maps, weights = arguments
+    terms = [
+        frame.arithmetic.multiply(x, weights[..., i, None, None, None, None])
+        for i, x in enumerate(maps)
+    ]
+    return reduce(frame.arithmetic.add, terms)
 
 
 @evaluate.register

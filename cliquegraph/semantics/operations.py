@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
@@ -16,6 +16,7 @@ from cliquegraph.blocks.model import (
     Dropout,
     Gate,
     GroupNorm,
+    JoinDrop,
     LocalResponse,
     MaxPool,
     Norm,
@@ -48,8 +49,11 @@ from cliquegraph.semantics.sites import Part, Site
 EPS = Fraction(1, 100_000)
 MOMENTUM = Fraction(1, 10)
 
-Masks = Callable[["Place", int, tuple[int, ...]], Array]
-"""The mask of a random choice, from its place, its number there from 0, and its shape."""
+Law = tuple[object, ...]
+"""What a random choice is drawn from: its kind, its rates, and for a join what else it reads."""
+
+Masks = Callable[["Place", int, tuple[int, ...], Law], Array]
+"""The result of a random choice, from its place, its number there from 0, its shape and law."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Execution:
     ) -> None:
         self.arithmetic = arithmetic
         self.place = Place("stem")
+        self.column: Law = ()  # how the column is drawn that the network keeps in a batch
         self.meaning = Meaning()
         self._tensors, self._training = tensors, training
         self._masks = masks if training else None
@@ -171,7 +176,8 @@ class Execution:
             survival = 1 - rational(op.drop.rate)
             if self._masks is not None:
                 batch = x.shape[-4] if op.drop.per == "image" else 1
-                mask = self._mask(batch, 1, 1, 1)
+                law = ("branch", op.drop.rate, op.drop.per == "image")
+                mask = self._mask(law, batch, 1, 1, 1)
             if self._training and op.drop.scale == "training":
                 scale = 1 / survival
             elif not self._training and op.drop.scale == "evaluation":
@@ -305,13 +311,29 @@ class Execution:
         """Apply dropout, if masks are given."""
         if not rate or self._masks is None:
             return x
-        x = self.arithmetic.multiply(x, self._mask(*x.shape[-4:]))
+        x = self.arithmetic.multiply(x, self._mask(("element", rate), *x.shape[-4:]))
         return self.arithmetic.scale(x, 1 / (1 - rational(rate)))
 
-    def _mask(self, *shape: int) -> Array:
+    def combine(self, terms: Sequence[Array], average: bool, drop: JoinDrop | None = None) -> Array:
+        """The sum of maps in their order, or their mean; of those that ``drop`` keeps."""
+        if drop is not None and self._masks is not None and len(terms) > 1:
+            columns, column = (drop.columns, self.column) if drop.global_ else ((), ())
+            weights = self._mask(("join", drop.local, columns, column), len(terms))
+            terms = [
+                self.arithmetic.multiply(term, weights[..., i, None, None, None, None])
+                for i, term in enumerate(terms)
+            ]
+            average = False
+        value, *others = terms
+        for term in others:
+            self.require(term.shape == value.shape, "combines maps of different shapes")
+            value = self.arithmetic.add(value, term)
+        return self.arithmetic.divide(value, len(terms)) if average else value
+
+    def _mask(self, law: Law, *shape: int) -> Array:
         assert self._masks is not None  # noqa: S101  # callers check
         self._choices += 1
-        return self._masks(self.place, self._choices - 1, shape)
+        return self._masks(self.place, self._choices - 1, shape, law)
 
     def _tensor(self, name: str, *shape: int) -> Array:
         if name not in self._tensors:

@@ -143,11 +143,21 @@ class NetworkSpec(SpecModel):
             count = "layers × layers × stages, summed over the blocks"
             message = f"{count}, must be at most {MAX_READS:,}; it is {reads:,}"
             yield fault(message, "blocks", code=Code.OVER_LIMIT, hint=set_by("MAX_READS"))
+        yield from self._errors_of_columns()
         if keyword.iskeyword(self.python_class):
             message = (
                 f"the class would be named {self.python_class}, a Python keyword: set class_name"
             )
             yield _reserved(message, "name")
+
+    def _errors_of_columns(self) -> Iterator[PydanticCustomError]:
+        shares = [(b, each) for b, block in enumerate(self.blocks) if (each := block.column_share)]
+        for b, (share, path) in shares[1:]:
+            first, (usual, _) = shares[0]
+            if share != usual:
+                message = f"expected {usual:g}, as in block {first + 1}, found {share:g}"
+                hint = "one column is drawn for the whole network: use one share, or 0"
+                yield fault(message, "blocks", b, *path, hint=hint)
 
     def __eq__(self, other: object) -> bool:
         # Locations are not part of a network's identity.

@@ -164,6 +164,14 @@ class BlockSpec(SpecModel):
     def reads(self) -> int:
         """An upper bound on the features that the updates read; see ``MAX_READS``."""
 
+    @property
+    def column_share(self) -> tuple[float, Path] | None:
+        """The share of the batches that keep one column of the network, and the path of its key.
+
+        None for a block that always keeps all.
+        """
+        return None
+
 
 class Transition(SpecModel):
     """Between two blocks: BN, ReLU, 1×1 convolution, [attention], 2×2 pool (section 3.3)."""

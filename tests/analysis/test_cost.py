@@ -119,9 +119,9 @@ def test_packing_changes_no_figure_of_a_section(spec: NetworkSpec) -> None:
 
 def test_activations_are_the_numbers_that_nodes_write() -> None:
     cost = network_cost(graph_of(clique(layers=1, stages=1)))
-    # stem 4; concat, norm, relu 4 each, convolution 3, feature 7; readout norm, relu 7, pool 7
+    # stem 4; norm, relu 4 each, convolution 3, feature 7; readout norm, relu 7, pool 7
     assert cost.sections[Section(Part.STEM)].activations == 2 * 64 + 4 * 64
-    assert cost.sections[BLOCK].activations == (3 * 4 + 3 + 7) * 64
+    assert cost.sections[BLOCK].activations == (2 * 4 + 3 + 7) * 64
     assert cost.sections[Section(Part.READOUT, 1)].activations == 2 * 7 * 64 + 7
 
 

@@ -136,6 +136,10 @@ CONTRACTS: dict[str, Contract] = {
             "floating types; a captured CUDA graph needs a registered generator",
         ),
     ),
+    "rand.default": Contract(
+        "aten/src/ATen/native/cuda/DistributionUniform.cu",
+        "floating types; a captured CUDA graph needs a registered generator",
+    ),
     "native_dropout.default": Contract(
         "aten/src/ATen/native/cuda/Dropout.cu", "floating types; the fused kernel of `nn.Dropout`"
     ),
@@ -148,12 +152,13 @@ CONTRACTS: dict[str, Contract] = {
             *("div.Tensor", "div.Scalar", "div_.Scalar", "neg.default", "rsqrt.default"),
             *("relu.default", "relu_.default", "sigmoid.default", "sigmoid_backward.default"),
             *("lerp_.Scalar", "lerp_.Tensor", "add.Scalar", "mul.Scalar", "pow.Tensor_Scalar"),
-            *("eq.Tensor", "masked_fill_.Scalar", "masked_fill.Scalar"),
+            *("eq.Tensor", "masked_fill_.Scalar", "masked_fill.Scalar", "ge.Tensor"),
+            *("bitwise_or.Tensor", "clamp.default", "floor.default", "where.self"),
         ),
         Contract(_ITERATOR, _ELEMENTWISE),
     ),
     **dict.fromkeys(
-        ("mean.dim", "sum.dim_IntList", "amax.default"),
+        ("mean.dim", "sum.dim_IntList", "sum.default", "amax.default", "any.default"),
         Contract("aten/src/ATen/native/ReduceOps.cpp", _REDUCTION),
     ),
     **dict.fromkeys(
@@ -166,7 +171,7 @@ CONTRACTS: dict[str, Contract] = {
                 "view.default",
             ),
             *("unsqueeze.default", "squeeze.dim", "expand.default", "t.default", "alias.default"),
-            *("squeeze.default", "detach.default"),
+            *("squeeze.default", "detach.default", "select.int"),
         ),
         Contract("aten/src/ATen/native/TensorShape.cpp", _VIEW),
     ),
@@ -175,7 +180,8 @@ CONTRACTS: dict[str, Contract] = {
             *("empty.memory_format", "empty_like.default", "new_empty.default", "stack.default"),
             *("new_empty_strided.default", "copy_.default", "constant_pad_nd.default"),
             *("_to_copy.default", "clone.default", "slice_backward.default", "ones_like.default"),
-            *("zeros_like.default", "new_full.default", "zero_.default"),
+            *("zeros_like.default", "new_full.default", "zero_.default", "zeros.default"),
+            *("ones.default", "arange.default"),
         ),
         Contract("aten/src/ATen/native/TensorFactories.cpp", _MEMORY),
     ),

@@ -21,7 +21,7 @@ from cliquegraph import NetworkSpec, lower, network_cost, unroll
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.colors import kernel_colors
 from cliquegraph.draw.dot import lay_out
-from cliquegraph.draw.loop import MAX_KERNELS
+from cliquegraph.draw.loop import MAX_ARROWS
 from cliquegraph.draw.render import VIEWS, Request, comparison, render, scene_of
 from cliquegraph.draw.scene import Look, Scene, Stroke, extent, sampled, titled
 from cliquegraph.draw.scene import Path as Curve
@@ -638,7 +638,7 @@ def test_a_loop_of_too_many_kernels_says_what_it_leaves_out() -> None:
     block = {"layers": 60, "filters": 1}
     scene = scene_of(steps_of(network(block)), Request("loop"))
     kernels = [arrow for arrow in scene.arrows if "kernel" in arrow.data]
-    assert len(kernels) == MAX_KERNELS
+    assert len(kernels) == MAX_ARROWS
     assert scene.title.endswith("; the first 2,500 of 3,600 kernels")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cliquegraph import print_graph
-from cliquegraph.blocks.model import Norm
+from cliquegraph.blocks.model import Conv, Norm
 from cliquegraph.compiler import Compilation
 from cliquegraph.fuzz.fuzz import TARGETS, Target
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
@@ -88,7 +88,18 @@ def test_kernels_are_found_whatever_tensors_they_lie_in(name: str) -> None:
                 layer: f"block{block.index}.{role.format(layer)}.weight" for layer in block.order
             }
         else:
-            assert block.index not in spatial
+            own = {
+                layer: f"block{block.index}.v{layer}.weight"
+                for layer in block.order
+                if any(is_spatial(op) for op in block.declared.layer(layer).ops)
+            }
+            found = {layer: tensor_name(t) for layer, t in spatial.get(block.index, {}).items()}
+            assert found == own
+
+
+def is_spatial(op: object) -> bool:
+    """Whether an op is the only kernel V(j) of its layer."""
+    return isinstance(op, Conv) and op.role == "v" and op.index is None
 
 
 if __name__ == "__main__":

@@ -75,9 +75,11 @@ KEEPS_NOTHING = {
     ops.GlobalAvgPool,
     ops.Normalize,
     ops.Keep,
+    ops.DrawColumn,
+    ops.JoinWeights,
 }
-"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass; masks and
-zeros have none.
+"""The gradient of a sum, a concatenation or a pad needs no value of the forward pass; masks,
+weights of joins and zeros have none.
 
 A normalization by shared moments is only ever part of a unit, which defines what it saves.
 """
@@ -94,8 +96,7 @@ def test_every_op_says_what_its_gradient_keeps(op: type[Op]) -> None:
 
 def test_the_networks_of_the_tests_use_every_op() -> None:
     graphs = [graph for spec in EVERY_KEY.values() for graph in graphs_of(spec).values()]
-    # No kind of ours takes a mean; that of tests/mixed_kind does.
-    assert {type(node.op) for graph in graphs for node in graph} == set(OPS) - {ops.Mean}
+    assert {type(node.op) for graph in graphs for node in graph} == set(OPS)
 
 
 # ---- units ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from cliquegraph.ir.types import (
     StagesType,
     TensorType,
     VectorType,
+    WeightsType,
 )
 
 MAPS = MapType(6, 8, 10)
@@ -52,6 +53,10 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
     (ops.Keep(0.2, per_image=False), [MAPS], MaskType(per_image=False), {}, 0),
     (ops.Keep(0.2, per_image=True), [MAPS], MaskType(per_image=True), {}, 0),
     (ops.DropPath(0.2, "training"), [MAPS, MaskType(per_image=True)], MAPS, {}, 0),
+    (ops.DrawColumn(0.5, 3), [MAPS], WeightsType(3), {}, 0),
+    (ops.JoinWeights(0.2, 2), [MAPS], WeightsType(2), {}, 0),
+    (ops.JoinWeights(0.2, 2, (2, 3)), [MAPS, WeightsType(3)], WeightsType(2), {}, 0),
+    (ops.WeightedMean(), [MAPS, MAPS, WeightsType(2)], MAPS, {}, 0),
     (
         ops.BatchNorm(),
         [MAPS, MaskType(per_image=False)],
@@ -69,6 +74,20 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
         5 * 80 * 6,
     ),
     (
+        ops.Conv(6, 3, depthwise=True, bias=True),
+        [MAPS],
+        MapType(6, 8, 10),
+        {Field.WEIGHT: (6, 1, 3, 3), Field.BIAS: (6,)},
+        6 * 80 * 9,
+    ),
+    (ops.GroupNorm(3), [MAPS], MAPS, {Field.SCALE: (6,), Field.BIAS: (6,)}, 0),
+    (ops.Bias(), [MAPS], MAPS, {Field.BIAS: (6,)}, 0),
+    (ops.Gate(), [MAPS], MAPS, {Field.WEIGHT: (1,)}, 0),
+    (ops.LocalResponse(3, 0.1, 0.75), [MAPS], MAPS, {}, 0),
+    (ops.GlobalMaxPool(), [MAPS], VECTOR, {}, 0),
+    (ops.Upsample(2), [MAPS], MapType(6, 16, 20), {}, 0),
+    (ops.Zeros(4, 3, 2, 1), [MAPS], MapType(4, 4, 5), {}, 0),
+    (
         # the ImageNet stem: padded by 3, 224 becomes 112
         ops.Conv(64, 7, 2),
         [MapType(3, 224, 224)],
@@ -84,7 +103,7 @@ CASES: list[tuple[Op, list[TensorType], TensorType, dict[Field, tuple[int, ...]]
         {Field.WEIGHT: (4, 6), Field.BIAS: (4,)},
         24,
     ),
-    (ops.MaxPool(3, 2), [MapType(64, 112, 112)], MapType(64, 56, 56), {}, 0),
+    (ops.MaxPool(3, 2, 1), [MapType(64, 112, 112)], MapType(64, 56, 56), {}, 0),
     (ops.MaxPool(2, 2), [MapType(2, 5, 6)], MapType(2, 2, 3), {}, 0),
     (ops.AvgPool(2, 2), [MapType(2, 5, 6)], MapType(2, 2, 3), {}, 0),
     (ops.AvgPool(3, 1), [MapType(2, 5, 6)], MapType(2, 3, 4), {}, 0),
@@ -118,6 +137,9 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
     assert {type(op) for op, *_ in CASES} == set(ops.OPS)
 
 
+NO_COLUMN = "operands with columns read the column that is drawn, others do not"
+
+
 @pytest.mark.parametrize(
     ("op", "inputs", "message"),
     [
@@ -141,6 +163,19 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         (ops.Concat(), [MaskType(per_image=True)], "maps of different sizes can't be concatenated"),
         (ops.Keep(0.2, per_image=True), [VECTOR], "maps are needed here, not a vector"),
         (ops.DropPath(0.2, "training"), [MAPS, MAPS], "a branch is dropped by a mask"),
+        (ops.Concat(), [WeightsType(2)], "maps of different sizes can't be concatenated"),
+        (ops.DrawColumn(0.5, 3), [VECTOR], "maps are needed here, not a vector"),
+        (ops.JoinWeights(0.2, 2, (3,)), [MAPS, WeightsType(3)], "1 columns of 2 operands"),
+        (ops.JoinWeights(0.2, 2, (2, 3)), [MAPS, WeightsType(2)], "there is no column 3 of 2"),
+        (ops.JoinWeights(0.2, 2, (2, 3)), [MAPS], NO_COLUMN),
+        (ops.JoinWeights(0.2, 2), [MAPS, WeightsType(3)], NO_COLUMN),
+        (ops.WeightedMean(), [MAPS, WeightsType(2)], "1 maps need as many weights"),
+        (ops.WeightedMean(), [WeightsType(0)], "0 maps need as many weights"),
+        (
+            ops.WeightedMean(),
+            [MAPS, MapType(6, 4, 4), WeightsType(2)],
+            "maps of 6x8x10 and of 6x4x4 can't be averaged",
+        ),
         (ops.Moments(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Affine(), [VECTOR], "maps are needed here, not a vector"),
         (ops.Normalize(), [MAPS, VECTOR], "maps are normalized by moments"),
@@ -153,6 +188,13 @@ def test_the_cases_hold_every_op_and_all_its_fields() -> None:
         (ops.Conv(5, 3), [VECTOR], "maps are needed here, not a vector"),
         (ops.Conv(0, 1), [MAPS], "a convolution is left with no channels"),
         (ops.Linear(4), [MAPS], "a linear layer takes a vector"),
+        (ops.GroupNorm(4), [MAPS], "6 channels can't be normalized in 4 groups"),
+        (
+            ops.Conv(4, 3, depthwise=True),
+            [MAPS],
+            "a depthwise convolution keeps its 6 channels, and can't write 4",
+        ),
+        (ops.MaxPool(2, 2, 2), [MAPS], "a max pool of 2×2 can't be padded by 2"),
         (ops.Linear(0), [VECTOR], "a linear layer is left with no outputs"),
         (ops.MaxPool(2, 2), [MapType(2, 1, 8)], "a 1×8 map is smaller than a window of 2×2"),
         (ops.AvgPool(3, 1), [MapType(2, 8, 2)], "a 8×2 map is smaller than a window of 3×3"),
@@ -178,7 +220,7 @@ def test_sizes_that_can_not_be_had(op: Op, inputs: list[TensorType], message: st
 
 def test_a_padded_window_may_be_larger_than_the_map() -> None:
     # 3×3 max pool over one pixel: padding makes it three.
-    assert ops.MaxPool(3, 2).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
+    assert ops.MaxPool(3, 2, 1).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
     assert ops.Conv(2, 5).infer((MapType(2, 1, 1),)) == (MapType(2, 1, 1),)
 
 

@@ -85,9 +85,9 @@ def test_activations_that_outlive_the_forward_pass(monkeypatch: pytest.MonkeyPat
 
     Seen: existing implementations.
     """
-    last = "        return [x1_2, x2_2, x3_2]"
+    last = "        layers = [x1_2, x2_2, x3_2]\n"
     held = "        self.held = [{'x1': x1_1}, x1_2, x2_2, x3_2]\n"
-    return keeps(monkeypatch, last, held + last, "torch")
+    return keeps(monkeypatch, last, last + held, "torch")
 
 
 @exhibit(
@@ -101,9 +101,9 @@ def test_activations_that_outlive_the_forward_pass_in_flax(
 
     Seen: existing implementations, in PyTorch.
     """
-    last = "        return [x1_2, x2_2, x3_2]"
+    last = "        layers = [x1_2, x2_2, x3_2]\n"
     held = "        self.held = nnx.data(x1_2)\n"
-    return keeps(monkeypatch, last, held + last, "flax")
+    return keeps(monkeypatch, last, last + held, "flax")
 
 
 @exhibit(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.museum import test_counting, test_model, test_versions, test_weight_table
+from tests.museum import test_counting, test_loops, test_model, test_versions, test_weight_table
 from tests.museum.exhibits import Exhibit, exhibits
 
 PAGE = Path(__file__).parents[2] / "docs" / "museum.md"
-FILES = (test_versions, test_weight_table, test_model, test_counting)
+FILES = (test_versions, test_weight_table, test_model, test_counting, test_loops)
 
 
 def row(each: Exhibit, file: str) -> str:

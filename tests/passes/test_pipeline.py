@@ -9,6 +9,7 @@ import pytest
 
 from cliquegraph import Graph, optimise
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
+from cliquegraph.passes.cse import ShareCommon
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pipeline import (
     DEFAULT_LEVEL,
@@ -73,10 +74,10 @@ def test_an_unknown_level_is_the_users_error(level: int) -> None:
         passes_of(level)
 
 
-def test_every_level_packs_first() -> None:
-    # Backends print one operand per convolution; without this pass there would be more.
+def test_every_level_shares_what_is_common_and_packs() -> None:
+    # Backends print one operand per convolution; without Pack there would be more.
     for passes in (*LEVELS.values(), INFERENCE):
-        assert isinstance(passes[0], Pack)
+        assert isinstance(passes[0], ShareCommon) and isinstance(passes[1], Pack)
 
 
 def test_levels_build_on_each_other() -> None:
@@ -86,16 +87,17 @@ def test_levels_build_on_each_other() -> None:
 
 def test_the_passes_of_each_level_by_name() -> None:
     names = {level: [each.name for each in passes] for level, passes in LEVELS.items()}
-    shared = ["pack", "pool first", "share moments", "drop dead steps"]
-    assert names == {0: ["pack"], 1: shared, 2: [*shared, "recompute"]}
-    assert [each.name for each in INFERENCE] == ["pack", "pool first", "drop dead steps", "fold"]
+    shared = ["share common", "pack", "pool first", "share moments", "drop dead steps"]
+    assert names == {0: ["share common", "pack"], 1: shared, 2: [*shared, "recompute"]}
+    folded = ["share common", "pack", "pool first", "drop dead steps", "fold"]
+    assert [each.name for each in INFERENCE] == folded
     assert DEFAULT_LEVEL == 0
 
 
 @pytest.mark.parametrize("passes", [*LEVELS.values(), INFERENCE], ids=["0", "1", "2", "inference"])
 def test_every_pass_changes_a_shipped_network(passes: tuple[Pass, ...]) -> None:
     unused = {each.name for each in passes}
-    for name in ("quickstart", "cliquenet_k36_t15_i_ii"):
+    for name in ("quickstart", "cliquenet_k36_t15_i_ii", "rcnn_96"):
         graph = graph_of(shipped(name))
         for each in passes:
             after = each.apply(graph)

@@ -26,7 +26,7 @@ from cliquegraph.blocks.model import (
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.semantics.arithmetic import Array
 from cliquegraph.semantics.declaration import evaluate
-from cliquegraph.semantics.operations import Place
+from cliquegraph.semantics.operations import Law, Place
 from tests.function import images_for
 from tests.networks import EVERY_KEY, clique, graph_of, networks
 from tests.semantics.declared import (
@@ -77,7 +77,7 @@ def test_masks_are_asked_for_by_place() -> None:
     tensors, images = sample_tensors(graph), images_for(graph)
     asked = []
 
-    def mask(place: Place, choice: int, shape: tuple[int, ...]) -> Array:
+    def mask(place: Place, choice: int, shape: tuple[int, ...], law: Law) -> Array:
         asked.append((str(place), choice))
         return np.full(shape, 0.75)
 
@@ -151,7 +151,7 @@ def test_a_branch_that_is_dropped_moves_no_statistics(
     block = chain(Layer((Read(0),), 4, ops=(Skip(branch, drop=drop),)), last=1)
     shapes = {"block1.x1.conv.weight": (4, 4, 3, 3), **norm("block1.x1.norm", 4)}
 
-    def mask(place: Place, choice: int, shape: tuple[int, ...]) -> Array:
+    def mask(place: Place, choice: int, shape: tuple[int, ...], law: Law) -> Array:
         assert shape == (1, 1, 1, 1)
         return np.full(shape, lives)
 

@@ -1,90 +1,27 @@
-"""ResNets and DenseNets of others compute what ours compute: logits, gradients, statistics, steps.
+"""Models of others compute what ours compute: logits, gradients, statistics, steps.
 
-``fixtures/*.npz`` hold the weights of torchvision's and felixgwu's models, and of stochastic depth
-as in its authors' code, an input, and what they computed from it.
+ResNets, DenseNets and CORnet-S by their authors' classes or torchvision's, FractalNet by a port;
+stochastic depth after its authors' code, and RCNN after its equations.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from cliquegraph import NetworkSpec, interpret
-from cliquegraph.compiler import Compilation
+from cliquegraph import interpret
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.ops import Keep
-from cliquegraph.ir.storage import Array, agree
+from cliquegraph.ir.storage import Array, Labels, agree
 from cliquegraph.passes.pipeline import LEVELS
-from cliquegraph.plugins.backends import Executor, find_backend
-from cliquegraph.weights.torchvision import TorchvisionLayout
+from cliquegraph.plugins.backends import Executor, Sgd, find_backend
+from tests.semantics.published import SPECS, about, arrays, compilation, group, keys
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 TOLERANCE = 1e-9
 
-_POOL = {"kind": "max", "kernel": 3, "stride": 2}
-_CHAIN = {"transition": "none", "readout": {"blocks": "last", "norm": False}}
-SPECS: dict[str, dict[str, Any]] = {
-    "resnet_basic_torchvision": {
-        "input": {"channels": 3, "height": 64, "width": 64},
-        "stem": {"filters": 6, "kernel": 7, "stride": 2, "norm": True, "pool": _POOL},
-        "blocks": [
-            {"kind": "residual", "layers": 2, "filters": 6},
-            {"kind": "residual", "layers": 2, "filters": 12, "stride": 2},
-            {"kind": "residual", "layers": 3, "filters": 24, "stride": 2},
-            {"kind": "residual", "layers": 2, "filters": 48, "stride": 2},
-        ],
-        **_CHAIN,
-    },
-    "resnet_cifar_a_felixgwu": {
-        "input": {"channels": 3, "height": 32, "width": 32},
-        "stem": {"filters": 16, "norm": True},
-        "blocks": [
-            {
-                "kind": "residual",
-                "layers": 3,
-                "filters": filters,
-                "stride": stride,
-                "shortcut": "pad",
-            }
-            for filters, stride in ((16, 1), (32, 2), (64, 2))
-        ],
-        **_CHAIN,
-    },
-    "stochastic_depth_authors": {
-        "input": {"channels": 3, "height": 32, "width": 32},
-        "stem": {"filters": 8, "norm": True},
-        "blocks": [
-            {
-                "kind": "residual",
-                "layers": 3,
-                "filters": filters,
-                "stride": stride,
-                "shortcut": "pad",
-                "drop_path": {"last": 0.5},
-            }
-            for filters, stride in ((8, 1), (16, 2), (32, 2))
-        ],
-        **_CHAIN,
-    },
-    "densenet_bc_torchvision": {
-        "input": {"channels": 3, "height": 64, "width": 64},
-        "stem": {"filters": 8, "kernel": 7, "stride": 2, "norm": True, "pool": _POOL},
-        "blocks": [
-            {"kind": "dense", "layers": layers, "filters": 4, "bottleneck": 4}
-            for layers in (3, 4, 5, 3)
-        ],
-        "transition": {"compression": 0.5},
-        "readout": {"blocks": "last"},
-    },
-}
-_ENDS = {"conv1": "stem", "bn1": "bn"}
 RUNS = [
     (name, backend, level) for name in SPECS for backend in ("torch", "flax") for level in LEVELS
 ]
@@ -95,53 +32,10 @@ TRAINED = [
     ("resnet_basic_torchvision", "flax", 2),
     ("resnet_cifar_a_felixgwu", "flax", 1),
     ("densenet_bc_torchvision", "flax", 2),
+    ("rcnn_ref", "flax", 2),
+    ("fractalnet_khanrc", "flax", 1),
+    ("cornet_s_official", "flax", 2),
 ]
-
-
-@cache
-def about(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
-    return found
-
-
-@cache
-def arrays(name: str) -> dict[str, Any]:
-    with np.load(FIXTURES / f"{name}.npz") as loaded:
-        return dict(loaded)
-
-
-@cache
-def compilation(name: str, level: int = 0) -> Compilation:
-    document = {"cliquegraph": 1, "name": name, "classifier": {"classes": 10}, **SPECS[name]}
-    return Compilation(NetworkSpec.model_validate(document), level)
-
-
-@cache
-def keys(name: str) -> dict[str, str]:
-    """Their key of each canonical name."""
-    lowered = compilation(name).lowered
-    layout = TorchvisionLayout(lowered)
-    named = authors_key if name.endswith("authors") else str
-    return {
-        tensor_name(piece.tensor): named(layout.name(param))
-        for param in lowered.params
-        for piece in param.pieces
-    }
-
-
-def authors_key(key: str) -> str:
-    """The key of stochastic depth's fixture for torchvision's: units are numbered through."""
-    owner, field = key.rsplit(".", 1)
-    if unit := re.fullmatch(r"layer(\d)\.(\d)\.(conv|bn)(\d)", owner):
-        block, number, kind, place = unit.groups()
-        owner = f"blocks.{3 * int(block) - 3 + int(number)}.{kind[0]}{place}"
-    return f"{_ENDS.get(owner, owner)}.{field}"
-
-
-def group(name: str, of: str) -> dict[str, Array]:
-    """The arrays of one group by canonical name, without those that it lacks."""
-    pairs = ((ours, f"{of}/{theirs}") for ours, theirs in keys(name).items())
-    return {ours: arrays(name)[key] for ours, key in pairs if key in arrays(name)}
 
 
 def stores_once(graph: Graph) -> bool:
@@ -183,7 +77,6 @@ def assert_close(found: Array, expected: Array) -> None:
 
 
 def assert_all_close(found: dict[str, Array], expected: dict[str, Array]) -> None:
-    assert expected
     for name, array in expected.items():
         assert_close(found[name], array)
 
@@ -226,6 +119,22 @@ def test_a_backend_computes_what_they_compute(name: str, backend: str, level: in
         assert_all_close(model.tensors(), group(name, "after"))
 
 
+def losses_at_rate(
+    rate: float, model: Executor, state: dict[str, Array], x: Array, labels: Labels
+) -> list[float]:
+    """The losses before three SGD steps at another rate, of a network without normalizations."""
+    weights, momentum, losses = dict(state), {}, []
+    for _ in range(3):
+        model.load(weights)
+        loss, gradients = model.gradients(x, labels)
+        losses.append(loss)
+        for name, gradient in gradients.items():
+            slope = gradient + Sgd.weight_decay * weights[name]
+            momentum[name] = Sgd.momentum * momentum.get(name, 0.0) + slope
+            weights[name] = weights[name] - rate * (slope + Sgd.momentum * momentum[name])
+    return losses
+
+
 @pytest.mark.parametrize(("name", "backend", "level"), TRAINED)
 def test_a_backend_trains_as_they_do(name: str, backend: str, level: int) -> None:
     model, labels = executor(name, backend, level), arrays(name)["labels"]
@@ -236,9 +145,14 @@ def test_a_backend_trains_as_they_do(name: str, backend: str, level: int) -> Non
     assert norms.keys() == gradients.keys()
     for tensor, norm in norms.items():
         assert np.linalg.norm(gradients[tensor]) == pytest.approx(norm, rel=TOLERANCE)
+    assert group(name, "grad")
     assert_all_close(gradients, group(name, "grad"))
-    model.load(state)
-    losses = [model.sgd_step(images(name), labels) for _ in range(3)]
+    rate = about(name)["sgd"]["lr"]
+    if rate == Sgd.learning_rate:
+        model.load(state)
+        losses = [model.sgd_step(images(name), labels) for _ in range(3)]
+    else:
+        losses = losses_at_rate(rate, model, state, images(name), labels)
     assert losses == pytest.approx(arrays(name)["losses_3_sgd_steps"], rel=TOLERANCE)
 
 
@@ -270,6 +184,7 @@ def test_the_interpreter_leaves_out_units_and_their_statistics() -> None:
         graph, state, images(AUTHORS), training=True, mask=lambda node, x: masks[node]
     )
     assert_close(result.logits, arrays(AUTHORS)["logits_train_closed"])
+    assert result.running.keys() == closed_group().keys()
     assert_all_close(result.running, closed_group())
 
 

@@ -40,6 +40,7 @@ def summary_json(compilation: Compilation) -> Json:
     return {
         "name": compilation.network.name,
         **cost_json(cost.total),
+        "executed_macs": compilation.executed_macs,
         "stored_bytes": memory.stored,
         "depth": sum(depths),
         "blocks": blocks,
@@ -80,6 +81,9 @@ def summary_table(compilation: Compilation) -> Table:
     result.add_section()
     row = _cost_row(cost.total, memory.stored)
     result.add_row("total", "", *row, str(sum(depths)), style="bold")
+    if (executed := compilation.executed_macs) != cost.total.macs:
+        saved = (engineering(executed), engineering(2 * executed))
+        result.add_row(f"executed, {' '.join(compilation.options)}", "", "", *saved, "", "", "")
     return result
 
 

@@ -12,10 +12,13 @@ from cliquegraph.emit.things import (
     ChannelAffine,
     ChannelBias,
     Child,
+    ColumnDraw,
+    ColumnJoinDrop,
     Dense,
     DepthwiseKernel,
     Drop,
     GroupNormalizer,
+    JoinDrop,
     Kernel,
     KernelBank,
     KernelWithBias,
@@ -67,6 +70,13 @@ class NumpySpeller(Speller):
                 return Text(f"1 - {members[0]}")
             case ops.DropPath():
                 return Text(f"{x} * {arguments[1]}")
+            case ops.DrawColumn() as op:
+                return Text(f"np.zeros({op.columns})")
+            case ops.JoinWeights() as op:
+                return Text(f"np.full({op.count}, 1 / {op.count})")
+            case ops.WeightedMean():
+                *maps, weights = arguments
+                return Text(" + ".join(f"{each} * {weights}[{i}]" for i, each in enumerate(maps)))
             case ops.Conv(bias=True):
                 return call(str(members[0]), x)
             case ops.Conv() as op:
@@ -139,7 +149,7 @@ class NumpySpeller(Speller):
                 return call("Linear", str(inputs), str(outputs))
             case Drop(rate):
                 return Text(str(rate))  # for the reader; evaluation keeps everything
-            case BranchDrop(rate):
+            case BranchDrop(rate) | ColumnDraw(rate) | JoinDrop(rate) | ColumnJoinDrop(rate):
                 return Text(str(rate))
         raise TypeError(f"the numpy backend has no member {type(thing).__name__}")
 
