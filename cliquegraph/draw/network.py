@@ -121,7 +121,8 @@ def _words(steps: StepGraph, section: Section) -> list[str]:
             attention = ["attention"] if transition.attention else []
             return ["1×1 convolution", ", ".join([*attention, f"{transition.pool} pool"])]
         case Part.READOUT:
-            words = ["compression"] if network.readout.compression else []
+            words = ["after each stage"] if network.readout.over_time else []
+            words += ["compression"] if network.readout.compression else []
             words += _ops_words(readout_ops(network) or ())
             pool = "global max pool" if network.readout.pool == "max" else "global pool"
             return [", ".join([*words, pool])]

@@ -55,7 +55,8 @@ def draw_spec(seed: int, index: int) -> Document:
             break
         if total.macs <= _MAX_MACS:
             computed = {key: getattr(total, key) for key in ("parameters", "macs", "flops")}
-            return document | rng.some(expect=_expect(rng, computed))
+            over_time = _over_time(rng, document) if rng.holds(0.2) else None
+            return over_time or document | rng.some(expect=_expect(rng, computed))
     return document
 
 
@@ -232,6 +233,20 @@ def _readout(rng: _Random) -> Document:
         pool=rng.one(("avg", "max")),
         **({"compression": rng.one((None, *_SHARES))} if norm else {}),
     )
+
+
+def _over_time(rng: _Random, document: Document) -> Document | None:
+    """The network with a readout over time, if its last block has several stages."""
+    readout = {**document.get("readout", {}), "blocks": "last", "stages": "all"}
+    readout |= rng.some(norms=rng.one(("per_stage", "shared")))
+    changed = {**document, "readout": readout}
+    try:
+        stages = len(unroll(read_document(changed)).blocks[-1].readings)
+    except SpecError:
+        return None
+    weights = [1, *(rng.one((0, 0.5, 1)) for _ in range(stages - 1))]
+    training = {"recipe": "cifar", "stage_weights": weights}
+    return changed | rng.some(training=training)
 
 
 def _training(rng: _Random) -> str | Document:

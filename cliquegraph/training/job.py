@@ -84,7 +84,8 @@ class Job:
         if weights is not None and len(weights) != stages:
             found = f"{stages} stages" if stages else "one stage alone: readout.stages is not all"
             raise UsageError(
-                f"{len(weights)} stage weights, but {self.compilation.network.name} reads {found}"
+                f"{len(weights)} stage weight{'s' * (len(weights) > 1)}, but "
+                f"{self.compilation.network.name} reads {found}"
             )
 
     @property

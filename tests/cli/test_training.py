@@ -381,3 +381,52 @@ def test_it_learns_real_images(tmp_path: Path) -> None:
     done = run_apart([*words, "--milestones", "0.5", "--out", str(tmp_path / "run")])
     assert done.returncode == 0, done.stderr
     assert float(measured(tmp_path / "run")[-1]["test_top1"]) > 0.5
+
+
+OVER_TIME = (
+    *("--set", "readout={blocks: last, stages: all}", "--set", "blocks=[{layers: 2, filters: 4}]"),
+    *("--set", "expect={}"),
+)
+
+
+def test_a_readout_over_time_is_scored_stage_by_stage(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("--epochs", "1", "--subset", "128", "--out", str(out), "--stage-weights")
+    done = run("train", QUICKSTART, "--data", "digits", *words, "0,1", *OVER_TIME)
+    assert done.code == 0
+    assert json.loads((out / "run.json").read_text())["recipe"]["stage_weights"] == [0, 1]
+    scored = (
+        "evaluate",
+        QUICKSTART,
+        "--data",
+        "digits",
+        "--weights",
+        str(out / "last.safetensors"),
+    )
+    found = json.loads(run(*scored, *OVER_TIME, "--json").out)
+    (last,) = measured(out)
+    assert [each["stage"] for each in found["stages"]] == [1, 2]
+    assert found["stages"][1]["top1"] == found["top1"] == float(last["test_top1"])
+    assert found["stages"][0]["macs"] < found["stages"][1]["macs"]
+    shown = run(*scored, *OVER_TIME).out
+    assert "each stage, with the MACs that it takes" in shown
+    assert f"{found['stages'][0]['top1']:.2%}" in shown
+    more = run(*scored, *OVER_TIME, "--set", "blocks.0.stages=4")
+    assert more.code == 2 and "share their normalizations: norms: shared" in more.err
+    for weights, message in (
+        ("1", "1 stage weight, but quickstart reads 2"),
+        ("a", "are numbers"),
+    ):
+        refused = run("train", QUICKSTART, "--data", "digits", *words, weights, *OVER_TIME)
+        assert refused.code == 2 and message in refused.err
+
+
+def test_the_last_stage_predicts(run: Run, trained: Path, digit: Path) -> None:
+    words = ("predict", QUICKSTART, str(digit), "--weights")
+    out = digit.parent / "run"
+    trains = ("train", QUICKSTART, "--data", "digits", "--epochs", "1", "--subset", "128")
+    assert run(*trains, "--out", str(out), *OVER_TIME).code == 0
+    (guess, *_) = json.loads(run(*words, str(out / "last.safetensors"), *OVER_TIME, "--json").out)[
+        "guesses"
+    ]
+    assert 0 < guess["probability"] < 1
