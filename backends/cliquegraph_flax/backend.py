@@ -33,7 +33,7 @@ from cliquegraph.emit.things import (
     ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
-from cliquegraph.ir.ops import AvgPool, Conv, LocalResponse, MaxPool, Op, Zeros
+from cliquegraph.ir.ops import AvgPool, Conv, GlobalMaxPool, LocalResponse, MaxPool, Op, Zeros
 from cliquegraph_flax.naming import FlaxLayout
 from cliquegraph_flax.spell import FlaxSpeller
 
@@ -53,7 +53,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "kernel_bank": frozenset({KernelBank}),
     "conv": frozenset({Conv, *_UNITS, "concat_conv"}),
     "conv_with_bias": frozenset({KernelWithBias, DepthwiseKernel}),
-    "pools": frozenset({MaxPool, AvgPool}),
+    "pools": frozenset({MaxPool, GlobalMaxPool, AvgPool}),
     "feature": frozenset({Statistics}),
     "batch_norm": frozenset(_NORMS),
     "batch_moments": frozenset({*_NORMS, Statistics}),
@@ -185,9 +185,12 @@ def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
             "call": _CONVOLVE[any(conv.depthwise for conv in convs)],
         }
     if helper == "pools":
-        pools: tuple[tuple[str, type[Op]], ...] = (("max_pool", MaxPool), ("avg_pool", AvgPool))
+        pools: tuple[tuple[str, set[type[Op]]], ...] = (
+            ("max_pool", {MaxPool, GlobalMaxPool}),
+            ("avg_pool", {AvgPool}),
+        )
         lines = [
-            f"{name}: Callable[..., Array] = nnx.{name}" for name, op in pools if op in view.ops
+            f"{name}: Callable[..., Array] = nnx.{name}" for name, used in pools if used & view.ops
         ]
         lines[0] += "  # Flax's pools have no types"
         return {"pools": "\n".join(lines)}

@@ -233,7 +233,9 @@ def _(op: ops.Upsample, x: Sequence[Code], members: Sequence[Code]) -> Code:
 
 @spell_op.register
 def _(op: ops.GlobalMaxPool, x: Sequence[Code], members: Sequence[Code]) -> Code:
-    return call("jnp.max", x[0], "axis=(1, 2)")  # several equal maxima share the gradient
+    # As a pool: the gradient of a maximum compares maps, which XLA may compute again and round in
+    # another way, with it.
+    return Text(f"max_pool({x[0]}, {x[0]}.shape[1:3])[:, 0, 0]")
 
 
 @spell_op.register

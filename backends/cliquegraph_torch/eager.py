@@ -169,6 +169,7 @@ def saved_values(op: ops.Op, node: Node) -> tuple[Value, ...]:
 @saved_values.register(ops.Conv)
 @saved_values.register(ops.Linear)
 @saved_values.register(ops.MaxPool)
+@saved_values.register(ops.GlobalMaxPool)
 @saved_values.register(ops.AvgPool)
 @saved_values.register(ops.ScaleChannels)
 def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
@@ -178,11 +179,6 @@ def _(op: ops.Op, node: Node) -> tuple[Value, ...]:
 @saved_values.register
 def _(op: ops.BatchNorm, node: Node) -> tuple[Value, ...]:
     return node.inputs[:1]  # the mask has no gradient
-
-
-@saved_values.register
-def _(op: ops.GlobalMaxPool, node: Node) -> tuple[Value, ...]:
-    return (*node.inputs, *node.outputs)
 
 
 @saved_values.register
@@ -237,8 +233,9 @@ def _(op: ops.Moments, node: Node, sizes: Sizes) -> int:
     return sizes.statistics(node.output.type.channels)  # the mean
 
 
-@extra_bytes.register
-def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
+@extra_bytes.register(ops.MaxPool)
+@extra_bytes.register(ops.GlobalMaxPool)
+def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
     return sizes.positions(node.output)
 
 

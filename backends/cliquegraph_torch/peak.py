@@ -306,11 +306,6 @@ def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
 
 
 @workspace.register
-def _(op: ops.GlobalMaxPool, node: Node, sizes: Sizes) -> int:
-    return sizes.batch * node.inputs[0].type.elements  # where the maximum is reached: a Boolean
-
-
-@workspace.register
 def _(op: ops.Moments, node: Node, sizes: Sizes) -> int:
     if not sizes.casts:
         return 0

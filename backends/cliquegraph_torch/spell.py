@@ -226,7 +226,8 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code], banked:
 
 @spell_op.register
 def _(op: ops.GlobalMaxPool, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
-    return Text(f"{x[0]}.amax((2, 3))")  # several equal maxima share the gradient
+    # As a pool, whose backward pass does not compare maps with their maximum.
+    return Text(f"F.max_pool2d({x[0]}, {x[0]}.shape[2:]).flatten(1)")
 
 
 @spell_op.register

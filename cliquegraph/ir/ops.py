@@ -414,7 +414,7 @@ class GlobalAvgPool(Op):
 
 @dataclass(frozen=True)
 class GlobalMaxPool(Op):
-    """Maximum of each map. Where it is reached several times, these share the gradient equally."""
+    """Maximum of each map. Where it is reached several times, the first has the gradient."""
 
     mnemonic = "global_max_pool"
 
