@@ -639,7 +639,7 @@ def test_a_loop_of_too_many_kernels_says_what_it_leaves_out() -> None:
     scene = scene_of(steps_of(network(block)), Request("loop"))
     kernels = [arrow for arrow in scene.arrows if "kernel" in arrow.data]
     assert len(kernels) == MAX_ARROWS
-    assert scene.title.endswith("; the first 2,500 of 3,600 kernels")
+    assert scene.title.endswith("; the first 2,500 of 3,600 reads")
 
 
 def test_the_steps_of_one_stage_keep_their_numbers() -> None:

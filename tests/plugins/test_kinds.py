@@ -48,7 +48,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
 
 
 def test_ours_are_found_the_same_way() -> None:
-    assert list(kinds()) == ["clique", "dense", "residual"]
+    assert list(kinds()) == ["clique", "dense", "fractal", "graph", "recurrent", "residual"]
     assert default_kind() == "clique"
     assert [kind.name for kind in kinds().values()] == list(kinds())
 

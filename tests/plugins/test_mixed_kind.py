@@ -86,7 +86,7 @@ print(compared, refused)
 
 def test_random_ones_are_lowered_as_declared_and_every_pass_keeps_that() -> None:
     compared, refused = map(int, run_with(FOLDER, "-c", EXACT).split())
-    assert compared > 100
+    assert compared > 90
     assert refused < compared / 20
 
 
