@@ -327,7 +327,7 @@ def test_check_compares_exactly_and_prints_the_bound(run: Run) -> None:
     assert ran.code == 0
     lowered, *passes = json.loads(ran.out)["exact"]
     assert lowered["graph"] == "as lowered"
-    assert passes[0]["graph"] == "after pack"
+    assert passes[0]["graph"] == "after share common"
     assert passes[-1]["graph"].endswith("→ fold")
     assert lowered["images"] == [4, 4]
     assert lowered["values"] == 46
