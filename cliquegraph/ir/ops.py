@@ -1,6 +1,7 @@
 """The operations. Shapes, counts, paddings and parameter shapes are computed only here.
 
-Random operations are in ``ir/chance.py``. ``semantics/interpret.py`` defines what ops compute.
+Normalizations are in ``ir/norms.py``, pools and others that change sizes in ``ir/windows.py``,
+random operations in ``ir/chance.py``. ``semantics/interpret.py`` defines what ops compute.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from cliquegraph.ir.chance import DropPath as DropPath
 from cliquegraph.ir.chance import JoinWeights as JoinWeights
 from cliquegraph.ir.chance import Keep as Keep
 from cliquegraph.ir.chance import WeightedMean as WeightedMean
+from cliquegraph.ir.norms import Affine as Affine
+from cliquegraph.ir.norms import BatchNorm as BatchNorm
+from cliquegraph.ir.norms import GroupNorm as GroupNorm
+from cliquegraph.ir.norms import LocalResponse as LocalResponse
+from cliquegraph.ir.norms import Moments as Moments
+from cliquegraph.ir.norms import Normalize as Normalize
 from cliquegraph.ir.op import Op as Op
 from cliquegraph.ir.op import Shape as Shape
 from cliquegraph.ir.op import Types as Types
@@ -28,6 +35,13 @@ from cliquegraph.ir.types import (
     VectorType,
     WeightsType,
 )
+from cliquegraph.ir.windows import AvgPool as AvgPool
+from cliquegraph.ir.windows import GlobalAvgPool as GlobalAvgPool
+from cliquegraph.ir.windows import GlobalMaxPool as GlobalMaxPool
+from cliquegraph.ir.windows import MaxPool as MaxPool
+from cliquegraph.ir.windows import Upsample as Upsample
+from cliquegraph.ir.windows import Zeros as Zeros
+from cliquegraph.ir.windows import windows
 
 
 @dataclass(frozen=True)
@@ -119,101 +133,6 @@ class PadChannels(Op):
 
 
 @dataclass(frozen=True)
-class BatchNorm(Op):
-    """Batch normalization of each channel.
-
-    ``momentum`` weighs the new batch in the running statistics (PyTorch's sense). The batch
-    variance is biased for normalizing and unbiased in the running variance.
-
-    In a branch that is dropped for whole batches, its mask is a second input, which multiplies
-    the update of the running statistics.
-    """
-
-    mnemonic = "batch_norm"
-    fields = {
-        Field.SCALE: Init.ONES,
-        Field.BIAS: Init.ZEROS,
-        Field.MEAN: Init.ZEROS,
-        Field.VAR: Init.ONES,
-    }
-    eps: float = 1e-5
-    momentum: float = 0.1
-
-    def infer(self, inputs: Types) -> Types:
-        if any(mask != MaskType(per_image=False) for mask in inputs[1:]):
-            raise ShapeError("running statistics are moved by whole batches")
-        return (map_type(inputs[0]),)
-
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        return dict.fromkeys(self.fields, (inputs[0].channels,))
-
-
-@dataclass(frozen=True)
-class Moments(Op):
-    """Mean and biased variance of each channel of maps, for every ``Normalize`` of them.
-
-    In training those of the batch, which update the running statistics as in ``BatchNorm``; in
-    evaluation the running statistics.
-    """
-
-    mnemonic = "moments"
-    fields = {Field.MEAN: Init.ZEROS, Field.VAR: Init.ONES}
-    momentum: float = 0.1
-
-    def infer(self, inputs: Types) -> Types:
-        return (MomentsType(map_type(inputs[0]).channels),)
-
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        return dict.fromkeys(self.fields, (inputs[0].channels,))
-
-
-@dataclass(frozen=True)
-class Normalize(Op):
-    """Batch normalization by given moments; inputs: maps, then their moments in channel order."""
-
-    mnemonic = "normalize"
-    fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
-    eps: float = 1e-5
-
-    def infer(self, inputs: Types) -> Types:
-        maps, moments = map_type(inputs[0]), inputs[1:]
-        if not all(isinstance(each, MomentsType) for each in moments):
-            raise ShapeError("maps are normalized by moments")
-        channels = sum(each.channels for each in moments)
-        if channels != maps.channels:
-            raise ShapeError(f"{maps.channels} maps can't be normalized by {channels} moments")
-        return (maps,)
-
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        return dict.fromkeys(self.fields, (inputs[0].channels,))
-
-
-@dataclass(frozen=True)
-class GroupNorm(Op):
-    """Normalization by the moments of each image and group of channels, then scale and bias.
-
-    The variance is biased.
-    """
-
-    mnemonic = "group_norm"
-    fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
-    groups: int
-    eps: float = 1e-5
-
-    def infer(self, inputs: Types) -> Types:
-        maps = map_type(inputs[0])
-        if maps.channels % self.groups:
-            raise ShapeError(
-                f"{maps.channels} channels can't be normalized in {self.groups} groups",
-                "take a number of groups that divides the channels",
-            )
-        return (maps,)
-
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        return dict.fromkeys(self.fields, (inputs[0].channels,))
-
-
-@dataclass(frozen=True)
 class Bias(Op):
     """x + one number for each channel."""
 
@@ -239,37 +158,6 @@ class Gate(Op):
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         return {Field.WEIGHT: (1,)}
-
-
-@dataclass(frozen=True)
-class LocalResponse(Op):
-    """x / (1 + alpha / size × Σ x²)^beta, the sum over ``size`` channels around each.
-
-    The sum goes from size // 2 channels before to (size - 1) // 2 behind, fewer at the ends; as
-    ``torch.nn.functional.local_response_norm`` with k = 1.
-    """
-
-    mnemonic = "local_response"
-    size: int
-    alpha: float
-    beta: float
-
-    def infer(self, inputs: Types) -> Types:
-        return (map_type(inputs[0]),)
-
-
-@dataclass(frozen=True)
-class Affine(Op):
-    """scale × x + bias for each channel: a normalization whose moments are constants."""
-
-    mnemonic = "affine"
-    fields = {Field.SCALE: Init.ONES, Field.BIAS: Init.ZEROS}
-
-    def infer(self, inputs: Types) -> Types:
-        return (map_type(inputs[0]),)
-
-    def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
-        return dict.fromkeys(self.fields, (inputs[0].channels,))
 
 
 @dataclass(frozen=True)
@@ -327,9 +215,7 @@ class Conv(Op):
                 f"a depthwise convolution keeps its {inputs[0].channels} channels, "
                 f"and can't write {self.filters}"
             )
-        return (
-            _windows(map_type(inputs[0]), self.kernel, self.stride, self.padding, self.filters),
-        )
+        return (windows(map_type(inputs[0]), self.kernel, self.stride, self.padding, self.filters),)
 
     def param_shapes(self, inputs: Types) -> dict[Field, Shape]:
         weight = (self.filters, self._read(inputs), self.kernel, self.kernel)
@@ -368,89 +254,6 @@ class Linear(Op):
 
     def macs(self, inputs: Types) -> int:
         return self.features * inputs[0].channels
-
-
-@dataclass(frozen=True)
-class MaxPool(Op):
-    """Maximum of each window; ``padding`` elements around the map are -inf."""
-
-    mnemonic = "max_pool"
-    kernel: int
-    stride: int
-    padding: int = 0
-
-    def infer(self, inputs: Types) -> Types:
-        value = map_type(inputs[0])
-        if 2 * self.padding > self.kernel:
-            raise ShapeError(
-                f"a max pool of {self.kernel}×{self.kernel} can't be padded by {self.padding}",
-                "pad by at most half of the window",
-            )
-        return (_windows(value, self.kernel, self.stride, self.padding, value.channels),)
-
-
-@dataclass(frozen=True)
-class AvgPool(Op):
-    """Mean of each window; not padded."""
-
-    mnemonic = "avg_pool"
-    kernel: int
-    stride: int
-
-    def infer(self, inputs: Types) -> Types:
-        value = map_type(inputs[0])
-        return (_windows(value, self.kernel, self.stride, 0, value.channels),)
-
-
-@dataclass(frozen=True)
-class GlobalAvgPool(Op):
-    """Mean of each map."""
-
-    mnemonic = "global_avg_pool"
-
-    def infer(self, inputs: Types) -> Types:
-        return (VectorType(map_type(inputs[0]).channels),)
-
-
-@dataclass(frozen=True)
-class GlobalMaxPool(Op):
-    """Maximum of each map. Where it is reached several times, the first has the gradient."""
-
-    mnemonic = "global_max_pool"
-
-    def infer(self, inputs: Types) -> Types:
-        return (VectorType(map_type(inputs[0]).channels),)
-
-
-@dataclass(frozen=True)
-class Upsample(Op):
-    """Each pixel becomes factor × factor equal ones."""
-
-    mnemonic = "upsample"
-    factor: int
-
-    def infer(self, inputs: Types) -> Types:
-        maps = map_type(inputs[0])
-        return (MapType(maps.channels, maps.height * self.factor, maps.width * self.factor),)
-
-
-@dataclass(frozen=True)
-class Zeros(Op):
-    """Zeros of the shape that a window of the input's maps would have, and the input's batch.
-
-    What a layer starts from that reads nothing in stage 1. The input is read for its shape only.
-    """
-
-    mnemonic = "zeros"
-    widths = ("filters",)
-    filters: int
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
-
-    def infer(self, inputs: Types) -> Types:
-        value = map_type(inputs[0])
-        return (_windows(value, self.kernel, self.stride, self.padding, self.filters),)
 
 
 @dataclass(frozen=True)
@@ -503,16 +306,3 @@ OPS: tuple[type[Op], ...] = (
 
 FILLS: tuple[type[Op], ...] = (PadChannels, Zeros)
 """The ops that write zeros, as many channels as they say."""
-
-
-def _windows(value: MapType, kernel: int, stride: int, padding: int, channels: int) -> MapType:
-    """The type of the output of windows of ``kernel`` at every ``stride`` of padded maps."""
-    height, width = (
-        (size + 2 * padding - kernel) // stride + 1 for size in (value.height, value.width)
-    )
-    if height < 1 or width < 1:
-        raise ShapeError(
-            f"a {value.height}×{value.width} map is smaller than a window of {kernel}×{kernel}",
-            "take larger images, or fewer blocks, strides or pools before it",
-        )
-    return MapType(channels, height, width)

@@ -173,7 +173,7 @@ class RCNN96(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images, (batch, num_classes)."""
         feature4 = self.forward_features(x)[-1]
-        pooled4 = feature4.amax((2, 3))
+        pooled4 = F.max_pool2d(feature4, feature4.shape[2:]).flatten(1)
         logits: Tensor = self.classifier(pooled4)
         return logits
 
