@@ -42,6 +42,7 @@ class LayerPlan:
         layer: those on what it combines.
         combine: the sum or the mean.
         label: its name in drawings.
+        own: the keys that the spec gives this layer, and not the block.
         columns: for each source, the column of a fractal that it belongs to.
     """
 
@@ -52,6 +53,7 @@ class LayerPlan:
     layer: OpList = ()
     combine: Literal["sum", "mean"] = "sum"
     label: str | None = None
+    own: frozenset[str] = frozenset()
     columns: tuple[int, ...] | None = None
 
 
@@ -210,6 +212,16 @@ def _of_feedback(graph: Graph) -> Iterator[PydanticCustomError]:
     if graph.feedback and not any(i > j and (i, j) not in own for i, j in graph.topology.pairs):
         message = "no edge leads from a layer to one of a lower index"
         yield impossible(message, "feedback", hint="remove it, or add such an edge")
+    for j, layer in enumerate(graph.layers, start=1):
+        fed = any(k == j and i > j and (i, j) not in own for i, k in graph.topology.pairs)
+        if "feedback" in layer.own and not fed:
+            message = f"no edge leads from a higher layer to X{j}"
+            hint = "remove it, or add such an edge"
+            yield impossible(message, "layers", j - 1, "feedback", hint=hint)
+        if "self" in layer.own and j not in graph.topology.again:
+            message = f"no stage reads the last version of X{j} for itself"
+            hint = "remove it, or write stages: 2 or more"
+            yield impossible(message, "layers", j - 1, "self", hint=hint)
 
 
 def _of_stride(graph: Graph) -> Iterator[PydanticCustomError]:

@@ -166,6 +166,7 @@ class GraphBlock(BlockSpec):
             layer=either("layer"),
             combine=either("combine"),
             label=keys.name,
+            own=frozenset(key for key in ("feedback", "self") if getattr(keys, key) is not None),
         )
 
     def as_graph(self) -> Graph:
@@ -296,7 +297,7 @@ def _draw_once(rng: Random) -> Document:
     }
     if rng.holds(0.4):
         block["layers"] = [_draw_keys(rng, on_edge, in_layer) for _ in range(n)]
-    if rng.holds(0.1):  # then each convolution names its own, or its layer does
+    if rng.holds(0.3):  # then each convolution names its own, or its layer does
         del block["filters"]
     return block
 

@@ -114,6 +114,10 @@ def _of_kernels(block: Block, layer: Layer) -> Iterator[str]:
     shared += [op for op in own if op.role == "v" and (block.words.staged or op.index is None)]
     if any(op.fan_out for op in shared):
         yield "starts kernels that updates share by their fan-out: these start by their fan-in"
+    if any(op.filters is None and not op.depthwise for op in (*edges, *own)):
+        yield "has a convolution without filters that is not depthwise"
+    if any(op.role != "w" and (op.bias or op.depthwise) for op in edges):
+        yield "has one kernel over all that it reads, with a bias or depthwise"
     if any(op.role != "w" for op in edges) and len({read.ops for read in layer.reads}) > 1:
         yield "has one kernel over all that it reads, and edges that differ"
 

@@ -185,7 +185,12 @@ class OpLowering:
     @apply.register
     def _(self, op: model.Skip, value: Value, site: Site) -> Value:
         branch = self._branch(op, value, site)
-        return self.sum([branch, self._shortcut(op, value, branch, site)])
+        shortcut = self._shortcut(op, value, branch, site)
+        if shortcut.type != branch.type:
+            message = f"a skip's branch is {branch.type}, and its shortcut {shortcut.type}"
+            hint = "pad convolutions and pools of the branch, so that strides alone change its size"
+            raise self.builder.refusal(ShapeError(message, hint))
+        return self.sum([branch, shortcut])
 
     def _branch(self, skip: model.Skip, value: Value, site: Site) -> Value:
         """The branch of a skip; with drop-path, times its mask."""
@@ -202,17 +207,23 @@ class OpLowering:
         """The shortcut of a skip: the value, brought to the channels and size of the branch."""
         if value.type == branch.type:
             return value
-        kernels = [op for op in walk(skip.branch) if isinstance(op, model.Conv)]
-        stride = prod(map(site.stride_of, kernels))
+        stride = prod(_stride(op, site) for op in walk(skip.branch))
         channels = branch.type.channels
+        upsampled = any(isinstance(op, model.Upsample) for op in walk(skip.branch))
+        if skip.shortcut == "identity" or upsampled:
+            message = f"a skip takes {value.type} to {branch.type}, and can't add the two"
+            hint = "let channels and sizes agree"
+            hint += "" if upsampled else ", or write shortcut: projection or pad"
+            raise self.builder.refusal(ShapeError(message, hint))
         if skip.shortcut == "pad":
             return self._pad_shortcut(value, stride, channels)
+        kernels = [op for op in walk(skip.branch) if isinstance(op, model.Conv)]
         self._require_one_projection(value, branch, site)
         conv, norm = (
             Slot(site.section, f"shortcut.{role}", site.layer, site.stage)
             for role in ("conv", "norm")
         )
-        init = initial(kernels[-1])  # as the branch's own
+        init = initial(kernels[-1]) if kernels else {}  # as the branch's own
         value = self.builder.add(ops.Conv(channels, 1, stride), [value], slot=conv, init=init)
         return self.builder.add(ops.BatchNorm(), [value], slot=norm)
 
@@ -249,6 +260,13 @@ class OpLowering:
         if maps.channels < channels:
             value = self.builder.add(ops.PadChannels(channels), [value])
         return value
+
+
+def _stride(op: model.Op, site: Site) -> int:
+    """The stride of an op; that of a convolution that reduces is the block's."""
+    if isinstance(op, model.Conv):
+        return site.stride_of(op)
+    return op.stride if isinstance(op, model.MaxPool | model.AvgPool) else 1
 
 
 def initial(conv: model.Conv) -> dict[Field, Init]:

@@ -284,7 +284,7 @@ def test_flax_repeats_its_draws_from_a_seed_and_drops_nothing_in_evaluation() ->
 def test_an_operand_that_is_dropped_has_no_gradient_but_moves_its_statistics() -> None:
     model = torch_model(spec(USUAL, 2))
     deepest = torch.tensor([0.0, 1.0])
-    model.block1.update4_1.join_weights.register_forward_hook(lambda module, args, each: deepest)
+    model.block1.layer4.join_weights.register_forward_hook(lambda module, args, each: deepest)
     model(torch.randn(4, 2, 8, 8)).square().sum().backward()
     dropped, others = model.block1.layer1, (model.block1.layer2, model.block1.layer3)
     assert not any(bool(p.grad.any()) for p in dropped.parameters())

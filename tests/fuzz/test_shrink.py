@@ -69,11 +69,11 @@ def test_what_is_left_is_what_the_failure_needs(
     expected = {
         **names,
         "input": SMALLEST,
-        "stem": {"filters": 1},
         "blocks": blocks,
         "classifier": {"classes": 1},
         **others,
     }
+    assert small.pop("stem") in ({"filters": 1}, "none")
     assert small == expected
 
 
