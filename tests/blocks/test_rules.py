@@ -83,5 +83,6 @@ def test_the_kind_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UsageError) as caught:
         blocks_of(clique().blocks)
     assert str(caught.value) == (
-        "block 1: the kind 'clique' has an error: its feature names layers (3,) that the block does not have"
+        "block 1: the kind 'clique' has an error: "
+        "its feature names layers (3,) that the block does not have"
     )
