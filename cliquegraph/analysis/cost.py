@@ -53,7 +53,7 @@ class NetworkCost:
 
 
 def macs_by_stage(graph: Graph) -> dict[int, int]:
-    """Return the MACs that the logits of each stage take: those up to the stage, and its readout.
+    """Return, for each stage, the declared MACs up to it and of its readout.
 
     Args:
         graph: of a network with a readout over time; of others, the result is empty.

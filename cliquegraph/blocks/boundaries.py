@@ -32,7 +32,7 @@ def stem_of(network: NetworkSpec) -> Ops:
 
 
 def transition_of(network: NetworkSpec, index: int) -> Transition | Ops:
-    """Return what follows a block: today's keys, or ops; none: its transit is the next X0.
+    """Return what follows a block: the standard keys, or ops; none: its transit is the next X0.
 
     Args:
         network: the network.
@@ -47,6 +47,6 @@ def transition_of(network: NetworkSpec, index: int) -> Transition | Ops:
 
 
 def readout_ops(network: NetworkSpec) -> Ops | None:
-    """Return the ops of a readout before its global pool; None: those of today's keys."""
+    """Return the ops of a readout before its global pool; None: those of the standard keys."""
     ops = network.readout.ops
     return None if ops is None else boundary_ops(ops)

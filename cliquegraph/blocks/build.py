@@ -177,11 +177,11 @@ def _of_ways_out(graph: Graph) -> Iterator[PydanticCustomError]:
         if j not in lead_out:
             hint = "let another layer read it, or name it in output.layers"
             path: Path = ("layers", j - 1) if graph.listed else ("output",)
-            yield impossible(f"no way leads from X{j} out of the block", *path, hint=hint)
+            yield impossible(f"X{j} does not reach an output of the block", *path, hint=hint)
 
 
 def _of_ways_in(graph: Graph) -> Iterator[PydanticCustomError]:
-    """Yield a layer that leaves the block before anything of X0 has reached it."""
+    """Yield an output that does not depend on X0 yet."""
     if graph.initial == "visit":
         return  # each layer reads X0, or one that was visited before it
     n, stages = len(graph.layers), graph.visits.stages
@@ -190,7 +190,7 @@ def _of_ways_in(graph: Graph) -> Iterator[PydanticCustomError]:
         later = range(stages + 1, stages + n + 1)
         enough = (each for each in later if ends <= _reached(graph, (n,) * each))
         hint = next((f"write stages: {each}" for each in enough), "let X0 be read in all stages")
-        message = f"X{late[0]} leaves in stage {stages}, before anything of X0 has reached it"
+        message = f"X{late[0]} is an output in stage {stages}, but does not depend on X0 yet"
         yield impossible(message, "stages", hint=hint)
 
 
@@ -234,7 +234,7 @@ def _of_stride(graph: Graph) -> Iterator[PydanticCustomError]:
             if any(isinstance(op, ConvOp) and op.reduce for _, op in walk_keys(ops)):
                 return
     hint = "mark the one that does: {conv: 3, reduce: true}"
-    yield fault("no convolution of a layer that reads X0 takes it", "stride", hint=hint)
+    yield fault("no convolution of a layer that reads X0 has reduce: true", "stride", hint=hint)
 
 
 def _of_layers(graph: Graph) -> Iterator[PydanticCustomError]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 from typing import Literal
 
 from cliquegraph.blocks.operations import AvgPool as AvgPool
@@ -72,12 +72,6 @@ class Read:
         """
         before = takewhile(lambda op: not isinstance(op, Conv), walk(self.ops))
         return tuple(op.role for op in before if isinstance(op, Norm))
-
-    @property
-    def has_own_norms(self) -> bool:
-        """Whether the edge normalizes the output of its kernel, which nothing else reads."""
-        behind = dropwhile(lambda op: not isinstance(op, Conv), walk(self.ops))
-        return any(isinstance(op, Norm) for op in behind)
 
 
 @dataclass(frozen=True)

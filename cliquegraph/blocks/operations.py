@@ -103,7 +103,7 @@ class Conv:
             the layer over everything it reads. In a layer, ``v`` is the layer's kernel V(j), which
             belongs to the block and is shared by its stages; any other role belongs to the update.
         index: p from 1 where a layer has several kernels V(j): V(j, p).
-        stride: ignored with ``reduce`` in updates that read X0.
+        stride: 1 with ``reduce``.
         reduce: has the block's stride, in updates that read X0.
         fan_out: initialized with variance 2 / fan-out, not fan-in.
         bias: it has a bias too, beside its weight, which starts at 0.

@@ -119,8 +119,10 @@ class _Ops:
                 return (model.Relu(),)
             case "bias":
                 return (model.Bias(self._next("bias")),)
-            case _:
+            case "gate":
                 return (model.Gate(self._next("gate")),)
+            case _:
+                raise TypeError(f"{op!r} is no op")
 
     @op.register
     def _(self, op: keys.ConvOp) -> Ops:

@@ -50,11 +50,11 @@ def _of_outputs(block: Block) -> Iterator[str]:
 
 def _of_output(block: Block, output: Output) -> Iterator[str]:
     if not output.layers or not set(output.layers) <= set(range(1, len(block.layers) + 1)):
-        yield f"is of layers {output.layers}, which it has not"
+        yield f"names layers {output.layers} that the block does not have"
     if not 1 <= output.stage <= block.schedule.stages:
-        yield f"is of stage {output.stage}, which it has not"
+        yield f"refers to stage {output.stage}, which does not exist"
     if output.alone and (len(output.layers) != 1 or output.with_input):
-        yield "is of one layer alone, and of others"
+        yield "is marked `alone` but has several values"
 
 
 def _of_reads(block: Block) -> Iterator[str]:

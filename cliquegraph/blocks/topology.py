@@ -401,7 +401,8 @@ class Topology:
         parts += [f"{self.direction} only"] if self.direction != "both" else []
         if self.itself:
             every = len(self.itself) == len(self.order)
-            parts += ["each reads itself" if every else f"{len(self.itself)} read themselves"]
+            layer = "each layer" if len(self.order) > 1 else "the layer"
+            parts += [f"{layer} reads itself" if every else f"{len(self.itself)} read themselves"]
         parts += ["X0 in every stage"] if self.entry.stages == "all" else []
         return "".join(f", {each}" for each in parts)
 

@@ -28,7 +28,7 @@ from cliquegraph.diagnostics.errors import UsageError
 app = typer.Typer(
     cls=Commands,
     name="cliquegraph",
-    help="Compile networks of clique blocks (CliqueNet, CVPR 2018) from a short spec.",
+    help="Compile networks of blocks with loops, such as CliqueNet (CVPR 2018), from a short spec.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

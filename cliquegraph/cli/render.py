@@ -44,7 +44,7 @@ def render(
     ] = False,
     overrides: Set = [],
 ) -> None:
-    """Draw the clique, its steps or the network.
+    """Draw a block as a loop, its steps, or the network.
 
     cliquegraph render specs/cliquenet_k64_t15.yaml --block 1 -o loop.svg
 

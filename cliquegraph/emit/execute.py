@@ -96,8 +96,8 @@ def drop_paths(graph: Graph) -> tuple[str, ...]:
         paths.append(f"{node.origin.section}.{update_of(beside)}.{member}")
         if paths[-1] in paths[:-1]:
             raise VerificationError(
-                f"{paths[-1]} draws a mask in several stages, and no two masks of one module "
-                "can be set; give each stage its own normalizations"
+                f"{paths[-1]} draws in several stages, but `verify` can set only one mask for each "
+                "module; give each stage its own normalizations"
             )
     return tuple(paths)
 

@@ -60,11 +60,12 @@ def write_file(
         ]
     )
     used = ["\n".join(_used(group, definitions)) for group in imports]
+    references = [*map(paragraph, view.references), ""] if view.references else []
     closing = ["", paragraph(limits)] if limits else []
     file = render(
         "model",
         doc=paragraph(f'"""{view.doc}'),
-        header="\n".join([*map(paragraph, view.references), "", *view.header, *closing]),
+        header="\n".join([*references, *view.header, *closing]),
         imports="\n\n".join(group for group in used if group),
         class_name=view.class_name,
         definitions=definitions,

@@ -178,7 +178,7 @@ def step_line(block: BlockSteps, step: Step) -> str:
 
 _MEMBERS = {
     EDGE_KERNEL: "wj: the kernels W(i→j) of layer j concatenated along input channels, X0 first",
-    SPATIAL_KERNEL: "vj: the spatial kernel of layer j",
+    SPATIAL_KERNEL: "vj: the kernel V(j) of layer j",
 }
 
 
@@ -187,8 +187,11 @@ def shared_comment(slot: Slot) -> str:
     if slot.role == EDGE_KERNEL and slot.source is not None:
         return "wi_j: the kernel W(i→j)"
     if (comment := _MEMBERS.get(slot.role)) is not None:
-        several = f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
-        return comment if slot.index is None else several
+        if slot.index is None:
+            return comment
+        if slot.role == SPATIAL_KERNEL:
+            return f"{slot.role}j_p: kernel p of layer j"
+        return f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
     place = "i_j" if slot.source is not None else "j"
     kernel, *bias = slot.role.split(".")
     if kernel in KERNEL_BIAS and bias:

@@ -10,7 +10,7 @@ import re
 from cliquegraph.ir.types import Field, Param, ParamSlice, Slot, Tensor
 
 EDGE_KERNEL = "w"  # W(i→j), one for each ordered pair that is read
-SPATIAL_KERNEL = "v"  # V(j), the k→k convolution of a bottleneck, one for each layer
+SPATIAL_KERNEL = "v"  # V(j), a kernel of layer ops
 BIAS = "bias"  # of a layer, or on an edge, beside no kernel
 GATE = "gate"
 KERNEL_BIAS = {kernel: f"{kernel}.{BIAS}" for kernel in (EDGE_KERNEL, SPATIAL_KERNEL)}

@@ -156,9 +156,10 @@ class Slot:
     stage: int | None = None
     source: int | None = None
     index: int | None = None
-    """p from 1, where a layer has several kernels"""
+    """from 1: p of a kernel, if the layer has several; the number of an edge, if several edges of
+    the layer have tensors besides their kernels; the number of a part of a tensor"""
     shared: bool = False
-    """whether stages of a block share it, so that it belongs to the block and not to an update"""
+    """whether stages share it: it belongs to the block, or in a readout to the network"""
 
 
 class Init(StrEnum):

@@ -206,7 +206,9 @@ class _Update:
         for read, value in zip(reads, values, strict=True):
             if (other := value.type) != first and _size(other) != _size(first):
                 meeting = f"X{reads[0].source}, {first}, and X{read.source}, {other}"
-                message = f"X{self.step.layer} reads {meeting}: maps of two sizes can't meet"
+                message = (
+                    f"X{self.step.layer} reads {meeting}: maps of different sizes can't be combined"
+                )
                 hint = "let edges pool, stride or upsample to one size"
                 raise self.ops.builder.refusal(ShapeError(message, hint))
 

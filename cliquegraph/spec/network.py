@@ -140,7 +140,7 @@ class NetworkSpec(SpecModel):
             yield fault(message, "training", "stage_weights", hint=hint)
         reads = sum(block.reads for block in self.blocks)
         if reads > MAX_READS:
-            count = "layers × layers × stages, summed over the blocks"
+            count = "the features that updates read, summed over the blocks"
             message = f"{count}, must be at most {MAX_READS:,}; it is {reads:,}"
             yield fault(message, "blocks", code=Code.OVER_LIMIT, hint=set_by("MAX_READS"))
         yield from self._errors_of_columns()

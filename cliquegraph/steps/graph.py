@@ -48,7 +48,7 @@ class Step:
     """One update: a row of Table 1.
 
     Attributes:
-        reads: bottom layers, in the order of their concatenation (ascending layer index).
+        reads: bottom layers, X0 first, then ascending.
         weights: the kernel of each read, in the same order; None where the value is read itself.
         writes: the top layer.
     """
@@ -61,7 +61,7 @@ class Step:
     writes: Feature
 
     def as_row(self) -> dict[str, object]:
-        """The row of Table 1 as data; reads are in the order of concatenation."""
+        """The row of Table 1 as data; reads are X0 first, then ascending."""
         return {
             "block": self.block,
             "stage": self.stage,
@@ -93,9 +93,9 @@ class BlockSteps:
         index: b, from 1.
         declared: the block as declared.
         steps: the updates, first to last.
-        feature: what the block feature concatenates, ascending, X0 first.
+        feature: what the block feature consists of, X0 first, then ascending.
         transit: what is passed on to the next block, ascending.
-        readings: what readouts over time read, by stage; the last is the block feature. None
+        readings: what readouts over time read, by stage; the last is the block feature. Empty
             where a readout reads the block feature alone.
     """
 
@@ -224,5 +224,5 @@ class StepGraph:
         return tuple(block.depth for block in self.blocks)
 
     def loop_graph(self, index: int) -> nx.DiGraph[int]:
-        """The clique of block ``index`` (Figure 1); see ``BlockSteps.loop_graph``."""
+        """The loop of block ``index`` (Figure 1); see ``BlockSteps.loop_graph``."""
         return self.block(index).loop_graph()

@@ -62,7 +62,7 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     5. block feature and transit: they are the versions of their stages, and so is what readouts
        over time read, from the first stage in which X0 has reached all of it.
     6. unrolled without a cycle: the unrolled block is acyclic.
-    7. a clique: the loop graph is strongly connected where every two layers read each other and
+    7. connected: the loop graph is strongly connected where every two layers read each other and
        stage 2 visits them all; otherwise every layer is reachable from X0 and reaches an output.
 
     That no two pairs share storage is a property of the parameters, and so of the op graph:
@@ -223,7 +223,7 @@ def _one_kernel_per_pair(block: BlockSteps, declared: Declared) -> str:
                 raise BrokenRule(f"{_name(step)} reads {feature} {how}, not {required}")
         if len(set(step.kernels)) != len(step.kernels):
             raise BrokenRule(f"{_name(step)} uses one kernel twice")
-    return f"{len(block.edges)} kernels for {len(block.edges)} pairs"
+    return f"{len(block.edges)} pairs with kernels of their own"
 
 
 def _stages_of_each_kernel(block: BlockSteps, declared: Declared) -> str:
@@ -372,5 +372,5 @@ pairs are those declared, so the loop closes."""
 RULES: tuple[Rule, ...] = (
     *DECIDING,
     Rule("unrolled without a cycle", _acyclic),
-    Rule("a clique", _connected),
+    Rule("connected", _connected),
 )

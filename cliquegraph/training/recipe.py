@@ -94,7 +94,10 @@ class Recipe:
         if weights is not None and not (
             all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0
         ):
-            raise UsageError(f"stage weights are not negative, nor all 0: 0,0,1, not {weights}")
+            raise UsageError(
+                "stage weights must be nonnegative and not all 0, such as 0,0,1; "
+                f"found {','.join(f'{weight:g}' for weight in weights)}"
+            )
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""

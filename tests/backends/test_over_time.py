@@ -97,7 +97,7 @@ def test_weights_are_not_negative() -> None:
     recipe = job("torch").recipe
     assert replace(recipe, stage_weights=(0.0, 1.0, 3.0)).stage_shares == (0, 0.25, 0.75)
     for weights in ((0.0, 0.0), (1.0, -1.0), (float("nan"),)):
-        with pytest.raises(UsageError, match="stage weights are not negative, nor all 0"):
+        with pytest.raises(UsageError, match="stage weights must be nonnegative and not all 0"):
             replace(recipe, stage_weights=weights)
 
 

@@ -49,9 +49,9 @@ IMPOSSIBLE = {
     "leave out layers before the last stage": block(schedule=Schedule((1, 2), (1, 2))),
     "stage 1 leaves out layers": block(schedule=Schedule((1, 2), (1,))),
     "its words are not staged": block(words=replace(WORDS, staged=False)),
-    "its feature is of layers (3,)": block(feature=Output((3,), 1)),
-    "its transit is of stage 3": block(transit=Output((1,), 3)),
-    "is of one layer alone, and of others": block(transit=Output((1, 2), 2, alone=True)),
+    "its feature names layers (3,)": block(feature=Output((3,), 1)),
+    "its transit refers to stage 3": block(transit=Output((1,), 3)),
+    "is marked `alone` but has several values": block(transit=Output((1, 2), 2, alone=True)),
     "X2 reads [1, 0], which are no layers in ascending order": reading(X1, X0),
     "X2 reads [0, 9]": reading(X0, Read(9, EDGE)),
     "X2 reads [0, 0]": reading(X0, X0),
@@ -83,5 +83,6 @@ def test_the_kind_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UsageError) as caught:
         blocks_of(clique().blocks)
     assert str(caught.value) == (
-        "block 1: the kind 'clique' has an error: its feature is of layers (3,), which it has not"
+        "block 1: the kind 'clique' has an error: "
+        "its feature names layers (3,) that the block does not have"
     )

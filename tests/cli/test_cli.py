@@ -314,7 +314,7 @@ def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
     data = json.loads(ran.out)
     assert ran.code == 0
     assert data["ok"]
-    assert {claim["rule"] for claim in data["sharing"]} >= {"versions read", "a clique"}
+    assert {claim["rule"] for claim in data["sharing"]} >= {"versions read", "connected"}
     failed = run("check", QUICKSTART, "--json", "--set", "expect.parameters=1")
     assert failed.code == 1
     assert not json.loads(failed.out)["ok"]

@@ -104,5 +104,5 @@ def test_two_masks_of_one_module_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     per_stage = network_of(monkeypatch, *pair(EDGE, (dropped,)), stages=3)
     assert len(set(drop_paths(graph_of(per_stage)))) == 6
     second = network_of(monkeypatch, *pair(EDGE, (dropped,)), stages=3, norms="second")
-    with pytest.raises(VerificationError, match="draws a mask in several stages"):
+    with pytest.raises(VerificationError, match="draws in several stages"):
         drop_paths(graph_of(second))

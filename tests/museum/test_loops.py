@@ -339,7 +339,7 @@ def test_a_skip_from_the_wrong_unit() -> str:
 
 
 @exhibit(
-    "loader of specs", "blocks.0.stages: X4 leaves in stage 3, before anything of X0 has reached it"
+    "loader of specs", "blocks.0.stages: X4 is an output in stage 3, but does not depend on X0 yet"
 )
 def test_a_step_that_nothing_has_reached() -> str:
     """The time step that is read by default comes before the image has reached the layer: the

@@ -61,13 +61,13 @@ def test_it_holds_for_dense_blocks_beside_cliques(dense: Any, keys: dict[str, An
 def test_it_says_what_it_counted() -> None:
     proof = prove_sharing(steps_of(layers=5))
     assert {claim.rule: claim.detail for claim in proof.claims} == {
-        "one kernel per pair": "25 kernels for 25 pairs",
+        "one kernel per pair": "25 pairs with kernels of their own",
         "stages of each kernel": "35 uses, 10 kernels re-used in a later stage",
         "no kernel unused": "15 forward, 10 feedback",
         "versions read": "10 updates, 10 versions",
         "block feature and transit": "feature of stage 2, transit of stage 2",
         "unrolled without a cycle": "depth 10",
-        "a clique": "5 layers, one component",
+        "connected": "5 layers, one component",
     }
 
 
@@ -76,8 +76,8 @@ def test_no_clique_is_asked_for_without_a_second_stage_of_every_layer(
     keys: dict[str, Any],
 ) -> None:
     claims = {claim.rule: claim for claim in prove_sharing(steps_of(**keys)).claims}
-    assert claims["a clique"].holds
-    assert claims["a clique"].detail.endswith("each reached from X0 and leading out")
+    assert claims["connected"].holds
+    assert claims["connected"].detail.endswith("each reached from X0 and leading out")
 
 
 # ---- rule 1: one kernel per pair -----------------------------------------------------------
@@ -272,13 +272,13 @@ def test_a_cycle_is_seen() -> None:
     assert found["versions read"] == "stage 2 of X1 reads {X2@2} before it is written"
 
 
-# ---- rule 7: a clique ----------------------------------------------------------------------
+# ---- rule 7: connected ---------------------------------------------------------------------
 
 
 def test_a_block_without_feedback_is_no_clique() -> None:
     dense = steps_of(stages=1).blocks[0]
     found = failures(changed(steps_of(), lambda block: replace(block, steps=dense.steps)))
-    assert found["a clique"] == "the layers fall into 3 components: [{3}, {2}, {1}]"
+    assert found["connected"] == "the layers fall into 3 components: [{3}, {2}, {1}]"
 
 
 # ---- messages name the block ---------------------------------------------------------------
@@ -302,5 +302,5 @@ def test_every_rule_is_broken_by_a_test_above() -> None:
         "versions read",
         "block feature and transit",
         "unrolled without a cycle",
-        "a clique",
+        "connected",
     ]

@@ -12,7 +12,7 @@ from cliquegraph.steps.graph import BlockSteps
 
 
 def steps_json(blocks: Iterable[BlockSteps]) -> list[Json]:
-    """Return the rows of Table 1; reads are in the order of concatenation."""
+    """Return the rows of Table 1; reads are X0 first, then ascending."""
     return [step.as_row() for block in blocks for step in block.steps]
 
 
