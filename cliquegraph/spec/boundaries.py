@@ -1,4 +1,4 @@
-"""What surrounds the blocks: stem, transitions, readout; by the standard keys or by lists of ops."""
+"""What surrounds the blocks: stem, transitions, readout; by standard keys or by lists of ops."""
 
 from __future__ import annotations
 
