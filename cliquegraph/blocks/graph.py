@@ -297,7 +297,7 @@ def _draw_once(rng: Random) -> Document:
     }
     if rng.holds(0.4):
         block["layers"] = [_draw_keys(rng, on_edge, in_layer) for _ in range(n)]
-    if rng.holds(0.3):  # then each convolution names its own, or its layer does
+    if rng.holds(0.2):  # then each convolution names its own, or its layer does
         del block["filters"]
     return block
 

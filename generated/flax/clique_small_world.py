@@ -131,8 +131,8 @@ class Readout(nnx.Module):
 
 
 class CliqueBlock(nnx.Module):
-    """Clique of 12 layers, small world of 4 neighbors, seed 1, each reads itself, 2 stages of
-    alternate updates (section 3.1): X0 -> X1 … X12 of stage 2.
+    """Clique of 12 layers, small world of 4 neighbors, seed 1, each layer reads itself, 2 stages
+    of alternate updates (section 3.1): X0 -> X1 … X12 of stage 2.
     """
 
     def __init__(self, in_channels: int, filters: int, *, rngs: nnx.Rngs) -> None:

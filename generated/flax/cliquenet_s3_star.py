@@ -136,7 +136,7 @@ class CliqueBlock(nnx.Module):
         self.w1, self.w2, self.w3, self.w4, self.w5, self.w6 = (
             kernel_bank([in_channels, *[filters] * 5], filters, 1, rngs=rngs) for _ in range(6)
         )
-        # vj: the spatial kernel of layer j
+        # vj: the kernel V(j) of layer j
         self.v1, self.v2, self.v3, self.v4, self.v5, self.v6 = (
             kernel_bank([filters], filters, 3, rngs=rngs) for _ in range(6)
         )

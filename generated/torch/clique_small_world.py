@@ -100,8 +100,8 @@ class Readout(nn.Module):
 
 
 class CliqueBlock(nn.Module):
-    """Clique of 12 layers, small world of 4 neighbors, seed 1, each reads itself, 2 stages of
-    alternate updates (section 3.1): X0 -> X1 … X12 of stage 2.
+    """Clique of 12 layers, small world of 4 neighbors, seed 1, each layer reads itself, 2 stages
+    of alternate updates (section 3.1): X0 -> X1 … X12 of stage 2.
     """
 
     def __init__(self, in_channels: int, filters: int) -> None:
