@@ -12,7 +12,7 @@ import numpy as np
 
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import SPATIAL_KERNEL, tensor_name
+from cliquegraph.ir.names import SPATIAL_KERNEL, tensor_name, value_hint
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import (
     Affine,
@@ -240,7 +240,12 @@ class _Folding:
         if not isinstance(node.op, DropPath):
             return _slot(node)
         origin = node.origin
-        return Slot(origin.section, node.op.mnemonic, origin.layer, origin.stage)
+        # The result of an update of a block without stages is named without one.
+        hints = {n.output.hint for n in self._graph.nodes if n.origin == origin}
+        staged = value_hint("x", origin.layer or 0, None) not in hints
+        return Slot(
+            origin.section, node.op.mnemonic, origin.layer, origin.stage if staged else None
+        )
 
     def _kernel_slot(self, conv: Node, norm: Node) -> Slot:
         """The convolution's own slot, or one of its step's where steps share the kernel."""

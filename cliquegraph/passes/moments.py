@@ -97,7 +97,11 @@ class _Plan:
     def sources(self, norm: Node) -> tuple[Value, ...]:
         """Return the features that a node normalizes."""
         maker = self.graph.producers[norm.inputs[0]]
-        return maker.inputs if isinstance(maker.op, Concat) else norm.inputs
+        own = isinstance(maker.op, Concat) and (
+            maker.origin.section == norm.origin.section
+            or norm.origin.section.part is not Part.BLOCK
+        )
+        return maker.inputs if own else norm.inputs
 
     def _is_read_elsewhere(self, norm: Node, shareable: Container[Node]) -> bool:
         """Whether something else reads the concatenation that a node normalizes."""
@@ -192,8 +196,8 @@ def _owners(graph: Graph) -> dict[Node, Slot]:
             continue
         if node.output.hint.startswith(COMMON):
             continue  # its update has the moments of the version that it writes
-        if origin.section.part is Part.BLOCK and origin.layer is None and origin.stage is not None:
-            continue  # the block feature of one of several stages
+        if origin.section.part is Part.BLOCK and origin.layer is None:
+            continue  # an output of the block, not an update's
         stages = homes[place] if origin.layer is not None else {origin.stage}
         if len(stages) == 1:
             slots[node] = Slot(origin.section, "moments", origin.layer, next(iter(stages)))

@@ -47,6 +47,8 @@ def _chain(graph: Graph, reader: Node) -> list[Node]:
         concat = _maker(graph, reader, Concat)
         return [] if concat is None else [concat]
     norm = _maker(graph, relu, BatchNorm, Normalize)
+    if relu.origin != reader.origin:
+        return []  # another update wrote it
     if norm is None or norm.origin != relu.origin:
         return []  # to recompute the ReLU alone, its input would have to be saved
     if isinstance(norm.op, BatchNorm) and len(norm.inputs) > 1:

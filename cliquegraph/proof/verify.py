@@ -109,6 +109,7 @@ def verify(
     if unused:
         result.skipped.append("unused updates are not executed: their statistics do not change")
 
+    canonical = trial.tensors
     report("interpreter, evaluation")
     expected = {False: interpret(lowered, trial.tensors, trial.images)}
     result.tolerance_float32 = _float32_tolerance(lowered, trial, expected[False])
@@ -133,7 +134,18 @@ def verify(
         _compare_count(result, backend.name, executor)
         for training, reference in expected.items():
             place = f"{backend.name}, {'training' if training else 'evaluation'}"
-            _compare_forward(result, place, executor, lowered, trial, reference, training, unused)
+
+            @cache
+            def neighbors(training: bool = training) -> tuple[Result, ...]:
+                mask = chance if training else None
+                return tuple(
+                    interpret(lowered, each, trial.images, training=training, mask=mask)
+                    for each in _neighbors(canonical)
+                )
+
+            _compare_forward(
+                result, place, executor, lowered, trial, reference, training, unused, neighbors
+            )
         if not inference:
             report(f"{backend.name}, gradients and {SGD_STEPS} SGD steps")
             histories[backend.name] = dict(_history(executor, trial, unused))
@@ -250,18 +262,36 @@ def _compare_forward(
     expected: Result,
     training: bool,
     unused: Collection[str],
+    neighbors: Callable[[], Sequence[Result]],
 ) -> None:
+    """Compare a forward pass; inconclusive where rounding is amplified, as for histories."""
     mode = "training" if training else "evaluation"
     executor.load(trial.tensors)
     outputs = executor.forward(trial.images, training=training)
-    result.note(f"logits, {mode}", {"": outputs.logits}, {"": expected.logits})
-    result.note(
-        f"block features, {mode}", _numbered(outputs.features), _numbered(expected.features)
-    )
-    moved = {key: array for key, array in expected.running.items() if key not in unused}
-    if moved:
-        running = {key: array for key, array in executor.tensors().items() if key in moved}
-        result.note(f"running statistics, {mode}", running, moved)
+    kept = executor.tensors()
+
+    def parts(one: Result) -> dict[str, dict[str, Array]]:
+        moved = {key: array for key, array in one.running.items() if key not in unused}
+        return {
+            f"logits, {mode}": {"": one.logits},
+            f"block features, {mode}": _numbered(one.features),
+            **({f"running statistics, {mode}": moved} if moved else {}),
+        }
+
+    actual = {
+        f"logits, {mode}": {"": outputs.logits},
+        f"block features, {mode}": _numbered(outputs.features),
+    }
+    for what, right in parts(expected).items():
+        computed = actual.get(what) or {key: array for key, array in kept.items() if key in right}
+        if not _is_inconclusive(
+            result,
+            what,
+            computed,
+            right,
+            lambda: [parts(each)[what] for each in neighbors()],  # noqa: B023
+        ):
+            result.note(what, computed, right)
     if not result.ok and result.first_difference is None:
         executor.load(trial.tensors)
         traced = executor.trace(trial.images, training=training)
@@ -318,6 +348,32 @@ def _neighbors(tensors: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         yield {name: np.nextafter(array, end) for name, array in tensors.items()}
 
 
+def _is_inconclusive(
+    result: Verification,
+    what: str,
+    computed: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    of_neighbors: Callable[[], Sequence[Mapping[str, Array]]],
+) -> bool:
+    """Tell whether rounding explains a difference, and note so.
+
+    It does if the difference is at most ten times what changing the last digit of each weight does.
+    """
+    error = relative_error(computed, expected)
+    if not TOLERANCE < error < math.inf:  # non-finite values are not rounding
+        return False
+    amplified = max(relative_error(each, expected) for each in of_neighbors())
+    if not error <= _LAST_DIGITS * amplified < math.inf:
+        return False
+    note = (
+        f"{what}: changing the weights' last digit changes them by "
+        f"{amplified:.0e}, so the comparison is inconclusive"
+    )
+    if note not in result.unjudged:
+        result.unjudged.append(note)
+    return True
+
+
 def _compare_histories(
     result: Verification,
     histories: Mapping[str, History],
@@ -336,17 +392,14 @@ def _compare_histories(
     for other in names[1:]:
         for what, expected in histories[names[0]].items():
             computed = histories[other][what]
-            error = relative_error(computed, expected)
-            if TOLERANCE < error < math.inf:  # non-finite values are not rounding
-                amplified = max(relative_error(h[what], expected) for h in histories_of_neighbors())
-                if error <= _LAST_DIGITS * amplified < math.inf:
-                    note = (
-                        f"{what}: changing the weights' last digit changes them by "
-                        f"{amplified:.0e}, so the comparison is inconclusive"
-                    )
-                    if note not in result.unjudged:
-                        result.unjudged.append(note)
-                    continue
+            if _is_inconclusive(
+                result,
+                what,
+                computed,
+                expected,
+                lambda: [h[what] for h in histories_of_neighbors()],  # noqa: B023
+            ):
+                continue
             result.note(what, computed, expected)
             wrong = [(name, e) for name, e in errors_of(computed, expected) if e > TOLERANCE]
             if wrong and result.first_difference is None:
