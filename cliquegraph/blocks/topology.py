@@ -345,7 +345,8 @@ class Topology:
                 message, hint = f"no stage reads X{i} for X{j}", "write more stages"
             else:
                 message = f"no stage reads X{i} for X{j}, which is visited before"
-                hint = "write more stages, or direction: forward"
+                earlier = "forward" if i > j else "feedback"
+                hint = f"write more stages, or direction: {earlier}"
             yield impossible(message, "edges", hint=hint)
 
     def leads_to(self, ends: Iterable[int]) -> frozenset[int]:

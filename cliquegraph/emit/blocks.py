@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit import docs, words
 from cliquegraph.emit.body import apply, results_of
 from cliquegraph.emit.dims import Width, arguments_in
@@ -37,7 +38,7 @@ from cliquegraph.emit.view import (
 )
 from cliquegraph.emit.widths import FILTERS, IN, BlockWidths
 from cliquegraph.ir.nodes import Node, Origin, Value
-from cliquegraph.ir.types import Section
+from cliquegraph.ir.types import Section, Slot
 
 _SHORT = {IN: "k0", FILTERS: "k"}
 """Names of widths among the calls of updates; k is the paper's."""
@@ -231,15 +232,19 @@ class BlockClass:
 
     def _kernel_groups(self) -> tuple[MemberGroup, ...]:
         """The kernels of a block, which its stages share, by role."""
-        groups: dict[str, dict[str, Member]] = {}
-        comments: dict[str, str] = {}
+        groups: dict[tuple[str, bool], dict[str, Member]] = {}
+        comments: dict[tuple[str, bool], str] = {}
+        slots: dict[str, Slot] = {}
         for node in (node for region in self._regions for node in region.nodes):
             slot, member = shared_slot(node), member_of(node, self._widths)
             if slot is not None and member is not None:
-                comments[slot.role] = words.shared_comment(slot)
-                groups.setdefault(slot.role, {})[member.name] = member
+                if slots.setdefault(member.name, slot) != slot:
+                    raise VerificationError(f"{node.origin}: two members are called {member.name}")
+                kind = slot.role, slot.source is None
+                comments[kind] = words.shared_comment(slot)
+                groups.setdefault(kind, {})[member.name] = member
         return tuple(
-            MemberGroup(comments[role], tuple(members.values())) for role, members in groups.items()
+            MemberGroup(comments[kind], tuple(members.values())) for kind, members in groups.items()
         )
 
     def _steps_groups(self) -> Iterator[MemberGroup]:

@@ -6,7 +6,7 @@ import builtins
 import keyword
 from collections.abc import Iterable
 
-from cliquegraph.ir.names import KERNEL_BIAS, is_bias, is_gate, is_kernel
+from cliquegraph.ir.names import EDGE_KERNEL, KERNEL_BIAS, is_bias, is_gate, is_kernel
 from cliquegraph.ir.types import Param, Part, Slot
 
 
@@ -24,17 +24,23 @@ def member_name(slot: Slot) -> str:
     if slot.shared and slot.section.part is Part.READOUT:
         return f"{slot.section}_{name}"
     if slot.shared:
-        source = "" if slot.source is None else f"{slot.source}_"
-        place = f"{source}{slot.layer}"
-        if slot.index is not None and (slot.source is None or is_kernel(slot)):
-            place = f"{place}_{slot.index}"
-        kernel, *behind = slot.role.split(".")
-        if kernel in KERNEL_BIAS:
-            return "_".join((f"{kernel}{place}", *behind))
-        return f"{name}_{place}"
+        return _shared_name(slot, name)
+    number = "" if slot.index is None else str(slot.index)
     if slot.source is not None:  # on an edge, after its kernel
-        name = f"edge_{name}"
-    return name if slot.index is None else f"{name}_{slot.index}"
+        return f"edge{number}_{name}"
+    return f"{name}_{number}" if number else name
+
+
+def _shared_name(slot: Slot, name: str) -> str:
+    """The name of what stages share: ``w2``, ``v2_1``; of an edge ``w0_to_2``, ``w0_to_2_norm``."""
+    kernel, *behind = slot.role.split(".")
+    own = kernel in KERNEL_BIAS  # a kernel, or its bias
+    place = str(slot.layer) if slot.source is None else f"{slot.source}_to_{slot.layer}"
+    if slot.index is not None and (own or slot.source is None):
+        place = f"{place}_{slot.index}"
+    if own:
+        return "_".join((f"{kernel}{place}", *behind))
+    return f"{name}_{place}" if slot.source is None else f"{EDGE_KERNEL}{place}_{name}"
 
 
 def is_bare(slot: Slot) -> bool:

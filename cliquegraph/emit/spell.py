@@ -239,6 +239,8 @@ class Speller(ABC):
                 values = Text("[feature.maps for feature in each]")
             else:
                 values = listing(*map(self.expression, items))
+                if of:  # expressions, not names alone: one in a line if they are too many
+                    values = Bracket("(", values.items, ")")
             text = " ".join(name for name, _ in record.items)
             yield from string(text, prefix="names = ", depth=depth)
             names = Text("names.split()")

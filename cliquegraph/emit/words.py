@@ -185,16 +185,18 @@ _MEMBERS = {
 def shared_comment(slot: Slot) -> str:
     """Return the comment on the tensors or layers of one role in a block that stages share."""
     if slot.role == EDGE_KERNEL and slot.source is not None:
-        return "wi_j: the kernel W(i→j)"
+        return "wi_to_j: the kernel W(i→j)"
     if (comment := _MEMBERS.get(slot.role)) is not None:
         if slot.index is None:
             return comment
         if slot.role == SPATIAL_KERNEL:
             return f"{slot.role}j_p: kernel p of layer j"
         return f"{slot.role}j_p: of several, {comment.partition(': ')[2]}"
-    place = "i_j" if slot.source is not None else "j"
+    place = "i_to_j" if slot.source is not None else "j"
     kernel, *bias = slot.role.split(".")
     if kernel in KERNEL_BIAS and bias:
         return f"{kernel}{place}_bias: the bias of that kernel"
     what = "gate" if is_gate(slot) else "bias" if is_bias(slot) else "normalization"
+    if slot.source is not None:
+        return f"{EDGE_KERNEL}{place}_{slot.role}: the {what} of that edge, in every stage"
     return f"{slot.role}_{place}: the {what} of layer j, in every stage"

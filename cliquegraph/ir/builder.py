@@ -10,7 +10,7 @@ from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.names import slot_name
+from cliquegraph.ir.names import is_kernel, slot_name
 from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import Conv, Op
 from cliquegraph.ir.shapes import ShapeError
@@ -186,7 +186,11 @@ class Builder:
             name = slot_name(tensor.slot)
             if known.shape == tensor.shape and shared.shape == shape:
                 raise ValueError(f"{name} is to start in two ways, or is read in two")
-            message = f"updates that share {name} read maps of different widths by it"
-            hint = "give each stage its own, or let all stages read the same layers"
+            widths = f"{shared.shape[shared.axis]} and {shape[shared.axis]}"
+            message = f"updates that share {name} read maps of different widths by it, {widths}"
+            if is_kernel(tensor.slot):
+                hint = "give X0 the layer's width before the block, in the stem or the transition"
+            else:
+                hint = "write norms: per_stage, or let all stages read the same layers"
             raise self.refusal(ShapeError(message, hint))
         return shared

@@ -28,7 +28,7 @@ from cliquegraph.ir.ops import (
     Stack,
 )
 from cliquegraph.ir.shapes import ShapeError, compressed, least_factor, squeezed
-from cliquegraph.ir.types import Part, Section, Slot
+from cliquegraph.ir.types import MapType, Part, Section, Slot
 from cliquegraph.ir.verify import verify_graph
 from cliquegraph.lowering.apply import OpLowering, Site
 from cliquegraph.lowering.update import lower_step
@@ -157,10 +157,26 @@ def _require_one_type(builder: Builder, step: Step, before: Value | None, value:
         raise builder.refusal(ShapeError(f"X{step.layer} is {stages}", hint))
 
 
+def _require_output(
+    builder: Builder, output: Output, first: tuple[int, Value], other: tuple[int, Value]
+) -> None:
+    """Raise a ``SpecError`` that names the layers if an output can't combine them."""
+    one, two = first[1].type, other[1].type
+    sizes_only = output.combine == "concat"
+    assert isinstance(one, MapType) and isinstance(two, MapType)  # noqa: S101  # blocks have maps
+    if (one.height, one.width) != (two.height, two.width) or (not sizes_only and one != two):
+        message = f"an output is of X{first[0]}, {one}, and X{other[0]}, {two}"
+        hint = "let it be of layers of one size" + ("" if sizes_only else " and width")
+        raise builder.refusal(ShapeError(message, hint))
+
+
 def _output(builder: Builder, output: Output, values: list[Value], hint: str) -> Value:
     """Return an output of a block: the maps of one layer as they are, else combined."""
     if output.alone:
         return values[0]
+    layers = (0, *output.layers) if output.with_input else output.layers
+    for layer, value in zip(layers, values, strict=True):
+        _require_output(builder, output, (layers[0], values[0]), (layer, value))
     if output.combine == "mean":
         return builder.add(Mean(len(values)), values, hint=hint) if len(values) > 1 else values[0]
     return builder.add(Concat(), values, hint=hint)

@@ -133,6 +133,7 @@ class _Update:
             else [_Edges(read.ops, (position,)) for position, read in enumerate(reads)]
         )
         terms = [self._edges(each, reads, values, spans) for each in groups]
+        self._require_one_type(groups, reads, terms)
         if drop is None:
             value = self._combine(terms, len(values), layer.combine)
         else:
@@ -210,6 +211,19 @@ class _Update:
                     f"X{self.step.layer} reads {meeting}: maps of different sizes can't be combined"
                 )
                 hint = "let edges pool, stride or upsample to one size"
+                raise self.ops.builder.refusal(ShapeError(message, hint))
+
+    def _require_one_type(
+        self, groups: Sequence[_Edges], reads: Sequence[Read], terms: Sequence[Value]
+    ) -> None:
+        """Raise a ``SpecError`` that names the layers if edges write different types."""
+        first, own = groups[0], terms[0].type
+        for each, term in zip(groups, terms, strict=True):
+            if term.type != own:
+                one, other = (f"X{reads[group.positions[0]].source}" for group in (first, each))
+                meeting = f"{one}, {own}, and {other}, {term.type}"
+                message = f"X{self.step.layer} reads {meeting}, and can't add the two"
+                hint = "let edges pool, stride or upsample to one size, and convolve to one width"
                 raise self.ops.builder.refusal(ShapeError(message, hint))
 
     def _combine(self, terms: list[Value], reads: int, how: str) -> Value:

@@ -9,6 +9,7 @@ reference for forward values; gradients and SGD steps are compared between backe
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +20,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import BackendError, UsageError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.nodes import Origin
 from cliquegraph.ir.ops import Dropout, JoinWeights, Keep
 from cliquegraph.ir.storage import Array, Labels
 from cliquegraph.ir.types import MapType, Part
@@ -170,8 +172,19 @@ def _executor(backend: Backend, compilation: Compilation, dtype: str, trial: Tri
     name, graph = compilation.network.python_class, compilation.graph
     executor = backend.executor(compilation.source(backend), name, graph, dtype)
     if trial.masks and not compilation.inference:
-        executor.set_masks(trial.masks)
+        executed = set(_draws(graph))  # unused updates are not
+        draws = zip(_draws(compilation.lowered), trial.masks, strict=True)
+        executor.set_masks([mask for draw, mask in draws if draw in executed])
     return executor
+
+
+def _draws(graph: Graph) -> Iterator[tuple[Origin, int]]:
+    """Where a graph draws masks, by the node's place and its number there."""
+    count: Counter[Origin] = Counter()
+    for node in graph.nodes:
+        if isinstance(node.op, Keep | JoinWeights):
+            yield node.origin, count[node.origin]
+            count[node.origin] += 1
 
 
 def choose_backends(names: Sequence[str] | None) -> list[Backend]:

@@ -125,15 +125,15 @@ class Layer2(nnx.Module):
     """One layer: gate; gate; addition, ReLU, 3×3 depthwise convolution, 1×1 convolution, BN."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        self.edge_gate_1 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_2 = nnx.Param(jnp.zeros(1))
+        self.edge1_gate = nnx.Param(jnp.zeros(1))
+        self.edge2_gate = nnx.Param(jnp.zeros(1))
         self.conv1 = he_kernel(1, channels, 3, rngs=rngs)
         self.conv2 = he_kernel(channels, channels, 1, rngs=rngs)
         self.norm1 = BatchNorm(channels)
 
     def __call__(self, x: Array, x2: Array) -> Array:
-        x = x * nnx.sigmoid(self.edge_gate_1[...]).astype(x.dtype)
-        y = x2 * nnx.sigmoid(self.edge_gate_2[...]).astype(x2.dtype)
+        x = x * nnx.sigmoid(self.edge1_gate[...]).astype(x.dtype)
+        y = x2 * nnx.sigmoid(self.edge2_gate[...]).astype(x2.dtype)
         x = nnx.relu(x + y)
         x = conv(x, self.conv1[...], padding=1)
         return self.norm1(conv(x, self.conv2[...]))
@@ -145,7 +145,7 @@ class Layer3(nnx.Module):
     """
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        self.edge_gate_1, self.edge_gate_2, self.edge_gate_3, self.edge_gate_4 = (
+        self.edge1_gate, self.edge2_gate, self.edge3_gate, self.edge4_gate = (
             nnx.Param(jnp.zeros(1)) for _ in range(4)
         )
         self.conv1 = he_kernel(1, channels, 3, rngs=rngs)
@@ -153,10 +153,10 @@ class Layer3(nnx.Module):
         self.norm1 = BatchNorm(channels)
 
     def __call__(self, x: Array, x2: Array, x3: Array, x4: Array) -> Array:
-        x = x * nnx.sigmoid(self.edge_gate_1[...]).astype(x.dtype)
-        y = x2 * nnx.sigmoid(self.edge_gate_2[...]).astype(x2.dtype)
-        y2 = x3 * nnx.sigmoid(self.edge_gate_3[...]).astype(x3.dtype)
-        y3 = x4 * nnx.sigmoid(self.edge_gate_4[...]).astype(x4.dtype)
+        x = x * nnx.sigmoid(self.edge1_gate[...]).astype(x.dtype)
+        y = x2 * nnx.sigmoid(self.edge2_gate[...]).astype(x2.dtype)
+        y2 = x3 * nnx.sigmoid(self.edge3_gate[...]).astype(x3.dtype)
+        y3 = x4 * nnx.sigmoid(self.edge4_gate[...]).astype(x4.dtype)
         x = nnx.relu(x + y + y2 + y3)
         x = conv(x, self.conv1[...], padding=1)
         return self.norm1(conv(x, self.conv2[...]))
@@ -168,17 +168,17 @@ class Layer4(nnx.Module):
     """
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        self.edge_gate_1 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_2 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_3 = nnx.Param(jnp.zeros(1))
+        self.edge1_gate = nnx.Param(jnp.zeros(1))
+        self.edge2_gate = nnx.Param(jnp.zeros(1))
+        self.edge3_gate = nnx.Param(jnp.zeros(1))
         self.conv1 = he_kernel(1, channels, 3, rngs=rngs)
         self.conv2 = he_kernel(channels, channels, 1, rngs=rngs)
         self.norm1 = BatchNorm(channels)
 
     def __call__(self, x: Array, x2: Array, x3: Array) -> Array:
-        x = x * nnx.sigmoid(self.edge_gate_1[...]).astype(x.dtype)
-        y = x2 * nnx.sigmoid(self.edge_gate_2[...]).astype(x2.dtype)
-        y2 = x3 * nnx.sigmoid(self.edge_gate_3[...]).astype(x3.dtype)
+        x = x * nnx.sigmoid(self.edge1_gate[...]).astype(x.dtype)
+        y = x2 * nnx.sigmoid(self.edge2_gate[...]).astype(x2.dtype)
+        y2 = x3 * nnx.sigmoid(self.edge3_gate[...]).astype(x3.dtype)
         x = nnx.relu(x + y + y2)
         x = conv(x, self.conv1[...], padding=1)
         return self.norm1(conv(x, self.conv2[...]))
@@ -190,23 +190,23 @@ class Layer5(nnx.Module):
     """
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        self.edge_gate_1 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_2 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_3 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_4 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_5 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_6 = nnx.Param(jnp.zeros(1))
+        self.edge1_gate = nnx.Param(jnp.zeros(1))
+        self.edge2_gate = nnx.Param(jnp.zeros(1))
+        self.edge3_gate = nnx.Param(jnp.zeros(1))
+        self.edge4_gate = nnx.Param(jnp.zeros(1))
+        self.edge5_gate = nnx.Param(jnp.zeros(1))
+        self.edge6_gate = nnx.Param(jnp.zeros(1))
         self.conv1 = he_kernel(1, channels, 3, rngs=rngs)
         self.conv2 = he_kernel(channels, channels, 1, rngs=rngs)
         self.norm1 = BatchNorm(channels)
 
     def __call__(self, x: Array, x2: Array, x3: Array, x4: Array, x5: Array, x6: Array) -> Array:
-        x = x * nnx.sigmoid(self.edge_gate_1[...]).astype(x.dtype)
-        y = x2 * nnx.sigmoid(self.edge_gate_2[...]).astype(x2.dtype)
-        y2 = x3 * nnx.sigmoid(self.edge_gate_3[...]).astype(x3.dtype)
-        y3 = x4 * nnx.sigmoid(self.edge_gate_4[...]).astype(x4.dtype)
-        y4 = x5 * nnx.sigmoid(self.edge_gate_5[...]).astype(x5.dtype)
-        y5 = x6 * nnx.sigmoid(self.edge_gate_6[...]).astype(x6.dtype)
+        x = x * nnx.sigmoid(self.edge1_gate[...]).astype(x.dtype)
+        y = x2 * nnx.sigmoid(self.edge2_gate[...]).astype(x2.dtype)
+        y2 = x3 * nnx.sigmoid(self.edge3_gate[...]).astype(x3.dtype)
+        y3 = x4 * nnx.sigmoid(self.edge4_gate[...]).astype(x4.dtype)
+        y4 = x5 * nnx.sigmoid(self.edge5_gate[...]).astype(x5.dtype)
+        y5 = x6 * nnx.sigmoid(self.edge6_gate[...]).astype(x6.dtype)
         x = nnx.relu(x + y + y2 + y3 + y4 + y5)
         x = conv(x, self.conv1[...], padding=1)
         return self.norm1(conv(x, self.conv2[...]))
@@ -218,7 +218,7 @@ class Layer6(nnx.Module):
     """
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        self.edge_gate_1, self.edge_gate_2, self.edge_gate_3, self.edge_gate_4, self.edge_gate_5 = (
+        self.edge1_gate, self.edge2_gate, self.edge3_gate, self.edge4_gate, self.edge5_gate = (
             nnx.Param(jnp.zeros(1)) for _ in range(5)
         )
         self.conv1 = he_kernel(1, channels, 3, rngs=rngs)
@@ -226,11 +226,11 @@ class Layer6(nnx.Module):
         self.norm1 = BatchNorm(channels)
 
     def __call__(self, x: Array, x2: Array, x3: Array, x4: Array, x5: Array) -> Array:
-        x = x * nnx.sigmoid(self.edge_gate_1[...]).astype(x.dtype)
-        y = x2 * nnx.sigmoid(self.edge_gate_2[...]).astype(x2.dtype)
-        y2 = x3 * nnx.sigmoid(self.edge_gate_3[...]).astype(x3.dtype)
-        y3 = x4 * nnx.sigmoid(self.edge_gate_4[...]).astype(x4.dtype)
-        y4 = x5 * nnx.sigmoid(self.edge_gate_5[...]).astype(x5.dtype)
+        x = x * nnx.sigmoid(self.edge1_gate[...]).astype(x.dtype)
+        y = x2 * nnx.sigmoid(self.edge2_gate[...]).astype(x2.dtype)
+        y2 = x3 * nnx.sigmoid(self.edge3_gate[...]).astype(x3.dtype)
+        y3 = x4 * nnx.sigmoid(self.edge4_gate[...]).astype(x4.dtype)
+        y4 = x5 * nnx.sigmoid(self.edge5_gate[...]).astype(x5.dtype)
         x = nnx.relu(x + y + y2 + y3 + y4)
         x = conv(x, self.conv1[...], padding=1)
         return self.norm1(conv(x, self.conv2[...]))
@@ -242,13 +242,13 @@ class Layer7(nnx.Module):
     """
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        self.edge_gate_1 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_2 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_3 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_4 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_5 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_6 = nnx.Param(jnp.zeros(1))
-        self.edge_gate_7 = nnx.Param(jnp.zeros(1))
+        self.edge1_gate = nnx.Param(jnp.zeros(1))
+        self.edge2_gate = nnx.Param(jnp.zeros(1))
+        self.edge3_gate = nnx.Param(jnp.zeros(1))
+        self.edge4_gate = nnx.Param(jnp.zeros(1))
+        self.edge5_gate = nnx.Param(jnp.zeros(1))
+        self.edge6_gate = nnx.Param(jnp.zeros(1))
+        self.edge7_gate = nnx.Param(jnp.zeros(1))
         self.conv1 = he_kernel(1, channels, 3, rngs=rngs)
         self.conv2 = he_kernel(channels, channels, 1, rngs=rngs)
         self.norm1 = BatchNorm(channels)
@@ -256,13 +256,13 @@ class Layer7(nnx.Module):
     def __call__(
         self, x: Array, x2: Array, x3: Array, x4: Array, x5: Array, x6: Array, x7: Array
     ) -> Array:
-        x = x * nnx.sigmoid(self.edge_gate_1[...]).astype(x.dtype)
-        y = x2 * nnx.sigmoid(self.edge_gate_2[...]).astype(x2.dtype)
-        y2 = x3 * nnx.sigmoid(self.edge_gate_3[...]).astype(x3.dtype)
-        y3 = x4 * nnx.sigmoid(self.edge_gate_4[...]).astype(x4.dtype)
-        y4 = x5 * nnx.sigmoid(self.edge_gate_5[...]).astype(x5.dtype)
-        y5 = x6 * nnx.sigmoid(self.edge_gate_6[...]).astype(x6.dtype)
-        y6 = x7 * nnx.sigmoid(self.edge_gate_7[...]).astype(x7.dtype)
+        x = x * nnx.sigmoid(self.edge1_gate[...]).astype(x.dtype)
+        y = x2 * nnx.sigmoid(self.edge2_gate[...]).astype(x2.dtype)
+        y2 = x3 * nnx.sigmoid(self.edge3_gate[...]).astype(x3.dtype)
+        y3 = x4 * nnx.sigmoid(self.edge4_gate[...]).astype(x4.dtype)
+        y4 = x5 * nnx.sigmoid(self.edge5_gate[...]).astype(x5.dtype)
+        y5 = x6 * nnx.sigmoid(self.edge6_gate[...]).astype(x6.dtype)
+        y6 = x7 * nnx.sigmoid(self.edge7_gate[...]).astype(x7.dtype)
         x = nnx.relu(x + y + y2 + y3 + y4 + y5 + y6)
         x = conv(x, self.conv1[...], padding=1)
         return self.norm1(conv(x, self.conv2[...]))

@@ -118,16 +118,16 @@ class GraphBlock(nn.Module):
         self.w2 = kernel_bank([filters1], filters2, 3)
         self.w3 = kernel_bank([filters2], filters3, 3)
         self.w4 = kernel_bank([filters3], filters4, 3)
-        # wi_j_bias: the bias of that kernel
-        self.w0_1_bias = nn.Parameter(torch.zeros(filters1))
-        self.w1_2_bias = nn.Parameter(torch.zeros(filters2))
-        self.w2_3_bias = nn.Parameter(torch.zeros(filters3))
-        self.w3_4_bias = nn.Parameter(torch.zeros(filters4))
-        # norm_i_j: the normalization of layer j, in every stage
-        self.norm_0_1 = nn.GroupNorm(32, filters1)
-        self.norm_1_2 = nn.GroupNorm(32, filters2)
-        self.norm_2_3 = nn.GroupNorm(32, filters3)
-        self.norm_3_4 = nn.GroupNorm(32, filters4)
+        # wi_to_j_bias: the bias of that kernel
+        self.w0_to_1_bias = nn.Parameter(torch.zeros(filters1))
+        self.w1_to_2_bias = nn.Parameter(torch.zeros(filters2))
+        self.w2_to_3_bias = nn.Parameter(torch.zeros(filters3))
+        self.w3_to_4_bias = nn.Parameter(torch.zeros(filters4))
+        # wi_to_j_norm: the normalization of that edge, in every stage
+        self.w0_to_1_norm = nn.GroupNorm(32, filters1)
+        self.w1_to_2_norm = nn.GroupNorm(32, filters2)
+        self.w2_to_3_norm = nn.GroupNorm(32, filters3)
+        self.w3_to_4_norm = nn.GroupNorm(32, filters4)
         # vj: the kernel V(j) of layer j
         self.v1 = kernel_bank([filters1], filters1, 3)
         self.v2 = kernel_bank([filters2], filters2, 3)
@@ -163,7 +163,12 @@ class GraphBlock(nn.Module):
     def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> Tensor:
         # stage 1: X0 -> X1
         common1, x1_1 = self.update1_1(
-            x0, w=self.w1, w_bias=self.w0_1_bias, norm=self.norm_0_1, v=self.v1, norm1=self.norm1_1
+            x0,
+            w=self.w1,
+            w_bias=self.w0_to_1_bias,
+            norm=self.w0_to_1_norm,
+            v=self.v1,
+            norm1=self.norm1_1,
         )
         # stage 1: zeros -> X2
         x2_1 = self.update2_1(x1_1, v=self.v2, norm1=self.norm1_2)
@@ -178,8 +183,8 @@ class GraphBlock(nn.Module):
             x1_1,
             x2_1,
             w=self.w2,
-            w_bias=self.w1_2_bias,
-            norm=self.norm_1_2,
+            w_bias=self.w1_to_2_bias,
+            norm=self.w1_to_2_norm,
             v=self.v2,
             norm1=self.norm1_2,
         )
@@ -188,8 +193,8 @@ class GraphBlock(nn.Module):
             x2_1,
             x3_1,
             w=self.w3,
-            w_bias=self.w2_3_bias,
-            norm=self.norm_2_3,
+            w_bias=self.w2_to_3_bias,
+            norm=self.w2_to_3_norm,
             v=self.v3,
             norm1=self.norm1_3,
         )
@@ -198,8 +203,8 @@ class GraphBlock(nn.Module):
             x3_1,
             x4_1,
             w=self.w4,
-            w_bias=self.w3_4_bias,
-            norm=self.norm_3_4,
+            w_bias=self.w3_to_4_bias,
+            norm=self.w3_to_4_norm,
             v=self.v4,
             norm1=self.norm1_4,
         )
@@ -210,8 +215,8 @@ class GraphBlock(nn.Module):
             x1_2,
             x2_2,
             w=self.w2,
-            w_bias=self.w1_2_bias,
-            norm=self.norm_1_2,
+            w_bias=self.w1_to_2_bias,
+            norm=self.w1_to_2_norm,
             v=self.v2,
             norm1=self.norm1_2,
         )
@@ -220,8 +225,8 @@ class GraphBlock(nn.Module):
             x2_2,
             x3_2,
             w=self.w3,
-            w_bias=self.w2_3_bias,
-            norm=self.norm_2_3,
+            w_bias=self.w2_to_3_bias,
+            norm=self.w2_to_3_norm,
             v=self.v3,
             norm1=self.norm1_3,
         )
@@ -230,8 +235,8 @@ class GraphBlock(nn.Module):
             x3_2,
             x4_2,
             w=self.w4,
-            w_bias=self.w3_4_bias,
-            norm=self.norm_3_4,
+            w_bias=self.w3_to_4_bias,
+            norm=self.w3_to_4_norm,
             v=self.v4,
             norm1=self.norm1_4,
         )
@@ -242,8 +247,8 @@ class GraphBlock(nn.Module):
             x1_3,
             x2_3,
             w=self.w2,
-            w_bias=self.w1_2_bias,
-            norm=self.norm_1_2,
+            w_bias=self.w1_to_2_bias,
+            norm=self.w1_to_2_norm,
             v=self.v2,
             norm1=self.norm1_2,
         )
@@ -252,8 +257,8 @@ class GraphBlock(nn.Module):
             x2_3,
             x3_3,
             w=self.w3,
-            w_bias=self.w2_3_bias,
-            norm=self.norm_2_3,
+            w_bias=self.w2_to_3_bias,
+            norm=self.w2_to_3_norm,
             v=self.v3,
             norm1=self.norm1_3,
         )
@@ -262,8 +267,8 @@ class GraphBlock(nn.Module):
             x3_3,
             x4_3,
             w=self.w4,
-            w_bias=self.w3_4_bias,
-            norm=self.norm_3_4,
+            w_bias=self.w3_to_4_bias,
+            norm=self.w3_to_4_norm,
             v=self.v4,
             norm1=self.norm1_4,
         )
@@ -274,8 +279,8 @@ class GraphBlock(nn.Module):
             x1_4,
             x2_4,
             w=self.w2,
-            w_bias=self.w1_2_bias,
-            norm=self.norm_1_2,
+            w_bias=self.w1_to_2_bias,
+            norm=self.w1_to_2_norm,
             v=self.v2,
             norm1=self.norm1_2,
         )
@@ -284,8 +289,8 @@ class GraphBlock(nn.Module):
             x2_4,
             x3_4,
             w=self.w3,
-            w_bias=self.w2_3_bias,
-            norm=self.norm_2_3,
+            w_bias=self.w2_to_3_bias,
+            norm=self.w2_to_3_norm,
             v=self.v3,
             norm1=self.norm1_3,
         )
@@ -294,8 +299,8 @@ class GraphBlock(nn.Module):
             x3_4,
             x4_4,
             w=self.w4,
-            w_bias=self.w3_4_bias,
-            norm=self.norm_3_4,
+            w_bias=self.w3_to_4_bias,
+            norm=self.w3_to_4_norm,
             v=self.v4,
             norm1=self.norm1_4,
         )

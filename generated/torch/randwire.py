@@ -80,15 +80,15 @@ class Layer2(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edge_gate_1 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_2 = nn.Parameter(torch.zeros(1))
+        self.edge1_gate = nn.Parameter(torch.zeros(1))
+        self.edge2_gate = nn.Parameter(torch.zeros(1))
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, x2: Tensor) -> Tensor:
-        x = x * torch.sigmoid(self.edge_gate_1)
-        y = x2 * torch.sigmoid(self.edge_gate_2)
+        x = x * torch.sigmoid(self.edge1_gate)
+        y = x2 * torch.sigmoid(self.edge2_gate)
         x = torch.relu_(x + y)
         x = self.conv1(x)
         z: Tensor = self.norm1(self.conv2(x))
@@ -102,7 +102,7 @@ class Layer3(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edge_gate_1, self.edge_gate_2, self.edge_gate_3, self.edge_gate_4 = (
+        self.edge1_gate, self.edge2_gate, self.edge3_gate, self.edge4_gate = (
             nn.Parameter(torch.zeros(1)) for _ in range(4)
         )
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
@@ -110,10 +110,10 @@ class Layer3(nn.Module):
         self.norm1 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, x2: Tensor, x3: Tensor, x4: Tensor) -> Tensor:
-        x = x * torch.sigmoid(self.edge_gate_1)
-        y = x2 * torch.sigmoid(self.edge_gate_2)
-        y2 = x3 * torch.sigmoid(self.edge_gate_3)
-        y3 = x4 * torch.sigmoid(self.edge_gate_4)
+        x = x * torch.sigmoid(self.edge1_gate)
+        y = x2 * torch.sigmoid(self.edge2_gate)
+        y2 = x3 * torch.sigmoid(self.edge3_gate)
+        y3 = x4 * torch.sigmoid(self.edge4_gate)
         x = torch.relu_(x + y + y2 + y3)
         x = self.conv1(x)
         z: Tensor = self.norm1(self.conv2(x))
@@ -127,17 +127,17 @@ class Layer4(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edge_gate_1 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_2 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_3 = nn.Parameter(torch.zeros(1))
+        self.edge1_gate = nn.Parameter(torch.zeros(1))
+        self.edge2_gate = nn.Parameter(torch.zeros(1))
+        self.edge3_gate = nn.Parameter(torch.zeros(1))
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, x2: Tensor, x3: Tensor) -> Tensor:
-        x = x * torch.sigmoid(self.edge_gate_1)
-        y = x2 * torch.sigmoid(self.edge_gate_2)
-        y2 = x3 * torch.sigmoid(self.edge_gate_3)
+        x = x * torch.sigmoid(self.edge1_gate)
+        y = x2 * torch.sigmoid(self.edge2_gate)
+        y2 = x3 * torch.sigmoid(self.edge3_gate)
         x = torch.relu_(x + y + y2)
         x = self.conv1(x)
         z: Tensor = self.norm1(self.conv2(x))
@@ -151,12 +151,12 @@ class Layer5(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edge_gate_1 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_2 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_3 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_4 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_5 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_6 = nn.Parameter(torch.zeros(1))
+        self.edge1_gate = nn.Parameter(torch.zeros(1))
+        self.edge2_gate = nn.Parameter(torch.zeros(1))
+        self.edge3_gate = nn.Parameter(torch.zeros(1))
+        self.edge4_gate = nn.Parameter(torch.zeros(1))
+        self.edge5_gate = nn.Parameter(torch.zeros(1))
+        self.edge6_gate = nn.Parameter(torch.zeros(1))
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
@@ -164,12 +164,12 @@ class Layer5(nn.Module):
     def forward(
         self, x: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor, x6: Tensor
     ) -> Tensor:
-        x = x * torch.sigmoid(self.edge_gate_1)
-        y = x2 * torch.sigmoid(self.edge_gate_2)
-        y2 = x3 * torch.sigmoid(self.edge_gate_3)
-        y3 = x4 * torch.sigmoid(self.edge_gate_4)
-        y4 = x5 * torch.sigmoid(self.edge_gate_5)
-        y5 = x6 * torch.sigmoid(self.edge_gate_6)
+        x = x * torch.sigmoid(self.edge1_gate)
+        y = x2 * torch.sigmoid(self.edge2_gate)
+        y2 = x3 * torch.sigmoid(self.edge3_gate)
+        y3 = x4 * torch.sigmoid(self.edge4_gate)
+        y4 = x5 * torch.sigmoid(self.edge5_gate)
+        y5 = x6 * torch.sigmoid(self.edge6_gate)
         x = torch.relu_(x + y + y2 + y3 + y4 + y5)
         x = self.conv1(x)
         z: Tensor = self.norm1(self.conv2(x))
@@ -183,7 +183,7 @@ class Layer6(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edge_gate_1, self.edge_gate_2, self.edge_gate_3, self.edge_gate_4, self.edge_gate_5 = (
+        self.edge1_gate, self.edge2_gate, self.edge3_gate, self.edge4_gate, self.edge5_gate = (
             nn.Parameter(torch.zeros(1)) for _ in range(5)
         )
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
@@ -191,11 +191,11 @@ class Layer6(nn.Module):
         self.norm1 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor) -> Tensor:
-        x = x * torch.sigmoid(self.edge_gate_1)
-        y = x2 * torch.sigmoid(self.edge_gate_2)
-        y2 = x3 * torch.sigmoid(self.edge_gate_3)
-        y3 = x4 * torch.sigmoid(self.edge_gate_4)
-        y4 = x5 * torch.sigmoid(self.edge_gate_5)
+        x = x * torch.sigmoid(self.edge1_gate)
+        y = x2 * torch.sigmoid(self.edge2_gate)
+        y2 = x3 * torch.sigmoid(self.edge3_gate)
+        y3 = x4 * torch.sigmoid(self.edge4_gate)
+        y4 = x5 * torch.sigmoid(self.edge5_gate)
         x = torch.relu_(x + y + y2 + y3 + y4)
         x = self.conv1(x)
         z: Tensor = self.norm1(self.conv2(x))
@@ -209,13 +209,13 @@ class Layer7(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edge_gate_1 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_2 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_3 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_4 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_5 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_6 = nn.Parameter(torch.zeros(1))
-        self.edge_gate_7 = nn.Parameter(torch.zeros(1))
+        self.edge1_gate = nn.Parameter(torch.zeros(1))
+        self.edge2_gate = nn.Parameter(torch.zeros(1))
+        self.edge3_gate = nn.Parameter(torch.zeros(1))
+        self.edge4_gate = nn.Parameter(torch.zeros(1))
+        self.edge5_gate = nn.Parameter(torch.zeros(1))
+        self.edge6_gate = nn.Parameter(torch.zeros(1))
+        self.edge7_gate = nn.Parameter(torch.zeros(1))
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
@@ -223,13 +223,13 @@ class Layer7(nn.Module):
     def forward(
         self, x: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor, x6: Tensor, x7: Tensor
     ) -> Tensor:
-        x = x * torch.sigmoid(self.edge_gate_1)
-        y = x2 * torch.sigmoid(self.edge_gate_2)
-        y2 = x3 * torch.sigmoid(self.edge_gate_3)
-        y3 = x4 * torch.sigmoid(self.edge_gate_4)
-        y4 = x5 * torch.sigmoid(self.edge_gate_5)
-        y5 = x6 * torch.sigmoid(self.edge_gate_6)
-        y6 = x7 * torch.sigmoid(self.edge_gate_7)
+        x = x * torch.sigmoid(self.edge1_gate)
+        y = x2 * torch.sigmoid(self.edge2_gate)
+        y2 = x3 * torch.sigmoid(self.edge3_gate)
+        y3 = x4 * torch.sigmoid(self.edge4_gate)
+        y4 = x5 * torch.sigmoid(self.edge5_gate)
+        y5 = x6 * torch.sigmoid(self.edge6_gate)
+        y6 = x7 * torch.sigmoid(self.edge7_gate)
         x = torch.relu_(x + y + y2 + y3 + y4 + y5 + y6)
         x = self.conv1(x)
         z: Tensor = self.norm1(self.conv2(x))

@@ -73,8 +73,8 @@ BLOCK = Section(Part.BLOCK, 2)
 
 def test_names_of_members() -> None:
     assert member_name(Slot(BLOCK, "w", 3, shared=True)) == "w3"
-    assert member_name(Slot(BLOCK, "w", 3, source=1, shared=True)) == "w1_3"
-    assert member_name(Slot(BLOCK, "w.bias", 3, source=1, shared=True)) == "w1_3_bias"
+    assert member_name(Slot(BLOCK, "w", 3, source=1, shared=True)) == "w1_to_3"
+    assert member_name(Slot(BLOCK, "w.bias", 3, source=1, shared=True)) == "w1_to_3_bias"
     assert member_name(Slot(BLOCK, "v", 3, index=2, shared=True)) == "v3_2"
     assert member_name(Slot(BLOCK, "v", 3, index=2)) == "conv2"
     assert member_name(Slot(BLOCK, "norm1", 3, shared=True)) == "norm1_3"

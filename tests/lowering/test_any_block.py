@@ -95,7 +95,7 @@ def test_updates_that_share_norms_may_read_differently(monkeypatch: pytest.Monke
     for level in (0, 1, 2):
         source = Compilation(spec, level).source(find_backend("torch"))
         # Stage 1 of X2 reads X0 and X1, stage 2 only X1: the block has their normalizations.
-        assert "unit=self.unit_1_2" in source
+        assert "unit=self.w1_to_2_unit" in source
 
 
 def test_two_masks_of_one_module_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
