@@ -40,7 +40,7 @@ Stage = int | None
 
 
 def lower(steps: StepGraph) -> Graph:
-    """Lower a step graph, literally: each unit concatenates, normalizes and convolves.
+    """Lower a step graph: each update applies edge ops, combines the results, applies layer ops.
 
     Raises:
         SpecError: invalid shapes, such as a map pooled to nothing; with their location.

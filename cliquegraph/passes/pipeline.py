@@ -35,8 +35,11 @@ LEVELS: dict[int, tuple[Pass, ...]] = {
     1: _SHARED,
     2: (*_SHARED, Recompute()),
 }
-"""The passes of each level, in order. Level 0 computes literally; nothing is computed twice, and
-storage is packed."""
+"""The passes of each level, in order.
+
+Level 0 uses the framework's own modules; it merges convolutions that several updates repeat, and
+packs kernels into banks.
+"""
 
 BEFORE_FOLD: tuple[Pass, ...] = (ShareCommon(), Pack(), PoolFirst(), DropDeadSteps())
 INFERENCE: tuple[Pass, ...] = (*BEFORE_FOLD, Fold())
