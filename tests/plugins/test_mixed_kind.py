@@ -71,7 +71,7 @@ from cliquegraph.fuzz.draw import draw_spec, read_document
 from cliquegraph.proof.exact import compare_exactly
 
 refused = compared = 0
-for index in range(120):
+for index in range(150):
     network = read_document(draw_spec(0, index))
     if not any(block.kind == "mixed" for block in network.blocks):
         continue
@@ -120,8 +120,8 @@ except SpecError as error:
 
 def test_what_stages_share_is_refused_where_they_read_different_widths(tmp_path: Path) -> None:
     assert refusal("blocks.0.norms=shared", "blocks.0.every=false", folder=tmp_path) == (
-        "block1: updates that share block1.x2.norm read maps of different widths by it|"
-        "give each stage its own, or let all stages read the same layers"
+        "block1: updates that share block1.x2.norm read maps of different widths by it, 2 and 2|"
+        "write norms: per_stage, or let all stages read the same layers"
     )
 
 
