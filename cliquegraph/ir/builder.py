@@ -186,7 +186,7 @@ class Builder:
             name = slot_name(tensor.slot)
             if known.shape == tensor.shape and shared.shape == shape:
                 raise ValueError(f"{name} is to start in two ways, or is read in two")
-            widths = f"{shared.shape[shared.axis]} and {shape[shared.axis]}"
+            widths = f"{known.shape[shared.axis]} and {tensor.shape[shared.axis]}"
             message = f"updates that share {name} read maps of different widths by it, {widths}"
             if is_kernel(tensor.slot):
                 hint = "give X0 the layer's width before the block, in the stem or the transition"

@@ -120,7 +120,7 @@ except SpecError as error:
 
 def test_what_stages_share_is_refused_where_they_read_different_widths(tmp_path: Path) -> None:
     assert refusal("blocks.0.norms=shared", "blocks.0.every=false", folder=tmp_path) == (
-        "block1: updates that share block1.x2.norm read maps of different widths by it, 2 and 2|"
+        "block1: updates that share block1.x2.norm read maps of different widths by it, 2 and 6|"
         "write norms: per_stage, or let all stages read the same layers"
     )
 
