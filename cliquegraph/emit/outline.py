@@ -26,7 +26,7 @@ from cliquegraph.emit.members import (
     own_member,
     shared_slot,
 )
-from cliquegraph.emit.names import Namespace, is_bare, member_name
+from cliquegraph.emit.names import Namespace, is_bare, member_name, member_path
 from cliquegraph.emit.plan import BlockResults, Names, Plan
 from cliquegraph.emit.regions import Gather, Region, given_to
 from cliquegraph.emit.sharing import Instance, shared_blocks, shared_members, without_strides
@@ -48,9 +48,10 @@ from cliquegraph.emit.view import (
 )
 from cliquegraph.emit.widths import Numbers
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import param_name
 from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import FILLS, Concat, Stack
-from cliquegraph.ir.types import Part, Section
+from cliquegraph.ir.types import Param, Part, Section
 from cliquegraph.steps.graph import StepGraph
 
 _FEATURES = (Part.NETWORK, Part.STEM, Part.BLOCK, Part.TRANSITION)
@@ -69,8 +70,10 @@ def outline(
         reserved: names that the backend itself uses.
 
     Raises:
-        VerificationError: the graph has a node that can't be part of any call.
+        VerificationError: the graph has a node that can't be part of any call, or two tensors
+            would have one name.
     """
+    _require_own_names(graph)
     network = steps.network
     outliner = _Outliner(Plan(steps, graph), [*reserved, network.python_class])
     names: Names = {graph.input: "x"}
@@ -101,6 +104,15 @@ def outline(
         alike=outliner.alike,
         stages=len(steps.blocks[-1].readings),
     )
+
+
+def _require_own_names(graph: Graph) -> None:
+    """Raise a ``VerificationError`` if a member's name would make two tensors one."""
+    held: dict[tuple[object, ...], Param] = {}
+    for param in graph.params:
+        path = member_path(param)
+        if held.setdefault((*path, param.field), param) is not param:
+            raise VerificationError(f"{param_name(param)}: two members are called {'.'.join(path)}")
 
 
 class _Outliner:

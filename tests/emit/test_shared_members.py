@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import cliquegraph
+from cliquegraph.diagnostics.errors import VerificationError
 from tests.networks import network
 
 BLOCKS: dict[str, dict[str, Any]] = {
@@ -54,3 +55,12 @@ def test_no_two_tensors_are_one(name: str, level: int) -> None:
     block = {"kind": "graph", "layers": 2, "filters": 4, "stages": 2, **BLOCKS[name]}
     found = cliquegraph.verify(network(block), ["torch"], level=level)
     assert found.ok, found.first_difference
+
+
+def test_two_tensors_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = {"kind": "graph", "layers": 2, "filters": 4, "stages": 2, "edge": ["gate"]}
+    spec = network({**block, "layer": [{"conv": 3}]})
+    assert cliquegraph.compile(spec, "torch")
+    monkeypatch.setattr("cliquegraph.emit.names._shared_name", lambda slot, name: name)
+    with pytest.raises(VerificationError, match="two members are called block1"):
+        cliquegraph.compile(spec, "torch")
