@@ -26,7 +26,10 @@ Numbered = Callable[[str, int], str]
 
 def edge_ops(ops: OpList, filters: int | None) -> Ops:
     """Return the ops of an edge to a layer of so many filters."""
-    return _Ops(filters, "w", _of_edge, _convs(ops)).convert(ops)
+    biased = any(isinstance(op, keys.ConvOp) and op.bias for _, op in keys.walk(ops))
+    # The bias of an edge without a number is that beside its kernel, if that has one.
+    counts = Counter({"bias": 1} if biased else {})
+    return _Ops(filters, "w", _of_edge, _convs(ops), counts).convert(ops)
 
 
 def layer_ops(ops: OpList, filters: int | None) -> Ops:
@@ -131,8 +134,6 @@ class _Ops:
         if isinstance(width, str):
             assert self.filters is not None  # noqa: S101  # validated with the layer's keys
             width = int(width[1:]) * self.filters
-        if op.bias and self.kernel == "w":
-            self._next("bias")  # an edge's first bias is that beside its kernel
         several = self.kernel is not None and self.convolutions > 1
         return (
             model.Conv(

@@ -27,6 +27,11 @@ BLOCKS: dict[str, dict[str, Any]] = {
         "layer": ["norm"],
         "stages": 3,
     },
+    "a bias before a kernel that has one": {
+        "self": ["bias", {"conv": 1, "bias": True}],
+        "edge": ["bias", {"conv": 1, "bias": True}, "bias"],
+        "layer": ["norm"],
+    },
     "a kernel of a pair and banks": {
         "layers": 3,
         "edges": [[1, 2], [2, 3], [3, 2, [{"conv": 1}, "relu"]]],
