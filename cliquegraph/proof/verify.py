@@ -26,6 +26,7 @@ from cliquegraph.ir.storage import Array, Labels
 from cliquegraph.ir.types import MapType, Part
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL
 from cliquegraph.plugins.backends import Backend, Executor, find_backend, installed
+from cliquegraph.proof.rounding import RandomRounding
 from cliquegraph.proof.verification import (
     TOLERANCE,
     TOLERANCE_FLOAT32,
@@ -140,10 +141,19 @@ def verify(
             @cache
             def neighbors(training: bool = training) -> tuple[Result, ...]:
                 mask = chance if training else None
-                return tuple(
+                nudged = tuple(
                     interpret(lowered, each, _nudged(trial.images), training=training, mask=mask)
                     for each in _neighbors(canonical)
                 )
+                rounded = interpret(
+                    lowered,
+                    canonical,
+                    trial.images,
+                    training=training,
+                    mask=mask,
+                    arithmetic=RandomRounding(),
+                )
+                return *nudged, rounded
 
             _compare_forward(
                 result, place, executor, lowered, trial, reference, training, unused, neighbors
@@ -376,7 +386,8 @@ def _is_inconclusive(
 ) -> bool:
     """Tell whether rounding explains a difference, and note so.
 
-    It does if the difference is at most ten times what changing the last digit of each weight does.
+    It does if the difference is at most ten times what changing last digits does: of each weight,
+    and in a forward pass of each intermediate result.
     """
     error = relative_error(computed, expected)
     if not TOLERANCE < error < math.inf:  # non-finite values are not rounding
@@ -385,8 +396,8 @@ def _is_inconclusive(
     if not error <= _LAST_DIGITS * amplified < math.inf:
         return False
     note = (
-        f"{what}: changing the weights' last digit changes them by "
-        f"{amplified:.0e}, so the comparison is inconclusive"
+        f"{what}: changing last digits changes them by {amplified:.0e}, "
+        "so the comparison is inconclusive"
     )
     if note not in result.unjudged:
         result.unjudged.append(note)
