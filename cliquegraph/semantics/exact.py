@@ -8,8 +8,9 @@ Equal results prove that the functions are equal, up to a probability of error t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -63,23 +64,29 @@ class Evidence:
         statistics: running statistics compared.
         queries: arguments of opaque functions, on both sides.
         lanes: primes.
+        constants: the constants met.
     """
 
     values: int
     statistics: int
     queries: int
     lanes: int
+    constants: frozenset[Fraction]
     _comparison: _Comparison
 
     @cached_property
     def degree(self) -> int:
         """The largest degree of a compared value or of an argument of an opaque function."""
-        return self._comparison.degree()
+        return max(degree for degree, _ in self._polynomials)
+
+    @cached_property
+    def _polynomials(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        return self._comparison.polynomials(self.constants)
 
     @property
     def bound(self) -> float:
         """An upper bound of the probability that different networks are found equal."""
-        return collision(self.queries, self.degree, self.lanes)
+        return collision(self.queries, *self._polynomials, lanes=self.lanes)
 
 
 class Declared:
@@ -182,19 +189,22 @@ class _Comparison:
                     if not np.array_equal(running[name], meaning.running[name]):
                         raise self._broken(place, f"{name} does not move as declared")
         self._require_readers()
-        return Evidence(values, statistics, queries, len(declared.arithmetic.primes), self)
+        lanes, constants = len(declared.arithmetic.primes), declared.arithmetic.constants
+        return Evidence(values, statistics, queries, lanes, constants, self)
 
-    def degree(self) -> int:
-        """The largest degree of a polynomial on either side."""
-        degrees = Degrees()
+    def polynomials(self, constants: Iterable[Fraction]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The largest degree and bits of an opaque function's argument, and of a compared value."""
+        degrees = Degrees(constants)
         declared = Declared(self._network, self._candidate.canonical, degrees)
-        largest = 0
+        largest = np.zeros(2, np.int64)
         for training in self._modes:
             meaning, _ = declared.meaning(self._candidate.canonical, training)
             computed, _ = self._evaluate_graph(declared, training)
             results = (*meaning.values.values(), *meaning.running.values(), *computed.values())
-            largest = max(largest, *(int(each.max()) for each in results))
-        return max(largest, degrees.largest)
+            for each in results:
+                largest = np.maximum(largest, each.reshape(2, -1).max(axis=1))
+        (a, b), (c, d) = degrees.largest.tolist(), largest.tolist()
+        return (a, b), (c, d)
 
     def _evaluate_graph(
         self, declared: Declared, training: bool

@@ -11,26 +11,64 @@ from __future__ import annotations
 
 from enum import IntEnum
 from fractions import Fraction
+from math import floor
+from typing import Protocol
 
 import numpy as np
 
-from cliquegraph.semantics.arithmetic import Array, Number, rational
+from cliquegraph.semantics.arithmetic import Arithmetic, Array, Number, rational
 
 LANES = 3
 _LEAST_PRIME = 2**30
+_PRIMES = 50_697_537  # of 31 bits
 _NARROW = 4  # columns: for fewer, integer products are faster than calls of BLAS
 
 
 class Opaque(IntEnum):
     """The opaque functions, each with its random key."""
 
-    INVERSE_ROOT = 1  # 1/√x; nothing needs √x by itself
+    INVERSE_ROOT = 1  # 1/√x, of which √x is the inverse in the field
     RELU = 2
     SIGMOID = 3
     ELEMENT = 4  # an element of a window; their sum is symmetric, like a maximum
     MAXIMUM = 5  # of that sum
     MASK = 6  # of dropout: a function of its place and element
-    INVERSE_POWER = 7  # 1/x to a constant power, a function for each power
+    POWER = 7  # x to a constant power between 0 and 1, a function for each
+    STEP = 8  # the derivative of ReLU, of its result
+    PLACED = 9  # an element of a window at a place, a function for each place
+    SHARE = 10  # of that and of the sum over the window: the derivative of the maximum
+    INVERSE = 11  # 1/x of a number to a negative power
+
+
+class Exact(Arithmetic, Protocol):
+    """What programs of a framework consist of beyond the declared operations: derivatives.
+
+    ``PrimeField`` computes numbers, ``Degrees`` the degrees of the polynomials behind them.
+    """
+
+    def draw(self, *shape: int) -> Array:
+        """Return random numbers."""
+
+    def constant(self, values: Array, /) -> Array:
+        """Return numbers of a framework, each the simplest fraction that rounds to it."""
+
+    def mask(self, site: int, *shape: int) -> Array:
+        """Return the random choices at a site, the same in every call."""
+
+    def inverse(self, a: Array) -> Array:
+        """1 / a."""
+
+    def root(self, a: Array) -> Array:
+        """√a."""
+
+    def power(self, a: Array, exponent: Number) -> Array:
+        """A to a constant power."""
+
+    def step(self, a: Array) -> Array:
+        """The derivative of ReLU where its result is ``a``."""
+
+    def shares(self, windows: Array, present: Array) -> Array:
+        """The derivative of each window's maximum with respect to each element: 0 or 1."""
 
 
 class PrimeField:
@@ -67,6 +105,17 @@ class PrimeField:
             residues = [over * pow(under, -1, p) % p for p in self.primes]
             self._constants[number] = np.array(residues, np.int64)
         return self._constants[number]
+
+    @property
+    def constants(self) -> frozenset[Fraction]:
+        """The constants that have been met."""
+        return frozenset(map(rational, self._constants))
+
+    def constant(self, values: Array, /) -> Array:
+        """Return numbers of a framework, each the simplest fraction that rounds to it."""
+        each, places = np.unique(np.asarray(values, np.float64), return_inverse=True)
+        residues = np.stack([self.residues(float(number)) for number in each], axis=1)
+        return residues[:, places.reshape(np.shape(values))]
 
     def array(self, values: Array) -> Array:
         """Return residues, as a copy."""
@@ -135,8 +184,47 @@ class PrimeField:
 
     def divide_by_power(self, a: Array, b: Array, exponent: Number) -> Array:
         """a / b to a constant power."""
-        power = rational(exponent).as_integer_ratio()
-        return self.multiply(a, self._opaque(b, Opaque.INVERSE_POWER, *power))
+        return self.multiply(a, self.inverse(self.power(b, exponent)))
+
+    def root(self, a: Array) -> Array:
+        """√a."""
+        return self.inverse(self._opaque(a, Opaque.INVERSE_ROOT))
+
+    def power(self, a: Array, exponent: Number) -> Array:
+        """A to a constant power: its fractional part is opaque, 1/a to whole ones too."""
+        exact = rational(exponent)
+        whole, part = floor(exact), exact - floor(exact)
+        base = a if whole >= 0 else self._opaque(a, Opaque.INVERSE)
+        factors = [base] * abs(whole)
+        if part:
+            factors.append(self._opaque(a, Opaque.POWER, *part.as_integer_ratio()))
+        product = np.ones_like(a)
+        for factor in factors:
+            product = self.multiply(product, factor)
+        return product
+
+    def inverse(self, a: Array) -> Array:
+        """1 / a: a to the power p - 2; of 0, which random numbers hardly are, 0."""
+        result, square = np.ones_like(a), a
+        exponent = _along(self._moduli - 2, a.ndim)
+        for bit in range(int(exponent.max()).bit_length()):
+            factor = np.where(exponent >> bit & 1, square, 1)
+            result = self.multiply(result, factor)
+            square = self.multiply(square, square)
+        return result
+
+    def step(self, a: Array) -> Array:
+        """The derivative of ReLU where its result is ``a``."""
+        return self._opaque(a, Opaque.STEP)
+
+    def shares(self, windows: Array, present: Array) -> Array:
+        """The derivative of each window's maximum: of an element, its place, and all in order."""
+        placed = np.empty(windows.shape, np.int64)
+        for place, (row, column) in enumerate(np.ndindex(windows.shape[-2:])):
+            placed[..., row, column] = self._opaque(windows[..., row, column], Opaque.PLACED, place)
+        placed *= present
+        whole = self._opaque(self.total(placed, (-2, -1)), Opaque.MAXIMUM)
+        return self._opaque(self.add(placed, whole[..., None, None]), Opaque.SHARE) * present
 
     def relu(self, a: Array) -> Array:
         """max(a, 0)."""
@@ -193,16 +281,34 @@ def _mix(a: Array) -> Array:
     return a
 
 
-def collision(queries: int, degree: int, lanes: int = LANES) -> float:
+def collision(
+    queries: int,
+    argument: tuple[int, int],
+    result: tuple[int, int] = (0, 0),
+    lanes: int = LANES,
+) -> float:
     """Bound the probability that two different networks have equal results.
 
-    Every argument of an opaque function, and every result, is a polynomial of at most ``degree`` in
-    random numbers and in earlier results of opaque functions. Two distinct ones are equal at random
-    residues of one prime p with a probability of at most degree / p (Schwartz and Zippel); results
-    of opaque functions are independent as long as no two distinct arguments collide.
+    Every argument of an opaque function, and every result, is a polynomial in random numbers and
+    earlier results of opaque functions. Two distinct ones are equal at random residues of a random
+    prime p with a probability of at most degree / p (Schwartz and Zippel), or if p divides all
+    coefficients of their difference; a number of n bits has at most n / 30 such prime factors.
+    Results of opaque functions are independent as long as no two distinct arguments collide.
+
+    Args:
+        queries: the number of arguments.
+        argument: the largest degree of one, and the bits of its coefficients (``Degrees``).
+        result: the same of a result; default: no larger.
+        lanes: the number of primes.
     """
-    pairwise = float(degree / _LEAST_PRIME) ** lanes
-    return min(1.0, (queries**2 / 2 + 1) * pairwise)
+
+    def coincide(polynomial: tuple[int, int]) -> float:
+        degree, bits = polynomial
+        divided = (bits + 1) / 30 / _PRIMES if bits else 0.0
+        return float(degree / _LEAST_PRIME + divided) ** lanes
+
+    whole = (max(argument[0], result[0]), max(argument[1], result[1]))
+    return min(1.0, queries**2 / 2 * coincide(argument) + coincide(whole))
 
 
 # ---- primes ----------------------------------------------------------------------------------
