@@ -18,6 +18,7 @@ from cliquegraph.cli.compile import check, compile_command
 from cliquegraph.cli.fuzz import fuzz
 from cliquegraph.cli.networks import diff, ir, steps, summary
 from cliquegraph.cli.options import Commands, print_error
+from cliquegraph.cli.prove import prove
 from cliquegraph.cli.render import render
 from cliquegraph.cli.trained import curves, evaluate, inspect, predict
 from cliquegraph.cli.training import study, train_command
@@ -41,7 +42,7 @@ command: Callable[..., None]
 for command in (evaluate, predict, curves, study, fuzz):
     app.command()(command)
 app.command("compile")(compile_command)
-for command in (check, summary, steps, ir, render, verify, diff, schema, errors, backends):
+for command in (check, summary, steps, ir, render, verify, prove, diff, schema, errors, backends):
     app.command()(command)
 
 

@@ -49,6 +49,9 @@ class Context:
     draw: Draws
 
 
+Watch = Callable[["Step", "Sequence[Array | None]"], None]
+"""Called after each step with the arrays that it wrote."""
+
 Apply = Callable[..., "Sequence[Array | None] | Array"]
 """Called with the context and the arrays read, in order; returns one for each value written."""
 
@@ -130,7 +133,7 @@ class Program:
         self,
         context: Context,
         inputs: Mapping[int, Array],
-        watch: Callable[[Step, Sequence[Array | None]], None] | None = None,
+        watch: Watch | None = None,
     ) -> dict[int, Array]:
         """Evaluate the program exactly.
 

@@ -12,7 +12,7 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.semantics.arithmetic import Array, Number, rational
 
 _UNBOUNDED = (
-    "divides by something other than constants, roots and powers, which exact arithmetic can't bound"
+    "divides by something other than constants, roots and powers: the degree of that is unknown"
 )
 
 

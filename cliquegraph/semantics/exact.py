@@ -108,7 +108,7 @@ class Declared:
 
     def tensors(self, graph: Graph) -> dict[str, Array]:
         """Return canonical tensors; statistics that the graph stores once are equal."""
-        key = _mirrors(graph)
+        key = mirrors_of(graph)
         if key not in self._shared:
             self._shared[key] = dict(self._tensors)
             if key:
@@ -117,7 +117,7 @@ class Declared:
 
     def meaning(self, graph: Graph, training: bool) -> tuple[Meaning, int]:
         """Return what is declared, with these tensors, and the number of opaque arguments."""
-        key = (_mirrors(graph), training)
+        key = (mirrors_of(graph), training)
         if key not in self._meanings:
             before = self.arithmetic.queries
             meaning = evaluate(
@@ -163,7 +163,7 @@ class _Comparison:
         self._network, self._candidate = network, candidate
         graph = candidate.graph
         self._graph = replace(graph, nodes=(*graph.nodes, *graph.idle), idle=())
-        self._sites = dict(_sites(self._graph))
+        self._sites = dict(sites_of(self._graph))
         self._written = _written(self._graph)
         self._modes = (False, True) if candidate.fold is None else (False,)
 
@@ -213,7 +213,7 @@ class _Comparison:
         arithmetic = declared.arithmetic
 
         def mask(node: Node, x: Array) -> Array:
-            law = _law(self._graph, node)
+            law = law_of(self._graph, node)
             if isinstance(node.op, Keep):
                 batch = x.shape[-4] if node.op.per_image else 1
                 return declared.mask(*self._sites[node], (batch, 1, 1, 1), law)
@@ -277,7 +277,7 @@ class _Comparison:
         return VerificationError(f"{where}: {message}")
 
 
-def _law(graph: Graph, node: Node) -> Law:
+def law_of(graph: Graph, node: Node) -> Law:
     """What a random choice is drawn from, as the declaration names it."""
     match node.op:
         case Dropout(rate):
@@ -291,7 +291,7 @@ def _law(graph: Graph, node: Node) -> Law:
     raise TypeError(f"{node.op.mnemonic} is not random")
 
 
-def _mirrors(graph: Graph) -> tuple[object, ...]:
+def mirrors_of(graph: Graph) -> tuple[object, ...]:
     """The statistics that a graph stores once for several readers."""
     return tuple(param.holdings for param in graph.params if param.mirrors)
 
@@ -323,7 +323,7 @@ def _feature_places(graph: Graph) -> dict[Place, Value]:
     }
 
 
-def _sites(graph: Graph) -> Iterator[tuple[Node, tuple[Place, int]]]:
+def sites_of(graph: Graph) -> Iterator[tuple[Node, tuple[Place, int]]]:
     """The place of each random choice and its number there."""
     choices: Counter[Place] = Counter()
     for node in graph.nodes:

@@ -18,7 +18,7 @@ import numpy as np
 
 from cliquegraph.semantics.arithmetic import Arithmetic, Array, Number, rational
 
-LANES = 3
+LANES = 4
 _LEAST_PRIME = 2**30
 _PRIMES = 50_697_537  # of 31 bits
 _NARROW = 4  # columns: for fewer, integer products are faster than calls of BLAS

@@ -80,6 +80,7 @@ class Meaning:
         reads: the features that each update reads, as text.
         running: the running statistics after the pass, by name.
         statistics: the names of those that each place updates.
+        moves: how often each channel of a running statistic was moved, by its name.
         tensors: the names of all tensors that were read.
     """
 
@@ -87,6 +88,7 @@ class Meaning:
     reads: dict[Place, str] = field(default_factory=dict)
     running: dict[str, Array] = field(default_factory=dict)
     statistics: dict[Place, list[str]] = field(default_factory=dict)
+    moves: dict[str, Array] = field(default_factory=dict)
     tensors: set[str] = field(default_factory=set)
 
     @property
@@ -297,11 +299,15 @@ class Execution:
         """Move a part of a running statistic, if its branch is executed."""
         running = self.meaning.running.setdefault(name, self._tensors[name].copy())
         part = running[..., start:stop]
+        moves = self.meaning.moves.setdefault(name, np.zeros_like(running))[..., start:stop]
         moved = move(self.arithmetic, part, observed, MOMENTUM)
-        if self._branch_mask is not None:
+        if self._branch_mask is None:
+            moves[...] = self.arithmetic.offset(moves, 1)
+        else:
             change = self.arithmetic.subtract(moved, part)
             mask = self._branch_mask[..., 0, 0, 0]
             moved = self.arithmetic.add(part, self.arithmetic.multiply(change, mask))
+            moves[...] = self.arithmetic.add(moves, mask)
         part[...] = moved
         names = self.meaning.statistics.setdefault(self.place, [])
         if name not in names:

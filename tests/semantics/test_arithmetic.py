@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.semantics.arithmetic import (
     FLOAT64,
     Array,
@@ -200,15 +201,45 @@ def test_degrees_are_those_of_polynomials() -> None:
     degrees = Degrees()
     x, w = degrees.draw(2, 3), degrees.draw(3, 4)
     product = degrees.matmul(x, w)
-    assert (product == 2).all()
-    assert (degrees.add(product, degrees.multiply(product, product)) == 4).all()
-    assert (degrees.relu(degrees.multiply(product, product)) == 1).all()
-    assert degrees.largest == 4
-    assert (degrees.divide_by_root(product, degrees.offset(product, 1e-5)) == 3).all()
-    assert (degrees.total(degrees.scale(product, 2), (-1,)) == 2).all()
+    assert (product[0] == 2).all()
+    assert (degrees.add(product, degrees.multiply(product, product))[0] == 4).all()
+    assert (degrees.relu(degrees.multiply(product, product))[0] == 1).all()
+    assert degrees.largest[0] == 4
+    assert (degrees.divide_by_root(product, degrees.offset(product, 1e-5))[0] == 3).all()
+    assert (degrees.total(degrees.scale(product, 2), (-1,))[0] == 2).all()
+
+
+def test_bits_are_those_of_coefficients_over_one_denominator() -> None:
+    degrees = Degrees([Fraction(3, 10), Fraction(1, 4)])
+    x = degrees.draw(3)
+    (thirds,) = set(degrees.scale(x, 0.3)[1].tolist())
+    assert thirds >= np.log2(3 * 20 * 20)  # over 20, and once more for other terms of a sum
+    (whole,) = set(degrees.total(degrees.scale(x, 0.3), (-1,)).tolist()[1:])
+    assert whole == thirds + 2
+    assert (degrees.relu(degrees.scale(x, 0.3))[1] == 0).all()
+
+
+def test_a_quotient_of_polynomials_has_no_degree() -> None:
+    degrees = Degrees()
+    x = degrees.draw(2)
+    assert (degrees.multiply(x, degrees.inverse(degrees.root(x)))[0] == 2).all()
+    for wrong in (
+        lambda: degrees.inverse(x),
+        lambda: degrees.add(degrees.root(x), x),
+        lambda: degrees.total(degrees.power(x, 0.75), (-1,)),
+    ):
+        with pytest.raises(VerificationError, match="degree of that is unknown"):
+            wrong()
 
 
 def test_the_bound_falls_with_primes_and_grows_with_questions() -> None:
-    assert collision(10**6, 6) == pytest.approx(5e11 * (6 / 2**30) ** 3)
-    assert collision(10**6, 6, lanes=4) < 1e-19
-    assert collision(10**18, 6) == 1.0
+    assert collision(10**6, (6, 0), lanes=3) == pytest.approx(5e11 * (6 / 2**30) ** 3)
+    assert collision(10**6, (6, 0), lanes=4) < 1e-19
+    assert collision(10**6, (6, 0), (600, 0), lanes=3) > (600 / 2**30) ** 3
+    assert collision(10**18, (6, 0), lanes=3) == 1.0
+
+
+def test_the_bound_counts_primes_that_divide_all_coefficients() -> None:
+    bits = 299  # at most ten factors of 30 bits
+    assert collision(0, (0, bits), lanes=1) == pytest.approx(10 / 50_697_537)
+    assert collision(10**6, (6, bits)) > 100 * collision(10**6, (6, 0))

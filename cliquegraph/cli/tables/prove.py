@@ -1,0 +1,60 @@
+"""What ``prove`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from cliquegraph.cli.tables.check import exact_table
+from cliquegraph.cli.tables.table import mark, table
+from cliquegraph.proof.certificate import Proved
+from cliquegraph.proof.prove import WANTED, FileProof
+
+_GROUPS = {
+    "logits, evaluation": "logits",
+    "block features, evaluation": "features",
+    "logits, training": "logits, training",
+    "block features, training": "features, training",
+    "running statistics": "statistics",
+    "gradients": "gradients",
+}
+
+
+def graphs_table(proved: Proved) -> Table:
+    """Return what was compared of the op graph: a row after each pass."""
+    return exact_table(proved.network.name, proved.stages)
+
+
+def files_table(proved: Proved) -> Table:
+    """Return what was compared of files: how many numbers of each group are equal."""
+    height, width = proved.files[0].size
+    numbers = ("operators", *_GROUPS.values(), "error probability", "s")
+    title = f"{proved.network.name}: the files as traced, on images of {height}×{width}"
+    result = table(title, "file", *numbers, right=numbers)
+    for each in proved.files:
+        result.add_row(
+            mark(each.ok, f"{each.backend} {each.option}"),
+            f"{sum(each.operators):,}",
+            *(f"{each.compared[key]:,}" if key in each.compared else "" for key in _GROUPS),
+            _power(each),
+            f"{each.seconds:.1f}",
+        )
+    return result
+
+
+def notes(proved: Proved) -> Iterator[str]:
+    """Return sentences on differences."""
+    for each in proved.files:
+        name = f"{each.backend} {each.option}"
+        if each.difference is not None:
+            yield f"{name} differs: {each.difference}"
+        elif not each.ok:
+            yield f"{name}: equal, but the error probability is not below 2^-60"
+
+
+def _power(proof: FileProof) -> str:
+    """The bound as a power of 2."""
+    from math import floor, log2
+
+    return "" if proof.difference else f"2^{floor(log2(max(proof.bound, WANTED**8)))}"

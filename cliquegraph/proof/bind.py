@@ -1,0 +1,79 @@
+"""Which tensors of a model hold which canonical tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.storage import Array, to_storage
+from cliquegraph.ir.types import Field
+from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
+from cliquegraph.weights.layout import Layout
+
+
+class Binding(Protocol):
+    """The tensors of a model, as functions of the canonical tensors."""
+
+    def own(
+        self, tensors: Mapping[str, Array], arithmetic: Arithmetic = FLOAT64
+    ) -> dict[str, Array]:
+        """Return the model's tensors by its own names, of its own shapes; arrays are copies."""
+
+    def canonical(self, name: str) -> tuple[str, ...]:
+        """Return the canonical tensors that one of the model's holds, in order."""
+
+    @property
+    def counters(self) -> Mapping[str, str]:
+        """The canonical running mean whose movements each of the model's counters counts."""
+
+
+class Generated:
+    """The tensors of a generated model."""
+
+    def __init__(self, compilation: Compilation, layout: Layout) -> None:
+        self._compilation, self._layout = compilation, layout
+        self._graph: Graph = compilation.graph
+
+    def own(
+        self, tensors: Mapping[str, Array], arithmetic: Arithmetic = FLOAT64
+    ) -> dict[str, Array]:
+        """Return the model's tensors; those of a folded model are computed."""
+        if self._compilation.inference:
+            tensors = self._compilation.folded(tensors, arithmetic)
+        lead = arithmetic.lead
+        arrays = {}
+        for param, array in to_storage(self._graph, tensors, lead).items():
+            axes = (*range(lead), *(lead + axis for axis in self._layout.axes(param)))
+            arrays[self._layout.name(param)] = np.array(np.transpose(array, axes))
+        return arrays
+
+    def canonical(self, name: str) -> tuple[str, ...]:
+        """Return the canonical tensors, in order, that a tensor of the model holds."""
+        return self._canonical[name]
+
+    @cached_property
+    def counters(self) -> dict[str, str]:
+        """The canonical running mean whose movements each counter counts."""
+        means = {
+            self._layout.counter(param): tensor_name(param.pieces[0].tensor)
+            for param in self._graph.params
+            if param.field is Field.MEAN
+        }
+        return {counter: mean for counter, mean in means.items() if counter is not None}
+
+    @cached_property
+    def _canonical(self) -> dict[str, tuple[str, ...]]:
+        return {
+            self._layout.name(param): tuple(
+                dict.fromkeys(
+                    tensor_name(piece.tensor) for pieces in param.holdings for piece in pieces
+                )
+            )
+            for param in self._graph.params
+        }

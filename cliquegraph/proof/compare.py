@@ -1,0 +1,273 @@
+"""Compares what a traced program computes exactly with a declaration, at random points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
+from cliquegraph.proof.bind import Binding
+from cliquegraph.proof.points import Points
+from cliquegraph.proof.program import Context, Law, Program, Watch
+from cliquegraph.semantics.arithmetic import Array, rational
+from cliquegraph.semantics.exact import law_of, sites_of
+from cliquegraph.semantics.field import Exact
+from cliquegraph.semantics.operations import Meaning
+
+
+class DifferenceError(VerificationError):
+    """A program that does not compute what is declared; the message says what differs first.
+
+    Attributes:
+        what: the group of results, ``logits, training``.
+        name: within it, a block or tensor.
+    """
+
+    def __init__(self, what: str, name: str = "", message: str = "") -> None:
+        super().__init__(message or f"{what}{f', {name}' if name else ''}")
+        self.what, self.name = what, name
+
+
+@dataclass
+class Compared:
+    """What was found equal.
+
+    Attributes:
+        numbers: how many numbers of each group of results; those of gradients as one dot product.
+        queries: how many arguments opaque functions received, on both sides.
+    """
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    queries: int = 0
+
+    def note(self, what: str, name: str, computed: Array | None, declared: Array) -> None:
+        """Compare two arrays.
+
+        Raises:
+            DifferenceError: they are not equal, or not of one shape.
+        """
+        if computed is None or not np.array_equal(computed, declared):
+            raise DifferenceError(what, name)
+        self.numbers[what] = self.numbers.get(what, 0) + computed[0].size
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A traced model, and what is needed to compare it.
+
+    Attributes:
+        graph: the graph that the model executes, with the mirrors of its statistics.
+        binding: its tensors.
+        parameters: which of them are trained.
+        evaluation: a program that computes the logits and features in evaluation.
+        training: one with gradients, statistics and counters, unless the model is folded.
+        unmoved: canonical statistics of updates that it does not execute, which do not move.
+    """
+
+    graph: Graph
+    binding: Binding
+    parameters: frozenset[str]
+    evaluation: Program
+    training: Program | None
+    unmoved: frozenset[str] = frozenset()
+
+    def compare(self, points: Points) -> Compared:
+        """Compare all results at random points.
+
+        Raises:
+            DifferenceError: at the first difference.
+        """
+        compared = Compared()
+        declared = points.evaluation(self.graph)
+        run = Run(self, self.evaluation, points, training=False)
+        _compare_outputs(compared, "evaluation", run, declared, dual=False)
+        compared.queries += run.queries + points.queries(self.graph, training=False)
+        if self.training is None:
+            return compared
+        declared = points.training(self.graph)
+        run = Run(self, self.training, points, training=True)
+        _compare_outputs(compared, "training", run, declared, dual=True)
+        _compare_statistics(compared, run, declared)
+        compared.numbers["gradients"] = compare_gradients(run, declared)
+        compared.queries += run.queries + points.queries(self.graph, training=True)
+        return compared
+
+
+class Run:
+    """One evaluation of a program at random points."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        program: Program,
+        points: Points,
+        training: bool,
+        watch: Watch | None = None,
+    ) -> None:
+        self.subject, self.program, self.points = subject, program, points
+        exact, binding = points.exact, subject.binding
+        self.tensors = binding.own(points.tensors(subject.graph), exact)
+        images = np.moveaxis(points.images, -3, -1) if program.channels_last else points.images
+        inputs = {program.images: images.copy()}
+        inputs |= {number: self.tensors[name].copy() for name, number in program.tensors.items()}
+        # Counters are numbers like others; from 0, their movements can be read.
+        zero = np.zeros_like(exact.draw())
+        inputs |= {number: zero.copy() for number in program.counters.values()}
+        if program.cotangent is not None:
+            inputs[program.cotangent] = points.cotangent(self._logits_shape())
+        random = _Random(subject.graph, points)
+        before = exact.queries
+        self.values = program.run(Context(exact, random.draw), inputs, watch)
+        self.queries = exact.queries - before
+        random.require_all(training)
+
+    def _logits_shape(self) -> tuple[int, ...]:
+        meaning = self.points.training(self.subject.graph)
+        return meaning.logits.shape[2:]
+
+    def raw(self, number: int | None) -> Array | None:
+        """Return an output with the axes that the framework gives it."""
+        return None if number is None else self.values.get(number)
+
+    def maps(self, number: int | None) -> Array | None:
+        """Return an output; maps with the channels in front."""
+        value = self.raw(number)
+        if value is not None and self.program.channels_last and value.ndim == 5:
+            return np.moveaxis(value, -1, -3)
+        return value
+
+
+class _Random:
+    """Random choices of a program, which must be those of its graph."""
+
+    def __init__(self, graph: Graph, points: Points) -> None:
+        self._points = points
+        self._sites = dict(sites_of(graph))
+        self._graph = graph
+        self._nodes = [
+            node for node in graph.nodes if isinstance(node.op, Dropout | Keep | JoinWeights)
+        ]
+        self._columns = [
+            ("column", rational(node.op.rate), node.op.columns)
+            for node in graph.nodes
+            if isinstance(node.op, DrawColumn)
+        ]
+        self._drawn: set[int] = set()
+        self._drawn_columns: list[Law] = []
+
+    def draw(self, number: int, law: Law, shape: tuple[int, ...]) -> Array:
+        """Return a random choice, if the declaration has it."""
+        if number < 0:
+            self._drawn_columns.append(_normal(law))
+            return self._points.exact.mask(0, *shape)
+        if number >= len(self._nodes):
+            raise DifferenceError("random choices", message="draws more often than declared")
+        node = self._nodes[number]
+        declared = law_of(self._graph, node)
+        plain = declared[:3] if declared[0] == "join" else declared
+        if _normal(law) != _normal(plain):
+            message = f"{node.origin}: draws {_words(law)}, declared is {_words(plain)}"
+            raise DifferenceError("random choices", message=message)
+        self._drawn.add(number)
+        return self._points.mask(*self._sites[node], shape, declared)
+
+    def require_all(self, training: bool) -> None:
+        """Require that all has been drawn in training, and nothing else."""
+        if not training:
+            if self._drawn or self._drawn_columns:
+                raise DifferenceError("random choices", message="draws in evaluation")
+            return
+        if missing := [node for i, node in enumerate(self._nodes) if i not in self._drawn]:
+            message = (
+                f"{missing[0].origin}: draws nothing, but {missing[0].op.mnemonic} is declared"
+            )
+            raise DifferenceError("random choices", message=message)
+        if self._drawn_columns != self._columns:
+            message = f"draws the columns {self._drawn_columns}, declared are {self._columns}"
+            raise DifferenceError("random choices", message=message)
+
+
+def _normal(law: Law) -> Law:
+    return tuple(rational(each) if isinstance(each, float) else each for each in law)
+
+
+def _words(law: Law) -> str:
+    return f"{law[0]} at {', '.join(map(str, law[1:]))}"
+
+
+def _compare_outputs(
+    compared: Compared, mode: str, run: Run, declared: Meaning, *, dual: bool
+) -> None:
+    def value(array: Array) -> Array:
+        return array[0] if dual else array
+
+    what = f"block features, {mode}"
+    for index, (number, feature) in enumerate(
+        zip(run.program.features, declared.features, strict=False), start=1
+    ):
+        compared.note(what, f"block{index}", run.maps(number), value(feature))
+    logits = run.raw(run.program.logits)
+    compared.note(f"logits, {mode}", "", logits, value(declared.logits))
+
+
+def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None:
+    """Statistics after the pass; those of updates that the model does not execute stay."""
+    subject, points = run.subject, run.points
+    canonical = points.tensors(subject.graph)
+    moved = {name: each[0] for name, each in declared.running.items()}
+    canonical |= {name: each for name, each in moved.items() if name not in subject.unmoved}
+    expected = subject.binding.own(canonical, points.exact)
+    for name in run.program.tensors:
+        if name not in subject.parameters:
+            after = run.raw(run.program.after.get(name))
+            compared.note("running statistics", name, after, expected[name])
+    for counter in run.program.counters:
+        mean = subject.binding.counters.get(counter)
+        moves = None if mean is None or mean in subject.unmoved else declared.moves.get(mean)
+        zero = np.zeros_like(points.exact.draw())
+        count = zero if moves is None else moves[0][..., 0]
+        after = run.raw(run.program.after.get(counter))
+        compared.note("counters of batches", counter, after, count)
+
+
+def compare_gradients(run: Run, declared: Meaning, only: Sequence[str] | None = None) -> int:
+    """Compare gradients of some canonical tensors, or of all; return how many numbers they have.
+
+    ⟨gradient, direction⟩ must be the derivative of ⟨logits, cotangent⟩ in that direction.
+
+    Raises:
+        DifferenceError: it is not.
+    """
+    exact, subject = run.points.exact, run.subject
+    own = subject.binding.own(run.points.direction(only), exact)
+    total, numbers = np.zeros_like(exact.draw()), 0
+    for name in sorted(subject.parameters):
+        gradient = run.raw(run.program.gradients.get(name))
+        if gradient is None:
+            continue
+        if gradient.shape != own[name].shape:
+            raise DifferenceError("gradients", name)
+        total = exact.add(total, _dot(exact, gradient, own[name]))
+        numbers += own[name][0].size
+    cotangent = run.points.cotangent(declared.logits.shape[2:])
+    if not np.array_equal(total, _dot(exact, cotangent, declared.logits[1])):
+        raise DifferenceError("gradients")
+    return numbers
+
+
+def _dot(exact: Exact, a: Array, b: Array) -> Array:
+    product = exact.multiply(a, b)
+    axes = tuple(range(1 - product.ndim, 0))
+    return exact.total(product, axes) if axes else product
+
+
+def largest(results: Iterable[Array]) -> Array:
+    """Return the largest degree and bits of results, in an arithmetic of degrees."""
+    found = np.zeros(2, np.int64)
+    for array in results:
+        found = np.maximum(found, array.reshape(2, -1).max(axis=1, initial=0))
+    return found

@@ -1,0 +1,214 @@
+"""Proves that a generated file is the declared network: its traced program, evaluated exactly.
+
+The reference is the declaration, evaluated directly from the spec; gradients are compared with its
+derivative in dual numbers. It shares no code with lowering, passes, emission or a framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import prod
+from time import perf_counter
+
+import numpy as np
+
+from cliquegraph.compiler import Compilation
+from cliquegraph.ir.names import tensor_name
+from cliquegraph.ir.types import MapType
+from cliquegraph.plugins.backends import Backend
+from cliquegraph.proof.bind import Generated
+from cliquegraph.proof.compare import DifferenceError, Run, Subject, largest
+from cliquegraph.proof.locate import Located, Trace, locate
+from cliquegraph.proof.points import BATCH, Points
+from cliquegraph.semantics.degrees import Degrees
+from cliquegraph.semantics.field import PrimeField, collision
+from cliquegraph.semantics.reduce import least_size
+
+LANES = 6
+"""Primes at once: enough for all shipped networks."""
+
+WANTED = 2.0**-60
+"""The comparison is repeated at fresh points until the probability of error is below."""
+
+_ATTEMPTS = 4
+
+_LEAST = 3  # pixels along each side: with fewer, outer taps of a kernel read padding alone
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One comparison: the seed of all random numbers, and the primes."""
+
+    seed: int
+    primes: tuple[int, ...]
+    queries: int
+
+
+@dataclass(frozen=True)
+class FileProof:
+    """The comparison of a file with the declaration.
+
+    Attributes:
+        backend: its backend.
+        option: the option that selects the graph, ``-O1`` or ``--inference``.
+        size: height and width of the images that were compared.
+        operators: of the traced program, in evaluation and training.
+        file: SHA-256 of the source.
+        trace: SHA-256 of the traced programs.
+        compared: how many numbers of each group of results are equal.
+        points: the comparisons.
+        bound: the probability that different functions are found equal is at most this.
+        difference: the first difference, if there is one.
+        seconds: the time it took.
+    """
+
+    backend: str
+    option: str
+    size: tuple[int, int]
+    operators: tuple[int, int]
+    file: str
+    trace: str
+    compared: dict[str, int]
+    points: tuple[Point, ...]
+    bound: float
+    difference: Located | None
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file was found equal, and the bound is as wanted."""
+        return self.difference is None and self.bound < WANTED
+
+
+class Prover:
+    """Proves files of one network; what is declared is evaluated once for all of them."""
+
+    def __init__(
+        self, compilation: Compilation, seed: int = 0, report: Report = lambda line: None
+    ) -> None:
+        self._network, self._lowered = compilation.network, compilation.lowered
+        self._seed, self._report = seed, report
+        self.size = least_size(self._lowered, _LEAST)
+        self._points: dict[int, Points] = {}
+
+    def prove(
+        self, compilation: Compilation, backend: Backend, source: str | None = None
+    ) -> FileProof:
+        """Compare a file with the declaration.
+
+        Args:
+            compilation: of the network, at a level or folded.
+            backend: the backend that wrote the file.
+            source: the file's text; default: what the backend writes now.
+
+        Raises:
+            BackendError: the backend's framework is not installed, or it has no tracer.
+            VerificationError: the program has operators without a meaning in exact arithmetic.
+        """
+        start = perf_counter()
+        title = f"{backend.name} {compilation.options[0]}"
+        if source is None:
+            source = compilation.source(backend)
+        tracer = backend.tracer(source, compilation.network.python_class, compilation.graph)
+        image = self._lowered.input.type
+        assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
+        shape = (BATCH, image.channels, *self.size)
+        self._report(f"{title}: trace")
+        programs = [tracer.trace(shape, "evaluation")]
+        if not compilation.inference:
+            programs.append(tracer.trace(shape, "training", gradients=True))
+        subject = Subject(
+            compilation.graph,
+            Generated(compilation, backend.layout),
+            tracer.parameters,
+            programs[0],
+            programs[1] if len(programs) > 1 else None,
+            _unmoved(compilation),
+        )
+        self._report(f"{title}: compare")
+        found = self._compare(subject, partial(tracer.trace, shape, activations=True))
+        digests = "".join(program.digest for program in programs)
+        return FileProof(
+            backend=backend.name,
+            option=compilation.options[0],
+            size=self.size,
+            operators=(len(programs[0].steps), sum(len(each.steps) for each in programs[1:])),
+            file=hashlib.sha256(source.encode()).hexdigest(),
+            trace=hashlib.sha256(digests.encode()).hexdigest(),
+            compared=found.numbers,
+            points=found.points,
+            bound=found.bound,
+            difference=found.difference,
+            seconds=perf_counter() - start,
+        )
+
+    def _compare(self, subject: Subject, trace: Trace) -> _Result:
+        numbers: dict[str, int] = {}
+        points: list[Point] = []
+        bound = 1.0
+        while bound >= WANTED and len(points) < _ATTEMPTS:
+            seed = self._seed + len(points)
+            at = self._at(seed)
+            try:
+                compared = subject.compare(at)
+            except DifferenceError as different:
+                return _Result({}, (*points,), 1.0, locate(different, subject, at, trace))
+            numbers = compared.numbers
+            assert isinstance(at.exact, PrimeField)  # noqa: S101  # as _at makes it
+            points.append(Point(seed, at.exact.primes, compared.queries))
+            polynomials = self._polynomials(subject, at.exact.constants)
+            bound *= collision(compared.queries, *polynomials, lanes=LANES)
+        return _Result(numbers, (*points,), bound, None)
+
+    def _at(self, seed: int) -> Points:
+        if seed not in self._points:
+            exact = PrimeField(seed, LANES)
+            self._points[seed] = Points(self._network, self._lowered, self.size, exact)
+        return self._points[seed]
+
+    def _polynomials(
+        self, subject: Subject, constants: frozenset[Fraction]
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The largest degree and bits of an argument of an opaque function, and of a result."""
+        degrees = Degrees(constants)
+        points = Points(self._network, self._lowered, self.size, degrees)
+        found = [largest(points.evaluation(subject.graph).values.values())]
+        runs = [Run(subject, subject.evaluation, points, training=False)]
+        if subject.training is not None:
+            meaning = points.training(subject.graph)
+            results = [*meaning.values.values(), *meaning.running.values()]
+            found += [largest(each[part] for each in results) for part in (0, 1)]
+            runs.append(Run(subject, subject.training, points, training=True))
+        found += [largest(run.values.values()) for run in runs]
+        degree, bits = np.max(found, axis=0).tolist()
+        # Then gradients are multiplied by a direction, derivatives by a cotangent.
+        terms = sum(prod(tensor.shape) for tensor in self._lowered.tensors)
+        (most, most_bits) = degrees.largest.tolist()
+        return (most, most_bits), (degree + 1, bits + terms.bit_length())
+
+
+@dataclass(frozen=True)
+class _Result:
+    numbers: dict[str, int]
+    points: tuple[Point, ...]
+    bound: float
+    difference: Located | None
+
+
+def _unmoved(compilation: Compilation) -> frozenset[str]:
+    """Names of canonical statistics of updates that the model does not execute."""
+    graph = compilation.graph
+    read = {operand.param for node in graph.nodes for operand in node.operands}
+    return frozenset(
+        tensor_name(piece.tensor)
+        for param in graph.params
+        if param not in read and not param.field.trainable
+        for pieces in param.holdings
+        for piece in pieces
+    )
