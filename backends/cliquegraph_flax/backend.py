@@ -40,6 +40,7 @@ from cliquegraph_flax.spell import FlaxSpeller
 if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
     from cliquegraph.plugins.backends import Executor
+    from cliquegraph.proof.program import Tracer
     from cliquegraph.weights.source import LiveTensors
 
 
@@ -164,6 +165,14 @@ class FlaxBackend:
         from cliquegraph_flax.execute import FlaxExecutor
 
         return FlaxExecutor(source, class_name, graph, dtype)
+
+    def tracer(self, source: str, class_name: str, graph: Graph) -> Tracer:
+        """Load a source that ``write`` returned, to trace it."""
+        if how := self.missing():
+            raise BackendError(f"backend 'flax' needs JAX, Flax and Optax: {how}")
+        from cliquegraph_flax.trace import FlaxTracer
+
+        return FlaxTracer.of_source(source, class_name, graph.name)
 
 
 def _substitutions(helper: str, view: ModelView) -> dict[str, str]:

@@ -1,0 +1,136 @@
+"""Replaces the random choices of generated models by a primitive that names what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.extend import core
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.render import environment
+from cliquegraph.proof.program import Law
+from cliquegraph.semantics.arithmetic import rational
+
+_DRAW = core.Primitive("draw")
+_DRAW.def_abstract_eval(
+    lambda *_, number, law, shape, dtype: jax.core.ShapedArray(shape, np.dtype(dtype))
+)
+
+_TEMPLATES = {
+    "DropPath": "drop_path",
+    "ImageDropPath": "image_drop_path",
+    "JoinWeights": "join_weights",
+    "ColumnJoinWeights": "column_join_weights",
+    "DrawColumn": "draw_column",
+}
+"""The classes of a generated file that draw, and the templates that define them."""
+
+
+class _Drawings:
+    """Numbers the drawings of one trace."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def draw(self, law: Law, shape: tuple[int, ...], dtype: Any, *column: jax.Array) -> jax.Array:
+        """Return what is drawn by the next number."""
+        number = self._count
+        self._count += 1
+        result: jax.Array = _DRAW.bind(*column, number=number, law=law, shape=shape, dtype=dtype)
+        return result
+
+    def bernoulli(self, _: Any, p: Any = 0.5, shape: Any = None, **__: Any) -> jax.Array:
+        """Return a mask of dropout, in place of ``jax.random.bernoulli``."""
+        if not isinstance(p, float) or shape is None:
+            raise VerificationError("a mask is drawn with a probability that is not a constant")
+        return self.draw(("element", _rate(p)), tuple(shape), "bool")
+
+    def member(self, module: Any, *arguments: jax.Array) -> jax.Array:
+        """Return what a member of a generated model draws."""
+        kind = type(module).__name__
+        if kind == "DrawColumn":
+            law = ("column", module.rate, module.columns)
+            column: jax.Array = _DRAW.bind(
+                number=-1, law=law, shape=(module.columns,), dtype="bool"
+            )
+            return column
+        x = arguments[0]
+        if kind == "JoinWeights":
+            return self.draw(("join", module.rate, ()), (module.count,), x.dtype)
+        if kind == "ColumnJoinWeights":
+            law = ("join", module.rate, tuple(module.columns))
+            return self.draw(law, (len(module.columns),), x.dtype, arguments[1])
+        per_image = kind == "ImageDropPath"
+        law = ("branch", _rate(module.survival), per_image)
+        return self.draw(law, (x.shape[0] if per_image else 1, 1, 1, 1), x.dtype)
+
+
+@contextmanager
+def named_draws(model: nnx.Module) -> Iterator[None]:
+    """Within the context, a model's random choices are ``draw``, in order of their numbers.
+
+    Raises:
+        VerificationError: a class that draws is not the one that we generate.
+    """
+    drawings = _Drawings()
+    modules = [module for _, module in nnx.iter_modules(model)]
+    ours = {kind: kind.__call__ for kind in map(type, modules) if kind.__name__ in _TEMPLATES}
+    for kind in ours:
+        _require_generated(kind)
+    bernoulli = jax.random.bernoulli
+    try:
+        jax.random.bernoulli = drawings.bernoulli
+        for kind, call in ours.items():
+            kind.__call__ = _drawn(drawings, call)
+        yield
+    finally:
+        jax.random.bernoulli = bernoulli
+        for kind, call in ours.items():
+            kind.__call__ = call
+
+
+def _drawn(drawings: _Drawings, call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A method that draws by the primitive, in training."""
+
+    def draw(module: Any, *arguments: jax.Array) -> jax.Array:
+        if module.deterministic:
+            return call(module, *arguments)
+        return drawings.member(module, *arguments)
+
+    return draw
+
+
+def _rate(kept: float) -> float:
+    """How often something is dropped, of how often it is kept, which is the rounded 1 - rate."""
+    return float(1 - rational(kept))
+
+
+def _require_generated(kind: Any) -> None:
+    """Raise unless a class draws as those of our templates do: its name alone says little."""
+    ours = _generated(kind.__name__)
+    for method in ("__init__", "__call__"):
+        if _behavior(getattr(kind, method)) != _behavior(getattr(ours, method)):
+            line = getattr(kind, method).__code__.co_firstlineno
+            raise VerificationError(f"line {line}: {kind.__name__} draws otherwise than generated")
+
+
+@cache
+def _generated(name: str) -> Any:
+    """The class that a template defines."""
+    source = environment("cliquegraph_flax").get_template(f"{_TEMPLATES[name]}.py.jinja").render()
+    names = {"jax": jax, "jnp": jnp, "nnx": nnx, "Array": jax.Array}
+    exec(compile(source, f"<{name}>", "exec"), names)  # noqa: S102  # our own template
+    return names[name]
+
+
+def _behavior(function: Any) -> tuple[object, ...]:
+    """What a method executes, without its lines."""
+    code = function.__code__
+    return code.co_code, code.co_consts, code.co_names, code.co_varnames, function.__defaults__
