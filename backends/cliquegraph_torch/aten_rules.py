@@ -105,7 +105,8 @@ def aligned(exact: Exact, *operands: Array) -> list[Array]:
 
 def along(exact: Exact, vector: Array, x: Array) -> Array:
     """Return a vector of channels, dimension 1 of ``x``, in the shape that broadcasts with it."""
-    return vector.reshape(*vector.shape, *(1,) * (x.ndim - exact.lead - 2))
+    after = (1,) * (x.ndim - exact.lead - 2)
+    return vector.reshape(*lanes(exact, vector), 1, *shape_of(exact, vector), *after)
 
 
 def but_channels(exact: Exact, x: Array) -> tuple[int, ...]:
