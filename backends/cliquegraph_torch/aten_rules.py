@@ -98,7 +98,7 @@ def aligned(exact: Exact, *operands: Array) -> list[Array]:
     most = max(operand.ndim for operand in operands)
     return [
         operand.reshape(
-            *lanes(exact, operand), *(1,) * (most - operand.ndim), *shape_of(exact, operand)
+            (*lanes(exact, operand), *(1,) * (most - operand.ndim), *shape_of(exact, operand))
         )
         for operand in operands
     ]
@@ -131,7 +131,7 @@ def number(value: float) -> Number:
 def filled(exact: Exact, shape: Sequence[int], value: float) -> Array:
     """Return an array of one constant, which may be written."""
     one = exact.constant(np.asarray(float(number(value))))
-    each = one.reshape(*one.shape, *(1,) * len(shape))
+    each = one.reshape((*one.shape, *(1,) * len(shape)))
     return np.array(np.broadcast_to(each, (*one.shape, *shape)))
 
 

@@ -17,7 +17,7 @@ from cliquegraph.semantics.windows import (
     scatter,
     windows_of,
 )
-from cliquegraph_torch.aten_rules import axis, require, rule, shape_of, summed
+from cliquegraph_torch.aten_rules import aligned, axis, require, rule, shape_of, summed
 
 _ATEN = torch.ops.aten
 _PLANE = (-2, -1)
@@ -175,7 +175,7 @@ def average_pool(
     sums = exact.total(windows, _PLANE)
     if divisor or count_include_pad or not any(padding):
         return exact.divide(sums, divisor or prod(size))
-    return exact.multiply(sums, exact.constant(1 / present.sum(_PLANE)))
+    return exact.multiply(*aligned(exact, sums, _counted(exact, present)))
 
 
 @rule(_ATEN.avg_pool2d_backward.default)
@@ -196,9 +196,14 @@ def average_pool_backward(
         share = exact.divide(grad, divisor or prod(size))
     else:
         _, present = windows_of(x, size, steps, frame)
-        share = exact.multiply(grad, exact.constant(1 / present.sum(_PLANE)))
+        share = exact.multiply(*aligned(exact, grad, _counted(exact, present)))
     each = np.broadcast_to(share[..., None, None], (*share.shape, *size))
     return scatter(exact, each, _pair(x.shape[-2:]), steps, frame)
+
+
+def _counted(exact: Exact, present: Array) -> Array:
+    """1 / the elements of each window."""
+    return exact.constant(1 / present.sum(_PLANE))
 
 
 @rule(_ATEN.avg_pool3d.default)

@@ -127,7 +127,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         apply = _applied(func, places)
         drawn = func in _DRAWS
         if drawn:
-            attributes, apply = self._draw_elements(args[0], args[1])
+            attributes, apply = self._draw_elements(*args)
+        if func is _ATEN.as_strided.default:
+            self._require_whole(args[0])
         self._require_integers(func, reads, tensors, kwargs.get("dtype"))
         result = func(*args, **kwargs)
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
@@ -150,6 +152,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         rounds = tensors[0].dtype.is_floating_point and not dtype.is_floating_point
         if rounds and reads[0] not in self._masks:
             raise self._error("numbers are rounded to integers, which has no exact meaning")
+
+    def _require_whole(self, tensor: Tensor) -> None:
+        """Raise if a tensor isn't all of its memory in order: strides count in the memory."""
+        if tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes:
+            return
+        raise self._error("as_strided has an exact meaning on contiguous tensors alone")
 
     def _put(
         self,
@@ -200,7 +208,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         finally:
             self._paused = False
 
-    def _draw_elements(self, like: Tensor, survival: float) -> tuple[str, Apply]:
+    def _draw_elements(self, like: Tensor, survival: float = 0.5) -> tuple[str, Apply]:
         """The attributes and the meaning of drawing 0 or 1 for each element."""
         law = ("element", rate_of(survival))
         shape = tuple(like.shape)
