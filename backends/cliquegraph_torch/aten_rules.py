@@ -17,6 +17,7 @@ from torch._ops import OpOverload
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.semantics.arithmetic import Array, Number, rational
 from cliquegraph.semantics.field import Exact
+from cliquegraph.semantics.windows import Padding, Pair
 
 Rule = Callable[..., Any]
 R = TypeVar("R", bound=Callable[..., Any])
@@ -113,6 +114,20 @@ def along(exact: Exact, vector: Array, x: Array) -> Array:
 def but_channels(exact: Exact, x: Array) -> tuple[int, ...]:
     """Return all axes but that of the channels, dimension 1."""
     return axes(exact, x, [dim for dim in range(x.ndim - exact.lead) if dim != 1])
+
+
+# ---- windows ------------------------------------------------------------------------------
+
+
+def pair(values: Sequence[int]) -> Pair:
+    """One number for each of height and width; a single one stands for both."""
+    return values[0], values[-1]
+
+
+def both(padding: Sequence[int]) -> Padding:
+    """The same padding on both sides."""
+    height, width = pair(padding)
+    return (height, height), (width, width)
 
 
 # ---- numbers -------------------------------------------------------------------------------
