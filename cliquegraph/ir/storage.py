@@ -154,9 +154,9 @@ def _along(axis: int, array: Array, start: int, stop: int) -> Array:
     return array[tuple(index)]
 
 
-def agree(graph: Graph, tensors: dict[str, Array]) -> None:
-    """Make tensors that ``graph`` stores once equal, in place, to those of the first reader."""
-    storage = {param: _take(param, param.pieces, tensors) for param in graph.params}
+def agree(params: Iterable[Param], tensors: dict[str, Array]) -> None:
+    """Make tensors that ``params`` store once equal, in place, to those of the first reader."""
+    storage = {param: _take(param, param.pieces, tensors) for param in params}
     tensors.update(from_storage(storage))
 
 

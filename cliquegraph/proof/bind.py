@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from cliquegraph.compiler import Compilation
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.storage import Array, to_storage
+from cliquegraph.ir.storage import Array, stored
 from cliquegraph.ir.types import Field
 from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
 from cliquegraph.weights.layout import Layout
@@ -21,9 +21,18 @@ class Binding(Protocol):
     """The tensors of a model, as functions of the canonical tensors."""
 
     def own(
-        self, tensors: Mapping[str, Array], arithmetic: Arithmetic = FLOAT64
+        self,
+        tensors: Mapping[str, Array],
+        arithmetic: Arithmetic = FLOAT64,
+        only: Collection[str] | None = None,
     ) -> dict[str, Array]:
-        """Return the model's tensors by its own names, of its own shapes; arrays are copies."""
+        """Return the model's tensors by its own names, of its own shapes; arrays are copies.
+
+        Args:
+            tensors: the canonical tensors by name, in this arithmetic.
+            arithmetic: in which the tensors of a folded model are computed.
+            only: the names of the model's tensors that are wanted; default: all.
+        """
 
     def canonical(self, name: str) -> tuple[str, ...]:
         """Return the canonical tensors that one of the model's holds, in order."""
@@ -41,16 +50,21 @@ class Generated:
         self._graph: Graph = compilation.graph
 
     def own(
-        self, tensors: Mapping[str, Array], arithmetic: Arithmetic = FLOAT64
+        self,
+        tensors: Mapping[str, Array],
+        arithmetic: Arithmetic = FLOAT64,
+        only: Collection[str] | None = None,
     ) -> dict[str, Array]:
         """Return the model's tensors; those of a folded model are computed."""
         if self._compilation.inference:
             tensors = self._compilation.folded(tensors, arithmetic)
         lead = arithmetic.lead
         arrays = {}
-        for param, array in to_storage(self._graph, tensors, lead).items():
-            axes = (*range(lead), *(lead + axis for axis in self._layout.axes(param)))
-            arrays[self._layout.name(param)] = np.array(np.transpose(array, axes))
+        for param in self._graph.params:
+            name = self._layout.name(param)
+            if only is None or name in only:
+                axes = (*range(lead), *(lead + axis for axis in self._layout.axes(param)))
+                arrays[name] = np.array(np.transpose(stored(param, tensors), axes))
         return arrays
 
     def canonical(self, name: str) -> tuple[str, ...]:

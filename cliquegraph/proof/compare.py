@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -110,10 +111,10 @@ class Run:
     ) -> None:
         self.subject, self.program, self.points = subject, program, points
         exact, binding = points.exact, subject.binding
-        self.tensors = binding.own(points.tensors(subject.graph), exact)
+        tensors = binding.own(points.tensors(subject.graph), exact)
         images = np.moveaxis(points.images, -3, -1) if program.channels_last else points.images
-        inputs = {program.images: images.copy()}
-        inputs |= {number: self.tensors[name].copy() for name, number in program.tensors.items()}
+        inputs: dict[int, Array | None] = {program.images: images.copy()}
+        inputs |= {number: tensors.pop(name) for name, number in program.tensors.items()}
         # Counters are numbers like others; from 0, their movements can be read.
         zero = np.zeros_like(exact.draw())
         inputs |= {number: zero.copy() for number in program.counters.values()}
@@ -217,14 +218,15 @@ def _compare_outputs(
 def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None:
     """Statistics after the pass; those of updates that the model does not execute stay."""
     subject, points = run.subject, run.points
-    canonical = points.tensors(subject.graph)
-    moved = {name: each[0] for name, each in declared.running.items()}
-    canonical |= {name: each for name, each in moved.items() if name not in subject.unmoved}
-    expected = subject.binding.own(canonical, points.exact)
-    for name in run.program.tensors:
-        if name not in subject.parameters:
-            after = run.raw(run.program.after.get(name))
-            compared.note("running statistics", name, after, expected[name])
+    moved = {
+        name: each[0] for name, each in declared.running.items() if name not in subject.unmoved
+    }
+    canonical = ChainMap(moved, points.tensors(subject.graph))
+    statistics = [name for name in run.program.tensors if name not in subject.parameters]
+    expected = subject.binding.own(canonical, points.exact, statistics)
+    for name in statistics:
+        after = run.raw(run.program.after.get(name))
+        compared.note("running statistics", name, after, expected[name])
     for counter in run.program.counters:
         mean = subject.binding.counters.get(counter)
         moves = None if mean is None or mean in subject.unmoved else declared.moves.get(mean)
@@ -243,16 +245,17 @@ def compare_gradients(run: Run, declared: Meaning, only: Sequence[str] | None = 
         DifferenceError: it is not.
     """
     exact, subject = run.points.exact, run.subject
-    own = subject.binding.own(run.points.direction(only), exact)
+    direction = run.points.direction(only)
     total, numbers = np.zeros_like(exact.draw()), 0
     for name in sorted(subject.parameters):
         gradient = run.raw(run.program.gradients.get(name))
         if gradient is None:
             continue
-        if gradient.shape != own[name].shape:
+        along = subject.binding.own(direction, exact, [name])[name]
+        if gradient.shape != along.shape:
             raise DifferenceError("gradients", name)
-        total = exact.add(total, _dot(exact, gradient, own[name]))
-        numbers += own[name][0].size
+        total = exact.add(total, _dot(exact, gradient, along))
+        numbers += along[0].size
     cotangent = run.points.cotangent(declared.logits.shape[2:])
     if not np.array_equal(total, _dot(exact, cotangent, declared.logits[1])):
         raise DifferenceError("gradients")

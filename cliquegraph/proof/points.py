@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -49,36 +49,36 @@ class Points:
         self.exact = exact
         self.images = exact.draw(BATCH, image.channels, *size)
         self._network = network
-        self.names = tuple(map(tensor_name, lowered.tensors))
-        self._tensors: dict[str, Array] = {}
-        self._direction: dict[str, Array] = {}
-        # In the order of names, on which the numbers depend; so not on the order of the graph.
-        for tensor in sorted(lowered.tensors, key=tensor_name):
-            name, value = tensor_name(tensor), exact.draw(*tensor.shape)
-            still = np.zeros_like(value)
-            self._tensors[name] = value
-            self._direction[name] = exact.draw(*tensor.shape) if tensor.field.trainable else still
+        self._shapes = {tensor_name(each): each.shape for each in lowered.tensors}
+        self._trained = {tensor_name(each) for each in lowered.tensors if each.field.trainable}
+        self.names = tuple(self._shapes)
         self._choices: dict[tuple[Place, int, Law], int] = {}
         self._meanings: dict[Hashable, Meaning] = {}
         self._cotangents: dict[tuple[int, ...], Array] = {}
         self._queries: dict[Hashable, int] = {}
 
-    def tensors(self, graph: Graph) -> dict[str, Array]:
+    def tensors(self, graph: Graph) -> Mapping[str, Array]:
         """Return canonical tensors; statistics that the graph stores once are equal."""
-        tensors = dict(self._tensors)
+        equal: dict[str, Array] = {}
         if mirrors_of(graph):
-            agree(graph, tensors)
-        return tensors
+            statistics = [param for param in graph.params if not param.field.trainable]
+            equal = {name: self._value(name) for name in self.names if name not in self._trained}
+            agree(statistics, equal)
+        return _Named(self.names, lambda name: equal[name] if name in equal else self._value(name))
 
-    def direction(self, only: Iterable[str] | None = None) -> dict[str, Array]:
+    def direction(self, only: Iterable[str] | None = None) -> Mapping[str, Array]:
         """Return the direction of derivatives: 0 for statistics, and but for ``only``."""
-        if only is None:
-            return self._direction
-        chosen = frozenset(only)
-        return {
-            name: each if name in chosen else np.zeros_like(each)
-            for name, each in self._direction.items()
-        }
+        along = self._trained if only is None else self._trained.intersection(only)
+
+        def part(name: str) -> Array:
+            if name in along:
+                return self.exact.drawn(f"direction of {name}", *self._shapes[name])
+            return np.zeros_like(self._value(name))
+
+        return _Named(self.names, part)
+
+    def _value(self, name: str) -> Array:
+        return self.exact.drawn(name, *self._shapes[name])
 
     def cotangent(self, shape: tuple[int, ...]) -> Array:
         """Return the coefficients of logits of this shape."""
@@ -106,11 +106,8 @@ class Points:
         """
         key = (mirrors_of(graph), True, None if only is None else frozenset(only))
         if key not in self._meanings:
-            dual, direction = Dual(self.exact), self.direction(only)
-            tensors = {
-                name: np.stack((value, direction[name]))
-                for name, value in self.tensors(graph).items()
-            }
+            dual, values, slopes = Dual(self.exact), self.tensors(graph), self.direction(only)
+            tensors = _Named(self.names, lambda name: np.stack((values[name], slopes[name])))
             before = self.exact.queries
             meaning = evaluate(
                 self._network,
@@ -139,3 +136,24 @@ class Points:
         """Return the result of a random choice: arbitrary elements, different for another law."""
         site = self._choices.setdefault((place, choice, law), len(self._choices))
         return self.exact.mask(site, *shape)
+
+
+class _Named(Mapping[str, Array]):
+    """Arrays by name, each computed when it is read: all at once would fill the memory."""
+
+    def __init__(self, names: Sequence[str], compute: Callable[[str], Array]) -> None:
+        self._names, self._compute = dict.fromkeys(names), compute
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._compute(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

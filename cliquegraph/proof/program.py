@@ -132,14 +132,14 @@ class Program:
     def run(
         self,
         context: Context,
-        inputs: Mapping[int, Array],
+        inputs: dict[int, Array | None],
         watch: Watch | None = None,
     ) -> dict[int, Array]:
         """Evaluate the program exactly.
 
         Args:
             context: the arithmetic, and the random choices.
-            inputs: the array of each input; those that steps write into are changed.
+            inputs: the array of each input; each is removed when it has been read last.
             watch: called after each step with what it wrote.
 
         Returns:
@@ -148,7 +148,7 @@ class Program:
         Raises:
             VerificationError: an operator can't be computed; names it and the line.
         """
-        values: dict[int, Array | None] = dict(inputs)
+        values = inputs
         last = {number: at for at, step in enumerate(self.steps) for number in step.reads}
         kept = self.outputs
         for at, step in enumerate(self.steps):

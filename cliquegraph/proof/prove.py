@@ -36,7 +36,7 @@ WANTED = 2.0**-60
 
 _ATTEMPTS = 4
 
-_LEAST = 3  # pixels along each side: with fewer, outer taps of a kernel read padding alone
+_LEAST = 2  # pixels along each side: every tap of a kernel of 3 × 3 meets one
 
 Report = Callable[[str], None]
 

@@ -47,6 +47,10 @@ class Degrees:
         """Return the degree of random numbers."""
         return self._polynomials(1, shape)
 
+    def drawn(self, name: str, *shape: int) -> Array:
+        """Return the degree of random numbers that have a name."""
+        return self.draw(*shape)
+
     def array(self, values: Array) -> Array:
         """Return degrees, as a copy."""
         return np.array(values, np.int64)

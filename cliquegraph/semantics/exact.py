@@ -112,7 +112,7 @@ class Declared:
         if key not in self._shared:
             self._shared[key] = dict(self._tensors)
             if key:
-                agree(graph, self._shared[key])
+                agree(graph.params, self._shared[key])
         return self._shared[key]
 
     def meaning(self, graph: Graph, training: bool) -> tuple[Meaning, int]:

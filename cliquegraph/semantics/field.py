@@ -49,6 +49,9 @@ class Exact(Arithmetic, Protocol):
     def draw(self, *shape: int) -> Array:
         """Return random numbers."""
 
+    def drawn(self, name: str, *shape: int) -> Array:
+        """Return random numbers that have a name, the same in every call."""
+
     def constant(self, values: Array, /) -> Array:
         """Return numbers of a framework, each the simplest fraction that rounds to it."""
 
@@ -94,8 +97,17 @@ class PrimeField:
 
     def draw(self, *shape: int) -> Array:
         """Return random numbers."""
-        high = _along(self._moduli, len(shape) + 1)
-        return self._random.integers(0, high, (len(self.primes), *shape))
+        return self._drawn(self._random, shape)
+
+    def drawn(self, name: str, *shape: int) -> Array:
+        """Return random numbers that have a name, the same in every call."""
+        return self._drawn(np.random.default_rng((self._seed, *name.encode())), shape)
+
+    def _drawn(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        numbers = np.empty((len(self.primes), *shape), np.int64)
+        for lane, prime in enumerate(self.primes):
+            numbers[lane] = random.integers(0, prime, shape)
+        return numbers
 
     def residues(self, number: Number) -> Array:
         """Return the residues of a constant."""
@@ -174,13 +186,19 @@ class PrimeField:
         return self._reduce((upper << 16) + low[..., columns:])
 
     def _reduce(self, a: Array) -> Array:
-        return np.asarray(a % _along(self._moduli, a.ndim))
+        """Residues. NumPy divides by one number, not by an array, with vector instructions."""
+        residues = np.empty(a.shape, a.dtype)
+        for lane, prime in enumerate(self.primes):
+            multiple = a[lane] // prime
+            multiple *= prime
+            np.subtract(a[lane], multiple, out=residues[lane : lane + 1].reshape(a.shape[1:]))
+        return residues
 
     # ---- opaque functions ----------------------------------------------------------------------
 
     def divide_by_root(self, a: Array, b: Array) -> Array:
         """a / √b."""
-        return self.multiply(a, self._opaque(b, Opaque.INVERSE_ROOT))
+        return self.multiply(a, self._inverse_root(b))
 
     def divide_by_power(self, a: Array, b: Array, exponent: Number) -> Array:
         """a / b to a constant power."""
@@ -188,7 +206,11 @@ class PrimeField:
 
     def root(self, a: Array) -> Array:
         """√a."""
-        return self.inverse(self._opaque(a, Opaque.INVERSE_ROOT))
+        return self.inverse(self._inverse_root(a))
+
+    def _inverse_root(self, a: Array) -> Array:
+        """1/√a: of 1, by which folded normalizations divide, it is 1."""
+        return np.where((a == 1).all(axis=0), 1, self._opaque(a, Opaque.INVERSE_ROOT))
 
     def power(self, a: Array, exponent: Number) -> Array:
         """A to a constant power: its fractional part is opaque, 1/a to whole ones too."""

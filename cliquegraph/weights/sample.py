@@ -21,7 +21,7 @@ def sample_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:
     # Sorted, so that values do not depend on the order in which a pass visits the tensors.
     ordered = sorted(graph.tensors, key=tensor_name)
     drawn = {tensor_name(tensor): _draw(tensor, rng) for tensor in ordered}
-    agree(graph, drawn)
+    agree(graph.params, drawn)
     return drawn
 
 

@@ -50,7 +50,7 @@ def stores_once(graph: Graph) -> bool:
 def state_for(name: str, graph: Graph) -> dict[str, Array]:
     """Their weights, with statistics that ``graph`` can store."""
     found = group(name, "state")
-    agree(graph, found)
+    agree(graph.params, found)
     return found
 
 
