@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -252,7 +253,7 @@ def test_the_digest_depends_on_what_is_computed_alone() -> None:
 
 
 def test_steps_name_what_they_write_into() -> None:
-    program = TorchTracer(nn.BatchNorm2d(4)).trace(MAPS, "training")  # type: ignore[arg-type]
+    program = TorchTracer(nn.BatchNorm2d(4)).trace(MAPS, "training")
     moved = {program.tensors["running_mean"], program.tensors["running_var"]}
     assert any(set(step.mutates) >= moved for step in program.steps)
     assert any(set(step.mutates) & set(program.counters.values()) for step in program.steps)
@@ -267,12 +268,12 @@ def test_random_choices_are_numbered_in_order() -> None:
         return np.ones(shape)
 
     tracer = TorchTracer(module)
-    program = tracer.trace(MAPS, "training")  # type: ignore[arg-type]
+    program = tracer.trace(MAPS, "training")
     exact = Real()
     feed = {program.tensors[name]: exact.draw(*each) for name, each in tracer.shapes.items()}
     program.run(Context(exact, draw), {**feed, program.images: exact.draw(*MAPS)})
     assert [(number, law[0]) for number, law, _ in drawn] == [(0, "element"), (1, "element")]
-    assert [float(law[1]) for _, law, _ in drawn] == [0.2, 0.5]
+    assert [law[1] for _, law, _ in drawn] == [Fraction(1, 5), Fraction(1, 2)]
     assert [shape for *_, shape in drawn] == [MAPS, (2, 2, 1, 1)]
 
 
@@ -284,7 +285,7 @@ def test_a_recomputed_choice_keeps_its_number() -> None:
         return F.dropout(y, 0.2)
 
     tracer = TorchTracer(Scaled(Function(call), MAPS))
-    program = tracer.trace(MAPS, "training", gradients=True)  # type: ignore[arg-type]
+    program = tracer.trace(MAPS, "training", gradients=True)
     draws = [step for step in program.steps if "bernoulli" in step.operator]
     assert [step.attributes.split(",")[0] for step in draws] == ["(0", "(1", "(0"]
 
@@ -302,10 +303,10 @@ def test_a_recomputed_choice_keeps_its_number() -> None:
 def test_what_has_no_exact_meaning_is_refused(call: Call, problem: str | None) -> None:
     tracer = TorchTracer(Function(call))
     if problem is None:
-        tracer.trace(MAPS, "evaluation")  # type: ignore[arg-type]
+        tracer.trace(MAPS, "evaluation")
         return
     with pytest.raises(VerificationError, match=problem):
-        tracer.trace(MAPS, "evaluation")  # type: ignore[arg-type]
+        tracer.trace(MAPS, "evaluation")
 
 
 def test_a_trace_leaves_the_model_and_the_generator_as_they_were() -> None:
@@ -313,7 +314,7 @@ def test_a_trace_leaves_the_model_and_the_generator_as_they_were() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
     tracer = TorchTracer(model)
-    tracer.trace(MAPS, "training", gradients=True)  # type: ignore[arg-type]
+    tracer.trace(MAPS, "training", gradients=True)
     assert torch.equal(state, torch.get_rng_state())
     for each in (model, tracer.model):
         assert all(torch.equal(each.state_dict()[name], before[name]) for name in before)
