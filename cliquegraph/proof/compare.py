@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.proof.bind import Binding
-from cliquegraph.proof.points import Points
+from cliquegraph.proof.points import Overlaid, Points
 from cliquegraph.proof.program import Context, Law, Program, Watch
 from cliquegraph.semantics.arithmetic import Array, rational
 from cliquegraph.semantics.exact import law_of, sites_of
@@ -76,25 +76,38 @@ class Subject:
     training: Program | None
     unmoved: frozenset[str] = frozenset()
 
-    def compare(self, points: Points) -> Compared:
+    def compare(self, points: Points, declared: Points | None = None) -> Compared:
         """Compare all results at random points.
+
+        Args:
+            points: those at which the programs are evaluated.
+            declared: the same points, of which the declaration is evaluated at the same time, in a
+                thread; default: ``points``, one after the other.
 
         Raises:
             DifferenceError: at the first difference.
         """
         compared = Compared()
-        declared = points.evaluation(self.graph)
-        run = Run(self, self.evaluation, points, training=False)
-        _compare_outputs(compared, "evaluation", run, declared, dual=False)
-        compared.queries += run.queries + points.queries(self.graph, training=False)
-        if self.training is None:
-            return compared
-        declared = points.training(self.graph)
-        run = Run(self, self.training, points, training=True)
-        _compare_outputs(compared, "training", run, declared, dual=True)
-        _compare_statistics(compared, run, declared)
-        compared.numbers["gradients"] = compare_gradients(run, declared)
-        compared.queries += run.queries + points.queries(self.graph, training=True)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+
+            def begin(evaluate: Callable[[Graph], Meaning]) -> Callable[[], Meaning]:
+                if declared is None:
+                    return lambda: evaluate(self.graph)
+                return beside.submit(evaluate, self.graph).result
+
+            of = declared or points
+            in_evaluation = begin(of.evaluation)
+            in_training = None if self.training is None else begin(of.training)
+            run = Run(self, self.evaluation, points, training=False)
+            _compare_outputs(compared, "evaluation", run, in_evaluation(), dual=False)
+            compared.queries += run.queries + of.queries(self.graph, training=False)
+            if self.training is not None and in_training is not None:
+                run = Run(self, self.training, points, training=True)
+                meaning = in_training()
+                _compare_outputs(compared, "training", run, meaning, dual=True)
+                _compare_statistics(compared, run, meaning)
+                compared.numbers["gradients"] = compare_gradients(run, meaning)
+                compared.queries += run.queries + of.queries(self.graph, training=True)
         return compared
 
 
@@ -119,16 +132,12 @@ class Run:
         zero = np.zeros_like(exact.draw())
         inputs |= {number: zero.copy() for number in program.counters.values()}
         if program.cotangent is not None:
-            inputs[program.cotangent] = points.cotangent(self._logits_shape())
+            inputs[program.cotangent] = points.cotangent(points.logits_shape)
         random = _Random(subject.graph, points)
         before = exact.queries
         self.values = program.run(Context(exact, random.draw), inputs, watch)
         self.queries = exact.queries - before
         random.require_all(training)
-
-    def _logits_shape(self) -> tuple[int, ...]:
-        meaning = self.points.training(self.subject.graph)
-        return meaning.logits.shape[2:]
 
     def raw(self, number: int | None) -> Array | None:
         """Return an output with the axes that the framework gives it."""
@@ -221,7 +230,7 @@ def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None
     moved = {
         name: each[0] for name, each in declared.running.items() if name not in subject.unmoved
     }
-    canonical = ChainMap(moved, points.tensors(subject.graph))
+    canonical = Overlaid(moved, points.tensors(subject.graph))
     statistics = [name for name in run.program.tensors if name not in subject.parameters]
     expected = subject.binding.own(canonical, points.exact, statistics)
     for name in statistics:

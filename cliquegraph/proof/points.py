@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.storage import agree
-from cliquegraph.ir.types import MapType
+from cliquegraph.ir.types import MapType, StagesType
 from cliquegraph.semantics.arithmetic import Array
 from cliquegraph.semantics.declaration import evaluate
 from cliquegraph.semantics.degrees import Degrees
@@ -26,6 +27,9 @@ BATCH = 3
 class Points:
     """Random images, tensors and a direction, the same for every program that is compared.
 
+    They depend on the seed of the arithmetic and on names alone, so that two of the same seed may
+    be used side by side.
+
     Args:
         network: the declaration.
         lowered: its graph before any pass, which has the canonical tensors.
@@ -35,6 +39,7 @@ class Points:
     Attributes:
         images: (batch, channels, height, width), in front of which are the lanes.
         names: the canonical tensors, in the order in which they are read.
+        logits_shape: (batch, classes), in front of them stages for a readout over time.
     """
 
     def __init__(
@@ -47,14 +52,15 @@ class Points:
         image = lowered.input.type
         assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
         self.exact = exact
-        self.images = exact.draw(BATCH, image.channels, *size)
+        self.images = exact.drawn("images", BATCH, image.channels, *size)
+        logits = lowered.logits.type
+        stages = (logits.stages,) if isinstance(logits, StagesType) else ()
+        self.logits_shape = (*stages, BATCH, network.classifier.classes)
         self._network = network
         self._shapes = {tensor_name(each): each.shape for each in lowered.tensors}
         self._trained = {tensor_name(each) for each in lowered.tensors if each.field.trainable}
         self.names = tuple(self._shapes)
-        self._choices: dict[tuple[Place, int, Law], int] = {}
         self._meanings: dict[Hashable, Meaning] = {}
-        self._cotangents: dict[tuple[int, ...], Array] = {}
         self._queries: dict[Hashable, int] = {}
 
     def tensors(self, graph: Graph) -> Mapping[str, Array]:
@@ -82,9 +88,7 @@ class Points:
 
     def cotangent(self, shape: tuple[int, ...]) -> Array:
         """Return the coefficients of logits of this shape."""
-        if shape not in self._cotangents:
-            self._cotangents[shape] = self.exact.draw(*shape)
-        return self._cotangents[shape]
+        return self.exact.drawn("cotangent", *shape)
 
     def evaluation(self, graph: Graph) -> Meaning:
         """Return what is declared in evaluation."""
@@ -134,7 +138,8 @@ class Points:
 
     def mask(self, place: Place, choice: int, shape: tuple[int, ...], law: Law) -> Array:
         """Return the result of a random choice: arbitrary elements, different for another law."""
-        site = self._choices.setdefault((place, choice, law), len(self._choices))
+        text = repr((place, choice, law)).encode()
+        site = int.from_bytes(hashlib.sha256(text).digest()[:7])
         return self.exact.mask(site, *shape)
 
 
@@ -157,3 +162,10 @@ class _Named(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class Overlaid(_Named):
+    """Arrays by name, some of them replaced by others."""
+
+    def __init__(self, some: Mapping[str, Array], others: Mapping[str, Array]) -> None:
+        super().__init__(tuple(others), lambda name: some[name] if name in some else others[name])

@@ -154,19 +154,20 @@ class Prover:
         bound = 1.0
         while bound >= WANTED and len(points) < _ATTEMPTS:
             seed = self._seed + len(points)
-            at = self._at(seed)
+            declared, exact = self._declared(seed), PrimeField(seed, LANES)
+            at = Points(self._network, self._lowered, self.size, exact)
             try:
-                compared = subject.compare(at)
+                compared = subject.compare(at, declared)
             except DifferenceError as different:
                 return _Result({}, (*points,), 1.0, locate(different, subject, at, trace))
             numbers = compared.numbers
-            assert isinstance(at.exact, PrimeField)  # noqa: S101  # as _at makes it
-            points.append(Point(seed, at.exact.primes, compared.queries))
-            polynomials = self._polynomials(subject, at.exact.constants)
+            points.append(Point(seed, exact.primes, compared.queries))
+            polynomials = self._polynomials(subject, exact.constants)
             bound *= collision(compared.queries, *polynomials, lanes=LANES)
         return _Result(numbers, (*points,), bound, None)
 
-    def _at(self, seed: int) -> Points:
+    def _declared(self, seed: int) -> Points:
+        """The points at which the declaration is evaluated, once for all files."""
         if seed not in self._points:
             exact = PrimeField(seed, LANES)
             self._points[seed] = Points(self._network, self._lowered, self.size, exact)

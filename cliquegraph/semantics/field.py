@@ -166,24 +166,31 @@ class PrimeField:
     def matmul(self, a: Array, b: Array) -> Array:
         """The matrix product, by halves of at most 16 bits.
 
-        Sums of 2¹⁶ products of a number and a half fit in int64; sums of 2¹⁹ products of two
-        halves in float64, for which there is BLAS.
+        Sums of 2¹⁶ products of a number and a half fit in int64; sums of 2¹⁸ products of two
+        sums of halves in float64, for which there is BLAS.
         """
-        rows, columns, terms = a.shape[-2], b.shape[-1], a.shape[-1]
+        columns, terms = b.shape[-1], a.shape[-1]
         if terms >= 2**16:
             raise ValueError(f"a sum of {terms} products is not exact")
         if columns <= _NARROW:
             upper = self._reduce(a @ (b >> 16))
             return self._reduce((upper << 16) + a @ (b & 0xFFFF))
-        left = np.empty((*a.shape[:-2], 2 * rows, terms))
-        left[..., :rows, :], left[..., rows:, :] = a >> 16, a & 0xFFFF
-        right = np.empty((*b.shape[:-1], 2 * columns))
-        right[..., :columns], right[..., columns:] = b >> 16, b & 0xFFFF
-        product = (left @ right).astype(np.int64)
-        high, low = product[..., :rows, :], product[..., rows:, :]
-        crossed = high[..., columns:] + low[..., :columns]
-        upper = self._reduce((self._reduce(high[..., :columns]) << 16) + crossed)
-        return self._reduce((upper << 16) + low[..., columns:])
+        # Three products of halves and of their sums, instead of four (Karatsuba).
+        left_high, left_low = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
+        right_high, right_low = (b >> 16).astype(np.float64), (b & 0xFFFF).astype(np.float64)
+        high = (left_high @ right_high).astype(np.int64)
+        low = (left_low @ right_low).astype(np.int64)
+        left_high += left_low
+        right_high += right_low
+        crossed = (left_high @ right_high).astype(np.int64)
+        crossed -= high
+        crossed -= low
+        upper = self._reduce(high)
+        for part in (crossed, low):
+            upper <<= 16
+            upper += part
+            upper = self._reduce(upper)
+        return upper
 
     def _reduce(self, a: Array) -> Array:
         """Residues. NumPy divides by one number, not by an array, with vector instructions."""
