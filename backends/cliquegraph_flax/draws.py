@@ -18,8 +18,9 @@ from cliquegraph.emit.render import environment
 from cliquegraph.proof.program import Law
 from cliquegraph.semantics.arithmetic import rational
 
-_DRAW = core.Primitive("draw")
-_DRAW.def_abstract_eval(
+DRAW: Any = core.Primitive("draw")
+"""Has no implementation: programs with it are only traced."""
+DRAW.def_abstract_eval(
     lambda *_, number, law, shape, dtype: jax.core.ShapedArray(shape, np.dtype(dtype))
 )
 
@@ -43,7 +44,7 @@ class _Drawings:
         """Return what is drawn by the next number."""
         number = self._count
         self._count += 1
-        result: jax.Array = _DRAW.bind(*column, number=number, law=law, shape=shape, dtype=dtype)
+        result: jax.Array = DRAW.bind(*column, number=number, law=law, shape=shape, dtype=dtype)
         return result
 
     def bernoulli(self, _: Any, p: Any = 0.5, shape: Any = None, **__: Any) -> jax.Array:
@@ -57,9 +58,7 @@ class _Drawings:
         kind = type(module).__name__
         if kind == "DrawColumn":
             law = ("column", module.rate, module.columns)
-            column: jax.Array = _DRAW.bind(
-                number=-1, law=law, shape=(module.columns,), dtype="bool"
-            )
+            column: jax.Array = DRAW.bind(number=-1, law=law, shape=(module.columns,), dtype="bool")
             return column
         x = arguments[0]
         if kind == "JoinWeights":
@@ -80,18 +79,19 @@ def named_draws(model: nnx.Module) -> Iterator[None]:
         VerificationError: a class that draws is not the one that we generate.
     """
     drawings = _Drawings()
-    modules = [module for _, module in nnx.iter_modules(model)]
-    ours = {kind: kind.__call__ for kind in map(type, modules) if kind.__name__ in _TEMPLATES}
+    kinds: set[Any] = {type(module) for _, module in nnx.iter_modules(model)}
+    ours = {kind: kind.__call__ for kind in kinds if kind.__name__ in _TEMPLATES}
     for kind in ours:
         _require_generated(kind)
-    bernoulli = jax.random.bernoulli
+    random: Any = jax.random
+    bernoulli = random.bernoulli
     try:
-        jax.random.bernoulli = drawings.bernoulli
+        random.bernoulli = drawings.bernoulli
         for kind, call in ours.items():
             kind.__call__ = _drawn(drawings, call)
         yield
     finally:
-        jax.random.bernoulli = bernoulli
+        random.bernoulli = bernoulli
         for kind, call in ours.items():
             kind.__call__ = call
 

@@ -67,21 +67,25 @@ class FlaxTracer:
         activations: bool = False,
     ) -> Program:
         """Trace one call of the model, as ``Tracer`` describes it."""
+        gradients = gradients and not activations
+        call, closed = self._traced(shape, mode, gradients, activations)
+        return self._program(call, closed, gradients)
+
+    def _traced(
+        self, shape: tuple[int, int, int, int], mode: str, gradients: bool, activations: bool
+    ) -> tuple[_Call, Any]:
+        """A function of the model and its jaxpr."""
         batch, channels, height, width = shape
         images = (batch, height, width, channels)
-        gradients = gradients and not activations
         cotangent = self._logits_of(images) if gradients else ()
-        if mode == "training":
-            self._model.train()
-        else:
-            self._model.eval()
+        _set_mode(self._model, mode == "training")
         call = _Call(self._model, gradients=gradients, activations=activations)
         random = named_draws(self._model) if mode == "training" else nullcontext()
         with jax.enable_x64(True), random:
             closed = jax.make_jaxpr(call.run)(
                 call.parameters, call.rest, _float64(images), _float64(cotangent)
             )
-        return self._program(call, closed, gradients)
+        return call, closed
 
     def _program(self, call: _Call, closed: Any, gradients: bool) -> Program:
         names = [*call.names, _IMAGES, _COTANGENT]
@@ -117,7 +121,7 @@ class FlaxTracer:
     def _logits_of(self, images: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the logits of images."""
         if images not in self._logits:
-            self._model.eval()
+            _set_mode(self._model, False)
             definition, state = nnx.split(self._model)
 
             def call(state: Any, images: jax.Array) -> jax.Array:
@@ -193,6 +197,13 @@ class _Call:
         return results
 
 
+def _set_mode(model: Any, training: bool) -> None:
+    if training:
+        model.train()
+    else:
+        model.eval()
+
+
 def _merged(definition: Any, *states: Any) -> Any:
     """A copy of a model that computes in float64."""
     model = nnx.merge(definition, *states, copy=True)
@@ -223,14 +234,18 @@ def _types(state: Any) -> tuple[list[Any], Any]:
     types = [
         _float64(leaf.shape)
         if jnp.issubdtype(leaf.dtype, np.floating)
-        else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        else _type(leaf.shape, leaf.dtype)
         for leaf in leaves
     ]
     return types, structure
 
 
 def _float64(shape: Sequence[int]) -> Any:
-    return jax.ShapeDtypeStruct(tuple(shape), np.float64)
+    return _type(shape, np.float64)
+
+
+def _type(shape: Sequence[int], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]
 
 
 def _names(state: Any) -> list[str]:
