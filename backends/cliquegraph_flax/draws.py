@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import CodeType
 from typing import Any
 
 import jax
@@ -132,5 +133,10 @@ def _generated(name: str) -> Any:
 
 def _behavior(function: Any) -> tuple[object, ...]:
     """What a method executes, without its lines."""
-    code = function.__code__
-    return code.co_code, code.co_consts, code.co_names, code.co_varnames, function.__defaults__
+    return *_executed(function.__code__), function.__defaults__, function.__kwdefaults__
+
+
+def _executed(code: CodeType) -> tuple[object, ...]:
+    """The instructions of a code object, and what they name."""
+    inner = (_executed(each) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.co_code, *inner, code.co_names, code.co_varnames

@@ -218,14 +218,14 @@ def _keeps(inputs: Sequence[Value], params: Mapping[str, Any]) -> bool:
 def _step(call: _Call) -> Step:
     """A primitive with its rule."""
     where = call.primitive if call.line is None else f"line {call.line}: {call.primitive}"
+    for _, dtype in call.types:
+        if jnp.issubdtype(dtype, np.number) and dtype != _NUMBERS and not _is_random(call):
+            raise VerificationError(f"{where} computes in {dtype}, not in float64")
     if call.primitive not in RULES:
         reason = (
             "draws otherwise than by dropout and drop-path" if _is_random(call) else "is unknown"
         )
         raise VerificationError(f"{where} {reason}, it has no meaning in exact arithmetic")
-    for _, dtype in call.types:
-        if dtype not in (_NUMBERS, _MASKS):
-            raise VerificationError(f"{where} computes in {dtype}, not in float64")
     shapes = [shape for shape, _ in call.types]
     inputs = tuple(None if isinstance(each, int) else each for each in call.inputs)
     return Step(

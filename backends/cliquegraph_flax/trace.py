@@ -186,10 +186,14 @@ class _Call:
             # The forward pass would move running statistics again, so it runs on a copy.
             versions = nnx.clone(model).activations(images)
             results |= {("activation", name): maps for name, maps in versions.items()}
-        features = _kept(model)
+        gathered = _kept(model, "gather")
+        features = _kept(model, "forward_features")
         results["logits", ""] = model(images)
-        results |= {("feature", str(at)): maps for at, maps in enumerate(features)}
         state = nnx.state(model, nnx.Not(nnx.RngState))
+        if gathered:  # the features as lists; of what is kept, not of another pass
+            model.forward_features(images)
+        for at, maps in enumerate(features[0] if features else ()):
+            results["feature", str(at)] = maps
         results |= {
             ("tensor", name): leaf
             for name, leaf in zip(_names(state), jax.tree.leaves(state), strict=True)
@@ -207,24 +211,27 @@ def _set_mode(model: Any, training: bool) -> None:
 def _merged(definition: Any, *states: Any) -> Any:
     """A copy of a model that computes in float64."""
     model = nnx.merge(definition, *states, copy=True)
-    for _, module in nnx.iter_modules(model):
+    modules: Any = nnx.iter_modules(model)
+    for _, module in modules:
         if getattr(module, "dtype", None) is not None:
             module.dtype = jnp.float64
     return model
 
 
-def _kept(model: Any) -> list[Any]:
-    """The features that ``forward_features`` will have returned, of the same pass."""
+def _kept(model: Any, name: str) -> list[Any]:
+    """The result that a method will have returned, once: it is called again for no other."""
     kept: list[Any] = []
-    compute: Callable[..., Any] = model.forward_features
+    compute: Callable[..., Any] | None = getattr(model, name, None)
+    if compute is None:
+        return kept
 
-    def forward_features(*arguments: Any) -> Any:
-        features = compute(*arguments)
-        kept[:] = features
-        return features
+    def call(*arguments: Any) -> Any:
+        if not kept:
+            kept.append(compute(*arguments))
+        return kept[0]
 
     # Of this copy alone, and as no part of it: not by the ``__setattr__`` of modules.
-    object.__setattr__(model, "forward_features", forward_features)
+    object.__setattr__(model, name, call)
     return kept
 
 
