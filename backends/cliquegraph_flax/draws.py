@@ -9,12 +9,12 @@ from types import CodeType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.extend import core
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.execute import load_source
 from cliquegraph.emit.render import environment
 from cliquegraph.proof.program import Law
 from cliquegraph.semantics.arithmetic import rational
@@ -117,18 +117,31 @@ def _require_generated(kind: Any) -> None:
     """Raise unless a class draws as those of our templates do: its name alone says little."""
     ours = _generated(kind.__name__)
     for method in ("__init__", "__call__"):
-        if _behavior(getattr(kind, method)) != _behavior(getattr(ours, method)):
-            line = getattr(kind, method).__code__.co_firstlineno
+        function, own = getattr(kind, method), getattr(ours, method)
+        same_names = all(
+            function.__globals__.get(name) is own.__globals__[name]
+            for name in ("jax", "jnp", "nnx")
+        )
+        if not same_names or _behavior(function) != _behavior(own):
+            line = function.__code__.co_firstlineno
             raise VerificationError(f"line {line}: {kind.__name__} draws otherwise than generated")
+
+
+# Instructions depend on whether a name is imported in the same file.
+_IMPORTS = """\
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+"""
 
 
 @cache
 def _generated(name: str) -> Any:
     """The class that a template defines."""
     source = environment("cliquegraph_flax").get_template(f"{_TEMPLATES[name]}.py.jinja").render()
-    names = {"jax": jax, "jnp": jnp, "nnx": nnx, "Array": jax.Array}
-    exec(compile(source, f"<{name}>", "exec"), names)  # noqa: S102  # our own template
-    return names[name]
+    return getattr(load_source(_IMPORTS + source, name), name)
 
 
 def _behavior(function: Any) -> tuple[object, ...]:
