@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import CodeType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.extend import core
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.execute import load_source
 from cliquegraph.emit.render import environment
 from cliquegraph.proof.program import Law
 from cliquegraph.semantics.arithmetic import rational
 
-_DRAW = core.Primitive("draw")
-_DRAW.def_abstract_eval(
+DRAW: Any = core.Primitive("draw")
+"""Has no implementation: programs with it are only traced."""
+DRAW.def_abstract_eval(
     lambda *_, number, law, shape, dtype: jax.core.ShapedArray(shape, np.dtype(dtype))
 )
 
@@ -43,7 +45,7 @@ class _Drawings:
         """Return what is drawn by the next number."""
         number = self._count
         self._count += 1
-        result: jax.Array = _DRAW.bind(*column, number=number, law=law, shape=shape, dtype=dtype)
+        result: jax.Array = DRAW.bind(*column, number=number, law=law, shape=shape, dtype=dtype)
         return result
 
     def bernoulli(self, _: Any, p: Any = 0.5, shape: Any = None, **__: Any) -> jax.Array:
@@ -57,9 +59,7 @@ class _Drawings:
         kind = type(module).__name__
         if kind == "DrawColumn":
             law = ("column", module.rate, module.columns)
-            column: jax.Array = _DRAW.bind(
-                number=-1, law=law, shape=(module.columns,), dtype="bool"
-            )
+            column: jax.Array = DRAW.bind(number=-1, law=law, shape=(module.columns,), dtype="bool")
             return column
         x = arguments[0]
         if kind == "JoinWeights":
@@ -80,18 +80,19 @@ def named_draws(model: nnx.Module) -> Iterator[None]:
         VerificationError: a class that draws is not the one that we generate.
     """
     drawings = _Drawings()
-    modules = [module for _, module in nnx.iter_modules(model)]
-    ours = {kind: kind.__call__ for kind in map(type, modules) if kind.__name__ in _TEMPLATES}
+    kinds: set[Any] = {type(module) for _, module in nnx.iter_modules(model)}
+    ours = {kind: kind.__call__ for kind in kinds if kind.__name__ in _TEMPLATES}
     for kind in ours:
         _require_generated(kind)
-    bernoulli = jax.random.bernoulli
+    random: Any = jax.random
+    bernoulli = random.bernoulli
     try:
-        jax.random.bernoulli = drawings.bernoulli
+        random.bernoulli = drawings.bernoulli
         for kind, call in ours.items():
             kind.__call__ = _drawn(drawings, call)
         yield
     finally:
-        jax.random.bernoulli = bernoulli
+        random.bernoulli = bernoulli
         for kind, call in ours.items():
             kind.__call__ = call
 
@@ -116,21 +117,39 @@ def _require_generated(kind: Any) -> None:
     """Raise unless a class draws as those of our templates do: its name alone says little."""
     ours = _generated(kind.__name__)
     for method in ("__init__", "__call__"):
-        if _behavior(getattr(kind, method)) != _behavior(getattr(ours, method)):
-            line = getattr(kind, method).__code__.co_firstlineno
+        function, own = getattr(kind, method), getattr(ours, method)
+        same_names = all(
+            function.__globals__.get(name) is own.__globals__[name]
+            for name in ("jax", "jnp", "nnx")
+        )
+        if not same_names or _behavior(function) != _behavior(own):
+            line = function.__code__.co_firstlineno
             raise VerificationError(f"line {line}: {kind.__name__} draws otherwise than generated")
+
+
+# Instructions depend on whether a name is imported in the same file.
+_IMPORTS = """\
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+"""
 
 
 @cache
 def _generated(name: str) -> Any:
     """The class that a template defines."""
     source = environment("cliquegraph_flax").get_template(f"{_TEMPLATES[name]}.py.jinja").render()
-    names = {"jax": jax, "jnp": jnp, "nnx": nnx, "Array": jax.Array}
-    exec(compile(source, f"<{name}>", "exec"), names)  # noqa: S102  # our own template
-    return names[name]
+    return getattr(load_source(_IMPORTS + source, name), name)
 
 
 def _behavior(function: Any) -> tuple[object, ...]:
     """What a method executes, without its lines."""
-    code = function.__code__
-    return code.co_code, code.co_consts, code.co_names, code.co_varnames, function.__defaults__
+    return *_executed(function.__code__), function.__defaults__, function.__kwdefaults__
+
+
+def _executed(code: CodeType) -> tuple[object, ...]:
+    """The instructions of a code object, and what they name."""
+    inner = (_executed(each) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.co_code, *inner, code.co_names, code.co_varnames

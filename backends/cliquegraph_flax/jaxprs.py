@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-# The rules of these modules are added to the table when they are imported.
-from cliquegraph_flax import moves, windows  # noqa: F401
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.proof.program import Apply, Context, Step
 from cliquegraph.semantics.arithmetic import Array
+
+# The rules of these modules are added to the table when they are imported.
+from cliquegraph_flax import moves, windows  # noqa: F401
 from cliquegraph_flax.known import Known, evaluate, known
-from cliquegraph_flax.primitives import RULES, Rule, full
+from cliquegraph_flax.primitives import RULES, Rule
 
 Value = int | Known
 """A value of a program by its number, or a constant, which has none."""
@@ -91,7 +93,8 @@ class Flattened:
         def read(variable: Any) -> Value:
             if isinstance(variable, core.Literal):
                 return self._constant(variable.val)
-            return bound[variable]
+            value: Value = bound[variable]
+            return value
 
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]
@@ -174,7 +177,7 @@ class Flattened:
     # ---- constants -------------------------------------------------------------------------------
 
     def _constant(self, values: Any) -> Value:
-        if jax.dtypes.issubdtype(getattr(values, "dtype", np.float64), jax.dtypes.prng_key):
+        if jnp.issubdtype(getattr(values, "dtype", np.float64), jax.dtypes.prng_key):
             return self._added("key", {}, (), [((), values.dtype)], None)[0]
         constant = known(values)
         return self._stored(np.asarray(values), np.shape(values)) if constant is None else constant
@@ -201,12 +204,7 @@ class Flattened:
 
 def _line_at(code: Any, place: int) -> int | None:
     """The line of an instruction of a code object."""
-    lines = list(_lines(code))
-    return next((line for start, end, line in lines if start <= place < end), None)
-
-
-def _lines(code: Any) -> Iterator[tuple[int, int, int | None]]:
-    yield from code.co_lines()
+    return next((line for start, end, line in code.co_lines() if start <= place < end), None)
 
 
 def _keeps(inputs: Sequence[Value], params: Mapping[str, Any]) -> bool:
@@ -214,20 +212,20 @@ def _keeps(inputs: Sequence[Value], params: Mapping[str, Any]) -> bool:
     return not isinstance(inputs[0], Known) and params["new_dtype"] == _NUMBERS
 
 
-# ---- steps ----------------------------------------------------------------------------------------
+# ---- steps -------------------------------------------------------------------------------------
 
 
 def _step(call: _Call) -> Step:
     """A primitive with its rule."""
     where = call.primitive if call.line is None else f"line {call.line}: {call.primitive}"
+    for _, dtype in call.types:
+        if jnp.issubdtype(dtype, np.number) and dtype != _NUMBERS and not _is_random(call):
+            raise VerificationError(f"{where} computes in {dtype}, not in float64")
     if call.primitive not in RULES:
         reason = (
             "draws otherwise than by dropout and drop-path" if _is_random(call) else "is unknown"
         )
         raise VerificationError(f"{where} {reason}, it has no meaning in exact arithmetic")
-    for _, dtype in call.types:
-        if dtype not in (_NUMBERS, _MASKS):
-            raise VerificationError(f"{where} computes in {dtype}, not in float64")
     shapes = [shape for shape, _ in call.types]
     inputs = tuple(None if isinstance(each, int) else each for each in call.inputs)
     return Step(
@@ -299,6 +297,3 @@ def _of_shape(context: Context, result: Array, shape: tuple[int, ...]) -> Array:
         raise VerificationError(f"has a result of {result.shape[lead:]}, not {shape}")
     lanes = result.shape
     return np.broadcast_to(result.reshape(*lanes, *(1,) * len(shape)), (*lanes, *shape))
-
-
-__all__ = ["Flattened", "Value", "full"]

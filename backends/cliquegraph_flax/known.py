@@ -43,9 +43,8 @@ class Known:
 def known(values: Any) -> Known | None:
     """Return an array of JAX or NumPy as a constant; None if its elements differ."""
     array: Array = np.asarray(values)
-    if not array.size or (array != array.flat[0]).any():
-        if not (array.size and np.isnan(array.astype(np.float64)).all()):
-            return None
+    if not array.size or (array.size > 1 and (array != array.flat[0]).any()):
+        return None
     element = array.flat[0]
     if array.dtype == np.bool_:
         return Known(bool(element), array.shape)

@@ -69,10 +69,15 @@ def _broadcast(
 
 @rule("reshape")
 def _reshape(
-    context: Context, a: Array, *, new_sizes: Sequence[int], dimensions: Any = None, **_: object
+    context: Context,
+    a: Array,
+    *,
+    new_sizes: Sequence[int],
+    dimensions: Sequence[int] | None = None,
+    **_: object,
 ) -> Array:
     if dimensions is not None:
-        raise VerificationError("reshapes in another order")
+        a = _transpose(context, a, permutation=dimensions)
     return a.reshape(*a.shape[: context.exact.lead], *new_sizes)
 
 

@@ -67,21 +67,25 @@ class FlaxTracer:
         activations: bool = False,
     ) -> Program:
         """Trace one call of the model, as ``Tracer`` describes it."""
+        gradients = gradients and not activations
+        call, closed = self._traced(shape, mode, gradients, activations)
+        return self._program(call, closed, gradients)
+
+    def _traced(
+        self, shape: tuple[int, int, int, int], mode: str, gradients: bool, activations: bool
+    ) -> tuple[_Call, Any]:
+        """A function of the model and its jaxpr."""
         batch, channels, height, width = shape
         images = (batch, height, width, channels)
-        gradients = gradients and not activations
         cotangent = self._logits_of(images) if gradients else ()
-        if mode == "training":
-            self._model.train()
-        else:
-            self._model.eval()
+        _set_mode(self._model, mode == "training")
         call = _Call(self._model, gradients=gradients, activations=activations)
         random = named_draws(self._model) if mode == "training" else nullcontext()
         with jax.enable_x64(True), random:
             closed = jax.make_jaxpr(call.run)(
                 call.parameters, call.rest, _float64(images), _float64(cotangent)
             )
-        return self._program(call, closed, gradients)
+        return call, closed
 
     def _program(self, call: _Call, closed: Any, gradients: bool) -> Program:
         names = [*call.names, _IMAGES, _COTANGENT]
@@ -117,7 +121,7 @@ class FlaxTracer:
     def _logits_of(self, images: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the logits of images."""
         if images not in self._logits:
-            self._model.eval()
+            _set_mode(self._model, False)
             definition, state = nnx.split(self._model)
 
             def call(state: Any, images: jax.Array) -> jax.Array:
@@ -182,10 +186,14 @@ class _Call:
             # The forward pass would move running statistics again, so it runs on a copy.
             versions = nnx.clone(model).activations(images)
             results |= {("activation", name): maps for name, maps in versions.items()}
-        features = _kept(model)
+        gathered = _kept(model, "gather")
+        features = _kept(model, "forward_features")
         results["logits", ""] = model(images)
-        results |= {("feature", str(at)): maps for at, maps in enumerate(features)}
         state = nnx.state(model, nnx.Not(nnx.RngState))
+        if gathered:  # the features as lists; of what is kept, not of another pass
+            model.forward_features(images)
+        for at, maps in enumerate(features[0] if features else ()):
+            results["feature", str(at)] = maps
         results |= {
             ("tensor", name): leaf
             for name, leaf in zip(_names(state), jax.tree.leaves(state), strict=True)
@@ -193,27 +201,37 @@ class _Call:
         return results
 
 
+def _set_mode(model: Any, training: bool) -> None:
+    if training:
+        model.train()
+    else:
+        model.eval()
+
+
 def _merged(definition: Any, *states: Any) -> Any:
     """A copy of a model that computes in float64."""
     model = nnx.merge(definition, *states, copy=True)
-    for _, module in nnx.iter_modules(model):
+    modules: Any = nnx.iter_modules(model)
+    for _, module in modules:
         if getattr(module, "dtype", None) is not None:
             module.dtype = jnp.float64
     return model
 
 
-def _kept(model: Any) -> list[Any]:
-    """The features that ``forward_features`` will have returned, of the same pass."""
+def _kept(model: Any, name: str) -> list[Any]:
+    """The result that a method will have returned, once: it is called again for no other."""
     kept: list[Any] = []
-    compute: Callable[..., Any] = model.forward_features
+    compute: Callable[..., Any] | None = getattr(model, name, None)
+    if compute is None:
+        return kept
 
-    def forward_features(*arguments: Any) -> Any:
-        features = compute(*arguments)
-        kept[:] = features
-        return features
+    def call(*arguments: Any) -> Any:
+        if not kept:
+            kept.append(compute(*arguments))
+        return kept[0]
 
     # Of this copy alone, and as no part of it: not by the ``__setattr__`` of modules.
-    object.__setattr__(model, "forward_features", forward_features)
+    object.__setattr__(model, name, call)
     return kept
 
 
@@ -223,14 +241,18 @@ def _types(state: Any) -> tuple[list[Any], Any]:
     types = [
         _float64(leaf.shape)
         if jnp.issubdtype(leaf.dtype, np.floating)
-        else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        else _type(leaf.shape, leaf.dtype)
         for leaf in leaves
     ]
     return types, structure
 
 
 def _float64(shape: Sequence[int]) -> Any:
-    return jax.ShapeDtypeStruct(tuple(shape), np.float64)
+    return _type(shape, np.float64)
+
+
+def _type(shape: Sequence[int], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]
 
 
 def _names(state: Any) -> list[str]:

@@ -57,7 +57,7 @@ def _convolve(
         dilation=_pair(rhs_dilation),
         groups=feature_group_count * batch_group_count,
     )
-    return ordered(result, np.argsort(dimension_numbers.out_spec))
+    return ordered(result, np.argsort(dimension_numbers.out_spec).tolist())
 
 
 @rule("reduce_window_sum")
