@@ -21,6 +21,7 @@ from cliquegraph.semantics.arithmetic import Arithmetic, Array, Number, rational
 LANES = 4
 _LEAST_PRIME = 2**30
 _PRIMES = 50_697_537  # of 31 bits
+_BLOCK = 2**21  # elements of matrices that are multiplied at once
 _NARROW = 4  # columns: for fewer, integer products are faster than calls of BLAS
 
 
@@ -169,36 +170,30 @@ class PrimeField:
         Sums of 2¹⁶ products of a number and a half fit in int64; sums of 2¹⁸ products of two
         sums of halves in float64, for which there is BLAS.
         """
-        columns, terms = b.shape[-1], a.shape[-1]
+        rows, columns, terms = a.shape[-2], b.shape[-1], a.shape[-1]
         if terms >= 2**16:
             raise ValueError(f"a sum of {terms} products is not exact")
         if columns <= _NARROW:
             upper = self._reduce(a @ (b >> 16))
             return self._reduce((upper << 16) + a @ (b & 0xFFFF))
-        # Three products of halves and of their sums, instead of four (Karatsuba).
-        left_high, left_low = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
-        right_high, right_low = (b >> 16).astype(np.float64), (b & 0xFFFF).astype(np.float64)
-        high = (left_high @ right_high).astype(np.int64)
-        low = (left_low @ right_low).astype(np.int64)
-        left_high += left_low
-        right_high += right_low
-        crossed = (left_high @ right_high).astype(np.int64)
-        crossed -= high
-        crossed -= low
-        upper = self._reduce(high)
-        for part in (crossed, low):
-            upper <<= 16
-            upper += part
-            upper = self._reduce(upper)
-        return upper
+        product = np.empty(
+            (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns), np.int64
+        )
+        block = max(1, _BLOCK // max(terms, columns))
+        for lane, prime in enumerate(self.primes):
+            right = _Halves(b[lane])
+            for start in range(0, rows, block):
+                part = slice(start, start + block)
+                product[lane, ..., part, :] = _multiply(
+                    _Halves(a[lane][..., part, :]), right, prime
+                )
+        return product
 
     def _reduce(self, a: Array) -> Array:
-        """Residues. NumPy divides by one number, not by an array, with vector instructions."""
-        residues = np.empty(a.shape, a.dtype)
+        """Residues, prime by prime: NumPy divides faster by one number than by an array."""
+        residues = np.empty(a.shape, np.int64)
         for lane, prime in enumerate(self.primes):
-            multiple = a[lane] // prime
-            multiple *= prime
-            np.subtract(a[lane], multiple, out=residues[lane : lane + 1].reshape(a.shape[1:]))
+            residues[lane] = _remainder(a[lane], prime)
         return residues
 
     # ---- opaque functions ----------------------------------------------------------------------
@@ -308,6 +303,34 @@ def _mix(a: Array) -> Array:
         a *= np.uint64(0xD6E8FEB86659FD93)
     a ^= a >> np.uint64(32)
     return a
+
+
+class _Halves:
+    """A matrix of residues as two of 15 and 16 bits, and their sum, in float64."""
+
+    def __init__(self, a: Array) -> None:
+        self.high, self.low = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
+        self.sum = self.high + self.low
+
+
+def _multiply(a: _Halves, b: _Halves, prime: int) -> Array:
+    """The product modulo a prime: three products of halves instead of four (Karatsuba)."""
+    high, low = (a.high @ b.high).astype(np.int64), (a.low @ b.low).astype(np.int64)
+    crossed = (a.sum @ b.sum).astype(np.int64)
+    crossed -= high
+    crossed -= low
+    product = _remainder(high, prime)
+    for part in (crossed, low):
+        product <<= 16
+        product += part
+        product = _remainder(product, prime)
+    return product
+
+
+def _remainder(a: Array, prime: int) -> Array:
+    multiple = a // prime
+    multiple *= prime
+    return np.asarray(a - multiple)
 
 
 def collision(
