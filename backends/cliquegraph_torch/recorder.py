@@ -1,0 +1,286 @@
+"""Records the operators that PyTorch executes, below autograd, as steps of a program."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.proof.program import Apply, Context, Law, Step
+from cliquegraph.semantics.arithmetic import Array, rational
+from cliquegraph_torch.aten import RULES, statistics_moved
+
+_MOST_VALUES = 16  # of a constant in attributes; of more, their hash
+_WHERE = frozenset({"device", "layout", "pin_memory", "non_blocking", "memory_format", "generator"})
+_ATEN = torch.ops.aten
+_LOOKS = frozenset(
+    {_ATEN._local_scalar_dense.default, _ATEN.equal.default, _ATEN.is_nonzero.default}
+)
+_DRAWS = frozenset({_ATEN.bernoulli_.float})
+_RESHAPES = frozenset(
+    {_ATEN.view.default, _ATEN.squeeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims}
+    | {_ATEN.detach.default, _ATEN.alias.default, _ATEN._to_copy.default, _ATEN.clone.default}
+)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a tensor stands among an operator's arguments."""
+
+    index: int
+
+    def __repr__(self) -> str:
+        return f"@{self.index}"
+
+
+class Recorder(TorchDispatchMode):
+    """While it is active, every operator becomes a step.
+
+    Args:
+        file: the model's source, whose lines steps name.
+
+    Attributes:
+        steps: the steps so far.
+        backward: whether a backward pass is running, whose operators have no line.
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.backward = False
+        self._file = file
+        self._numbers = WeakTensorKeyDictionary()
+        self._count = 0
+        self._storages: set[int] = set()
+        self._draws: dict[object, int] = {}
+        self._masks: set[int] = set()  # the values that are what was drawn
+        self._paused = False
+
+    # ---- values ----------------------------------------------------------------------------
+
+    def enter(self, tensor: Tensor) -> int:
+        """Return the number of a new value, an input."""
+        self._storages.add(tensor.untyped_storage().data_ptr())
+        return self._new(tensor)
+
+    def number(self, tensor: Tensor) -> int:
+        """Return the number of a tensor's value; one that no step computed is a constant.
+
+        Raises:
+            VerificationError: a constant is a part of an input.
+        """
+        if tensor in self._numbers:
+            return int(self._numbers[tensor])
+        if tensor.untyped_storage().data_ptr() in self._storages:
+            raise self._error("a tensor is read by a way that leaves no trace")
+        values = tensor.detach().to(torch.float64).numpy().copy()
+        few = values.size <= _MOST_VALUES
+        digest = values.tolist() if few else hashlib.sha256(values.tobytes()).hexdigest()
+        number = self._new(tensor)
+
+        def apply(context: Context) -> Array:
+            return context.exact.constant(values)
+
+        self._put("constant", repr((values.shape, digest)), (), (number,), apply)
+        return number
+
+    def _new(self, tensor: object = None) -> int:
+        self._count += 1
+        if isinstance(tensor, Tensor):
+            self._numbers[tensor] = self._count
+        return self._count
+
+    # ---- operators -----------------------------------------------------------------------------
+
+    def __torch_dispatch__(  # type: ignore[no-untyped-def]  # PyTorch's own signature is untyped
+        self, func, types, args=(), kwargs=None
+    ):
+        kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
+        if func in _LOOKS:
+            raise self._error("what the model computes depends on the values of tensors")
+        if func not in RULES and func not in _DRAWS:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is NotImplemented:
+                raise self._error(
+                    f"{func} has no meaning in exact arithmetic; use operators that have one, or "
+                    "add its rule to cliquegraph_torch.aten"
+                )
+            return result
+        tensors: list[Tensor] = []
+        given = {name: each for name, each in kwargs.items() if name not in _WHERE}
+        places = _cut((args, given), tensors)
+        reads = tuple(self.number(tensor) for tensor in tensors)
+        attributes = repr(places)
+        apply = _applied(func, places)
+        drawn = func in _DRAWS
+        if drawn:
+            attributes, apply = self._draw_elements(args[0], args[1])
+        self._require_integers(func, reads, tensors, kwargs.get("dtype"))
+        result = func(*args, **kwargs)
+        results = tuple(result) if isinstance(result, tuple | list) else (result,)
+        writes = tuple(map(self._new, results))
+        mutates = _mutated(func, args, kwargs)
+        # What is returned after it was written in place has a number of its own by now.
+        old = {id(tensor): number for tensor, number in zip(tensors, reads, strict=True)}
+        mutated = tuple(dict.fromkeys(old[id(tensor)] for tensor in mutates))
+        if drawn or (func in _RESHAPES and set(reads) <= self._masks):
+            self._masks.update(writes)
+        self._put(str(func), attributes, reads, writes, apply, mutated)
+        return result
+
+    def _require_integers(
+        self, func: OpOverload, reads: Sequence[int], tensors: Sequence[Tensor], dtype: object
+    ) -> None:
+        """Raise if numbers are rounded to integers, unless they are 0 or 1 anyway."""
+        if func is not _ATEN._to_copy.default or not isinstance(dtype, torch.dtype):
+            return
+        rounds = tensors[0].dtype.is_floating_point and not dtype.is_floating_point
+        if rounds and reads[0] not in self._masks:
+            raise self._error("numbers are rounded to integers, which has no exact meaning")
+
+    def _put(
+        self,
+        operator: str,
+        attributes: str,
+        reads: tuple[int, ...],
+        writes: tuple[int, ...],
+        apply: Apply,
+        mutates: tuple[int, ...] = (),
+    ) -> None:
+        line = self._line()
+        self.steps.append(Step(operator, attributes, reads, writes, apply, mutates, line))
+
+    # ---- random choices ------------------------------------------------------------------------
+
+    def draw(
+        self,
+        law: Law,
+        shape: tuple[int, ...],
+        value: Callable[[], Tensor],
+        read: Tensor | None = None,
+    ) -> Tensor:
+        """Record a random choice, and return what stands for its result.
+
+        Args:
+            law: what it is drawn from.
+            shape: of the result.
+            value: computes what stands for it, and moves the generator on.
+            read: what it depends on, the column of a join.
+        """
+        number = -1 if law[0] == "column" else self._drawing(law, shape)
+
+        def apply(context: Context, *read: Array) -> Array:
+            return context.draw(number, law, shape)
+
+        reads = () if read is None else (self.number(read),)
+        tensor = self._unrecorded(value)
+        result = self._new(tensor)
+        self._masks.add(result)
+        self._put("cliquegraph.draw", repr((number, law, shape)), reads, (result,), apply)
+        return tensor
+
+    def _unrecorded(self, run: Callable[[], Tensor]) -> Tensor:
+        """Return what ``run`` returns, without recording it."""
+        self._paused = True
+        try:
+            return run()
+        finally:
+            self._paused = False
+
+    def _draw_elements(self, like: Tensor, survival: float) -> tuple[str, Apply]:
+        """The attributes and the meaning of drawing 0 or 1 for each element."""
+        law = ("element", rate_of(survival))
+        shape = tuple(like.shape)
+        number = self._drawing(law, shape)
+
+        def apply(context: Context, into: Array) -> Array:
+            into[...] = context.draw(number, law, shape)
+            return into
+
+        return repr((number, law, shape)), apply
+
+    def _drawing(self, law: Law, shape: tuple[int, ...]) -> int:
+        """Number a drawing; one from the same state of the generator is the same again."""
+        state = self._unrecorded(torch.get_rng_state)
+        key = (hashlib.sha256(state.numpy().tobytes()).digest(), law, shape)
+        return self._draws.setdefault(key, len(self._draws))
+
+    # ---- places ----------------------------------------------------------------------------
+
+    def _line(self) -> int | None:
+        """The line of the model's source that is being executed, in a forward pass."""
+        if self.backward:
+            return None
+        frame = sys._getframe(2)
+        while frame is not None and frame.f_code.co_filename != self._file:
+            frame = frame.f_back  # type: ignore[assignment]  # None at the end of the stack
+        return frame.f_lineno if frame is not None else None
+
+    def _error(self, problem: str) -> VerificationError:
+        line = self._line()
+        return VerificationError(problem if line is None else f"line {line}: {problem}")
+
+
+def rate_of(survival: float) -> Fraction:
+    """Return the rate at which is dropped what survives with this probability."""
+    return 1 - rational(survival)
+
+
+def _cut(value: Any, tensors: list[Tensor]) -> Any:
+    """Arguments with a slot in place of each tensor, which are appended to ``tensors``."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return _Slot(len(tensors) - 1)
+    if isinstance(value, list | tuple):
+        return [_cut(each, tensors) for each in value]
+    if isinstance(value, dict):
+        return {name: _cut(each, tensors) for name, each in value.items()}
+    return value
+
+
+def _filled(value: Any, arrays: Sequence[Array]) -> Any:
+    """Arguments with the arrays in their slots."""
+    if isinstance(value, _Slot):
+        return arrays[value.index]
+    if isinstance(value, list):
+        return [_filled(each, arrays) for each in value]
+    if isinstance(value, dict):
+        return {name: _filled(each, arrays) for name, each in value.items()}
+    return value
+
+
+def _applied(func: OpOverload, places: Any) -> Apply:
+    """The operator's rule with its constant arguments."""
+    rule = RULES.get(func)
+
+    def apply(context: Context, *arrays: Array) -> Sequence[Array | None] | Array:
+        assert rule is not None  # noqa: S101  # draws have none, and don't get here
+        args, kwargs = _filled(places, arrays)
+        result: Sequence[Array | None] | Array = rule(context.exact, *args, **kwargs)
+        return result
+
+    return apply
+
+
+def _mutated(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors into which an operator writes."""
+    written: list[Tensor] = []
+    for at, argument in enumerate(func._schema.arguments):
+        value = args[at] if at < len(args) else kwargs.get(argument.name)
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            written += [value] if isinstance(value, Tensor) else list(value or ())
+    return written + statistics_moved(func, args)

@@ -1,0 +1,267 @@
+"""Traces PyTorch models into programs of ATen's operators, to evaluate them exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.execute import load_source
+from cliquegraph.proof.program import Law, Program
+from cliquegraph.semantics.arithmetic import rational
+from cliquegraph_torch.recorder import Recorder, rate_of
+
+Mode = Literal["training", "evaluation"]
+
+
+class TorchTracer:
+    """A PyTorch model, in float64 on the CPU, that can be traced.
+
+    Args:
+        model: the model, of which it takes a copy.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model: nn.Module = deepcopy(model).to("cpu", torch.float64)
+        self._file = type(model).forward.__code__.co_filename  # type: ignore[attr-defined]
+
+    @classmethod
+    def of_source(cls, source: str, class_name: str, name: str) -> TorchTracer:
+        """Return the tracer of a model's source.
+
+        Args:
+            source: a module's text.
+            class_name: the class of the model, which is built without arguments.
+            name: of the module, for messages.
+        """
+        model = getattr(load_source(source, name), class_name)()
+        assert isinstance(model, nn.Module)  # noqa: S101  # the caller names a model's class
+        return cls(model)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of parameters and running statistics by their keys in ``state_dict``."""
+        tensors = {**dict(self.model.named_parameters()), **self._buffers(counters=False)}
+        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The keys of the parameters that are trained."""
+        named = self.model.named_parameters()
+        return frozenset(name for name, tensor in named if tensor.requires_grad)
+
+    def trace(
+        self,
+        shape: tuple[int, int, int, int],
+        mode: Mode,
+        *,
+        gradients: bool = False,
+        activations: bool = False,
+    ) -> Program:
+        """Trace one call of the model.
+
+        Args:
+            shape: of the images: (batch, channels, height, width).
+            mode: in training, running statistics move, and random choices are drawn.
+            gradients: with respect to all parameters, of ⟨logits, cotangent⟩.
+            activations: also return each version of each layer, of a generated model.
+
+        Raises:
+            VerificationError: the model calls an operator whose meaning in exact arithmetic is not
+                known, or what it computes depends on the values of tensors; names the line.
+        """
+        training = self.model.training
+        self.model.train(mode == "training")
+        try:
+            # Random numbers are drawn for sizes alone, and must not move those of the caller. Two
+            # traces, of different numbers, are equal unless the model looks at them.
+            with torch.random.fork_rng(devices=[]):
+                once, again = (
+                    self._trace(shape, seed, gradients=gradients, activations=activations)
+                    for seed in range(2)
+                )
+        finally:
+            self.model.train(training)
+        if once.digest != again.digest:
+            raise VerificationError(
+                "what the model computes depends on the values of tensors, other than by operators"
+            )
+        return once
+
+    def _trace(
+        self, shape: tuple[int, ...], seed: int, *, gradients: bool, activations: bool
+    ) -> Program:
+        torch.manual_seed(seed)
+        recorder = Recorder(self._file)
+        images = _drawn(shape)
+        pixels = recorder.enter(images)
+        trained = dict(self.model.named_parameters())
+        statistics, counts = (self._buffers(counters=each) for each in (False, True))
+        tensors = {name: _drawn(each.shape) for name, each in {**trained, **statistics}.items()}
+        for name in self.parameters if gradients else ():
+            tensors[name].requires_grad_()
+        counters = {name: torch.zeros_like(each) for name, each in counts.items()}
+        inputs = {name: recorder.enter(each) for name, each in tensors.items()}
+        starts = {name: recorder.enter(each) for name, each in counters.items()}
+        given = {**tensors, **counters}
+        for name, buffer in self.model.named_buffers():
+            if name not in given:  # not part of the state: a constant, of which this is a copy
+                given[name] = buffer.detach().clone()
+        whole = _Whole(self.model, activations=activations)
+        slopes: Sequence[Tensor | None] = ()
+        cotangent: int | None = None
+        trainable = [name for name in trained if name in self.parameters] if gradients else []
+        with _draws_recorded(self.model, recorder), torch.set_grad_enabled(gradients):
+            with recorder:
+                logits, features, versions = functional_call(
+                    whole, {f"model.{name}": each for name, each in given.items()}, (images,)
+                )
+            recorder.backward = True
+            if gradients:
+                direction = _drawn(logits.shape)
+                cotangent = recorder.enter(direction)
+                with recorder:
+                    slopes = torch.autograd.grad(
+                        logits,
+                        [tensors[name] for name in trainable],
+                        grad_outputs=direction,
+                        allow_unused=True,
+                    )
+        number = recorder.number
+        gradient = {
+            name: None if slope is None else number(slope)
+            for name, slope in zip(trainable, slopes, strict=True)
+        }
+        return Program(
+            images=pixels,
+            cotangent=cotangent,
+            tensors=inputs,
+            counters=starts,
+            logits=number(logits),
+            features=tuple(map(number, features)),
+            gradients=gradient,
+            after={name: number(given[name]) for name in (*statistics, *counts)},
+            activations={name: number(maps) for name, maps in versions.items()},
+            steps=tuple(recorder.steps),  # after the outputs, which may be constants
+        )
+
+    def _buffers(self, *, counters: bool) -> dict[str, Tensor]:
+        """The buffers of the model's state that count batches, or the others."""
+        state = self.model.state_dict()
+        return {
+            name: buffer
+            for name, buffer in self.model.named_buffers()
+            if name in state and buffer.is_floating_point() != counters
+        }
+
+
+class _Whole(nn.Module):
+    """A model that returns its logits, its block features and, if wanted, its activations.
+
+    All come from one pass: a generated model's other methods compute theirs from what its
+    ``gather`` returns, or its ``forward_features`` where it has no other.
+    """
+
+    def __init__(self, model: nn.Module, *, activations: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._activations = activations
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return logits, features and activations of images, (batch, channels, height, width)."""
+        model: Any = self.model  # mypy does not know a generated model's methods
+        shared = "gather" if hasattr(model, "gather") else "forward_features"
+        if not hasattr(model, "forward_features"):
+            return model(x), (), {}
+        compute = getattr(model, shared)
+        features: list[Tensor] = []
+        results: list[Any] = []
+
+        def once(*args: Any, **kwargs: Any) -> Any:
+            if not results:
+                results.append(compute(*args, **kwargs))
+                with torch.no_grad():
+                    each = model.forward_features(x)
+                    if isinstance(each, tuple | list):  # others' methods return the last maps alone
+                        # Copies, because the rest of the pass may write into them.
+                        features.extend(maps.clone() for maps in each)
+            return results[0]
+
+        setattr(model, shared, once)
+        try:
+            versions = model.activations(x) if self._activations else {}
+            versions = {name: maps.clone() for name, maps in versions.items()}
+            logits = model(x)
+        finally:
+            delattr(model, shared)
+        return logits, tuple(features), versions
+
+
+@contextmanager
+def _draws_recorded(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Let the modules of generated files that draw in training record it as one step each."""
+    replaced = []
+    for module in model.modules():
+        forward = _drawing(module, recorder) if module.training else None
+        if forward is not None:
+            module.forward = forward  # type: ignore[method-assign]  # of the instance alone
+            replaced.append(module)
+    try:
+        yield
+    finally:
+        for module in replaced:
+            del module.forward
+
+
+def _drawing(module: Any, recorder: Recorder) -> Any:
+    """The forward method of a module that draws, None of others."""
+    match type(module).__name__:
+        case "DropPath" | "ImageDropPath" if hasattr(module, "survival"):
+            per_image = type(module).__name__ == "ImageDropPath"
+            branch = ("branch", rate_of(module.survival), per_image)
+
+            def drop(x: Tensor) -> Tensor:
+                shape = (x.shape[0] if per_image else 1, 1, 1, 1)
+                return _choice(recorder, branch, shape, x.dtype)
+
+            return drop
+        case "JoinWeights" | "ColumnJoinWeights" if hasattr(module, "rate"):
+            columns = tuple(getattr(module, "columns", ()))
+            join = ("join", rational(module.rate), columns)
+            count = len(columns) or module.count
+
+            def weigh(x: Tensor, column: Tensor | None = None) -> Tensor:
+                return _choice(recorder, join, (count,), x.dtype, column)
+
+            return weigh
+        case "DrawColumn" if hasattr(module, "columns"):
+            law = ("column", rational(module.rate), module.columns)
+            return lambda x: _choice(recorder, law, (module.columns,), torch.bool)
+    return None
+
+
+def _choice(
+    recorder: Recorder,
+    law: Law,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    read: Tensor | None = None,
+) -> Tensor:
+    """Record a random choice; its value here is as good as any."""
+
+    def value() -> Tensor:
+        torch.rand(())  # moves the generator on, as drawing does
+        return torch.ones(shape, dtype=dtype)
+
+    return recorder.draw(law, shape, value, read)
+
+
+def _drawn(shape: Sequence[int]) -> Tensor:
+    """Random numbers in float64, positive ones so that they may be variances."""
+    return torch.empty(*shape, dtype=torch.float64).uniform_(0.5, 1.5)
