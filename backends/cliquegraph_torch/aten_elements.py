@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch._ops import OpOverload
 
 from cliquegraph.semantics.arithmetic import Array, rational
 from cliquegraph.semantics.field import Exact
 from cliquegraph.semantics.windows import product
 from cliquegraph_torch.aten_rules import (
     Operand,
+    Rule,
     aligned,
     averaged,
     axes,
@@ -104,25 +106,26 @@ def square(exact: Exact, a: Array) -> Array:
     return exact.multiply(a, a)
 
 
-for _operator, _computes in {
-    _ATEN.add_: add,
-    _ATEN.sub_: subtract,
-    _ATEN.mul_: multiply,
-    _ATEN.div_: divide,
-    _ATEN.lerp_: interpolate,
-}.items():
-    for _overload in {"Tensor", "Scalar"} & {*_operator.overloads()}:
-        rule(getattr(_operator, _overload))(in_place(_computes))
-for _operator, _computes in {
+_PLACES: dict[tuple[OpOverload, ...], Rule] = {
+    (_ATEN.add_.Tensor, _ATEN.add_.Scalar): add,
+    (_ATEN.sub_.Tensor, _ATEN.sub_.Scalar): subtract,
+    (_ATEN.mul_.Tensor, _ATEN.mul_.Scalar): multiply,
+    (_ATEN.div_.Tensor, _ATEN.div_.Scalar): divide,
+    (_ATEN.lerp_.Tensor, _ATEN.lerp_.Scalar): interpolate,
+    (_ATEN.neg_.default,): negate,
+    (_ATEN.addcmul_.default,): add_product,
+}
+for _operators, _computes in _PLACES.items():
+    rule(*_operators)(in_place(_computes))
+_OUTPUTS: dict[OpOverload, Rule] = {
     _ATEN.add.out: add,
     _ATEN.sub.out: subtract,
     _ATEN.mul.out: multiply,
     _ATEN.div.out: divide,
     _ATEN.addcmul.out: add_product,
-}.items():
+}
+for _operator, _computes in _OUTPUTS.items():
     rule(_operator)(into(_computes))
-rule(_ATEN.neg_.default)(in_place(negate))
-rule(_ATEN.addcmul_.default)(in_place(add_product))
 
 
 # ---- functions -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isfinite, prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch._ops import OpOverload
@@ -19,16 +19,17 @@ from cliquegraph.semantics.arithmetic import Array, Number, rational
 from cliquegraph.semantics.field import Exact
 
 Rule = Callable[..., Any]
+R = TypeVar("R", bound=Callable[..., Any])
 Operand = Array | int | float
 
 RULES: dict[OpOverload, Rule] = {}
 """What each operator computes."""
 
 
-def rule(*operators: OpOverload) -> Callable[[Rule], Rule]:
+def rule(*operators: OpOverload) -> Callable[[R], R]:
     """Register a function as the rule of operators."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: R) -> R:
         RULES.update(dict.fromkeys(operators, function))
         return function
 

@@ -40,9 +40,7 @@ def full_like(exact: Exact, x: Array, value: float, **kwargs: object) -> Array:
 
 
 @rule(_ATEN.new_full.default)
-def new_full(
-    exact: Exact, x: Array, size: Sequence[int], value: float, **kwargs: object
-) -> Array:
+def new_full(exact: Exact, x: Array, size: Sequence[int], value: float, **kwargs: object) -> Array:
     """One number everywhere."""
     return filled(exact, size, value)
 
@@ -283,9 +281,7 @@ def cut_backward(
 
 
 @rule(_ATEN.select_backward.default)
-def select_backward(
-    exact: Exact, grad: Array, size: Sequence[int], dim: int, index: int
-) -> Array:
+def select_backward(exact: Exact, grad: Array, size: Sequence[int], dim: int, index: int) -> Array:
     """The gradient of one index of a dimension."""
     whole = np.zeros((*lanes(exact, grad), *size), grad.dtype)
     select(exact, whole, dim, index)[...] = grad

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cliquegraph.ir.graph import Graph
     from cliquegraph.plugins.backends import Executor
     from cliquegraph.plugins.memory import MemoryPlan
+    from cliquegraph.proof.program import Tracer
     from cliquegraph.weights.source import LiveTensors
 
 _UNITS = ("norm_relu", "batch_norm_relu")
@@ -175,6 +176,14 @@ class TorchBackend:
         from cliquegraph_torch.execute import TorchExecutor
 
         return TorchExecutor(source, class_name, graph, dtype)
+
+    def tracer(self, source: str, class_name: str, graph: Graph) -> Tracer:
+        """Load a source that ``write`` returned, to trace what it executes."""
+        if how := self.missing():
+            raise BackendError(f"backend 'torch' needs PyTorch: {how}")
+        from cliquegraph_torch.trace import TorchTracer
+
+        return TorchTracer.of_source(source, class_name, f"cliquegraph_generated_{graph.name}")
 
     def memory(self, graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
         """Predict the memory of a training step in eager mode."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
@@ -44,7 +43,7 @@ class _Slot:
         return f"@{self.index}"
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's is untyped
     """While it is active, every operator becomes a step.
 
     Args:
@@ -56,7 +55,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, file: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.backward = False
         self._file = file

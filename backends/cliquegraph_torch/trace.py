@@ -29,7 +29,7 @@ class TorchTracer:
 
     def __init__(self, model: nn.Module) -> None:
         self.model: nn.Module = deepcopy(model).to("cpu", torch.float64)
-        self._file = type(model).forward.__code__.co_filename  # type: ignore[attr-defined]
+        self._file = type(model).forward.__code__.co_filename
 
     @classmethod
     def of_source(cls, source: str, class_name: str, name: str) -> TorchTracer:
@@ -210,7 +210,7 @@ def _draws_recorded(model: nn.Module, recorder: Recorder) -> Iterator[None]:
     for module in model.modules():
         forward = _drawing(module, recorder) if module.training else None
         if forward is not None:
-            module.forward = forward  # type: ignore[method-assign]  # of the instance alone
+            module.forward = forward  # of the instance alone
             replaced.append(module)
     try:
         yield

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # these modules import this one
     from cliquegraph.emit.view import ModelView
     from cliquegraph.ir.graph import Graph
     from cliquegraph.ir.storage import Array, Labels
+    from cliquegraph.proof.program import Tracer
     from cliquegraph.weights.layout import Layout
     from cliquegraph.weights.source import LiveTensors
 
@@ -123,6 +124,13 @@ class Backend(Protocol):
 
     def live(self, model: object) -> LiveTensors | None:
         """Return the tensors of a model of this framework, None for others; imports nothing."""
+
+    def tracer(self, source: str, class_name: str, graph: Graph) -> Tracer:
+        """Load source that this backend wrote, to trace what it executes.
+
+        Raises:
+            BackendError: the framework is not installed.
+        """
 
     def executor(self, source: str, class_name: str, graph: Graph, dtype: str) -> Executor:
         """Load source that this backend wrote; ``dtype`` is ``float64`` or ``float32``.
