@@ -16,7 +16,7 @@ from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.dual import Dual
 from cliquegraph.semantics.exact import mirrors_of
 from cliquegraph.semantics.field import PrimeField
-from cliquegraph.semantics.operations import Law, Meaning, Place
+from cliquegraph.semantics.operations import Law, Meaning, Observe, Place
 from cliquegraph.spec.network import NetworkSpec
 
 BATCH = 3
@@ -31,10 +31,12 @@ class Points:
         lowered: its graph before any pass, which has the canonical tensors.
         size: height and width of the images.
         exact: the arithmetic.
+        alike: whether random choices of one law and shape have equal results.
 
     Attributes:
         images: (batch, channels, height, width), in front of which are the lanes.
         names: the canonical tensors, in the order in which they are read.
+        shapes: of what each place has drawn at random, by its number there.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Points:
         lowered: Graph,
         size: tuple[int, int],
         exact: PrimeField | Degrees,
+        *,
+        alike: bool = False,
     ) -> None:
         image = lowered.input.type
         assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
@@ -58,7 +62,9 @@ class Points:
             still = np.zeros_like(value)
             self._tensors[name] = value
             self._direction[name] = exact.draw(*tensor.shape) if tensor.field.trainable else still
-        self._choices: dict[tuple[Place, int, Law], int] = {}
+        self.shapes: dict[tuple[Place, int], tuple[int, ...]] = {}
+        self._alike = alike
+        self._choices: dict[Hashable, int] = {}
         self._meanings: dict[Hashable, Meaning] = {}
         self._cotangents: dict[tuple[int, ...], Array] = {}
         self._queries: dict[Hashable, int] = {}
@@ -126,6 +132,18 @@ class Points:
             self._meanings[key] = meaning
         return self._meanings[key]
 
+    def observe(self, graph: Graph, observe: Observe, *, training: bool) -> None:
+        """Evaluate what is declared once more, and show each value, without derivatives."""
+        evaluate(
+            self._network,
+            self.tensors(graph),
+            self.images,
+            training=training,
+            masks=self.mask if training else None,
+            arithmetic=self.exact,
+            observe=observe,
+        )
+
     def queries(self, graph: Graph, *, training: bool) -> int:
         """Return how many arguments opaque functions received from the declaration."""
         mirrors = mirrors_of(graph)
@@ -137,5 +155,7 @@ class Points:
 
     def mask(self, place: Place, choice: int, shape: tuple[int, ...], law: Law) -> Array:
         """Return the result of a random choice: arbitrary elements, different for another law."""
-        site = self._choices.setdefault((place, choice, law), len(self._choices))
+        self.shapes.setdefault((place, choice), shape)
+        key = (shape, law) if self._alike else (place, choice, law)
+        site = self._choices.setdefault(key, len(self._choices))
         return self.exact.mask(site, *shape)
