@@ -24,6 +24,8 @@ _MAPS = 5  # axes: lanes, batch or filters, channels, height, width
 
 def prints(array: Array) -> Prints:
     """Return the fingerprint of each channel of maps, or of each last element of others."""
+    if sum(side > 1 for side in array.shape[1:]) <= 1:  # a vector, however it is turned
+        array = array.reshape(len(array), -1)
     if array.ndim >= _MAPS:
         array = np.moveaxis(array, -3, 0)
     else:
@@ -49,7 +51,8 @@ class Computed:
         shapes: the shape of each value, without lanes.
         producers: the step that computes each value.
         consumers: the steps that read each value.
-        held: the values that consist of the model's tensors alone: parts, concatenations, views.
+        held: the values that consist of the model's tensors alone, and the tensors' canonical names:
+            parts, concatenations, views.
     """
 
     def __init__(self, subject: Subject, program: Program, points: Points, *, training: bool):
@@ -58,18 +61,19 @@ class Computed:
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.producers: dict[int, Step] = {}
         self.consumers: dict[int, list[Step]] = {}
-        self.held: set[int] = set()
+        self.held: dict[int, tuple[str, ...]] = {}
         self._arrays: dict[int, Array] = {}
         run_ = Run(subject, program, points, training=training, watch=self._watch)
         self.tensors = run_.tensors
         for name, number in program.tensors.items():
             self._note(number, run_.tensors[name])
-            self.held.add(number)
+            self.held[number] = subject.binding.canonical(name)
         for step in program.steps:
             for number in dict.fromkeys(step.reads):
                 self.consumers.setdefault(number, []).append(step)
-            if step.reads and self.held.issuperset(step.reads) and not step.mutates:
-                self.held.update(step.writes)
+            if step.reads and self.held.keys() >= set(step.reads) and not step.mutates:
+                names = tuple(dict.fromkeys(n for each in step.reads for n in self.held[each]))
+                self.held.update(dict.fromkeys(step.writes, names))
         self._arrays.clear()
         self._where: dict[int, list[tuple[int, int]]] = {}
         for number, each in self.prints.items():
@@ -78,7 +82,7 @@ class Computed:
 
     def _watch(self, step: Step, written: Sequence[Array | None]) -> None:
         for number, array in zip(step.writes, written, strict=True):
-            if array is not None and array.ndim > 1:
+            if array is not None and array.ndim > 1 and array.size:
                 self._note(number, array)
                 self._arrays[number] = array
                 self.producers[number] = step

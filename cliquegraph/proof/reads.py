@@ -49,9 +49,12 @@ class Reader:
         """The canonical tensors that a step reads."""
         found: dict[str, None] = {}
         for number in step.reads:
-            if number in self.computed.held:
-                for each in self.computed.prints.get(number, ()):
-                    found.update(dict.fromkeys(self.tensors.names(each)))
+            if number not in self.computed.held:
+                continue
+            names: dict[str, None] = {}
+            for each in self.computed.prints.get(number, ()):
+                names.update(dict.fromkeys(self.tensors.names(each)))
+            found.update(names or dict.fromkeys(self.computed.held[number]))
         return list(found)
 
     def anchors(self, wanted: Mapping[str, int]) -> list[Step]:
