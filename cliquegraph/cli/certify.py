@@ -108,9 +108,7 @@ def _certify(
     wanted = _size(size, (image.height, image.width))
     built = load_model(model, _arguments(arguments))
     with progress() as say:
-        return compare(
-            network, built, weights_map, name=model, size=wanted, seed=seed, report=say
-        )
+        return compare(network, built, weights_map, name=model, size=wanted, seed=seed, report=say)
 
 
 def _arguments(text: str | None) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,19 +11,20 @@ from time import perf_counter
 from typing import Any, Literal
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.diagnostics.errors import BackendError, UsageError, VerificationError, WeightsError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError, WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType
 from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.proof.bind import Binding, Generated
 from cliquegraph.proof.compare import DifferenceError, Subject
 from cliquegraph.proof.discern import Discerner
-from cliquegraph.proof.locate import Located, Trace
-from cliquegraph.proof.mapped import Mapped, Own, needed
+from cliquegraph.proof.locate import Located
+from cliquegraph.proof.mapped import Mapped, needed
 from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
-from cliquegraph.proof.program import Program, Tracer
+from cliquegraph.proof.program import Program
 from cliquegraph.proof.prove import LANES, FileProof, Prover, Report, unmoved
+from cliquegraph.proof.traced import own_tensors, source_digest, tracer_of
 from cliquegraph.proof.weights_map import Placement, of_layout, read_map
 from cliquegraph.semantics.field import PrimeField
 from cliquegraph.spec.network import NetworkSpec
@@ -121,12 +121,12 @@ class _Certifying:
     ) -> None:
         self._network, self._seed, self._report = network, seed, report
         self._compilation = Compilation(network, 0)
-        self._tracer = _tracer(model)
+        self._tracer = tracer_of(model)
         self._name = name or type(model).__qualname__
         self._own = own_tensors(self._tracer)
         self._graph: Graph = self._compilation.lowered
         self._map, self._binding = self._bind(weights_map)
-        self._source = _source(model)
+        self._source = source_digest(model)
 
     # ---- tensors -----------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class _Certifying:
     def _generated(self) -> tuple[str, Generated]:
         """The tensors of a model with a generated file's own names, at whichever level."""
         shapes = dict(self._own.shapes)
-        candidates = []
+        candidates: list[Format] = []
         for name in installed():
             if hasattr(find_backend(name), "model_tracer"):
                 candidates += formats(self._network, name)
@@ -202,18 +202,40 @@ class _Certifying:
             )
             proof = self._on_whole(whole, start)
         else:
-            small = prover.size != whole and whole[0] * whole[1] <= _MOST_PIXELS
-            if proof.difference is not None and size is None and small:
+            small = prover.size != whole and size is None
+            if proof.difference is None and small:
+                proof = self._evaluate_whole(proof, whole, start)
+            elif small and whole[0] * whole[1] <= _MOST_PIXELS:
                 proof, notes = self._again(proof, whole, start)
-        return Certified(
-            self._network, self._name, self._map, proof, notes=tuple(notes)
+        return Certified(self._network, self._name, self._map, proof, notes=tuple(notes))
+
+    def _evaluate_whole(self, found: FileProof, whole: tuple[int, int], start: float) -> FileProof:
+        """Compare what one image of the declared size gives: a model may have sizes of its own."""
+        self._report(f"{self._name}: one image of {whole[0]}×{whole[1]}")
+        shape = (1, self._network.input.channels, *whole)
+        try:
+            program = self._trace(shape, "evaluation")
+        except _ModelError as error:
+            raise UsageError(f"{self._name} on images of {whole[0]}×{whole[1]} {error}") from None
+        exact = PrimeField(self._seed, 2)
+        points = Points(self._network, self._compilation.lowered, whole, exact, batch=1)
+        subject = Subject(
+            self._graph, self._binding, self._tracer.parameters, program, None, by_hand=True
         )
+        try:
+            subject.compare(points)
+        except DifferenceError as different:
+            located = self._discerner(subject, shape).locate(different, points)
+            message = f"on images of {whole[0]}×{whole[1]}, {located.message}"
+            found = replace(found, difference=Located(message, located.line))
+        return replace(found, seconds=perf_counter() - start)
+
+    def _discerner(self, subject: Subject, shape: tuple[int, int, int, int]) -> Discerner:
+        return Discerner(self._compilation, subject, partial(self._trace, shape))
 
     def _on_whole(self, whole: tuple[int, int], start: float) -> FileProof:
         try:
-            return self._compare(
-                Prover(self._compilation, self._seed, self._report, whole), start
-            )
+            return self._compare(Prover(self._compilation, self._seed, self._report, whole), start)
         except _ModelError as error:
             raise UsageError(f"{self._name} {error}") from None
 
@@ -245,9 +267,7 @@ class _Certifying:
             by_hand=True,
         )
         self._report(f"{self._name}: compare")
-        trace: Trace = partial(self._trace, shape)
-        mapped = binding if isinstance(binding, Mapped) else None
-        discerner = Discerner(self._compilation, subject, mapped, trace)
+        discerner = self._discerner(subject, shape)
 
         def find(different: DifferenceError, at: Points) -> Located:
             self._require_distinct(different, subject, prover)
@@ -274,9 +294,11 @@ class _Certifying:
         self, different: DifferenceError, subject: Subject, prover: Prover
     ) -> None:
         """Raise if all that differs is which random choice is whose."""
-        draws = [step for step in subject.training.steps if "bernoulli" in step.operator] if (
-            subject.training
-        ) else []
+        draws = (
+            [step for step in subject.training.steps if "bernoulli" in step.operator]
+            if (subject.training)
+            else []
+        )
         if len(draws) < 2 or different.what.endswith("evaluation"):
             return
         exact = PrimeField(self._seed, LANES)
@@ -340,50 +362,3 @@ class _Certifying:
 
 class _ModelError(Exception):
     """The model raised an error."""
-
-
-def _tracer(model: Any) -> Tracer:
-    """The tracer of a live model.
-
-    Raises:
-        UsageError: no installed backend traces such models.
-    """
-    for name in installed():
-        make: Callable[[Any], Tracer | None] | None = getattr(
-            find_backend(name), "model_tracer", None
-        )
-        tracer = None if make is None else make(model)
-        if tracer is not None:
-            return tracer
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    why = "certify takes PyTorch models, nn.Module"
-    if any(find_backend(name).live(model) is not None for name in installed()):
-        raise BackendError(f"a {kind} is a model of another framework: {why}")
-    raise UsageError(f"a {kind} is no model: {why}")
-
-
-def own_tensors(tracer: Tracer) -> Own:
-    """Return what a model holds, by all names that a tensor has."""
-    model: Any = tracer.model
-    first: dict[int, str] = {}
-    aliases: dict[str, str] = {}
-    counters = set()
-    for name, tensor in (
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ):
-        owner = first.setdefault(id(tensor), name)
-        if owner != name:
-            aliases[name] = owner
-        if name.endswith("num_batches_tracked"):
-            counters.add(name)
-    return Own(tracer.shapes, tracer.parameters, aliases, frozenset(counters))
-
-
-def _source(model: Any) -> str:
-    """SHA-256 of the file that defines the model's class; empty if there is none."""
-    try:
-        path = inspect.getsourcefile(type(model))
-        return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""

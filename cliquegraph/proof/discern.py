@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,13 +15,12 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.ir.names import is_edge_kernel, tensor_name
 from cliquegraph.proof.compare import DifferenceError, Run, Subject
 from cliquegraph.proof.locate import Located, Mode, Trace, locate
-from cliquegraph.proof.mapped import Mapped
 from cliquegraph.proof.occurs import Computed, Labels, Prints, prints
 from cliquegraph.proof.points import Points
 from cliquegraph.proof.program import Step
 from cliquegraph.proof.reads import Reader, Reads
 from cliquegraph.semantics.arithmetic import Array
-from cliquegraph.semantics.operations import Meaning, Place
+from cliquegraph.semantics.operations import EPS, Place
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature
 
 _WORDS = {
@@ -51,13 +51,11 @@ class Discerner:
     Attributes:
         compilation: the declaration.
         subject: the model.
-        binding: its tensors, if they are bound by a map.
         trace: traces the model in a mode.
     """
 
     compilation: Compilation
     subject: Subject
-    binding: Mapped | None
     trace: Trace
 
     def locate(self, different: DifferenceError, points: Points) -> Located:
@@ -210,9 +208,13 @@ class _Forward:
             reads = f"{{{self._words(found, by_kernel)}}}"
             should = f"{{{self._words(declared, by_kernel)}}}"
             return Located(f"{where}: the model reads {reads}, declared is {should}{never}", line)
+        around = self._reader.around(anchors)
+        others = self._other_tensors(around, used)
+        if others:
+            return Located(f"{where}: {others}{self._in_mode}", line)
         if never:
             return Located(f"{where}: {never[2:]}{self._in_mode}", line)
-        return Located(f"{where}: {self._operation(place, anchors, used)}{self._in_mode}", line)
+        return Located(f"{where}: {self._operation(place, anchors, around)}{self._in_mode}", line)
 
     @property
     def _in_mode(self) -> str:
@@ -240,11 +242,12 @@ class _Forward:
             return frozenset(
                 (_version(feature), kernels.get(edge) if edge else None) for feature, edge in pairs
             )
-        if (block := self._block_before(place)) is None:
+        before = self._block_before(place)
+        if before is None:
             return None
-        features = block.transit if place.section.startswith("transition") else block.feature
+        features = before.transit if place.section.startswith("transition") else before.feature
         if place.stage is not None:
-            features = next(r.features for r in block.readings if r.stage == place.stage)
+            features = next(r.features for r in before.readings if r.stage == place.stage)
         return frozenset((_version(feature), None) for feature in features)
 
     def _block_before(self, place: Place) -> BlockSteps | None:
@@ -282,7 +285,8 @@ class _Forward:
         if whole == declared:
             return declared
         summed = any(kernel is None for _, kernel in declared) or len(anchors) > 1
-        chosen = whole if summed or self._has_skip(place) else of_kernels
+        fewer = len(of_kernels) < len(declared)
+        chosen = whole if summed or fewer or self._has_skip(place) else of_kernels
         return chosen
 
     def _has_skip(self, place: Place) -> bool:
@@ -308,11 +312,8 @@ class _Forward:
 
     # ---- the operation -------------------------------------------------------------------------
 
-    def _operation(self, place: Place, anchors: list[Step], used: list[str]) -> str:
+    def _operation(self, place: Place, anchors: list[Step], around: list[Step]) -> str:
         """Say what differs in an update that reads what it should."""
-        others = self._other_tensors(anchors, used)
-        if others:
-            return others
         trail = self._trail.get(place, [])
         present = [self._computed.occurs(each) is not None for _, each in trail]
         first = next((at for at, there in enumerate(present) if not there), None)
@@ -322,11 +323,11 @@ class _Forward:
         if first is None or first >= len(trail):
             first = next((at for at, there in enumerate(present) if not there), None)
         what = "what it computes"
-        if first is not None and first < len(trail):
+        if trail and all(present):
+            what += f" after its {_WORDS.get(trail[-1][0], trail[-1][0])}"
+        elif first is not None and first < len(trail):
             what = f"what its {_WORDS.get(trail[first][0], trail[first][0])} computes"
-        size = self._size(place, anchors)
-        eps = self._eps(anchors)
-        return f"{what} is not in the model{size}{eps}"
+        return f"{what} is not in the model{self._size(place, anchors)}{self._eps(around)}"
 
     def _size(self, place: Place, anchors: list[Step]) -> str:
         """Say so if the model's maps have another size."""
@@ -338,22 +339,30 @@ class _Forward:
                 return ": its maps have {} pixels, declared are {}".format(*sizes)
         return ""
 
-    def _eps(self, anchors: list[Step]) -> str:
+    def _eps(self, around: list[Step]) -> str:
         """Say so if a normalization has another ε."""
-        for step in anchors:
-            if "batch_norm" in step.operator and "1e-05" not in step.attributes:
-                return f"; its normalization is {step.operator}{step.attributes}"
+        for step in around:
+            numbers = re.findall(r"\d[\d.e-]*", step.attributes)
+            if "batch_norm" in step.operator and numbers and float(numbers[-1]) != float(EPS):
+                return f": the ε of its normalization is {numbers[-1]}, declared is {float(EPS)}"
         return ""
 
-    def _other_tensors(self, anchors: list[Step], used: list[str]) -> str:
+    def _other_tensors(self, around: list[Step], used: list[str]) -> str:
         """Say so if its steps use other tensors than declared."""
-        found = dict.fromkeys(n for step in anchors for n in self._reader.tensors_of(step))
-        extra = [name for name in found if name not in used]
-        ordinary = [name for name in used if name not in found]
+        found = dict.fromkeys(_slot(n) for step in around for n in self._reader.tensors_of(step))
+        declared = dict.fromkeys(map(_slot, used))
+        extra = [name for name in found if name not in declared]
+        lacking = [name for name in declared if name not in found]
         if extra:
-            should = f", declared is {ordinary[0]}" if ordinary else ", which is not declared"
+            should = f", declared is {lacking[0]}" if lacking else ", which is not declared"
             return f"the model uses {extra[0]}{should}"
         return ""
+
+
+def _slot(name: str) -> str:
+    """The name without that of a normalization's tensor."""
+    slot, _, field = name.rpartition(".")
+    return slot if field in ("scale", "bias", "mean", "var", "weight") else name
 
 
 def _version(feature: Feature) -> str:

@@ -52,9 +52,7 @@ class Mapped:
             there is not.
     """
 
-    def __init__(
-        self, graph: Graph, own: Own, placements: Sequence[Placement], place: str
-    ) -> None:
+    def __init__(self, graph: Graph, own: Own, placements: Sequence[Placement], place: str) -> None:
         self._own = own
         self._declared = {tensor_name(tensor): tensor for tensor in graph.tensors}
         self._placed: list[Placement] = []
@@ -119,16 +117,17 @@ class Mapped:
         """
         found = [text for each in self._placed if (text := self._misfit(each))]
         odd = {each.canonical for each in self._placed} - {e.canonical for e in self._fitting}
-        covered = {name: np.zeros(shape, np.int64) for name, shape in self._shapes()}
-        placed = {name: np.zeros(each.shape, np.int64) for name, each in self._declared.items()}
+        covered = {name: np.zeros(shape) for name, shape in self._shapes()}
+        placed = {name: np.zeros(each.shape) for name, each in self._declared.items()}
         holders: dict[str, list[str]] = {}
         for each in self._fitting:
             name = self._own.name(each.own)
             view = _view(covered[name], each, 0)
             if view.any():
-                others = ", ".join(
-                    dict.fromkeys(o for o in holders[name] if o != each.canonical)
-                ) or each.canonical
+                others = (
+                    ", ".join(dict.fromkeys(o for o in holders[name] if o != each.canonical))
+                    or each.canonical
+                )
                 found.append(
                     f"{each.canonical} and {others} are one tensor in the model, {each.own}; "
                     "declared are two"
@@ -143,9 +142,9 @@ class Mapped:
             if name in odd or count.all():
                 continue
             if not count.any() and name in needed:
-                found.append(f"the model has no {name} {_shape(count.shape)}, which is declared")
+                found.append(f"the model has no {name}, {_shape(count.shape)}, which is declared")
             elif count.any():
-                found.append(f"the model has only a part of {name} {_shape(count.shape)}")
+                found.append(f"the model has only a part of {name}, {_shape(count.shape)}")
         found += self._undeclared(covered)
         found += self._trained()
         return found
@@ -157,9 +156,9 @@ class Mapped:
                 continue
             kind = "parameter" if name in self._own.trained else "buffer"
             if count.any():
-                yield f"a part of the {kind} {name} {_shape(count.shape)} is nothing declared"
+                yield f"nothing declares a part of the {kind} {name}, {_shape(count.shape)}"
             else:
-                yield f"the {kind} {name} {_shape(count.shape)} is nothing declared"
+                yield f"nothing declares the {kind} {name}, {_shape(count.shape)}"
 
     def _trained(self) -> Iterator[str]:
         for each in self._fitting:
@@ -172,8 +171,8 @@ class Mapped:
         """A sentence if the two parts are not of one shape; empty if they are."""
         shape = self._own.shapes[self._own.name(each.own)]
         try:
-            found = _view(np.empty(shape, bool), each, 0).shape
-            wanted = _part(np.empty(self._declared[each.canonical].shape, bool), each.part, 0).shape
+            found = _view(np.empty(shape), each, 0).shape
+            wanted = _part(np.empty(self._declared[each.canonical].shape), each.part, 0).shape
         except (IndexError, ValueError) as error:
             where = f"{self._place}, line {each.line}: " if each.line else ""
             raise WeightsError(f"{where}{each.own} has the shape {shape}: {error}") from None

@@ -33,7 +33,11 @@ def load_model(place: str, arguments: Mapping[str, Any] | None = None) -> Any:
     module = _module(where)
     if not hasattr(module, name):
         named = [each for each, value in vars(module).items() if isinstance(value, type)]
-        own = [each for each in named if getattr(vars(module)[each], "__module__", "") == module.__name__]
+        own = [
+            each
+            for each in named
+            if getattr(vars(module)[each], "__module__", "") == module.__name__
+        ]
         known = f"; it has {', '.join(own[:10])}" if own else ""
         raise UsageError(f"{where} has no {name}{known}")
     made = getattr(module, name)
@@ -111,4 +115,6 @@ def failure(error: BaseException) -> str:
 def _is_library(file: str) -> bool:
     parts = Path(file).parts
     ours = {"cliquegraph", "cliquegraph_torch"} & set(parts[-3:])
-    return bool(ours) or "site-packages" in parts or file.startswith("<frozen") or "importlib" in parts
+    return (
+        bool(ours) or "site-packages" in parts or file.startswith("<frozen") or "importlib" in parts
+    )

@@ -26,10 +26,7 @@ def prints(array: Array) -> Prints:
     """Return the fingerprint of each channel of maps, or of each last element of others."""
     if sum(side > 1 for side in array.shape[1:]) <= 1:  # a vector, however it is turned
         array = array.reshape(len(array), -1)
-    if array.ndim >= _MAPS:
-        array = np.moveaxis(array, -3, 0)
-    else:
-        array = np.moveaxis(array, -1, 0)
+    array = np.moveaxis(array, -3 if array.ndim >= _MAPS else -1, 0)
     flat = array.reshape(len(array), -1).astype(np.uint64)
     return tuple((flat @ _weights(array.shape[1:])).tolist())
 
@@ -51,8 +48,8 @@ class Computed:
         shapes: the shape of each value, without lanes.
         producers: the step that computes each value.
         consumers: the steps that read each value.
-        held: the values that consist of the model's tensors alone, and the tensors' canonical names:
-            parts, concatenations, views.
+        held: the values that consist of the model's tensors alone: parts, concatenations, views;
+            with the canonical names of what they consist of.
     """
 
     def __init__(self, subject: Subject, program: Program, points: Points, *, training: bool):

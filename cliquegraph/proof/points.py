@@ -31,6 +31,7 @@ class Points:
         lowered: its graph before any pass, which has the canonical tensors.
         size: height and width of the images.
         exact: the arithmetic.
+        batch: how many images.
         alike: whether random choices of one law and shape have equal results.
 
     Attributes:
@@ -47,11 +48,12 @@ class Points:
         exact: PrimeField | Degrees,
         *,
         alike: bool = False,
+        batch: int = BATCH,
     ) -> None:
         image = lowered.input.type
         assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
         self.exact = exact
-        self.images = exact.draw(BATCH, image.channels, *size)
+        self.images = exact.draw(batch, image.channels, *size)
         self._network = network
         self.names = tuple(map(tensor_name, lowered.tensors))
         self._tensors: dict[str, Array] = {}

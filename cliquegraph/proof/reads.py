@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -58,19 +57,35 @@ class Reader:
         return list(found)
 
     def anchors(self, wanted: Mapping[str, int]) -> list[Step]:
-        """The steps that are an update: each tensor's call of this number, of those in one place.
+        """The steps that are an update: each kernel's call of this number, of those in one place.
 
         Args:
             wanted: how many updates before this one use a tensor.
         """
-        found: Counter[int] = Counter()
-        steps = {id(step): step for step in self.computed.program.steps}
-        for name, ordinal in wanted.items():
-            calls = self.calls(name)
-            if ordinal < len(calls):
-                found[id(calls[ordinal])] += 1
-        order = {id(step): at for at, step in enumerate(self.computed.program.steps)}
-        return [steps[key] for key in sorted(found, key=order.__getitem__)]
+        called = {
+            name: self.calls(name)[ordinal]
+            for name, ordinal in wanted.items()
+            if ordinal < len(self.calls(name))
+        }
+        mixing = {name: step for name, step in called.items() if self._mixes(step)}
+        chosen = mixing or called
+        pairs = {name: step for name, step in chosen.items() if name in self.edges}
+        groups: dict[int, list[Step]] = {}
+        for step in (pairs or chosen).values():
+            groups.setdefault(self.end(step), []).append(step)
+        if not groups:
+            return []
+        # Kernels of pairs end in one sum; those of a layer follow each other, up to the last.
+        best = max(groups.values(), key=len) if pairs else list(groups.values())[-1]
+        found = {id(step): step for step in best}
+        return [step for step in self.computed.program.steps if id(step) in found]
+
+    def around(self, anchors: Iterable[Step]) -> list[Step]:
+        """The steps from the versions that an update reads to its end."""
+        found: dict[int, Step] = {}
+        for step in anchors:
+            self.reads(self.end(step), "", through=True, visited=found)
+        return list(found.values())
 
     # ---- forward -------------------------------------------------------------------------
 
@@ -96,13 +111,21 @@ class Reader:
 
     # ---- backward ------------------------------------------------------------------------
 
-    def reads(self, number: int, block: str, *, through: bool = False) -> Reads:
+    def reads(
+        self,
+        number: int,
+        block: str,
+        *,
+        through: bool = False,
+        visited: dict[int, Step] | None = None,
+    ) -> Reads:
         """Return the versions from which a value was computed.
 
         Args:
             number: the value.
             block: the block whose versions are preferred, where several are equal.
             through: do not stop at the value itself.
+            visited: receives the steps between.
         """
         channels = tuple(range(len(self.computed.prints[number])))
         found: set[tuple[str, str | None]] = set()
@@ -125,6 +148,9 @@ class Reader:
                     else:
                         found.add((version, kernel))
             if unknown:
+                if visited is not None and at in self.computed.producers:
+                    step = self.computed.producers[at]
+                    visited[id(step)] = step
                 waiting += self._behind(at, unknown, kernel)
                 if at == self.computed.program.images:
                     found.add(("the image", kernel))
@@ -159,7 +185,9 @@ class Reader:
     ) -> Iterable[tuple[int, tuple[int, ...], str | None, bool]]:
         computed = self.computed
         sources = computed.maps_read(step)
-        weights = [n for n in step.reads if n in computed.held and len(computed.shapes.get(n, ())) > 1]
+        weights = [
+            n for n in step.reads if n in computed.held and len(computed.shapes.get(n, ())) > 1
+        ]
         for source in sources:
             width = len(computed.prints[source])
             of: dict[str | None, list[int]] = {}
@@ -177,4 +205,4 @@ class Reader:
         names = self.versions.names(found)
         own = [name for name in names if name.startswith(f"{block}.")]
         # X0 is an earlier block's version, too.
-        return (own or names or [None])[0]
+        return next(iter((*own, *names)), None)

@@ -41,7 +41,9 @@ _MODULE = {
     Field.MEAN: "running_mean",
     Field.VAR: "running_var",
 }
-_PLACE = re.compile(r"^(?P<name>[^\[\]()]+?)(\[(?P<index>[^\[\]]*)\])?(\.permute\((?P<axes>.*)\))?$")
+_PLACE = re.compile(
+    r"^(?P<name>[^\[\]()]+?)(\[(?P<index>[^\[\]]*)\])?(\.permute\((?P<axes>.*)\))?$"
+)
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_]\w*")
 
@@ -101,6 +103,7 @@ def parse_map(text: str, name: str, graph: Graph) -> list[Placement]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    document: Any
     try:
         document = YAML(typ="rt").load(io.StringIO(text))
     except (YAMLError, ValueError) as error:
@@ -110,8 +113,7 @@ def parse_map(text: str, name: str, graph: Graph) -> list[Placement]:
             f"{name} is no weight map: it must be a mapping, `stem.conv.weight: conv1.weight`"
         )
     lines = [
-        _Line(str(key), value, document.lc.key(key)[0] + 1, name)
-        for key, value in document.items()
+        _Line(str(key), value, document.lc.key(key)[0] + 1, name) for key, value in document.items()
     ]
     return _placements(lines, _Names(graph))
 
