@@ -87,8 +87,8 @@ def certify(
     Args:
         network: the declaration.
         model: an ``nn.Module``.
-        weights_map: ``official``, ``torchvision``, a file, or placements; default: the model has the
-            names of a generated file.
+        weights_map: ``official``, ``torchvision``, a file, or placements; default: the model has
+            the names of a generated file.
         name: the model's name in messages.
         size: height and width of the images; default: the smallest that the network takes.
         seed: of the primes and all random numbers.
@@ -309,8 +309,8 @@ class _Certifying:
         except DifferenceError:
             return
         raise VerificationError(
-            f"{self._name} draws random numbers in another order than declared, and which are whose "
-            "can't be told; with equal ones it is the declared network. Drop out in the order of "
+            f"{self._name} draws random numbers in another order than declared, and which are "
+            "whose can't be told; with equal ones it is the declared network. Draw in the order of "
             "the schedule, or set the rates to 0 with --set and in the model"
         )
 

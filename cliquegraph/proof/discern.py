@@ -200,7 +200,7 @@ class _Forward:
         anchors = self._reader.anchors(ordinals)
         where = str(place) if place.section != "classifier" else "classifier"
         line = next((step.line for step in reversed(anchors) if step.line is not None), None)
-        never = "".join(f"; {name} is never used" for name in unused[:3])
+        never = "".join(f"; nothing uses {_slot(name)}" for name in unused[:3])
         declared = self._declared_reads(place)
         found = self._found_reads(place, anchors, declared)
         if found is not None and declared is not None and found != declared:
@@ -212,8 +212,9 @@ class _Forward:
         others = self._other_tensors(around, used)
         if others:
             return Located(f"{where}: {others}{self._in_mode}", line)
-        if never:
-            return Located(f"{where}: {never[2:]}{self._in_mode}", line)
+        if unused:
+            names = ", ".join(list(dict.fromkeys(map(_slot, unused)))[:3])
+            return Located(f"{where}: nothing uses {names}{self._in_mode}", line)
         return Located(f"{where}: {self._operation(place, anchors, around)}{self._in_mode}", line)
 
     @property
@@ -286,8 +287,7 @@ class _Forward:
             return declared
         summed = any(kernel is None for _, kernel in declared) or len(anchors) > 1
         fewer = len(of_kernels) < len(declared)
-        chosen = whole if summed or fewer or self._has_skip(place) else of_kernels
-        return chosen
+        return whole if summed or fewer or self._has_skip(place) else of_kernels
 
     def _has_skip(self, place: Place) -> bool:
         if place.layer is None:

@@ -1,4 +1,4 @@
-"""Models that a user names, ``package.module:Class`` or ``path/model.py:Class``, and their errors."""
+"""Models that a user names, ``package.module:Class`` or ``model.py:Class``, and their errors."""
 
 from __future__ import annotations
 

@@ -103,18 +103,16 @@ def parse_map(text: str, name: str, graph: Graph) -> list[Placement]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    document: Any
     try:
-        document = YAML(typ="rt").load(io.StringIO(text))
+        document: Any = YAML(typ="rt").load(io.StringIO(text))
     except (YAMLError, ValueError) as error:
         raise WeightsError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict) or not document:
         raise WeightsError(
             f"{name} is no weight map: it must be a mapping, `stem.conv.weight: conv1.weight`"
         )
-    lines = [
-        _Line(str(key), value, document.lc.key(key)[0] + 1, name) for key, value in document.items()
-    ]
+    rows: Any = getattr(document, "lc")  # noqa: B009  # of what ruamel.yaml reads with its lines
+    lines = [_Line(str(key), value, rows.key(key)[0] + 1, name) for key, value in document.items()]
     return _placements(lines, _Names(graph))
 
 

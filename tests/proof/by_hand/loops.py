@@ -130,3 +130,13 @@ class AreaNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.it(self.conv(x)).mean((2, 3)))
+
+
+AREA_MAP = """
+stem.conv: conv
+block1.v1: it.conv1
+block1.x1.s1.shortcut.conv: it.skip
+block1.x1.s1.shortcut.norm: it.skip_norm
+block1.x1.s{s}.norm1: it.norms.{s-1}
+classifier: fc
+"""
