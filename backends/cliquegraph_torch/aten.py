@@ -10,11 +10,18 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 # Each registers its rules.
-from cliquegraph_torch import aten_elements, aten_normalize, aten_shapes, aten_windows
+from cliquegraph_torch import (
+    aten_convolution,
+    aten_elements,
+    aten_normalize,
+    aten_shapes,
+    aten_windows,
+)
 from cliquegraph_torch.aten_rules import RULES
 
 __all__ = [
     "RULES",
+    "aten_convolution",
     "aten_elements",
     "aten_normalize",
     "aten_shapes",

@@ -17,6 +17,7 @@ from torch._ops import OpOverload
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.semantics.arithmetic import Array, Number, rational
 from cliquegraph.semantics.field import Exact
+from cliquegraph.semantics.windows import Padding, Pair
 
 Rule = Callable[..., Any]
 R = TypeVar("R", bound=Callable[..., Any])
@@ -98,7 +99,7 @@ def aligned(exact: Exact, *operands: Array) -> list[Array]:
     most = max(operand.ndim for operand in operands)
     return [
         operand.reshape(
-            *lanes(exact, operand), *(1,) * (most - operand.ndim), *shape_of(exact, operand)
+            (*lanes(exact, operand), *(1,) * (most - operand.ndim), *shape_of(exact, operand))
         )
         for operand in operands
     ]
@@ -113,6 +114,20 @@ def along(exact: Exact, vector: Array, x: Array) -> Array:
 def but_channels(exact: Exact, x: Array) -> tuple[int, ...]:
     """Return all axes but that of the channels, dimension 1."""
     return axes(exact, x, [dim for dim in range(x.ndim - exact.lead) if dim != 1])
+
+
+# ---- windows ------------------------------------------------------------------------------
+
+
+def pair(values: Sequence[int]) -> Pair:
+    """One number for each of height and width; a single one stands for both."""
+    return values[0], values[-1]
+
+
+def both(padding: Sequence[int]) -> Padding:
+    """The same padding on both sides."""
+    height, width = pair(padding)
+    return (height, height), (width, width)
 
 
 # ---- numbers -------------------------------------------------------------------------------
@@ -131,7 +146,7 @@ def number(value: float) -> Number:
 def filled(exact: Exact, shape: Sequence[int], value: float) -> Array:
     """Return an array of one constant, which may be written."""
     one = exact.constant(np.asarray(float(number(value))))
-    each = one.reshape(*one.shape, *(1,) * len(shape))
+    each = one.reshape((*one.shape, *(1,) * len(shape)))
     return np.array(np.broadcast_to(each, (*one.shape, *shape)))
 
 

@@ -160,7 +160,7 @@ def view(exact: Exact, x: Array, size: Sequence[int], strides: object = None) ->
     Raises:
         VerificationError: it would have to be a copy.
     """
-    seen = x.reshape(*lanes(exact, x), *size)
+    seen = x.reshape((*lanes(exact, x), *size))
     if x.size and not np.shares_memory(x, seen):
         raise VerificationError(f"{shape_of(exact, x)} can't be seen as {tuple(size)} in place")
     return seen
@@ -170,9 +170,26 @@ def view(exact: Exact, x: Array, size: Sequence[int], strides: object = None) ->
 def expand(exact: Exact, x: Array, size: Sequence[int], implicit: bool = False) -> Array:
     """A view in which dimensions of one element are repeated."""
     more = len(size) - (x.ndim - exact.lead)
-    before = x.reshape(*lanes(exact, x), *(1,) * more, *shape_of(exact, x))
+    before = x.reshape((*lanes(exact, x), *(1,) * more, *shape_of(exact, x)))
     sizes = zip(shape_of(exact, before), size, strict=True)
     return np.broadcast_to(before, (*lanes(exact, x), *(a if b == -1 else b for a, b in sizes)))
+
+
+@rule(_ATEN.as_strided.default)
+def as_strided(
+    exact: Exact, x: Array, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> Array:
+    """A view of some of the elements, of a tensor that is contiguous in PyTorch.
+
+    Raises:
+        VerificationError: it isn't contiguous here.
+    """
+    require(x.flags.c_contiguous, "of a tensor that is not contiguous")
+    flat = x.reshape((*lanes(exact, x), -1))[..., offset or 0 :]
+    last = sum((count - 1) * step for count, step in zip(size, stride, strict=True))
+    require(last < flat.shape[-1], "beyond its elements")
+    strides = (*flat.strides[:-1], *(step * x.itemsize for step in stride))
+    return np.lib.stride_tricks.as_strided(flat, (*lanes(exact, x), *size), strides)
 
 
 @rule(_ATEN.permute.default)
@@ -320,5 +337,5 @@ def repeat(exact: Exact, x: Array, repeats: Sequence[int]) -> Array:
     """The tensor several times along each dimension."""
     more = len(repeats) - (x.ndim - exact.lead)
     require(more >= 0, "of fewer repeats than dimensions")
-    before = x.reshape(*lanes(exact, x), *(1,) * more, *shape_of(exact, x))
+    before = x.reshape((*lanes(exact, x), *(1,) * more, *shape_of(exact, x)))
     return np.tile(before, (*(1,) * exact.lead, *repeats))

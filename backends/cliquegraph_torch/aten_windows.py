@@ -1,4 +1,4 @@
-"""Rules of ATen's convolutions, poolings and upsampling, and of their gradients."""
+"""Rules of ATen's poolings and upsampling, and of their gradients."""
 
 from __future__ import annotations
 
@@ -13,147 +13,13 @@ from cliquegraph.semantics.field import Exact
 from cliquegraph.semantics.windows import (
     Padding,
     Pair,
-    correlate,
     scatter,
     windows_of,
 )
-from cliquegraph_torch.aten_rules import axis, require, rule, shape_of, summed
+from cliquegraph_torch.aten_rules import aligned, axis, both, pair, require, rule
 
 _ATEN = torch.ops.aten
 _PLANE = (-2, -1)
-
-# ---- convolution -----------------------------------------------------------------------------
-
-
-@rule(_ATEN.convolution.default)
-def convolution(
-    exact: Exact,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-) -> Array:
-    """The convolution of zero-padded maps."""
-    _require_plane(exact, x, transposed)
-    maps = correlate(
-        exact,
-        x,
-        weight,
-        strides=_pair(stride),
-        padding=_both(padding),
-        dilation=_pair(dilation),
-        groups=groups,
-    )
-    return maps if bias is None else exact.add(maps, bias[..., None, :, None, None])
-
-
-@rule(_ATEN.convolution_backward.default)
-def convolution_backward(
-    exact: Exact,
-    grad: Array,
-    x: Array,
-    weight: Array,
-    bias_sizes: Sequence[int] | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-    wanted: Sequence[bool],
-) -> tuple[Array | None, Array | None, Array | None]:
-    """The gradients of convolution: of maps, kernels and bias."""
-    _require_plane(exact, x, transposed)
-    steps, frame, far = _pair(stride), _pair(padding), _pair(dilation)
-    grad_x = grad_weight = grad_bias = None
-    if wanted[0]:
-        grad_x = _of_maps(exact, grad, x.shape[-2:], weight, steps, frame, far, groups)
-    if wanted[1]:
-        grad_weight = _of_kernels(exact, grad, x, weight.shape, steps, frame, far, groups)
-    if wanted[2]:
-        grad_bias = summed(exact, grad, (-4, *_PLANE))
-    return grad_x, grad_weight, grad_bias
-
-
-def _of_maps(
-    exact: Exact,
-    grad: Array,
-    size: tuple[int, ...],
-    weight: Array,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Array:
-    """The gradient of maps: a convolution of gradients, at the stride, by reversed kernels."""
-    lead, (filters, members, height, width) = weight.shape[:-4], weight.shape[-4:]
-    kernels = weight.reshape(*lead, groups, filters // groups, members, height, width)
-    kernels = kernels.swapaxes(-4, -3)[..., ::-1, ::-1]
-    kernels = kernels.reshape(*lead, groups * members, filters // groups, height, width)
-    ends = []
-    for at in range(2):
-        reach = dilation[at] * (weight.shape[at - 2] - 1)
-        spread = stride[at] * (grad.shape[at - 2] - 1) + 1
-        # Of the size of the maps; what the last window does not reach has a gradient of 0.
-        ends.append((reach - padding[at], size[at] - spread + padding[at]))
-    frame = (ends[0], ends[1])
-    return correlate(
-        exact, grad, kernels, padding=frame, spread=stride, dilation=dilation, groups=groups
-    )
-
-
-def _of_kernels(
-    exact: Exact,
-    grad: Array,
-    x: Array,
-    shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Array:
-    """The gradient of kernels: the products of gradients and each element of the windows."""
-    filters, members = shape[-4:-2]
-    kernel = _pair(shape[-2:])
-    ends = []
-    for at in range(2):
-        reach = dilation[at] * (kernel[at] - 1) + stride[at] * (grad.shape[at - 2] - 1) + 1
-        ends.append((padding[at], reach - x.shape[at - 2] - padding[at]))
-    frame = (ends[0], ends[1])
-    if members == 1 and filters == groups:
-        # Of depthwise kernels: no two channels meet.
-        windows, _ = windows_of(x, kernel, stride, frame, dilation)
-        result = np.empty(shape, grad.dtype)
-        for tap in np.ndindex(kernel):
-            products = exact.multiply(grad, windows[(..., *tap)])
-            result[(..., 0, *tap)] = exact.total(products, (-4, *_PLANE))
-        return result
-    parts = [
-        # Channels are the batch of a convolution by gradients, whose channels are the batch.
-        correlate(
-            exact,
-            x[..., group * members : (group + 1) * members, :, :].swapaxes(-4, -3),
-            grad[..., slots, :, :].swapaxes(-4, -3),
-            strides=dilation,
-            padding=frame,
-            dilation=stride,
-        ).swapaxes(-4, -3)
-        for group, slots in enumerate(_slots(filters, groups))
-    ]
-    return np.concatenate(parts, -4)
-
-
-def _slots(filters: int, groups: int) -> Iterator[slice]:
-    """The filters of each group."""
-    each = filters // groups
-    for group in range(groups):
-        yield slice(group * each, (group + 1) * each)
-
 
 # ---- pooling ---------------------------------------------------------------------------------
 
@@ -175,7 +41,7 @@ def average_pool(
     sums = exact.total(windows, _PLANE)
     if divisor or count_include_pad or not any(padding):
         return exact.divide(sums, divisor or prod(size))
-    return exact.multiply(sums, exact.constant(1 / present.sum(_PLANE)))
+    return exact.multiply(*aligned(exact, sums, _counted(exact, present)))
 
 
 @rule(_ATEN.avg_pool2d_backward.default)
@@ -196,9 +62,14 @@ def average_pool_backward(
         share = exact.divide(grad, divisor or prod(size))
     else:
         _, present = windows_of(x, size, steps, frame)
-        share = exact.multiply(grad, exact.constant(1 / present.sum(_PLANE)))
+        share = exact.multiply(*aligned(exact, grad, _counted(exact, present)))
     each = np.broadcast_to(share[..., None, None], (*share.shape, *size))
-    return scatter(exact, each, _pair(x.shape[-2:]), steps, frame)
+    return scatter(exact, each, pair(x.shape[-2:]), steps, frame)
+
+
+def _counted(exact: Exact, present: Array) -> Array:
+    """1 / the elements of each window."""
+    return exact.constant(1 / present.sum(_PLANE))
 
 
 @rule(_ATEN.avg_pool3d.default)
@@ -255,7 +126,7 @@ def max_pool(
     In place of its index, the derivative with respect to each element of the window.
     """
     size, steps, frame = _pool(kernel, stride, padding, ceil_mode)
-    windows, present = windows_of(x, size, steps, frame, _pair(dilation))
+    windows, present = windows_of(x, size, steps, frame, pair(dilation))
     return exact.maximum(windows, present), exact.shares(windows, present)
 
 
@@ -274,14 +145,14 @@ def max_pool_backward(
     """The gradient of the maximum of each window."""
     _, steps, frame = _pool(kernel, stride, padding, ceil_mode)
     each = exact.multiply(grad[..., None, None], shares)
-    return scatter(exact, each, _pair(x.shape[-2:]), steps, frame, _pair(dilation))
+    return scatter(exact, each, pair(x.shape[-2:]), steps, frame, pair(dilation))
 
 
 @rule(_ATEN._adaptive_avg_pool2d.default)
 def adaptive_average(exact: Exact, x: Array, size: Sequence[int]) -> Array:
     """The mean of as many windows as wanted, which may overlap."""
     result = np.empty((*x.shape[:-2], *size), x.dtype)
-    for place, (rows, columns) in _cells(_pair(x.shape[-2:]), _pair(size)):
+    for place, (rows, columns) in _cells(pair(x.shape[-2:]), pair(size)):
         cell = x[..., rows, columns]
         sums = exact.total(cell, _PLANE)
         result[(..., *place)] = exact.divide(sums, prod(cell.shape[-2:]))
@@ -292,7 +163,7 @@ def adaptive_average(exact: Exact, x: Array, size: Sequence[int]) -> Array:
 def adaptive_average_backward(exact: Exact, grad: Array, x: Array) -> Array:
     """The gradient of that mean."""
     result = np.zeros(x.shape, grad.dtype)
-    for place, (rows, columns) in _cells(_pair(x.shape[-2:]), _pair(grad.shape[-2:])):
+    for place, (rows, columns) in _cells(pair(x.shape[-2:]), pair(grad.shape[-2:])):
         cell = result[..., rows, columns]
         share = exact.divide(grad[(..., *place)], prod(cell.shape[-2:]))
         cell[...] = exact.add(cell, share[..., None, None])
@@ -311,7 +182,7 @@ def adaptive_max(exact: Exact, x: Array, size: Sequence[int]) -> tuple[Array, Ar
 def adaptive_max_backward(exact: Exact, grad: Array, x: Array, shares: Array) -> Array:
     """The gradient of that maximum."""
     each = exact.multiply(grad[..., None, None], shares)
-    return scatter(exact, each, _pair(x.shape[-2:]), _pair(shares.shape[-2:]))
+    return scatter(exact, each, pair(x.shape[-2:]), pair(shares.shape[-2:]))
 
 
 @rule(_ATEN.amax.default)
@@ -364,28 +235,12 @@ def _factor(size: Sequence[int], larger: Sequence[int]) -> int:
 # ---- arguments -------------------------------------------------------------------------------
 
 
-def _require_plane(exact: Exact, x: Array, transposed: bool) -> None:
-    require(len(shape_of(exact, x)) == 4, "of other than images")
-    require(not transposed, "if it is transposed")
-
-
-def _pair(values: Sequence[int]) -> Pair:
-    """One number for each of height and width; a single one stands for both."""
-    return values[0], values[-1]
-
-
-def _both(padding: Sequence[int]) -> Padding:
-    """The same padding on both sides."""
-    height, width = _pair(padding)
-    return (height, height), (width, width)
-
-
 def _pool(
     kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool
 ) -> tuple[Pair, Pair, Padding]:
     """The windows of a pooling, whose stride is their size by default."""
     require(not ceil_mode, "with ceil_mode")
-    return _pair(kernel), _pair(stride or kernel), _both(padding)
+    return pair(kernel), pair(stride or kernel), both(padding)
 
 
 def _channels(
@@ -400,7 +255,7 @@ def _channels(
 
 def _divided(x: Array, size: Sequence[int]) -> Pair:
     """The windows of which there are as many as wanted, side by side."""
-    (height, width), (rows, columns) = x.shape[-2:], _pair(size)
+    (height, width), (rows, columns) = x.shape[-2:], pair(size)
     whole = height % rows == 0 and width % columns == 0
     require(whole, f"of {rows} × {columns} windows of {height} × {width} pixels")
     return height // rows, width // columns

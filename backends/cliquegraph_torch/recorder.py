@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.proof.program import Apply, Context, Law, Step
 from cliquegraph.semantics.arithmetic import Array, rational
 from cliquegraph_torch.aten import RULES, statistics_moved
+
+_T = TypeVar("_T")
 
 _MOST_VALUES = 16  # of a constant in attributes; of more, their hash
 _WHERE = frozenset({"device", "layout", "pin_memory", "non_blocking", "memory_format", "generator"})
@@ -83,7 +85,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return int(self._numbers[tensor])
         if tensor.untyped_storage().data_ptr() in self._storages:
             raise self._error("a tensor is read by a way that leaves no trace")
-        values = tensor.detach().to(torch.float64).numpy().copy()
+        values = self._unrecorded(lambda: tensor.detach().to(torch.float64).numpy().copy())
         few = values.size <= _MOST_VALUES
         digest = values.tolist() if few else hashlib.sha256(values.tobytes()).hexdigest()
         number = self._new(tensor)
@@ -127,7 +129,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         apply = _applied(func, places)
         drawn = func in _DRAWS
         if drawn:
-            attributes, apply = self._draw_elements(args[0], args[1])
+            attributes, apply = self._draw_elements(*args)
+        if func is _ATEN.as_strided.default:
+            self._require_whole(args[0])
         self._require_integers(func, reads, tensors, kwargs.get("dtype"))
         result = func(*args, **kwargs)
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
@@ -150,6 +154,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         rounds = tensors[0].dtype.is_floating_point and not dtype.is_floating_point
         if rounds and reads[0] not in self._masks:
             raise self._error("numbers are rounded to integers, which has no exact meaning")
+
+    def _require_whole(self, tensor: Tensor) -> None:
+        """Raise if a tensor isn't all of its memory in order: strides count in the memory."""
+        if tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes:
+            return
+        raise self._error("as_strided has an exact meaning on contiguous tensors alone")
 
     def _put(
         self,
@@ -192,7 +202,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self._put("cliquegraph.draw", repr((number, law, shape)), reads, (result,), apply)
         return tensor
 
-    def _unrecorded(self, run: Callable[[], Tensor]) -> Tensor:
+    def _unrecorded(self, run: Callable[[], _T]) -> _T:
         """Return what ``run`` returns, without recording it."""
         self._paused = True
         try:
@@ -200,7 +210,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         finally:
             self._paused = False
 
-    def _draw_elements(self, like: Tensor, survival: float) -> tuple[str, Apply]:
+    def _draw_elements(self, like: Tensor, survival: float = 0.5) -> tuple[str, Apply]:
         """The attributes and the meaning of drawing 0 or 1 for each element."""
         law = ("element", rate_of(survival))
         shape = tuple(like.shape)
@@ -214,8 +224,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
     def _drawing(self, law: Law, shape: tuple[int, ...]) -> int:
         """Number a drawing; one from the same state of the generator is the same again."""
-        state = self._unrecorded(torch.get_rng_state)
-        key = (hashlib.sha256(state.numpy().tobytes()).digest(), law, shape)
+        state = self._unrecorded(lambda: torch.get_rng_state().numpy().tobytes())
+        key = (hashlib.sha256(state).digest(), law, shape)
         return self._draws.setdefault(key, len(self._draws))
 
     # ---- places ----------------------------------------------------------------------------
