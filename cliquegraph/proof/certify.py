@@ -255,7 +255,7 @@ class _Certifying:
         shape = (BATCH, image.channels, *prover.size)
         self._report(f"{self._name}: trace")
         evaluation = self._trace(shape, "evaluation")
-        training = self._trace(shape, "training", gradients=True)
+        training = self._training(evaluation, prover, shape)
         binding: Binding = self._binding
         subject = Subject(
             self._graph,
@@ -263,7 +263,7 @@ class _Certifying:
             self._tracer.parameters,
             evaluation,
             training,
-            self._unmoved(training),
+            frozenset() if training is None else self._unmoved(training),
             by_hand=True,
         )
         self._report(f"{self._name}: compare")
@@ -275,12 +275,12 @@ class _Certifying:
             return discerner.locate(different, at)
 
         found = prover.compare(subject, find)
-        digests = evaluation.digest + training.digest
+        digests = evaluation.digest + (training.digest if training else "")
         return FileProof(
             backend=self._name,
             option=self._map,
             size=prover.size,
-            operators=(len(evaluation.steps), len(training.steps)),
+            operators=(len(evaluation.steps), len(training.steps) if training else 0),
             file=self._source,
             trace=hashlib.sha256(digests.encode()).hexdigest(),
             compared=found.numbers,
@@ -289,6 +289,28 @@ class _Certifying:
             difference=found.difference,
             seconds=perf_counter() - start,
         )
+
+    def _training(
+        self, evaluation: Program, prover: Prover, shape: tuple[int, int, int, int]
+    ) -> Program | None:
+        """The program in training; None if it can't be evaluated, but that in evaluation differs.
+
+        Raises:
+            VerificationError: it can't be evaluated.
+        """
+        try:
+            return self._trace(shape, "training", gradients=True)
+        except VerificationError:
+            lowered = self._compilation.lowered
+            points = Points(self._network, lowered, prover.size, PrimeField(self._seed, LANES))
+            subject = Subject(
+                self._graph, self._binding, self._tracer.parameters, evaluation, None, by_hand=True
+            )
+            try:
+                subject.compare(points)
+            except DifferenceError:
+                return None
+            raise
 
     def _require_distinct(
         self, different: DifferenceError, subject: Subject, prover: Prover
