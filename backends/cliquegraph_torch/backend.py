@@ -185,6 +185,17 @@ class TorchBackend:
 
         return TorchTracer.of_source(source, class_name, f"cliquegraph_generated_{graph.name}")
 
+    def model_tracer(self, model: object) -> Tracer | None:
+        """Trace a PyTorch model that somebody else wrote; None for others."""
+        if "torch" not in sys.modules:  # then there is no such model
+            return None
+        from torch import nn
+
+        from cliquegraph_torch.live import unwrapped
+        from cliquegraph_torch.trace import TorchTracer
+
+        return TorchTracer(unwrapped(model)) if isinstance(model, nn.Module) else None
+
     def memory(self, graph: Graph, *, batch: int = 1, dtype: str = "float32") -> MemoryPlan:
         """Predict the memory of a training step in eager mode."""
         from cliquegraph_torch.memory import memory_plan

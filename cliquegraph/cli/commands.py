@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from cliquegraph.cli.about import backends, errors, schema
+from cliquegraph.cli.certify import certify
 from cliquegraph.cli.compile import check, compile_command
 from cliquegraph.cli.fuzz import fuzz
 from cliquegraph.cli.networks import diff, ir, steps, summary
@@ -42,7 +43,9 @@ command: Callable[..., None]
 for command in (evaluate, predict, curves, study, fuzz):
     app.command()(command)
 app.command("compile")(compile_command)
-for command in (check, summary, steps, ir, render, verify, prove, diff, schema, errors, backends):
+for command in (check, summary, steps, ir, render, verify, prove, certify, diff):
+    app.command()(command)
+for command in (schema, errors, backends):
     app.command()(command)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cliquegraph import __version__
 from cliquegraph.diagnostics.errors import UsageError
@@ -19,6 +19,9 @@ from cliquegraph.proof.prove import FileProof
 from cliquegraph.spec.dump import dumps
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.unroll import unroll
+
+if TYPE_CHECKING:
+    from cliquegraph.proof.certify import Certified
 
 FORMAT = 1
 
@@ -67,6 +70,28 @@ class Proved:
             "files": [file_entry(each) for each in self.files],
             "versions": versions(),
         }
+
+
+def certified_document(found: Certified, spec: str, overrides: Sequence[str]) -> Document:
+    """Return the certificate of a hand-written model, as JSON values."""
+    entry = file_entry(found.proof)
+    model = {"model": entry.pop("backend"), "weights_map": entry.pop("option")}
+    return {
+        "certificate": FORMAT,
+        "cliquegraph": __version__,
+        "network": found.network.name,
+        "spec": {
+            "file": spec,
+            "overrides": list(overrides),
+            "sha256": spec_digest(found.network),
+        },
+        "op_graph_sha256": lower(unroll(found.network)).digest(),
+        "model": {**model, **entry, "ok": found.ok},
+        "ok": found.ok,
+        "differences": list(found.messages),
+        "notes": list(found.notes),
+        "versions": versions(),
+    }
 
 
 def spec_digest(network: NetworkSpec) -> str:
@@ -132,6 +157,8 @@ def read_certificate(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict) or "certificate" not in found:
         raise UsageError(f"{path} is not a certificate, which `cliquegraph prove -o` writes")
+    if "files" not in found:
+        raise UsageError(f"{path} is of a hand-written model: repeat it with `cliquegraph certify`")
     if found["certificate"] != FORMAT:
         raise UsageError(f"{path} is of format {found['certificate']}, this version reads {FORMAT}")
     return found

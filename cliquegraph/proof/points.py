@@ -17,7 +17,7 @@ from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.dual import Dual
 from cliquegraph.semantics.exact import mirrors_of
 from cliquegraph.semantics.field import PrimeField
-from cliquegraph.semantics.operations import Law, Meaning, Place
+from cliquegraph.semantics.operations import Law, Meaning, Observe, Place
 from cliquegraph.spec.network import NetworkSpec
 
 BATCH = 3
@@ -35,11 +35,14 @@ class Points:
         lowered: its graph before any pass, which has the canonical tensors.
         size: height and width of the images.
         exact: the arithmetic.
+        batch: how many images.
+        alike: whether random choices of one law and shape have equal results.
 
     Attributes:
         images: (batch, channels, height, width), in front of which are the lanes.
         names: the canonical tensors, in the order in which they are read.
         logits_shape: (batch, classes), in front of them stages for a readout over time.
+        shapes: of what each place has drawn at random, by its number there.
     """
 
     def __init__(
@@ -48,18 +51,23 @@ class Points:
         lowered: Graph,
         size: tuple[int, int],
         exact: PrimeField | Degrees,
+        *,
+        alike: bool = False,
+        batch: int = BATCH,
     ) -> None:
         image = lowered.input.type
         assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
         self.exact = exact
-        self.images = exact.drawn("images", BATCH, image.channels, *size)
+        self.images = exact.drawn("images", batch, image.channels, *size)
         logits = lowered.logits.type
         stages = (logits.stages,) if isinstance(logits, StagesType) else ()
-        self.logits_shape = (*stages, BATCH, network.classifier.classes)
+        self.logits_shape = (*stages, batch, network.classifier.classes)
         self._network = network
         self._shapes = {tensor_name(each): each.shape for each in lowered.tensors}
         self._trained = {tensor_name(each) for each in lowered.tensors if each.field.trainable}
         self.names = tuple(self._shapes)
+        self.shapes: dict[tuple[Place, int], tuple[int, ...]] = {}
+        self._alike = alike
         self._meanings: dict[Hashable, Meaning] = {}
         self._queries: dict[Hashable, int] = {}
 
@@ -127,6 +135,18 @@ class Points:
             self._meanings[key] = meaning
         return self._meanings[key]
 
+    def observe(self, graph: Graph, observe: Observe, *, training: bool) -> None:
+        """Evaluate what is declared once more, and show each value, without derivatives."""
+        evaluate(
+            self._network,
+            self.tensors(graph),
+            self.images,
+            training=training,
+            masks=self.mask if training else None,
+            arithmetic=self.exact,
+            observe=observe,
+        )
+
     def queries(self, graph: Graph, *, training: bool) -> int:
         """Return how many arguments opaque functions received from the declaration."""
         mirrors = mirrors_of(graph)
@@ -138,8 +158,9 @@ class Points:
 
     def mask(self, place: Place, choice: int, shape: tuple[int, ...], law: Law) -> Array:
         """Return the result of a random choice: arbitrary elements, different for another law."""
-        text = repr((place, choice, law)).encode()
-        site = int.from_bytes(hashlib.sha256(text).digest()[:7])
+        self.shapes.setdefault((place, choice), shape)
+        key = (shape, law) if self._alike else (place, choice, law)
+        site = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7])
         return self.exact.mask(site, *shape)
 
 

@@ -155,6 +155,8 @@ class Program:
             try:
                 result = step.apply(context, *(values[number] for number in step.reads))
             except VerificationError as error:
+                if type(error) is not VerificationError:
+                    raise  # it says what differs
                 where = step.operator if step.line is None else f"line {step.line}: {step.operator}"
                 raise VerificationError(f"{where} {error}") from None
             written = (result,) if isinstance(result, np.ndarray) else tuple(result)

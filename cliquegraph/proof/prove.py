@@ -17,6 +17,7 @@ from time import perf_counter
 import numpy as np
 
 from cliquegraph.compiler import Compilation
+from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import MapType
 from cliquegraph.plugins.backends import Backend
@@ -39,6 +40,9 @@ _ATTEMPTS = 4
 _LEAST = 2  # pixels along each side: every tap of a kernel of 3 × 3 meets one
 
 Report = Callable[[str], None]
+
+Find = Callable[[DifferenceError, Points], Located]
+"""Names the first difference at points at which a comparison found one."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,16 @@ class Prover:
     """Proves files of one network; what is declared is evaluated once for all of them."""
 
     def __init__(
-        self, compilation: Compilation, seed: int = 0, report: Report = lambda line: None
+        self,
+        compilation: Compilation,
+        seed: int = 0,
+        report: Report = lambda line: None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self._network, self._lowered = compilation.network, compilation.lowered
         self._seed, self._report = seed, report
-        self.size = least_size(self._lowered, _LEAST)
-        self._points: dict[int, Points] = {}
+        self.size = size or least_size(self._lowered, _LEAST)
+        self._points: dict[int, tuple[Points, PrimeField]] = {}
 
     def prove(
         self, compilation: Compilation, backend: Backend, source: str | None = None
@@ -129,10 +137,11 @@ class Prover:
             tracer.parameters,
             programs[0],
             programs[1] if len(programs) > 1 else None,
-            _unmoved(compilation),
+            unmoved(compilation.graph),
         )
         self._report(f"{title}: compare")
-        found = self._compare(subject, partial(tracer.trace, shape, activations=True))
+        trace: Trace = partial(tracer.trace, shape, activations=True)
+        found = self.compare(subject, lambda different, at: locate(different, subject, at, trace))
         digests = "".join(program.digest for program in programs)
         return FileProof(
             backend=backend.name,
@@ -148,29 +157,39 @@ class Prover:
             seconds=perf_counter() - start,
         )
 
-    def _compare(self, subject: Subject, trace: Trace) -> _Result:
+    def compare(self, subject: Subject, find: Find) -> Result:
+        """Compare a traced model with the declaration, until the bound is as wanted.
+
+        Args:
+            subject: the model.
+            find: names the first difference at points at which a comparison found one.
+        """
         numbers: dict[str, int] = {}
         points: list[Point] = []
         bound = 1.0
         while bound >= WANTED and len(points) < _ATTEMPTS:
             seed = self._seed + len(points)
-            declared, exact = self._declared(seed), PrimeField(seed, LANES)
-            at = Points(self._network, self._lowered, self.size, exact)
+            declared, exact = self._declared(seed)
+            at = Points(self._network, self._lowered, self.size, PrimeField(seed, LANES))
             try:
-                compared = subject.compare(at, declared)
+                # The draws of a model by hand are matched with those that are declared.
+                beside = None if subject.by_hand else declared
+                compared = subject.compare(at, beside)
             except DifferenceError as different:
-                return _Result({}, (*points,), 1.0, locate(different, subject, at, trace))
+                return Result({}, (*points,), 1.0, find(different, at))
             numbers = compared.numbers
             points.append(Point(seed, exact.primes, compared.queries))
-            polynomials = self._polynomials(subject, exact.constants)
+            assert isinstance(at.exact, PrimeField)  # noqa: S101  # as made above
+            constants = exact.constants | at.exact.constants
+            polynomials = self._polynomials(subject, constants)
             bound *= collision(compared.queries, *polynomials, lanes=LANES)
-        return _Result(numbers, (*points,), bound, None)
+        return Result(numbers, (*points,), bound, None)
 
-    def _declared(self, seed: int) -> Points:
+    def _declared(self, seed: int) -> tuple[Points, PrimeField]:
         """The points at which the declaration is evaluated, once for all files."""
         if seed not in self._points:
             exact = PrimeField(seed, LANES)
-            self._points[seed] = Points(self._network, self._lowered, self.size, exact)
+            self._points[seed] = Points(self._network, self._lowered, self.size, exact), exact
         return self._points[seed]
 
     def _polynomials(
@@ -195,16 +214,17 @@ class Prover:
 
 
 @dataclass(frozen=True)
-class _Result:
+class Result:
+    """What comparisons found: equal numbers of each group, or the first difference."""
+
     numbers: dict[str, int]
     points: tuple[Point, ...]
     bound: float
     difference: Located | None
 
 
-def _unmoved(compilation: Compilation) -> frozenset[str]:
-    """Names of canonical statistics of updates that the model does not execute."""
-    graph = compilation.graph
+def unmoved(graph: Graph) -> frozenset[str]:
+    """Names of canonical statistics of updates that a model of this graph does not execute."""
     read = {operand.param for node in graph.nodes for operand in node.operands}
     return frozenset(
         tensor_name(piece.tensor)

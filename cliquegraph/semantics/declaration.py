@@ -26,7 +26,7 @@ from cliquegraph.semantics.arithmetic import (
     max_pool,
     mean,
 )
-from cliquegraph.semantics.operations import Execution, Law, Masks, Meaning, Place
+from cliquegraph.semantics.operations import Execution, Law, Masks, Meaning, Observe, Place
 from cliquegraph.semantics.shapes import zero_shapes
 from cliquegraph.semantics.sites import Site
 from cliquegraph.spec.network import NetworkSpec
@@ -41,6 +41,7 @@ def evaluate(
     training: bool = False,
     masks: Masks | None = None,
     arithmetic: Arithmetic = FLOAT64,
+    observe: Observe | None = None,
 ) -> Meaning:
     """Evaluate a declared network.
 
@@ -52,11 +53,12 @@ def evaluate(
         masks: the masks of dropout and drop-path in training; default: dropout does nothing, and
             drop-path drops no branch.
         arithmetic: the arithmetic of the evaluation.
+        observe: called with the result of each operation.
 
     Raises:
         VerificationError: a tensor is missing, or does not have the declared shape.
     """
-    execution = Execution(tensors, arithmetic, training, masks)
+    execution = Execution(tensors, arithmetic, training, masks, observe)
     return _Network(network, execution).evaluate(arithmetic.array(images))
 
 
@@ -75,6 +77,7 @@ class _Network:
         blocks = blocks_of(self._network.blocks)
         at.column = _column(blocks)
         for b, block in enumerate(blocks, start=1):
+            at.meaning.inputs[f"block{b}"] = x
             versions = self._block(b, block, x)
             at.enter(Place(f"block{b}"))
             features.append(at.write(self._output(block.feature, versions)))

@@ -55,6 +55,9 @@ Law = tuple[object, ...]
 Masks = Callable[["Place", int, tuple[int, ...], Law], Array]
 """The result of a random choice, from its place, its number there from 0, its shape and law."""
 
+Observe = Callable[["Place", str, Array], None]
+"""Called with what each operation computes: its place, a word for it, and the result."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -82,6 +85,8 @@ class Meaning:
         statistics: the names of those that each place updates.
         moves: how often each channel of a running statistic was moved, by its name.
         tensors: the names of all tensors that were read.
+        used: those that each place read, in order.
+        inputs: X0 of each block.
     """
 
     values: dict[Place, Array] = field(default_factory=dict)
@@ -90,6 +95,8 @@ class Meaning:
     statistics: dict[Place, list[str]] = field(default_factory=dict)
     moves: dict[str, Array] = field(default_factory=dict)
     tensors: set[str] = field(default_factory=set)
+    used: dict[Place, list[str]] = field(default_factory=dict)
+    inputs: dict[str, Array] = field(default_factory=dict)
 
     @property
     def logits(self) -> Array:
@@ -115,7 +122,9 @@ class Execution:
         arithmetic: Arithmetic,
         training: bool,
         masks: Masks | None,
+        observe: Observe | None = None,
     ) -> None:
+        self._observe = observe
         self.arithmetic = arithmetic
         self.place = Place("stem")
         self.column: Law = ()  # how the column is drawn that the network keeps in a batch
@@ -139,6 +148,8 @@ class Execution:
         """Apply ops in order."""
         for op in ops:
             x = self._apply(op, x, site)
+            if not isinstance(op, Norm | Conv):  # which observe themselves
+                self.observed(type(op).__name__, x)
             if site.source is not None and any(isinstance(each, Conv) for each in walk((op,))):
                 site = replace(site, parts={}, after_kernel=True)
         return x
@@ -235,12 +246,14 @@ class Execution:
         start, stop, width = part or (0, x.shape[-3], x.shape[-3])
         kernel = self._tensor(f"{name}.weight", filters, width, size, size)
         kernel = kernel[..., start:stop, :, :]
-        return convolve(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+        maps = convolve(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+        return self.observed("Conv", maps)
 
     def _conv_depthwise(self, x: Array, name: str, size: int, stride: int) -> Array:
         """Convolve each map with its own kernel."""
         kernel = self._tensor(f"{name}.weight", x.shape[-3], 1, size, size)
-        return convolve_depthwise(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+        maps = convolve_depthwise(self.arithmetic, x, kernel, stride, (size - 1) // 2)
+        return self.observed("Conv", maps)
 
     def _bias(self, x: Array, name: str) -> Array:
         """Add one number for each channel."""
@@ -260,7 +273,7 @@ class Execution:
 
     def norm_relu(self, x: Array, name: str) -> Array:
         """Batch normalization and ReLU."""
-        return self.arithmetic.relu(self.norm(x, name))
+        return self.observed("Relu", self.arithmetic.relu(self.norm(x, name)))
 
     def norm(self, x: Array, name: str, part: Part | None = None) -> Array:
         """(x - mean) / √(variance + ε) × scale + bias, with a part of the tensors if given."""
@@ -276,7 +289,8 @@ class Execution:
             self._move(f"{name}.var", start, stop, unbiased)
         centered = arithmetic.subtract(x, per_channel(center))
         factor = arithmetic.divide_by_root(scale, arithmetic.offset(var, EPS))
-        return arithmetic.add(arithmetic.multiply(centered, per_channel(factor)), per_channel(bias))
+        scaled = arithmetic.multiply(centered, per_channel(factor))
+        return self.observed("Norm", arithmetic.add(scaled, per_channel(bias)))
 
     def _moments(self, x: Array) -> tuple[Array, Array, Array]:
         """Mean, biased and unbiased variance over a batch; computed once for each value."""
@@ -334,7 +348,8 @@ class Execution:
         for term in others:
             self.require(term.shape == value.shape, "combines maps of different shapes")
             value = self.arithmetic.add(value, term)
-        return self.arithmetic.divide(value, len(terms)) if average else value
+        value = self.arithmetic.divide(value, len(terms)) if average else value
+        return self.observed("Sum", value) if others else value
 
     def _mask(self, law: Law, *shape: int) -> Array:
         assert self._masks is not None  # noqa: S101  # callers check
@@ -348,7 +363,16 @@ class Execution:
         actual = tensor.shape[self.arithmetic.lead :]
         self.require(actual == shape, f"{name} has the shape {actual}, declared is {shape}")
         self.meaning.tensors.add(name)
+        names = self.meaning.used.setdefault(self.place, [])
+        if name not in names:
+            names.append(name)
         return tensor
+
+    def observed(self, word: str, value: Array) -> Array:
+        """Show what an operation computes to whoever observes."""
+        if self._observe is not None:
+            self._observe(self.place, word, value)
+        return value
 
     def require(self, holds: bool, message: str) -> None:
         """Raise a ``VerificationError`` at this place unless a condition holds."""

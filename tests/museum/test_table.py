@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.museum import test_counting, test_loops, test_model, test_versions, test_weight_table
+from tests.museum import (
+    test_by_hand,
+    test_counting,
+    test_loops,
+    test_model,
+    test_versions,
+    test_weight_table,
+)
 from tests.museum.exhibits import Exhibit, exhibits
 
 PAGE = Path(__file__).parents[2] / "docs" / "museum.md"
-FILES = (test_versions, test_weight_table, test_model, test_counting, test_loops)
+FILES = (test_versions, test_weight_table, test_model, test_counting, test_loops, test_by_hand)
 
 
 def row(each: Exhibit, file: str) -> str:

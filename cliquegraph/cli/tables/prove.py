@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.table import Table
 
@@ -29,12 +29,18 @@ def graphs_table(proved: Proved) -> Table:
 def files_table(proved: Proved) -> Table:
     """Return what was compared of files: how many numbers of each group are equal."""
     height, width = proved.files[0].size
-    numbers = ("operators", *_GROUPS.values(), "error probability", "s")
     title = f"{proved.network.name}: the files as traced, on images of {height}×{width}"
-    result = table(title, "file", *numbers, right=numbers)
-    for each in proved.files:
+    rows = ((f"{each.backend} {each.option}", each) for each in proved.files)
+    return proof_table(title, "file", rows)
+
+
+def proof_table(title: str, what: str, proofs: Iterable[tuple[str, FileProof]]) -> Table:
+    """Return a row for each comparison of a traced program."""
+    numbers = ("operators", *_GROUPS.values(), "error probability", "s")
+    result = table(title, what, *numbers, right=numbers)
+    for name, each in proofs:
         result.add_row(
-            mark(each.ok, f"{each.backend} {each.option}"),
+            mark(each.ok, name),
             f"{sum(each.operators):,}",
             *(f"{each.compared[key]:,}" if key in each.compared else "" for key in _GROUPS),
             _power(each),
