@@ -85,7 +85,7 @@ class Subject:
         Args:
             points: those at which the programs are evaluated.
             declared: the same points, of which the declaration is evaluated at the same time, in a
-                thread; default: ``points``, one after the other.
+                thread; default: ``points``, before the programs.
 
         Raises:
             DifferenceError: at the first difference.
@@ -95,7 +95,8 @@ class Subject:
 
             def begin(evaluate: Callable[[Graph], Meaning]) -> Callable[[], Meaning]:
                 if declared is None:
-                    return lambda: evaluate(self.graph)
+                    meaning = evaluate(self.graph)
+                    return lambda: meaning
                 return beside.submit(evaluate, self.graph).result
 
             of = declared or points

@@ -16,7 +16,7 @@ from cliquegraph.ir.names import is_edge_kernel, tensor_name
 from cliquegraph.proof.compare import DifferenceError, Run, Subject
 from cliquegraph.proof.locate import Located, Mode, Trace, locate
 from cliquegraph.proof.occurs import Computed, Labels, Prints, prints
-from cliquegraph.proof.points import Points
+from cliquegraph.proof.points import Overlaid, Points
 from cliquegraph.proof.program import Step
 from cliquegraph.proof.reads import Reader, Reads
 from cliquegraph.semantics.arithmetic import Array
@@ -87,9 +87,9 @@ class Discerner:
         after = run.raw(subject.training.after.get(name))
         declared = points.training(subject.graph)
         canonical = points.tensors(subject.graph)
-        before = subject.binding.own(canonical, points.exact)[name]
-        canonical |= {each: value[0] for each, value in declared.running.items()}
-        expected = subject.binding.own(canonical, points.exact)[name]
+        before = subject.binding.own(canonical, points.exact, [name])[name]
+        moved = {each: value[0] for each, value in declared.running.items()}
+        expected = subject.binding.own(Overlaid(moved, canonical), points.exact, [name])[name]
         if after is None or np.array_equal(after, before):
             return ": the model does not move it"
         exact = points.exact

@@ -60,10 +60,10 @@ class Computed:
         self.consumers: dict[int, list[Step]] = {}
         self.held: dict[int, tuple[str, ...]] = {}
         self._arrays: dict[int, Array] = {}
-        run_ = Run(subject, program, points, training=training, watch=self._watch)
-        self.tensors = run_.tensors
+        Run(subject, program, points, training=training, watch=self._watch)
+        self.tensors = subject.binding.own(points.tensors(subject.graph), points.exact)
         for name, number in program.tensors.items():
-            self._note(number, run_.tensors[name])
+            self._note(number, self.tensors[name])
             self.held[number] = subject.binding.canonical(name)
         for step in program.steps:
             for number in dict.fromkeys(step.reads):
