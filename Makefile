@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate bench gpu fuzz mutants clean
+.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate bench gpu fuzz proofs mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ gpu: $(READY)  ## test, then time every -O level on a CUDA device (9 minutes), i
 
 fuzz: $(READY)  ## verify random networks for a night (10 hours of one core), into tests/fuzz/results
 	$(BIN)/python tests/fuzz/nightly.py --count 2000 --seed 3 -o tests/fuzz/results/nightly_seed3.json
+
+proofs: $(READY)  ## prove the files of every shipped network, into generated/proofs.json (hours; resumable)
+	$(BIN)/python -m tests.proof.table
 
 mutants: $(READY)  ## mutation testing of core and templates, into tests/mutants (hours)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1

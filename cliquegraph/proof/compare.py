@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -251,7 +252,9 @@ def _normal(law: Law) -> Law:
 
 
 def _words(law: Law) -> str:
-    return f"{law[0]} at {', '.join(map(str, law[1:]))}"
+    numbers = (f"{float(each):g}" if isinstance(each, float | Fraction) else each for each in law)
+    kind, *others = map(str, numbers)
+    return f"{kind} at {', '.join(others)}"
 
 
 def _compare_outputs(

@@ -186,9 +186,9 @@ WRONG = [
     (clique(), Momentum, "stage 2 layer 2: .*running_mean moves .* by 0.01 of the way"),
     (clique(), DetachedNet, "the gradient of block1.w1_2.weight is not as declared"),
     (clique(), OneNormNet, "stage 2 layer 2: the model uses block1.x1.s2.norm, declared is"),
-    (clique(dropout=0.25), ChannelsNet, r"draws element at 1/4 for \(3, 3, 1, 1\)"),
+    (clique(dropout=0.25), ChannelsNet, r"draws element at 0.25 for \(3, 3, 1, 1\)"),
     (clique(dropout=0.25), cliques.CliqueNet, "stage 1 layer 1: draws nothing"),
-    (clique(), DroppingNet, "draws element at 1/4 .*; nothing more is declared"),
+    (clique(), DroppingNet, "draws element at 0.25 .*; nothing more is declared"),
     (clique(), Frozen, "conv.weight is not trained, but stem.conv.weight is"),
     (clique(order="descending"), cliques.CliqueNet, "but block1.x3.s1.norm.scale is declared 4"),
 ]

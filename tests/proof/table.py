@@ -1,0 +1,150 @@
+"""Proves every shipped network's files, and keeps what was proved in ``generated/proofs.json``.
+
+    python -m tests.proof.table                      # all that is missing; hours
+    python -m tests.proof.table --seconds 600        # as many as fit
+    python -m tests.proof.table --only resnet        # those whose name contains it
+    python -m tests.proof.table --check              # says what is missing; exit code 1 if any is
+
+An entry is kept under the digest of the traced program: comments and names may change without a
+new proof. The table is written after each proof, so a run that is broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cliquegraph
+from cliquegraph import NetworkSpec
+from cliquegraph.compiler import Compilation
+from cliquegraph.files import write_files
+from cliquegraph.passes.pipeline import LEVELS
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.certificate import file_entry, spec_digest, versions
+from cliquegraph.proof.prove import Prover
+
+TABLE = Path("generated/proofs.json")
+BACKENDS = ("torch", "flax")
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file of a shipped network."""
+
+    spec: str
+    backend: str
+    option: str
+
+    def compilation(self, network: NetworkSpec) -> Compilation:
+        """Return what compiles it."""
+        if self.option == "--inference":
+            return Compilation(network, inference=True)
+        return Compilation(network, int(self.option.removeprefix("-O")))
+
+
+def targets(only: str = "") -> Iterator[tuple[NetworkSpec, list[Target]]]:
+    """Every shipped network with its files, cheap ones first."""
+    networks = {path: cliquegraph.load(str(path)) for path in Path("specs").glob("*.yaml")}
+    options = [*(f"-O{level}" for level in LEVELS), "--inference"]
+    chosen = {path: each for path, each in networks.items() if only in path.name}
+    for path in sorted(chosen, key=lambda path: _cost(chosen[path])):
+        files = [Target(str(path), each, option) for each in BACKENDS for option in options]
+        yield networks[path], files
+
+
+def _cost(network: NetworkSpec) -> float:
+    """A guess of how long a proof takes."""
+    compilation = Compilation(network, 0)
+    height, width = Prover(compilation).size
+    pixels = height * width / network.input.height / network.input.width
+    return compilation.cost.total.macs * pixels + 20 * compilation.cost.total.parameters
+
+
+def read_table() -> dict[str, Entry]:
+    """Return the entries by the digest of the traced program."""
+    if not TABLE.exists():
+        return {}
+    entries: dict[str, Entry] = json.loads(TABLE.read_text())["proofs"]
+    return entries
+
+
+def write_table(entries: dict[str, Entry]) -> None:
+    """Write the entries, in an order that does not depend on when they were proved."""
+    ordered = dict(
+        sorted(
+            entries.items(),
+            key=lambda each: (each[1]["spec"], each[1]["backend"], each[1]["option"]),
+        )
+    )
+    write_files({TABLE: json.dumps({"proofs": ordered}, indent=1) + "\n"})
+
+
+def is_current(entry: Entry, target: Target, network: NetworkSpec, source: str) -> bool:
+    """Tell whether an entry is of this very file, so that it need not be traced."""
+    same = (entry["spec"], entry["backend"], entry["option"]) == (
+        target.spec,
+        target.backend,
+        target.option,
+    )
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    return same and entry["file_sha256"] == digest and entry["spec_sha256"] == spec_digest(network)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="a part of the spec's name")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
+    parser.add_argument("--check", action="store_true", help="prove nothing")
+    args = parser.parse_args()
+    start, failed, missing = time.monotonic(), 0, 0
+    for network, files in targets(args.only):
+        prover = Prover(Compilation(network, 0))
+        entries = read_table()
+        for target in files:
+            compilation, backend = target.compilation(network), find_backend(target.backend)
+            source = compilation.source(backend)
+            if any(is_current(each, target, network, source) for each in entries.values()):
+                continue
+            missing += 1
+            if args.check:
+                print(f"{network.name} {target.backend} {target.option}: not proved")
+                continue
+            if time.monotonic() - start > args.seconds:
+                return failed > 0
+            began = time.process_time()
+            found = prover.prove(compilation, backend, source)
+            seconds = time.process_time() - began
+            print(f"{network.name} {target.backend} {target.option}: ", end="")
+            print(f"{'proved' if found.ok else found.difference}, {seconds:.0f} s", flush=True)
+            if not found.ok:
+                failed += 1
+                continue
+            entry = {"network": network.name, "spec": target.spec, **file_entry(found)}
+            entry |= {"spec_sha256": spec_digest(network), "cpu_seconds": round(seconds, 1)}
+            entry["versions"] = versions()
+            # Others of this file are of an earlier state.
+            entries = {
+                digest: each
+                for digest, each in read_table().items()
+                if (each["spec"], each["backend"], each["option"])
+                != (target.spec, target.backend, target.option)
+            }
+            del entry["ok"]
+            entries[f"{found.trace}"] = entry
+            write_table(entries)
+    return 1 if failed or (args.check and missing) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

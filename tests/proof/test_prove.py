@@ -1,0 +1,84 @@
+"""Proofs of generated files: the right ones are proved, and one change each is refuted."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+import cliquegraph
+from cliquegraph import NetworkSpec
+from cliquegraph.compiler import Compilation
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.prove import WANTED, FileProof, Prover
+from tests.networks import clique
+
+QUICKSTART = "specs/quickstart.yaml"
+SMALL = clique(layers=3, filters=2, stages=2, dropout=0.25)
+
+
+@cache
+def _prover(name: str) -> tuple[NetworkSpec, Prover]:
+    spec = SMALL if name == "small" else cliquegraph.load(name)
+    return spec, Prover(Compilation(spec, 0))
+
+
+def prove(name: str, backend: str, option: int | None, *changes: tuple[str, str]) -> FileProof:
+    """Prove a generated file, in which texts are replaced."""
+    spec, prover = _prover(name)
+    folded = option is None
+    compilation = Compilation(spec, option or 0, inference=folded)
+    found = find_backend(backend)
+    source = compilation.source(found)
+    for old, new in changes:
+        assert old in source, source
+        source = source.replace(old, new, 1)
+    return prover.prove(compilation, found, source)
+
+
+@pytest.mark.parametrize("backend", ["torch", "flax"])
+@pytest.mark.parametrize("option", [0, 1, 2, None])
+@pytest.mark.parametrize("name", [QUICKSTART, "small"])
+def test_generated_files_are_proved(name: str, backend: str, option: int | None) -> None:
+    proof = prove(name, backend, option)
+    assert proof.ok, proof.difference
+    assert proof.bound < WANTED
+    groups = {"logits, evaluation", "block features, evaluation"}
+    if option is not None:
+        groups |= {"logits, training", "block features, training", "running statistics"}
+        groups |= {"gradients"}
+        trained = cliquegraph.network_cost(Compilation(_prover(name)[0], 0).lowered).total
+        if option == 0:
+            assert proof.compared["gradients"] == trained.parameters
+    assert groups <= proof.compared.keys()
+
+
+_NORM = "nn.BatchNorm2d(in_channels)"
+_THIRD = "x3_2 = self.update3_2([x1_2, x2_2, x4_1]"
+_FEATURE, _POOLED = "feature1 = torch.cat([x", "self.readout2(feature2)"
+
+TORCH = [
+    (0, "w=self.w1[:, k0:]", "w=self.w1[:, : 3 * k]", "stage 2 layer 1: X1@2"),
+    (0, "[x1_2, x3_1, x4_1]", "[x1_1, x3_1, x4_1]", "stage 2 layer 2: X2@2"),
+    (0, "self.update2_2([", "self.update1_2([", "stage 2 layer 2"),
+    (0, _NORM, f"{_NORM[:-1]}, eps=1.00001e-5)", "stage 1 layer 1"),
+    (0, _NORM, f"{_NORM[:-1]}, momentum=0.11)", "moves not as declared"),
+    (0, "self.w2[:, k0:])", "self.w2[:, k0:].detach())", "the gradient of block2.w4_2.weight"),
+    (0, _THIRD, _THIRD.replace("x1_2", "x1_2.detach()"), "the gradient of"),
+    (0, _FEATURE, f"{_FEATURE} * 1.0000001", "block1: the block feature"),
+    (0, _POOLED, f"{_POOLED} * (1 + 2**-52)", "a readout, or the classifier"),
+    (1, "slope, shift = 2 * grad_var", "slope, shift = 2.0000001 * grad_var", "the gradient of"),
+    (2, "grad_scale / 2", "grad_scale / 3", "the gradient of"),
+]
+
+
+@pytest.mark.parametrize(("option", "old", "new", "message"), TORCH)
+def test_one_change_of_a_file_is_refuted(option: int, old: str, new: str, message: str) -> None:
+    proof = prove(QUICKSTART, "torch", option, (old, new))
+    assert not proof.ok
+    assert message in str(proof.difference), proof.difference
+
+
+def test_dropout_at_another_rate_is_refuted() -> None:
+    proof = prove("small", "torch", 0, ("0.25", "0.26"))
+    assert "draws element at 0.26, declared is element at 0.25" in str(proof.difference)

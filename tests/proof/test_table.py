@@ -1,0 +1,61 @@
+"""Some of the kept proofs are repeated, others with each commit."""
+
+from __future__ import annotations
+
+import subprocess
+from shutil import which
+
+import pytest
+
+import cliquegraph
+from cliquegraph.compiler import Compilation
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.certificate import file_entry, spec_digest
+from cliquegraph.proof.prove import WANTED, Prover
+from tests.proof.table import Target, read_table
+
+_QUICK = 20.0  # CPU seconds: what a test may take
+_TABLE = read_table()
+
+
+def _commits() -> int:
+    try:
+        found = subprocess.run(
+            [which("git") or "git", "rev-list", "--count", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return 0  # a source distribution
+    return int(found.stdout)
+
+
+def _chosen() -> list[str]:
+    quick = [digest for digest, each in _TABLE.items() if each["cpu_seconds"] < _QUICK]
+    return [quick[(3 * _commits() + i) % len(quick)] for i in range(3)]
+
+
+def test_what_is_kept_is_sure() -> None:
+    assert _TABLE
+    for entry in _TABLE.values():
+        assert entry["bound"] < WANTED
+        assert entry["equal"]["logits, evaluation"]
+        assert entry["option"] == "--inference" or entry["equal"]["gradients"]
+
+
+@pytest.mark.parametrize("digest", _chosen())
+def test_kept_proofs_can_be_repeated(digest: str) -> None:
+    entry = _TABLE[digest]
+    network = cliquegraph.load(entry["spec"])
+    target = Target(entry["spec"], entry["backend"], entry["option"])
+    found = Prover(Compilation(network, 0)).prove(
+        target.compilation(network), find_backend(target.backend)
+    )
+    assert found.ok, found.difference
+    again = file_entry(found)
+    if network_changed := spec_digest(network) != entry["spec_sha256"]:
+        pytest.fail(f"{entry['spec']} has changed since: make proofs ({network_changed})")
+    assert {key: again[key] for key in ("images", "equal", "points")} == {
+        key: entry[key] for key in ("images", "equal", "points")
+    }
