@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliquegraph.cli.completion import complete_recipe, one_of
 from cliquegraph.cli.jobs import open_source
 from cliquegraph.cli.options import (
     Json,
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from cliquegraph.ir.storage import Array
 
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
+_Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Recipe whose normalization is used, without a run.",
+        autocompletion=complete_recipe,
+    ),
+]
 
 inspect = typer.Typer(
     name="inspect",
@@ -40,9 +49,21 @@ def evaluate(
     weights: _Weights,
     data: Data,
     backend: Engine = "torch",
-    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    part: Annotated[
+        str,
+        typer.Option(
+            "--part",
+            help="train, validation or test.",
+            autocompletion=one_of("train", "validation", "test"),
+        ),
+    ] = "test",
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe whose normalization replaces the run's.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Recipe whose normalization replaces the run's.",
+            autocompletion=complete_recipe,
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 100,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: the run's.")] = None,
@@ -110,10 +131,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
     weights: _Weights,
     backend: Engine = "torch",
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="Recipe whose normalization is used, without a run."),
-    ] = None,
+    recipe: _Recipe = None,
     level: Level = None,
     as_json: Json = False,
     overrides: Set = [],
@@ -180,10 +198,7 @@ def features(
         Path | None, typer.Option("-o", "--out", help="FILE.svg, .png or .html")
     ] = None,
     backend: Engine = "torch",
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="Recipe whose normalization is used, without a run."),
-    ] = None,
+    recipe: _Recipe = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:

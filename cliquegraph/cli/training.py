@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliquegraph.cli.completion import (
+    complete_data,
+    complete_engine,
+    complete_precision,
+    complete_recipe,
+)
 from cliquegraph.cli.jobs import open_source, recipe_for
 from cliquegraph.cli.options import (
     Json,
@@ -28,30 +34,18 @@ if TYPE_CHECKING:
     from cliquegraph.training.recipe import Recipe
 
 
-def _complete_engine(incomplete: str) -> list[str]:
-    from cliquegraph.plugins.discovery import entry_points_of
-    from cliquegraph.plugins.engines import GROUP
-
-    return [point.name for point in entry_points_of(GROUP) if point.name.startswith(incomplete)]
-
-
-def _complete_recipe(incomplete: str) -> list[str]:
-    from cliquegraph.training.recipe import RECIPES
-
-    return [name for name in RECIPES if name.startswith(incomplete)]
-
-
 Data = Annotated[
     str,
     typer.Option(
         "--data",
         metavar="NAME[:PATH]",
         help="cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic.",
+        autocompletion=complete_data,
     ),
 ]
 Engine = Annotated[
     str,
-    typer.Option("--backend", help="torch or flax.", autocompletion=_complete_engine),
+    typer.Option("--backend", help="torch or flax.", autocompletion=complete_engine),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random choices.")]
 Validation = Annotated[
@@ -102,7 +96,7 @@ def train_command(
         typer.Option(
             "--recipe",
             help="cifar, svhn or imagenet; default: the spec's.",
-            autocompletion=_complete_recipe,
+            autocompletion=complete_recipe,
         ),
     ] = None,
     out: Annotated[
@@ -162,7 +156,9 @@ def train_command(
     precision: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_DEVICES, help="float64, float32, bfloat16 or float16 (mixed)."
+            rich_help_panel=_DEVICES,
+            help="float64, float32, bfloat16 or float16 (mixed).",
+            autocompletion=complete_precision,
         ),
     ] = "float32",
     devices: Annotated[
@@ -284,14 +280,16 @@ def study(
     ] = [],
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each variant.")] = 3,
     backend: Engine = "torch",
-    recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=_complete_recipe)] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=complete_recipe)] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the runs; default: studies/NAME-BACKEND."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    precision: Annotated[str, typer.Option(help="As for train.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="As for train.", autocompletion=complete_precision)
+    ] = "float32",
     validation: Validation = 0.0,
     subset: Subset = None,
     level: TrainingLevel = None,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cliquegraph import StepGraph, cli, compiler, prove_sharing
-from cliquegraph.cli.options import complete_backend
+from cliquegraph.cli.completion import complete_backend
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.ir.ops import BatchNorm
 from cliquegraph.passes.pipeline import LEVELS
