@@ -15,7 +15,7 @@ from cliquegraph.cli.completion import (
     complete_precision,
     complete_recipe,
 )
-from cliquegraph.cli.jobs import open_source, recipe_for
+from cliquegraph.cli.jobs import chosen_engine, open_source, recipe_for
 from cliquegraph.cli.options import (
     Json,
     Set,
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from cliquegraph.training.recipe import Recipe
 
 
+_DATA = "cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic."
 Data = Annotated[
     str,
-    typer.Option(
-        "--data",
-        metavar="NAME[:PATH]",
-        help="cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic.",
-        autocompletion=complete_data,
-    ),
+    typer.Option("--data", metavar="NAME[:PATH]", help=_DATA, autocompletion=complete_data),
 ]
 Engine = Annotated[
-    str,
-    typer.Option("--backend", help="torch or flax.", autocompletion=complete_engine),
+    str | None,
+    typer.Option(
+        "--backend",
+        help="torch or flax; default: torch if PyTorch is installed, else the first that is.",
+        autocompletion=complete_engine,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random choices.")]
 Validation = Annotated[
@@ -89,8 +89,16 @@ _DEVICES = "Devices"
 
 def train_command(
     spec: Spec,
-    data: Data,
-    backend: Engine = "torch",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME[:PATH]",
+            help=f"{_DATA} Required unless --plot.",
+            autocompletion=complete_data,
+        ),
+    ] = None,
+    backend: Engine = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +112,13 @@ def train_command(
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")
+    ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="With --resume and more --epochs: train those, too, at the last learning rate.",
+        ),
     ] = False,
     plot: Annotated[
         Path | None,
@@ -195,10 +210,17 @@ def train_command(
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20
 
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --resume
+
+    cliquegraph train specs/quickstart.yaml --data digits --epochs 30 --resume --extend
     """
+    from cliquegraph.training.extend import extended
     from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer
 
+    if extend and not (resume and epochs and milestones is None):
+        raise UsageError(
+            "--extend takes --resume and the new number of --epochs, without --milestones"
+        )
     compilation = compilation_of(spec, overrides, level)
     chosen = recipe_for(
         compilation,
@@ -217,6 +239,12 @@ def train_command(
     if plot is not None:
         _plot(chosen, plot)
         return
+    if data is None:
+        raise UsageError(f"--data names the images to train on: {_DATA.removesuffix('.')}")
+    backend = backend or chosen_engine()
+    folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
+    if extend:
+        chosen = extended(chosen, folder)
     source = Source(data, validation, subset)
     job = Job(
         compilation,
@@ -236,7 +264,6 @@ def train_command(
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
     )
-    folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
     interrupted = _train(job, folder, resume, overrides)
     if not is_writer():
         return
@@ -279,7 +306,7 @@ def study(
         ),
     ] = [],
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each variant.")] = 3,
-    backend: Engine = "torch",
+    backend: Engine = None,
     recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=complete_recipe)] = None,
     out: Annotated[
         Path | None,
@@ -312,6 +339,7 @@ def study(
     from cliquegraph.training.launch import is_writer
 
     source = Source(data, validation, subset)
+    engine = backend or chosen_engine()
 
     def job_of(chosen: Variant, seed: int) -> Job:
         compilation = compilation_of(spec, [*overrides, *chosen.overrides, "expect={}"], level)
@@ -319,7 +347,7 @@ def study(
         images = open_source(compilation, rule.treatment, source, seed=0)
         return Job(
             compilation,
-            backend,
+            engine,
             rule,
             source,
             images,
@@ -332,7 +360,7 @@ def study(
 
     network = load_spec(spec, overrides)
     variants = [_variant(each) for each in variant] or papers_variants(network)
-    folder = out or Path("studies") / f"{network.name}-{backend}"
+    folder = out or Path("studies") / f"{network.name}-{engine}"
     output = console_of(stderr=as_json)  # standard output is the JSON alone
     with Terminal(output) as display:
         found = list(run_study(variants, range(seeds), job_of, folder, display))

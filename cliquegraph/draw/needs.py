@@ -16,5 +16,5 @@ def need(package: str) -> ModuleType:
         UsageError: it is not installed.
     """
     if find_spec(package) is None:
-        raise UsageError(f"pictures need {package}: pip install 'cliquegraph[draw]'")
+        raise UsageError(f"pictures need {package}: pip install {package}")
     return import_module(package)

@@ -803,5 +803,5 @@ def test_a_library_that_is_missing_is_named(package: str, monkeypatch: pytest.Mo
     from cliquegraph.draw import needs
 
     monkeypatch.setattr(needs, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(UsageError, match=rf"pictures need {package}: pip install"):
+    with pytest.raises(UsageError, match=rf"pictures need {package}: pip install {package}$"):
         render(steps_of(clique(2)), Request(), "svg")
