@@ -14,7 +14,9 @@ from math import hypot
 from typing import Any
 
 from cliquegraph.draw.colors import CHANGES, FAINT, INK
-from cliquegraph.draw.needs import need
+from cliquegraph.draw.dot_text import assignments, quote, statement
+from cliquegraph.draw.dot_text import escape as escape_text
+from cliquegraph.draw.needs import has, need
 from cliquegraph.draw.scene import (
     HEAD,
     SIGNS,
@@ -56,27 +58,35 @@ _SIGN_ROOM = 8.0  # room for the sign of a change before the name of a kernel
 _DASHED = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ITSELF, Stroke.ENTRY)
 
 
-def to_dot(scene: Scene) -> str:
+def to_dot(scene: Scene, title: str = "") -> str:
     """Return a scene as DOT; a placed one keeps its layout under ``neato -n2``.
 
-    Raises:
-        UsageError: the package graphviz is not installed.
+    Args:
+        scene: the scene.
+        title: a label of the whole, for a scene without positions.
     """
-    dot = need("graphviz").Digraph(scene.name)
-    dot.attr(id=_frame(scene), outputorder="edgesfirst", bgcolor="white", pad="0.2")
-    if not scene.placed:
-        dot.attr(rankdir="LR", nodesep="0.3", ranksep="0.3")
-    dot.attr("node", fontname=FONT, fontsize="11", fontcolor=INK, margin="0.12,0.06")
-    dot.attr("edge", fontname=FONT, arrowsize="0.7")
+    whole = {"id": _frame(scene), "outputorder": "edgesfirst", "bgcolor": "white", "pad": "0.2"}
+    layout = {"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.3"} if not scene.placed else {}
+    if title:
+        layout |= {"label": _label(title), "labelloc": "t"}
+    nodes = {"fontname": FONT, "fontsize": "11", "fontcolor": INK, "margin": "0.12,0.06"}
+    lines = [
+        f"digraph {quote(scene.name)} {{\n",
+        f"\t{assignments(whole)}\n",
+        *([f"\t{assignments(layout)}\n"] if layout else ()),
+        statement("node", nodes),
+        statement("edge", {"fontname": FONT, "arrowsize": "0.7"}),
+    ]
     for shape in scene.shapes:
         end = r"\l" if shape.look is Look.LEGEND and shape.label else ""
-        dot.node(shape.key, _label(_signed(shape), end), **_shape(shape, placed=scene.placed))
+        attributes = {"label": _label(_signed(shape), end), **_shape(shape, placed=scene.placed)}
+        lines.append(statement(quote(shape.key), attributes))
     for arrow in scene.arrows:
-        dot.edge(_port(arrow.tail), _port(arrow.head), **_arrow(arrow, placed=scene.placed))
+        ends = f"{quote(arrow.tail)} -> {quote(arrow.head)}"
+        lines.append(statement(ends, _arrow(arrow, placed=scene.placed)))
     for rank in scene.ranks if not scene.placed else ():
-        dot.body.append("\t{rank=same; " + " ".join(rank) + "}\n")
-    text: str = dot.source
-    return text
+        lines.append("\t{rank=same; " + " ".join(map(quote, rank)) + "}\n")
+    return "".join((*lines, "}\n"))
 
 
 def _frame(scene: Scene) -> str:
@@ -105,6 +115,11 @@ def lay_out(scene: Scene) -> Scene:
         arrows=tuple(replace(arrow, path=paths[arrow.key]) for arrow in scene.arrows),
         placed=True,
     )
+
+
+def can_lay_out(scene: Scene) -> bool:
+    """Return whether the scene has positions, or pygraphviz is there to compute them."""
+    return scene.placed or has("pygraphviz")
 
 
 def draw(scene: Scene, suffix: str) -> bytes:
@@ -211,10 +226,7 @@ def _quiet() -> Iterator[None]:
 
 def _label(text: str, end: str = "") -> str:
     """Escape text for DOT, so that nothing in it is markup, and keep its line breaks."""
-    graphviz = need("graphviz")
-    lines: list[str] = [graphviz.escape(line) for line in text.split("\n")]
-    label: str = graphviz.nohtml(r"\n".join(lines) + end)
-    return label
+    return r"\n".join(map(escape_text, text.split("\n"))) + end
 
 
 def _signed(shape: Shape) -> str:
@@ -267,12 +279,6 @@ def _arrow(arrow: Arrow, *, placed: bool) -> dict[str, str]:
     if arrow.change is Change.REMOVED and arrow.stroke not in _DASHED:
         attributes["style"] = "dashed"
     return attributes
-
-
-def _port(key: str) -> str:
-    """A node's name as the end of an edge, quoted since a colon would start a port."""
-    quoted: str = need("graphviz").quoting.quote(key) if ":" in key else key
-    return quoted
 
 
 def _tip(path: Path) -> Point:

@@ -10,7 +10,7 @@ from cliquegraph.analysis.cost import network_cost
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.compare import alone, compared, explained
 from cliquegraph.draw.data import to_json
-from cliquegraph.draw.dot import draw, lay_out, to_dot
+from cliquegraph.draw.dot import can_lay_out, draw, lay_out, to_dot
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
 from cliquegraph.draw.page import Start, page
@@ -155,6 +155,8 @@ def render(
     scene = scene_of(steps, request) if other is None else comparison(steps, other, request)
     if suffix == "json":
         return (json.dumps(to_json(scene), indent=1, ensure_ascii=False) + "\n").encode()
+    if suffix == "dot" and not can_lay_out(scene):  # `dot` will compute the positions
+        return to_dot(scene, scene.title).encode()
     placed = titled(lay_out(scene))
     return to_dot(placed).encode() if suffix == "dot" else draw(placed, suffix)
 

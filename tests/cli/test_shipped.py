@@ -220,7 +220,7 @@ def completed(
     monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
     monkeypatch.setattr("sys.argv", ["cliquegraph"])
     with pytest.raises(SystemExit):
-        cli.app()
+        cli.app(prog_name="cliquegraph")
     return capsys.readouterr().out
 
 
