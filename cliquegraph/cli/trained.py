@@ -20,7 +20,7 @@ from cliquegraph.cli.options import (
     print_json,
     print_written,
 )
-from cliquegraph.cli.training import Data, Engine
+from cliquegraph.cli.training_options import Data, Engine
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
 

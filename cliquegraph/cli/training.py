@@ -11,7 +11,6 @@ import typer
 
 from cliquegraph.cli.completion import (
     complete_data,
-    complete_engine,
     complete_precision,
     complete_recipe,
 )
@@ -26,6 +25,17 @@ from cliquegraph.cli.options import (
     print_json,
     print_written,
 )
+from cliquegraph.cli.training_options import (
+    DATA_HELP,
+    ChannelsLast,
+    CudnnBenchmark,
+    Data,
+    Engine,
+    Seed,
+    Subset,
+    TrainingLevel,
+    Validation,
+)
 from cliquegraph.diagnostics.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,55 +44,6 @@ if TYPE_CHECKING:
     from cliquegraph.training.recipe import Recipe
 
 
-_DATA = "cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic."
-Data = Annotated[
-    str,
-    typer.Option("--data", metavar="NAME[:PATH]", help=_DATA, autocompletion=complete_data),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        "--backend",
-        help="torch or flax; default: torch if PyTorch is installed, else the first that is.",
-        autocompletion=complete_engine,
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random choices.")]
-Validation = Annotated[
-    float,
-    typer.Option("--validation", min=0, max=0.9, help="Fraction of training images held out."),
-]
-Subset = Annotated[
-    int | None, typer.Option("--subset", min=1, help="Number of images to train on.")
-]
-TrainingLevel = Annotated[
-    int | None,
-    typer.Option(
-        "-O",
-        metavar="LEVEL",
-        help="Optimization level; default: the resumed run's, else the device's fastest by the "
-        "measurements in docs/optimiser.md.",
-        min=0,
-    ),
-]
-ChannelsLast = Annotated[
-    bool | None,
-    typer.Option(
-        "--channels-last/--no-channels-last",
-        rich_help_panel="Devices",
-        help="Store maps channels-last (PyTorch); default: as in the resumed run, "
-        "else channels-last.",
-    ),
-]
-CudnnBenchmark = Annotated[
-    bool | None,
-    typer.Option(
-        "--cudnn-benchmark/--no-cudnn-benchmark",
-        rich_help_panel="Devices",
-        help="Let cuDNN time its algorithms in the first step and use the fastest (PyTorch); "
-        "default on a GPU: as in the resumed run, else yes.",
-    ),
-]
 _RECIPE = "Recipe (overrides the spec's)"
 _DEVICES = "Devices"
 
@@ -94,7 +55,7 @@ def train_command(
         typer.Option(
             "--data",
             metavar="NAME[:PATH]",
-            help=f"{_DATA} Required unless --plot.",
+            help=f"{DATA_HELP} Required unless --plot.",
             autocompletion=complete_data,
         ),
     ] = None,
@@ -240,7 +201,7 @@ def train_command(
         _plot(chosen, plot)
         return
     if data is None:
-        raise UsageError(f"--data names the images to train on: {_DATA.removesuffix('.')}")
+        raise UsageError(f"--data names the images to train on: {DATA_HELP.removesuffix('.')}")
     backend = backend or chosen_engine()
     folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
     if extend:
