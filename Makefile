@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate bench gpu fuzz proofs mutants clean
+.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate wheel-check bench gpu fuzz proofs mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ generate: $(READY)  ## compile every spec for every backend; draw the README's p
 	$(BIN)/cliquegraph render specs/fractalnet20.yaml --view loop --block 1 -o docs/pictures/fractal.svg
 	$(BIN)/cliquegraph render specs/densenet121.yaml --view loop --block 1 -o docs/pictures/dense.svg
 	$(BIN)/cliquegraph render specs/resnet18.yaml --view loop --block 1 -o docs/pictures/residual.svg
+
+wheel-check: $(READY)  ## build wheel and sdist; test them in bare virtual environments
+	$(BIN)/python -m pytest -q tests/packaging
 
 bench: $(READY)  ## run every benchmark, into benchmarks/results; leave the machine idle
 	$(BIN)/python benchmarks/training.py --output

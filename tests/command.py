@@ -13,3 +13,6 @@ class Ran(NamedTuple):
 
 
 Run = Callable[..., Ran]
+
+Hide = Callable[..., None]
+"""Makes packages look as if they were not installed."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from cliquegraph import cli
-from tests.command import Ran, Run
+from tests.command import Hide, Ran, Run
 
 # Workers of pytest-xdist share the cores; threads that wait for each other would take them all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,6 +49,21 @@ def pytest_collection_finish() -> None:
     """Spare the collector the frameworks and the tests themselves: they stay to the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch) -> Hide:
+    """Modules that can't be found any more; what is imported already stays so."""
+    from cliquegraph.plugins import install
+
+    found = install.find_spec
+
+    def call(*modules: str) -> None:
+        monkeypatch.setattr(
+            install, "find_spec", lambda name: None if name in modules else found(name)
+        )
+
+    return call
 
 
 @pytest.fixture

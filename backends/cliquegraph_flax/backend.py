@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cliquegraph.diagnostics.errors import BackendError
@@ -34,7 +33,9 @@ from cliquegraph.emit.things import (
 )
 from cliquegraph.emit.view import ModelView
 from cliquegraph.ir.ops import AvgPool, Conv, GlobalMaxPool, LocalResponse, MaxPool, Op, Zeros
+from cliquegraph.plugins.install import how_to_install
 from cliquegraph_flax.naming import FlaxLayout
+from cliquegraph_flax.needs import FRAMEWORK
 from cliquegraph_flax.spell import FlaxSpeller
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from cliquegraph.plugins.backends import Executor
     from cliquegraph.proof.program import Tracer
     from cliquegraph.weights.source import LiveTensors
-
 
 _UNITS = ("norm_relu", "batch_norm_relu")
 
@@ -145,8 +145,7 @@ class FlaxBackend:
 
     def missing(self) -> str | None:
         """Return how to install JAX and Flax, or None where they are installed."""
-        installed = all(find_spec(package) for package in ("jax", "flax", "optax"))
-        return None if installed else "pip install 'cliquegraph[flax]'"
+        return how_to_install(FRAMEWORK)
 
     def live(self, model: object) -> LiveTensors | None:
         """Return the tensors of a Flax model, else None."""

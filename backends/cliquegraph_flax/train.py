@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,48 +16,20 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from numpy.typing import NDArray
 
-from cliquegraph.compiler import Compilation
-from cliquegraph.data import Batch, Images, prefetched
+from cliquegraph.data import Batch, prefetched
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.storage import Array
-from cliquegraph.plugins.backends import find_backend
-from cliquegraph.plugins.engines import Choice, Classify
-from cliquegraph.training.job import Job, Precision
+from cliquegraph.training.job import Job
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
+from cliquegraph_flax.classify import WEIGHTS, channels_last, model_of
 from cliquegraph_flax.devices import Devices, open_devices
-from cliquegraph_flax.live import blank
-from cliquegraph_flax.programs import KEEP_BARRIERS, gradient, last_logits, logits, rule, update
-
-_WEIGHTS: dict[Precision, str] = {
-    "float64": "float64",
-    "float32": "float32",
-    "bfloat16": "float32",
-    "float16": "float32",
-}
-"""The type of parameters."""
-
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+from cliquegraph_flax.programs import KEEP_BARRIERS, gradient, last_logits, rule, update
 
 
-class FlaxEngine:
+class FlaxTrainer:
     """Trains with optax; writes checkpoints with Orbax."""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """The versions of JAX and of the libraries on top of it."""
-        return {name: version(name) for name in _LIBRARIES}
-
-    def choose(self, job: Job) -> Choice:
-        """Return the choice for the devices, from the measurements in docs/optimiser.md."""
-        if not job.any_level:
-            return Choice(job.compilation.level, "")
-        if open_devices(job).platform == "cpu":
-            why = "on this processor: 0.85 of -O0's step in 0.3 of its memory (docs/optimiser.md)"
-            return Choice(2, why)
-        return Choice(0, "on this device: no level has been measured there (docs/optimiser.md)")
 
     def check(self, job: Job) -> None:
         """Open the devices; a batch must be divisible among all of them."""
@@ -86,28 +57,8 @@ class FlaxEngine:
                         return
                 session.epoch_done(trainee, trainee.scores())
 
-    def classifier(
-        self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
-    ) -> Classify:
-        """Return a network that classifies images."""
-        wide = precision == "float64"
-        source = compilation.source(find_backend("flax"))
-        with jax.enable_x64(wide):
-            model = _model(source, compilation.network.python_class, precision)
-            load_weights(model, compilation.network, tensors)
-            model.eval()
-            parts: Any = nnx.split(model, nnx.RngState, ...)
-            definition, streams, weights = parts
-            compiled = jax.jit(partial(logits, definition, streams))
 
-        def classify(images: Images) -> Array:
-            with jax.enable_x64(wide):
-                return np.asarray(compiled(weights, {}, _channels_last(images)))
-
-        return classify
-
-
-ENGINE = FlaxEngine()
+TRAINER = FlaxTrainer()
 
 _STATE = "state"
 """Orbax's folder, in a checkpoint's."""
@@ -138,7 +89,7 @@ class _Trainee:
         job = session.job
         self._session, self._devices = session, devices
         self._counted: list[jax.Array] = []
-        self._model = _model(session.source, session.class_name, job.precision)
+        self._model = model_of(session.source, session.class_name, job.precision)
         load_weights(self._model, job.compilation.network, session.initial())
         self._model.eval()
         evaluated = nnx.graphdef(self._model)
@@ -186,7 +137,7 @@ class _Trainee:
                 np.array([dropout_seed >> 32, dropout_seed & 0xFFFFFFFF], np.uint32),
             )
             self._counted.append(counted)
-        rate = np.asarray(session.rate, _WEIGHTS[session.job.precision])
+        rate = np.asarray(session.rate, WEIGHTS[session.job.precision])
         parameters, momentum, self._gradients = self._update(
             parameters, momentum, self._gradients, rate
         )
@@ -204,7 +155,7 @@ class _Trainee:
             by_part[part] = scores = Scores(len(session.job.data.classes))
             batches = session.evaluation(part, devices.rank, devices.ranks)
             for batch in prefetched(batches.epoch(0)):
-                images = devices.divide(_channels_last(batch.images))
+                images = devices.divide(channels_last(batch.images))
                 scores.add(devices.rows(self._logits(*weights, images)), batch.labels)
             scores.unpack(devices.summed(scores.packed()))
         return by_part
@@ -212,7 +163,7 @@ class _Trainee:
     def _parts(self, batch: Batch) -> list[_Part]:
         """Divide a batch device by device, so that the number of processes makes no difference."""
         own, count = self._devices.own, self._session.job.accumulate
-        images, labels = _channels_last(batch.images), batch.labels.astype(np.int32)
+        images, labels = channels_last(batch.images), batch.labels.astype(np.int32)
         images = images.reshape(own, count, -1, *images.shape[1:])
         labels = labels.reshape(own, count, -1)
         return [
@@ -256,13 +207,6 @@ class _Trainee:
         return model_weights(self._model, self._session.job.compilation.network)
 
 
-def _model(source: str, class_name: str, precision: Precision) -> Any:
-    module = load_source(source, f"cliquegraph_trained_{class_name}")
-    create = getattr(module, class_name)
-    types = {"dtype": precision, "param_dtype": _WEIGHTS[precision]}
-    return blank(lambda: create(rngs=nnx.Rngs(0), **types))
-
-
 def _require_room(folder: Path, size: int) -> None:
     """Check the free space first: errors in Orbax's writer threads print tracebacks."""
     if shutil.disk_usage(folder).free < size + size // 4 + _SLACK:
@@ -283,7 +227,3 @@ def _checkpointer() -> ocp.StandardCheckpointer:
             primary_host=rank, active_processes={rank}, barrier_sync_key_prefix=f"process_{rank}"
         )
     )
-
-
-def _channels_last(images: Images) -> Images:
-    return np.ascontiguousarray(np.transpose(images, (0, 2, 3, 1)))

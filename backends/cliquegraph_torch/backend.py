@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cliquegraph.diagnostics.errors import BackendError
@@ -32,7 +31,9 @@ from cliquegraph.emit.things import (
 )
 from cliquegraph.emit.view import ModelView
 from cliquegraph.ir.ops import Op, Zeros
+from cliquegraph.plugins.install import how_to_install
 from cliquegraph_torch.naming import TorchLayout
+from cliquegraph_torch.needs import FRAMEWORK
 from cliquegraph_torch.spell import TorchSpeller, alike_steps, convolution_starts, he_lines
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class TorchBackend:
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""
-        return None if find_spec("torch") else "pip install 'cliquegraph[torch]'"
+        return how_to_install(FRAMEWORK)
 
     def live(self, model: object) -> LiveTensors | None:
         """Return the tensors of a PyTorch model, else None."""

@@ -7,13 +7,14 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cliquegraph.diagnostics.errors import BackendError, WeightsError
 from cliquegraph.ir.storage import Array
+from cliquegraph.plugins.install import how_to_install
 from cliquegraph.weights.source import TensorInfo, TensorSource
+from cliquegraph_torch.needs import FRAMEWORK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +30,8 @@ def open_pickle(path: Path) -> TensorSource:
         WeightsError: the file is damaged, contains code, or has no state dict.
         BackendError: PyTorch is not installed.
     """
-    if find_spec("torch") is None:
-        raise BackendError(f"only PyTorch reads {path}: pip install 'cliquegraph[torch]'")
+    if how := how_to_install(FRAMEWORK):
+        raise BackendError(f"only PyTorch reads {path}: {how}")
     content = _load(path)
     for key in _HOLDERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

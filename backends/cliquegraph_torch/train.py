@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from cliquegraph.compiler import Compilation
-from cliquegraph.data import Batches, Images, prefetched
+from cliquegraph.data import Batches, prefetched
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.emit.execute import load_source
 from cliquegraph.ir.storage import Array
-from cliquegraph.plugins.backends import find_backend
-from cliquegraph.plugins.engines import Choice, Classify
 from cliquegraph.spec.schema import Input
 from cliquegraph.training.job import Job, Precision
 from cliquegraph.training.launch import launched
 from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
-from cliquegraph_torch.choice import choose
+from cliquegraph_torch.classify import cudnn_benchmark, memory_format_of, model_of, to_array
 from cliquegraph_torch.loss import last_stage, mean_cross_entropy
 from cliquegraph_torch.synchronized import synchronize
 
@@ -41,17 +36,8 @@ _PRECISIONS: dict[Precision, Any] = {
 }
 
 
-class TorchEngine:
+class TorchTrainer:
     """Trains with pytorch-lightning, on one device or with DDP on several."""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """The versions of PyTorch and Lightning."""
-        return {"torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")}
-
-    def choose(self, job: Job) -> Choice:
-        """Return the choice for this device, from the measurements in docs/optimiser.md."""
-        return choose(job)
 
     def check(self, job: Job) -> None:
         """Check what Lightning would not check, or only after other processes have started."""
@@ -77,9 +63,9 @@ class TorchEngine:
     def train(self, session: Session) -> None:
         """Train until the session is over."""
         job = session.job
-        memory_format = _memory_format(bool(job.channels_last))
+        memory_format = memory_format_of(bool(job.channels_last))
         network = job.compilation.network
-        model = _model(session.source, session.class_name, job.precision, memory_format)
+        model = model_of(session.source, session.class_name, job.precision, memory_format)
         load_weights(model, network, session.initial())
         devices, nodes = _places(job)
         gpus = torch.cuda.is_available()
@@ -87,7 +73,7 @@ class TorchEngine:
         synced = job.sync_batchnorm and many
         if synced and not gpus:
             synchronize(model)
-        with _quiet(), _cudnn_benchmark(job.cudnn_benchmark):
+        with _quiet(), cudnn_benchmark(job.cudnn_benchmark):
             trainer = pl.Trainer(
                 accelerator="gpu" if gpus else "cpu",
                 devices=devices or "auto",
@@ -110,30 +96,8 @@ class TorchEngine:
             except _Stopped:
                 return
 
-    def classifier(
-        self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
-    ) -> Classify:
-        """Return a network that classifies images."""
-        source = compilation.source(find_backend("torch"))
-        gpus = torch.cuda.is_available()
-        memory_format = _memory_format(gpus)
-        model = _model(source, compilation.network.python_class, precision, memory_format)
-        load_weights(model, compilation.network, tensors)
-        device = torch.device("cuda" if gpus else "cpu")
-        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
-        model.to(device).eval()
 
-        def classify(images: Images) -> Array:
-            batch = torch.from_numpy(images).to(device, _dtype(precision))
-            batch = batch.to(memory_format=memory_format)
-            mixed = torch.autocast(device.type, low, low is not None)
-            with torch.inference_mode(), mixed, _cudnn_benchmark(gpus or None):
-                return _array(model(batch))
-
-        return classify
-
-
-ENGINE = TorchEngine()
+TRAINER = TorchTrainer()
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error
@@ -254,7 +218,7 @@ class _Training(pl.LightningModule):
         """Count a batch."""
         part = self._session.parts[dataloader_idx]
         scores = self._scores.setdefault(part, Scores(len(self._session.job.data.classes)))
-        scores.add(_array(last_stage(self._logits(batch[0]))), batch[1].cpu().numpy())
+        scores.add(to_array(last_stage(self._logits(batch[0]))), batch[1].cpu().numpy())
 
     def on_train_epoch_end(self) -> None:
         """Notify the session, after the evaluation."""
@@ -309,36 +273,6 @@ _STATE = "state.ckpt"
 """Lightning's checkpoint, in a checkpoint's folder."""
 
 
-def _model(
-    source: str, class_name: str, precision: Precision, memory_format: torch.memory_format
-) -> nn.Module:
-    module = load_source(source, f"cliquegraph_trained_{class_name}")
-    model: nn.Module = getattr(module, class_name)()
-    model.to(memory_format=memory_format)  # type: ignore[call-overload]  # not in its stubs
-    return model.to(_dtype(precision))  # before weights are set, in the model's type
-
-
-def _dtype(precision: Precision) -> torch.dtype:
-    """The type of weights."""
-    return torch.float64 if precision == "float64" else torch.float32
-
-
-def _memory_format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
-@contextmanager
-def _cudnn_benchmark(enabled: bool | None) -> Iterator[None]:
-    """Set whether cuDNN benchmarks its algorithms, in the whole process; None leaves it."""
-    before = torch.backends.cudnn.benchmark
-    if enabled is not None:
-        torch.backends.cudnn.benchmark = enabled
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
 def _places(job: Job) -> tuple[int | None, int]:
     """Devices per machine, None for all, and machines: as requested, or as launched."""
     launch = launched()
@@ -359,11 +293,6 @@ def _strategy(model: nn.Module, image: Input) -> str:
     trial(torch.zeros(2, image.channels, image.height, image.width)).sum().backward()
     is_unused = any(parameter.grad is None for parameter in trial.parameters())
     return "ddp_find_unused_parameters_true" if is_unused else "ddp"
-
-
-def _array(tensor: Tensor) -> Array:
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    return tensor.detach().to("cpu", wide).numpy()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from cliquegraph.cli.networks import diff, ir, steps, summary
 from cliquegraph.cli.options import Commands, print_error
 from cliquegraph.cli.prove import prove
 from cliquegraph.cli.render import render
+from cliquegraph.cli.shipped import init, specs
 from cliquegraph.cli.trained import curves, evaluate, inspect, predict
 from cliquegraph.cli.training import study, train_command
 from cliquegraph.cli.verify import verify
@@ -43,7 +44,7 @@ command: Callable[..., None]
 for command in (evaluate, predict, curves, study, fuzz):
     app.command()(command)
 app.command("compile")(compile_command)
-for command in (check, summary, steps, ir, render, verify, prove, certify, diff):
+for command in (specs, init, check, summary, steps, ir, render, verify, prove, certify, diff):
     app.command()(command)
 for command in (schema, errors, backends):
     app.command()(command)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cliquegraph.cli.completion import complete_backend, complete_spec
 from cliquegraph.cli.options import (
+    SPECS_HELP,
     Inference,
     Json,
     Level,
@@ -16,20 +18,20 @@ from cliquegraph.cli.options import (
     Specs,
     backends_of,
     compilation_of,
-    complete_backend,
     console_of,
     print_error,
     print_json,
     print_written,
     progress,
-    shipped_specs,
+    specs_of_folder,
 )
 from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 
 
 def compile_command(
     specs: Annotated[
-        list[str] | None, typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")
+        list[str] | None,
+        typer.Argument(help=SPECS_HELP, metavar="SPEC...", autocompletion=complete_spec),
     ] = None,
     backend: Annotated[
         str,
@@ -59,6 +61,8 @@ def compile_command(
 
     cliquegraph compile specs/cliquenet_s3.yaml --backend torch
 
+    cliquegraph compile cliquenet_s3 --backend torch
+
     cliquegraph compile --all --check
     """
     from cliquegraph.emit.header import origin_lines
@@ -66,7 +70,7 @@ def compile_command(
 
     if everything == bool(specs):
         raise UsageError("name the specs to compile, or use --all for every spec in ./specs")
-    paths = specs or shipped_specs()
+    paths = specs or specs_of_folder()
     backends = backends_of(backend)
     compiled: dict[Path, tuple[str, str]] = {}
     for path in paths:

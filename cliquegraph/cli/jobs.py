@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from cliquegraph.training.recipe import Recipe
 
 
+PREFERRED = "torch"
+"""The backend to train and run in if several are installed and none is named."""
+
+
 def open_source(
     compilation: Compilation,
     treatment: Treatment,
@@ -32,6 +36,13 @@ def open_source(
         seed=seed,
         statistics=statistics,
     )
+
+
+def chosen_engine() -> str:
+    """Return the backend to train or run in if none is named."""
+    from cliquegraph.plugins.engines import default_engine
+
+    return default_engine(PREFERRED)
 
 
 def recipe_for(compilation: Compilation, name: str | None, **changes: Any) -> Recipe:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cliquegraph.cli.completion import complete_spec, one_of
 from cliquegraph.cli.options import (
+    SPEC_HELP,
     Block,
     Inference,
     Json,
@@ -36,7 +38,11 @@ def summary(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Dtype for --memory; float32, float64, bfloat16 or float16."),
+        typer.Option(
+            "--dtype",
+            help="Dtype for --memory; float32, float64, bfloat16 or float16.",
+            autocompletion=one_of("float32", "float64", "bfloat16", "float16"),
+        ),
     ] = None,
     as_json: Json = False,
     overrides: Set = [],
@@ -116,7 +122,12 @@ def ir(
     spec: Spec,
     level: Level = None,
     output: Annotated[
-        str, typer.Option("--format", help="text, or json: networkx node-link data.")
+        str,
+        typer.Option(
+            "--format",
+            help="text, or json: networkx node-link data.",
+            autocompletion=one_of("text", "json"),
+        ),
     ] = "text",
     inference: Inference = False,
     overrides: Set = [],
@@ -140,8 +151,10 @@ def ir(
 
 
 def diff(
-    left: Annotated[str, typer.Argument(help="A spec.", metavar="A")],
-    right: Annotated[str, typer.Argument(help="Another.", metavar="B")],
+    left: Annotated[str, typer.Argument(help=SPEC_HELP, metavar="A", autocompletion=complete_spec)],
+    right: Annotated[
+        str, typer.Argument(help="Another.", metavar="B", autocompletion=complete_spec)
+    ],
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cliquegraph.cli.completion import complete_backends, complete_spec
 from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 from cliquegraph.diagnostics.location import printable
 
@@ -61,21 +62,18 @@ def print_error(error: CliqueGraphError, *, as_json: bool = False) -> None:
 # ---- arguments that commands share -------------------------------------------------------
 
 
-def complete_backend(incomplete: str) -> list[str]:
-    """Complete a backend's name for the shell."""
-    from cliquegraph.plugins.backends import installed
-
-    return [name for name in (*installed(), "all") if name.startswith(incomplete)]
-
-
 def _remember_json(context: typer.Context, wanted: bool) -> bool:
     """Record the option for ``Commands``, which prints errors."""
     context.meta[JSON] = wanted
     return wanted
 
 
-Spec = Annotated[str, typer.Argument(help="A spec, YAML or JSON.", metavar="SPEC")]
-Specs = Annotated[list[str], typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")]
+SPEC_HELP = "A spec: a YAML or JSON file, or the name of a shipped one (`cliquegraph specs`)."
+SPECS_HELP = "Specs: YAML or JSON files, or names of shipped ones (`cliquegraph specs`)."
+Spec = Annotated[str, typer.Argument(help=SPEC_HELP, metavar="SPEC", autocompletion=complete_spec)]
+Specs = Annotated[
+    list[str], typer.Argument(help=SPECS_HELP, metavar="SPEC...", autocompletion=complete_spec)
+]
 Set = Annotated[
     list[str],
     typer.Option(
@@ -104,7 +102,12 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print JSON, errors too.", callback=_remember_json)
 ]
 Backends = Annotated[
-    str | None, typer.Option("--backends", help="Comma-separated; default: all that can run.")
+    str | None,
+    typer.Option(
+        "--backends",
+        help="Comma-separated; default: all that can run.",
+        autocompletion=complete_backends,
+    ),
 ]
 Block = Annotated[int | None, typer.Option("--block", "-b", help="Only this block, from 1.")]
 
@@ -137,11 +140,14 @@ def level_of(level: int | None, inference: bool) -> int:
     return DEFAULT_LEVEL if level is None else level
 
 
-def shipped_specs() -> list[str]:
+def specs_of_folder() -> list[str]:
     """Return every spec in ./specs."""
     specs = sorted(str(path) for path in Path("specs").glob("*.yaml"))
     if not specs:
-        raise UsageError("--all: there is no specs/*.yaml here")
+        raise UsageError(
+            "--all compiles ./specs/*.yaml, and there are none here: name shipped specs "
+            "(`cliquegraph specs`) or files"
+        )
     return specs
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cliquegraph.cli.completion import complete_spec, one_of
 from cliquegraph.cli.options import (
     Block,
     Set,
@@ -22,21 +23,35 @@ def render(
     spec: Spec,
     other: Annotated[
         str | None,
-        typer.Argument(help="With --diff: the spec to compare with.", metavar="SPEC"),
+        typer.Argument(
+            help="With --diff: the spec to compare with.",
+            metavar="SPEC",
+            autocompletion=complete_spec,
+        ),
     ] = None,
     output: Annotated[
         str,
         typer.Option("-o", "--out", help="FILE.svg, .png, .pdf, .dot, .json or .html; - prints."),
     ] = "-",
     view: Annotated[
-        str, typer.Option("--view", help="loop (Figure 1), steps (Table 1) or network (Figure 2).")
+        str,
+        typer.Option(
+            "--view",
+            help="loop (Figure 1), steps (Table 1) or network (Figure 2).",
+            autocompletion=one_of("loop", "steps", "network"),
+        ),
     ] = "loop",
     block: Block = None,
     stage: Annotated[
         int | None, typer.Option("--stage", "-s", help="Only this stage, from 1.", min=1)
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="Default: by the file's suffix; svg for -.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="Default: by the file's suffix; svg for -.",
+            autocompletion=one_of("svg", "png", "pdf", "dot", "json", "html"),
+        ),
     ] = None,
     difference: Annotated[
         bool,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cliquegraph.cli.jobs import open_source
+from cliquegraph.cli.completion import complete_recipe, one_of
+from cliquegraph.cli.jobs import chosen_engine, open_source
 from cliquegraph.cli.options import (
     Json,
     Level,
@@ -19,7 +20,7 @@ from cliquegraph.cli.options import (
     print_json,
     print_written,
 )
-from cliquegraph.cli.training import Data, Engine
+from cliquegraph.cli.training_options import Data, Engine
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
 
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from cliquegraph.ir.storage import Array
 
 _Weights = Annotated[Path, typer.Option("--weights", help="Weights, in any format.")]
+_Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Recipe whose normalization is used, without a run.",
+        autocompletion=complete_recipe,
+    ),
+]
 
 inspect = typer.Typer(
     name="inspect",
@@ -39,10 +48,22 @@ def evaluate(
     spec: Spec,
     weights: _Weights,
     data: Data,
-    backend: Engine = "torch",
-    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    backend: Engine = None,
+    part: Annotated[
+        str,
+        typer.Option(
+            "--part",
+            help="train, validation or test.",
+            autocompletion=one_of("train", "validation", "test"),
+        ),
+    ] = "test",
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Recipe whose normalization replaces the run's.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Recipe whose normalization replaces the run's.",
+            autocompletion=complete_recipe,
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 100,
     seed: Annotated[int | None, typer.Option(min=0, help="Default: the run's.")] = None,
@@ -92,7 +113,7 @@ def evaluate(
     if part not in images.parts:
         raise UsageError(f"{data} has no part {part!r}; it has {', '.join(images.parts)}")
     batches = images.evaluation(part, batch_size)
-    by_stage = evaluate_stages(compilation, backend, tensors, batches)
+    by_stage = evaluate_stages(compilation, backend or chosen_engine(), tensors, batches)
     scores = by_stage[-1]
     macs = macs_by_stage(compilation.lowered)
     if as_json:
@@ -109,11 +130,8 @@ def predict(
     spec: Spec,
     images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
     weights: _Weights,
-    backend: Engine = "torch",
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="Recipe whose normalization is used, without a run."),
-    ] = None,
+    backend: Engine = None,
+    recipe: _Recipe = None,
     level: Level = None,
     as_json: Json = False,
     overrides: Set = [],
@@ -133,7 +151,7 @@ def predict(
     compilation = compilation_of(spec, overrides, level)
     seen = preprocessing_of(compilation.network, weights, recipe)
     tensors = read_weights(compilation.network, weights)
-    classify = find_engine(backend).classifier(compilation, tensors, "float32")
+    classify = find_engine(backend or chosen_engine()).classifier(compilation, tensors, "float32")
     found = [
         (str(path), report.guesses(_of_last_stage(classify(seen.image(path))), seen.classes))
         for path in images
@@ -179,11 +197,8 @@ def features(
     output: Annotated[
         Path | None, typer.Option("-o", "--out", help="FILE.svg, .png or .html")
     ] = None,
-    backend: Engine = "torch",
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="Recipe whose normalization is used, without a run."),
-    ] = None,
+    backend: Engine = None,
+    recipe: _Recipe = None,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
@@ -203,7 +218,7 @@ def features(
 
     network = load_spec(spec, overrides)
     shown = preprocessing_of(network, weights, recipe).image(image)
-    maps = stage_maps(network, backend, read_weights(network, weights), shown)
+    maps = stage_maps(network, backend or chosen_engine(), read_weights(network, weights), shown)
     title = f"{network.name}: {printable(image.name)}"
     if output is not None:
         suffix = output.suffix.removeprefix(".").lower()

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cliquegraph.cli.jobs import open_source, recipe_for
+from cliquegraph.cli.completion import (
+    complete_data,
+    complete_precision,
+    complete_recipe,
+)
+from cliquegraph.cli.jobs import chosen_engine, open_source, recipe_for
 from cliquegraph.cli.options import (
     Json,
     Set,
@@ -20,6 +25,17 @@ from cliquegraph.cli.options import (
     print_json,
     print_written,
 )
+from cliquegraph.cli.training_options import (
+    DATA_HELP,
+    ChannelsLast,
+    CudnnBenchmark,
+    Data,
+    Engine,
+    Seed,
+    Subset,
+    TrainingLevel,
+    Validation,
+)
 from cliquegraph.diagnostics.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,81 +44,28 @@ if TYPE_CHECKING:
     from cliquegraph.training.recipe import Recipe
 
 
-def _complete_engine(incomplete: str) -> list[str]:
-    from cliquegraph.plugins.discovery import entry_points_of
-    from cliquegraph.plugins.engines import GROUP
-
-    return [point.name for point in entry_points_of(GROUP) if point.name.startswith(incomplete)]
-
-
-def _complete_recipe(incomplete: str) -> list[str]:
-    from cliquegraph.training.recipe import RECIPES
-
-    return [name for name in RECIPES if name.startswith(incomplete)]
-
-
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="NAME[:PATH]",
-        help="cifar10, cifar100, svhn, fashion-mnist, mnist, digits, folder:PATH, synthetic.",
-    ),
-]
-Engine = Annotated[
-    str,
-    typer.Option("--backend", help="torch or flax.", autocompletion=_complete_engine),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random choices.")]
-Validation = Annotated[
-    float,
-    typer.Option("--validation", min=0, max=0.9, help="Fraction of training images held out."),
-]
-Subset = Annotated[
-    int | None, typer.Option("--subset", min=1, help="Number of images to train on.")
-]
-TrainingLevel = Annotated[
-    int | None,
-    typer.Option(
-        "-O",
-        metavar="LEVEL",
-        help="Optimization level; default: the resumed run's, else the device's fastest by the "
-        "measurements in docs/optimiser.md.",
-        min=0,
-    ),
-]
-ChannelsLast = Annotated[
-    bool | None,
-    typer.Option(
-        "--channels-last/--no-channels-last",
-        rich_help_panel="Devices",
-        help="Store maps channels-last (PyTorch); default: as in the resumed run, "
-        "else channels-last.",
-    ),
-]
-CudnnBenchmark = Annotated[
-    bool | None,
-    typer.Option(
-        "--cudnn-benchmark/--no-cudnn-benchmark",
-        rich_help_panel="Devices",
-        help="Let cuDNN time its algorithms in the first step and use the fastest (PyTorch); "
-        "default on a GPU: as in the resumed run, else yes.",
-    ),
-]
 _RECIPE = "Recipe (overrides the spec's)"
 _DEVICES = "Devices"
 
 
 def train_command(
     spec: Spec,
-    data: Data,
-    backend: Engine = "torch",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME[:PATH]",
+            help=f"{DATA_HELP} Required unless --plot.",
+            autocompletion=complete_data,
+        ),
+    ] = None,
+    backend: Engine = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             "--recipe",
             help="cifar, svhn or imagenet; default: the spec's.",
-            autocompletion=_complete_recipe,
+            autocompletion=complete_recipe,
         ),
     ] = None,
     out: Annotated[
@@ -110,6 +73,13 @@ def train_command(
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the run's newest checkpoint.")
+    ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="With --resume and more --epochs: train those, too, at the last learning rate.",
+        ),
     ] = False,
     plot: Annotated[
         Path | None,
@@ -162,7 +132,9 @@ def train_command(
     precision: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_DEVICES, help="float64, float32, bfloat16 or float16 (mixed)."
+            rich_help_panel=_DEVICES,
+            help="float64, float32, bfloat16 or float16 (mixed).",
+            autocompletion=complete_precision,
         ),
     ] = "float32",
     devices: Annotated[
@@ -199,10 +171,17 @@ def train_command(
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20
 
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --resume
+
+    cliquegraph train specs/quickstart.yaml --data digits --epochs 30 --resume --extend
     """
+    from cliquegraph.training.extend import extended
     from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer
 
+    if extend and not (resume and epochs and milestones is None):
+        raise UsageError(
+            "--extend takes --resume and the new number of --epochs, without --milestones"
+        )
     compilation = compilation_of(spec, overrides, level)
     chosen = recipe_for(
         compilation,
@@ -221,6 +200,12 @@ def train_command(
     if plot is not None:
         _plot(chosen, plot)
         return
+    if data is None:
+        raise UsageError(f"--data names the images to train on: {DATA_HELP.removesuffix('.')}")
+    backend = backend or chosen_engine()
+    folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
+    if extend:
+        chosen = extended(chosen, folder)
     source = Source(data, validation, subset)
     job = Job(
         compilation,
@@ -240,7 +225,6 @@ def train_command(
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
     )
-    folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
     interrupted = _train(job, folder, resume, overrides)
     if not is_writer():
         return
@@ -283,15 +267,17 @@ def study(
         ),
     ] = [],
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each variant.")] = 3,
-    backend: Engine = "torch",
-    recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=_complete_recipe)] = None,
+    backend: Engine = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", autocompletion=complete_recipe)] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the runs; default: studies/NAME-BACKEND."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    precision: Annotated[str, typer.Option(help="As for train.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="As for train.", autocompletion=complete_precision)
+    ] = "float32",
     validation: Validation = 0.0,
     subset: Subset = None,
     level: TrainingLevel = None,
@@ -314,6 +300,7 @@ def study(
     from cliquegraph.training.launch import is_writer
 
     source = Source(data, validation, subset)
+    engine = backend or chosen_engine()
 
     def job_of(chosen: Variant, seed: int) -> Job:
         compilation = compilation_of(spec, [*overrides, *chosen.overrides, "expect={}"], level)
@@ -321,7 +308,7 @@ def study(
         images = open_source(compilation, rule.treatment, source, seed=0)
         return Job(
             compilation,
-            backend,
+            engine,
             rule,
             source,
             images,
@@ -334,7 +321,7 @@ def study(
 
     network = load_spec(spec, overrides)
     variants = [_variant(each) for each in variant] or papers_variants(network)
-    folder = out or Path("studies") / f"{network.name}-{backend}"
+    folder = out or Path("studies") / f"{network.name}-{engine}"
     output = console_of(stderr=as_json)  # standard output is the JSON alone
     with Terminal(output) as display:
         found = list(run_study(variants, range(seeds), job_of, folder, display))

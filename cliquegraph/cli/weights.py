@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cliquegraph.cli.completion import complete_format
 from cliquegraph.cli.options import (
     Block,
     Inference,
@@ -28,12 +29,6 @@ weights = typer.Typer(
 )
 
 
-def _complete_format(incomplete: str) -> list[str]:
-    from cliquegraph.weights import format_names
-
-    return [name for name in format_names() if name.startswith(incomplete)]
-
-
 _File = Annotated[
     Path,
     typer.Argument(help="safetensors, or a file written by torch.save.", metavar="FILE"),
@@ -44,7 +39,7 @@ _From = Annotated[
         "--from",
         help="Format of the file: canonical, official, torchvision or a backend's; default: from "
         "its metadata, or inferred from its tensors.",
-        autocompletion=_complete_format,
+        autocompletion=complete_format,
     ),
 ]
 _Ignore = Annotated[
@@ -66,7 +61,7 @@ def convert(
         typer.Option(
             "--to",
             help="Format to write: canonical, torchvision or a backend's.",
-            autocompletion=_complete_format,
+            autocompletion=complete_format,
         ),
     ],
     format: _From = None,

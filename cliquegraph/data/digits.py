@@ -16,7 +16,7 @@ def read_digits() -> Contents:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise UsageError("digits need scikit-learn: pip install 'cliquegraph[data]'") from error
+        raise UsageError("digits need scikit-learn: pip install scikit-learn") from error
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     # The data set has no test split; a fixed one keeps results comparable.

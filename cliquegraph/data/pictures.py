@@ -170,5 +170,5 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise UsageError("images need Pillow: pip install 'cliquegraph[data]'") from error
+        raise UsageError("images need Pillow: pip install pillow") from error
     return Image

@@ -35,7 +35,7 @@ def _read(path: Path) -> Arrays:
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
     except ImportError as error:
-        raise UsageError("SVHN needs SciPy: pip install 'cliquegraph[data]'") from error
+        raise UsageError("SVHN needs SciPy: pip install scipy") from error
     if not path.is_file():
         raise MissingFilesError(f"{path.parent} has no {path.name}")
     with path.open("rb") as stream:

@@ -13,8 +13,10 @@ from html import escape
 from math import hypot
 from typing import Any
 
+import graphviz
+
 from cliquegraph.draw.colors import CHANGES, FAINT, INK
-from cliquegraph.draw.needs import need
+from cliquegraph.draw.needs import has, need
 from cliquegraph.draw.scene import (
     HEAD,
     SIGNS,
@@ -56,16 +58,19 @@ _SIGN_ROOM = 8.0  # room for the sign of a change before the name of a kernel
 _DASHED = (Stroke.FORWARD, Stroke.FEEDBACK, Stroke.ITSELF, Stroke.ENTRY)
 
 
-def to_dot(scene: Scene) -> str:
+def to_dot(scene: Scene, title: str = "") -> str:
     """Return a scene as DOT; a placed one keeps its layout under ``neato -n2``.
 
-    Raises:
-        UsageError: the package graphviz is not installed.
+    Args:
+        scene: the scene.
+        title: a label of the whole, for a scene without positions.
     """
-    dot = need("graphviz").Digraph(scene.name)
+    dot = graphviz.Digraph(scene.name)
     dot.attr(id=_frame(scene), outputorder="edgesfirst", bgcolor="white", pad="0.2")
     if not scene.placed:
         dot.attr(rankdir="LR", nodesep="0.3", ranksep="0.3")
+    if title:
+        dot.attr(label=_label(title), labelloc="t")
     dot.attr("node", fontname=FONT, fontsize="11", fontcolor=INK, margin="0.12,0.06")
     dot.attr("edge", fontname=FONT, arrowsize="0.7")
     for shape in scene.shapes:
@@ -105,6 +110,11 @@ def lay_out(scene: Scene) -> Scene:
         arrows=tuple(replace(arrow, path=paths[arrow.key]) for arrow in scene.arrows),
         placed=True,
     )
+
+
+def can_lay_out(scene: Scene) -> bool:
+    """Return whether the scene has positions, or pygraphviz is there to compute them."""
+    return scene.placed or has("pygraphviz")
 
 
 def draw(scene: Scene, suffix: str) -> bytes:
@@ -211,7 +221,6 @@ def _quiet() -> Iterator[None]:
 
 def _label(text: str, end: str = "") -> str:
     """Escape text for DOT, so that nothing in it is markup, and keep its line breaks."""
-    graphviz = need("graphviz")
     lines: list[str] = [graphviz.escape(line) for line in text.split("\n")]
     label: str = graphviz.nohtml(r"\n".join(lines) + end)
     return label
@@ -271,7 +280,7 @@ def _arrow(arrow: Arrow, *, placed: bool) -> dict[str, str]:
 
 def _port(key: str) -> str:
     """A node's name as the end of an edge, quoted since a colon would start a port."""
-    quoted: str = need("graphviz").quoting.quote(key) if ":" in key else key
+    quoted: str = graphviz.quoting.quote(key) if ":" in key else key
     return quoted
 
 

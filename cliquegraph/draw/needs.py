@@ -9,12 +9,17 @@ from types import ModuleType
 from cliquegraph.diagnostics.errors import UsageError
 
 
+def has(package: str) -> bool:
+    """Return whether a library is installed."""
+    return find_spec(package) is not None
+
+
 def need(package: str) -> ModuleType:
     """Import a library.
 
     Raises:
         UsageError: it is not installed.
     """
-    if find_spec(package) is None:
-        raise UsageError(f"pictures need {package}: pip install 'cliquegraph[draw]'")
+    if not has(package):
+        raise UsageError(f"pictures need {package}: pip install {package}")
     return import_module(package)

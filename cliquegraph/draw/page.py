@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from math import prod
 from pathlib import Path
@@ -29,8 +30,27 @@ from cliquegraph.lowering.lower import lower
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, StepGraph
 
 
-def page(steps: StepGraph) -> bytes:
+@dataclass(frozen=True)
+class Start:
+    """Where a page opens.
+
+    Attributes:
+        view: the picture to scroll to, ``loop`` or ``steps``.
+        block: the block to show.
+        step: the step at which the slider stands, from 1; 0: all.
+    """
+
+    view: str
+    block: int
+    step: int = 0
+
+
+def page(steps: StepGraph, start: Start | None = None) -> bytes:
     """Return a network as one self-contained HTML file.
+
+    Args:
+        steps: the network.
+        start: where the page opens; None: at its top, with the first block.
 
     Raises:
         UsageError: a drawing library is not installed.
@@ -52,6 +72,7 @@ def page(steps: StepGraph) -> bytes:
         "network": to_json(whole),
         "sections": sections,
         "blocks": [block["data"] for block in blocks],
+        **({} if start is None else {"start": asdict(start)}),
     }
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("cliquegraph.draw"),
@@ -69,6 +90,7 @@ def page(steps: StepGraph) -> bytes:
             macs=engineering(cost.total.macs),
             network=_svg(whole, f"The network {steps.network.name}"),
             blocks=blocks,
+            shown=1 if start is None else start.block,
             data=_embedded(data),
         )
         .encode()

@@ -10,12 +10,12 @@ from cliquegraph.analysis.cost import network_cost
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.draw.compare import alone, compared, explained
 from cliquegraph.draw.data import to_json
-from cliquegraph.draw.dot import draw, lay_out, to_dot
+from cliquegraph.draw.dot import can_lay_out, draw, lay_out, to_dot
 from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
-from cliquegraph.draw.page import page
+from cliquegraph.draw.page import Start, page
 from cliquegraph.draw.scene import Change, Scene, stacked, titled
-from cliquegraph.draw.steps import steps_scene
+from cliquegraph.draw.steps import shown_steps, steps_scene
 from cliquegraph.lowering.lower import lower
 from cliquegraph.steps.graph import BlockSteps, StepGraph
 
@@ -151,14 +151,26 @@ def render(
     if suffix == "html":
         if other is not None:
             raise UsageError("a comparison can't be a page: draw it as svg, png, pdf, dot or json")
-        if request != Request():
-            raise UsageError("a page has every view, block and stage: remove the options")
-        return page(steps)
+        return page(steps, _start(steps, request))
     scene = scene_of(steps, request) if other is None else comparison(steps, other, request)
     if suffix == "json":
         return (json.dumps(to_json(scene), indent=1, ensure_ascii=False) + "\n").encode()
+    if suffix == "dot" and not can_lay_out(scene):  # `dot` will compute the positions
+        return to_dot(scene, scene.title).encode()
     placed = titled(lay_out(scene))
     return to_dot(placed).encode() if suffix == "dot" else draw(placed, suffix)
+
+
+def _start(steps: StepGraph, request: Request) -> Start | None:
+    """Where a page opens, which has every view, block and stage; None: at its top."""
+    _require_view(request)
+    if request in (Request(), Request("network")):
+        return None
+    # The first that has the stage.
+    block = next(block for (block,) in _rows((steps,), request) if block is not None)
+    stages = [step.stage for step in shown_steps(block)[0]]
+    step = stages.index(request.stage) + 1 if request.stage in stages else 0
+    return Start(request.view, block.index, step)
 
 
 def _block_scene(

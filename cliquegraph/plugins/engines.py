@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cliquegraph.diagnostics.errors import BackendError
+from cliquegraph.plugins.backends import find_backend
 from cliquegraph.plugins.discovery import entry_points_of
 
 if TYPE_CHECKING:  # these modules import this one
@@ -59,11 +60,12 @@ class Engine(Protocol):
         """Acquire devices, before anything is written; every rank calls it.
 
         Raises:
+            BackendError: what it trains with is not installed.
             UsageError: unavailable devices or precision, or a batch that can't be divided.
         """
 
     def train(self, session: Session) -> None:
-        """Train until the session is over.
+        """Train until the session is over; ``check`` has been called.
 
         For each step it takes a batch of ``session.batches``, sets ``session.rate`` and calls
         ``session.step_done``; after the last step of an epoch it evaluates ``session.parts`` and
@@ -76,14 +78,20 @@ class Engine(Protocol):
     def classifier(
         self, compilation: Compilation, tensors: Mapping[str, Array], precision: Precision
     ) -> Classify:
-        """Return a function that classifies images, in evaluation, on the best device."""
+        """Return a function that classifies images, in evaluation, on the best device.
+
+        It needs the framework alone, not what ``train`` does.
+
+        Raises:
+            BackendError: the framework is not installed.
+        """
 
 
 def find_engine(name: str) -> Engine:
     """Return the engine of a backend.
 
     Raises:
-        BackendError: there is none, or its dependencies are not installed.
+        BackendError: there is none, or its package can't be imported.
     """
     points = {point.name: point for point in entry_points_of(GROUP)}
     if name not in points:
@@ -93,6 +101,23 @@ def find_engine(name: str) -> Engine:
         engine: Engine = points[name].load()
     except ImportError as error:
         raise BackendError(
-            f"training in {name} fails to load: {error}; pip install 'cliquegraph[{name}-train]'"
+            f"training in {name} ({points[name].value}) fails to load: {error}"
         ) from error
     return engine
+
+
+def default_engine(preferred: str) -> str:
+    """Return the engine to use if none is named: the first whose framework is installed.
+
+    Args:
+        preferred: the first of them; the others follow in alphabetical order. It is returned if
+            no framework is installed, since its error names what to install.
+    """
+    names = sorted(point.name for point in entry_points_of(GROUP))
+    for name in sorted(names, key=lambda each: each != preferred):
+        try:
+            if find_backend(name).missing() is None:
+                return name
+        except BackendError:  # a broken package of someone else
+            continue
+    return preferred

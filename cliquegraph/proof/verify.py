@@ -212,9 +212,11 @@ def choose_backends(names: Sequence[str] | None) -> list[Backend]:
             if how := backend.missing():
                 raise BackendError(f"backend {backend.name!r} lacks its framework: {how}")
         return chosen
-    chosen = [backend for backend in map(find_backend, installed()) if backend.missing() is None]
+    backends = [find_backend(name) for name in installed()]
+    chosen = [backend for backend in backends if backend.missing() is None]
     if not chosen:
-        raise BackendError("no backend can run: pip install 'cliquegraph[torch]' or [flax]")
+        ways = ", or ".join(f"{how} ({each.name})" for each in backends if (how := each.missing()))
+        raise BackendError(f"no backend can run: {ways or 'none is installed'}")
     return chosen
 
 

@@ -22,6 +22,7 @@ from cliquegraph.spec.messages import diagnose, diagnose_defaults, in_order
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.overrides import apply
 from cliquegraph.spec.schema import LANGUAGE_VERSION, set_by
+from cliquegraph.spec.shipped import hint_for, shipped
 from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
 from cliquegraph.spec.wording import describe_value
 
@@ -29,10 +30,11 @@ MAX_BYTES = MAX_CHARACTERS
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] | str = ()) -> NetworkSpec:
-    """Read a network from a YAML or JSON file.
+    """Read a network from a YAML or JSON file, or a shipped one by name.
 
     Args:
-        path: the file.
+        path: the file; if it does not exist, the name of a shipped spec, such as
+            ``cliquenet_s3`` (``cliquegraph specs`` lists them).
         overrides: changes made before the spec is checked, such as ``blocks.0.filters=48``.
 
     Raises:
@@ -41,11 +43,16 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] | str = ()) -> N
     >>> spec = load("specs/quickstart.yaml", ["blocks.0.filters=48", "expect={}"])
     >>> spec.blocks[0].filters
     48
+    >>> load("cliquenet_s3").class_name
+    'CliqueNetS3'
     """
     # A name that is not valid Unicode could not be printed in a message.
     name = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8") or "''"
     if not os.fspath(path):  # the system would take it for the current directory
         raise _unreadable(name, "not a valid file name")
+    if name in shipped() and not os.path.lexists(path):
+        found = shipped()[name].path
+        return loads(_read(found, found.name), found.name, overrides)
     return loads(_read(FilePath(path), name), name, overrides)
 
 
@@ -126,7 +133,7 @@ def _read(path: FilePath, name: str) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _unreadable(name, "no such file") from None
+        raise _unreadable(name, "no such file", hint_for(name)) from None
     except OSError as error:
         raise _unreadable(name, f"can't be read: {error.strerror}") from None
     except ValueError:
@@ -143,8 +150,8 @@ def _read(path: FilePath, name: str) -> str:
         raise SpecError(Diagnostic(Code.NOT_TEXT, message, where, SAVE_AS)) from None
 
 
-def _unreadable(name: str, message: str) -> SpecError:
-    return SpecError(Diagnostic(Code.UNREADABLE, message, Location(name)))
+def _unreadable(name: str, message: str, hint: str | None = None) -> SpecError:
+    return SpecError(Diagnostic(Code.UNREADABLE, message, Location(name), hint))
 
 
 def _place_of(name: str, content: bytes, offset: int) -> Location:

@@ -105,6 +105,19 @@ class Recipe:
         passed = sum(epoch >= share * self.epochs - 1e-9 for share in self.milestones)
         return self.learning_rate * self.decay**passed
 
+    def extended(self, epochs: int) -> Recipe:
+        """Return the recipe with more epochs: the rate falls where it did and then stays.
+
+        Milestones are fractions of the epochs, and would lie elsewhere with more of them.
+
+        >>> RECIPES["svhn"].extended(60).schedule() == RECIPES["svhn"].schedule()
+        True
+        """
+        if epochs == self.epochs:
+            return self
+        shares = tuple(share * self.epochs / epochs for share in self.milestones)
+        return replace(self, epochs=epochs, milestones=shares)
+
     def schedule(self) -> tuple[tuple[int, float], ...]:
         """Return each learning rate with its first epoch."""
         runs = groupby(range(self.epochs), key=self.rate)

@@ -6,8 +6,9 @@ import fcntl
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,8 +24,11 @@ from cliquegraph.training.job import Job, Source
 from cliquegraph.training.logs import read_table
 from cliquegraph.weights import write_weights
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
 _LOCK = ".lock"
 _FACTS = "run.json"
+_EXTENDED = ("recipe.epochs", "recipe.milestones")
 EPOCHS = "metrics.csv"
 STEPS = "steps.csv"
 
@@ -52,6 +56,21 @@ class Facts(BaseModel):
     """whether cuDNN timed its algorithms"""
 
 
+class Schedule(BaseModel):
+    """The part of a run's recipe that ``--extend`` changes."""
+
+    model_config = ConfigDict(strict=True)
+
+    epochs: Annotated[int, Field(ge=1)]
+    """the number of epochs"""
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """where the learning rate falls, fractions of the epochs"""
+
+
+class _Scheduled(BaseModel):
+    recipe: Schedule
+
+
 class Run:
     """A folder with ``run.json``, ``spec.json``, the model's source, logs and weights."""
 
@@ -72,9 +91,21 @@ class Run:
         Raises:
             UsageError: it is missing, unreadable, or was not written by a run.
         """
+        return self._parsed(Facts)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The epochs of ``run.json`` and the learning rate's milestones.
+
+        Raises:
+            UsageError: as for ``facts``.
+        """
+        return self._parsed(_Scheduled).recipe
+
+    def _parsed(self, model: type[_Model]) -> _Model:
         text = self._text()
         try:
-            return Facts.model_validate_json(text)
+            return model.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -194,6 +225,7 @@ class Run:
         write_weights(network, tensors, self.folder / f"{name}.safetensors")
 
     def _require_same(self, job: Job) -> None:
+        """Check that the run is this job's; record the epochs by which the job extends it."""
         try:
             facts = json.loads(self._text())
         except (ValueError, RecursionError) as error:
@@ -201,13 +233,23 @@ class Run:
         if isinstance(facts, dict):
             facts = {"channels_last": Facts.model_fields["channels_last"].default, **facts}
         requested = json.loads(json.dumps(job.identity))
+        before = self.schedule
+        recipe = job.recipe
+        started = replace(recipe, epochs=before.epochs, milestones=before.milestones)
+        extends = recipe.epochs > before.epochs and recipe == started.extended(recipe.epochs)
         differing = [
             f"{name} was {_get(facts, name)!r}, is now {value!r}"
             for name, value in _flat(requested)
-            if _get(facts, name) != value
+            if _get(facts, name) != value and not (extends and name in _EXTENDED)
         ]
         if differing:
-            raise UsageError(f"{self.folder} belongs to another training: " + "; ".join(differing))
+            more = recipe.epochs > before.epochs and not extends
+            way = "; --extend trains further epochs, at the last learning rate" * more
+            changes = "; ".join(differing)
+            raise UsageError(f"{self.folder} belongs to another training: {changes}{way}")
+        if extends:
+            facts["recipe"] = requested["recipe"]
+            write_files({self.folder / _FACTS: json.dumps(facts, indent=2) + "\n"})
 
     def _lock_folder(self) -> None:
         """Lock the folder; the lock of a killed process is released by the system."""

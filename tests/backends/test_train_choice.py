@@ -15,7 +15,7 @@ import torch
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.engines import find_engine
 from cliquegraph.training.train import train
-from cliquegraph_flax import train as flax_train
+from cliquegraph_flax import choice as flax_choice
 from cliquegraph_flax.programs import KEEP_BARRIERS
 from cliquegraph_torch.choice import CPU_LEVEL, STEPS
 from tests.trainings import ROOT, job, small_job
@@ -108,7 +108,7 @@ def test_flax_recomputes_on_a_processor_and_keeps_the_barriers(
 def test_flax_chooses_the_literal_model_where_nothing_was_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flax_train, "open_devices", lambda job: SimpleNamespace(platform="gpu"))
+    monkeypatch.setattr(flax_choice, "open_devices", lambda job: SimpleNamespace(platform="gpu"))
     choice = find_engine("flax").choose(small_job("flax", any_level=True))
     assert choice.level == 0 and "no level has been measured there" in choice.why
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from cliquegraph.training.train import train
 from cliquegraph_torch.choice import CPU_LEVEL
-from tests.command import Ran, Run
+from tests.command import Hide, Ran, Run
 from tests.trainings import SPEC, Stopping, command, distance, job, measured
 from tests.trainings import run as run_apart
 
@@ -140,6 +140,13 @@ def test_the_schedule_is_drawn_and_nothing_trained(run: Run, tmp_path: Path) -> 
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001])
 
 
+def test_the_schedule_needs_no_images(run: Run, tmp_path: Path) -> None:
+    done = run("train", QUICKSTART, "--plot", str(tmp_path / "rate.svg"))
+    assert done.code == 0, done.err
+    assert ": 0.1 from epoch 0, 0.01 from epoch 150" in done.out
+    assert "--data names the images to train on: cifar10" in refused(run, "train", QUICKSTART)
+
+
 def test_features_of_each_stage_are_drawn(run: Run, trained: Path, digit: Path) -> None:
     picture = digit.with_suffix(".svg")
     words = ("inspect", "features", QUICKSTART, str(digit))
@@ -237,6 +244,78 @@ def test_a_run_is_not_overwritten_nor_taken_for_another(run: Run, trained: Path)
     assert "recipe.learning_rate was 0.1, is now 0.2" in other and "seed was 0, is now 1" in other
     assert run(*same, "--resume").code == 0
     assert (trained / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("backend", ["torch", "flax"])
+def test_a_run_is_extended_at_its_last_rate(run: Run, tmp_path: Path, backend: str) -> None:
+    words = ("train", QUICKSTART, "--data", "digits", "--subset", "128", "--backend", backend)
+    words += ("--batch-size", "32", "--out", str(tmp_path))
+    missing = refused(run, *words, "--epochs", "4", "--resume", "--extend")
+    assert "is not a run" in missing
+    assert run(*words, "--epochs", "4").code == 0
+    before = (tmp_path / "metrics.csv").read_bytes()
+    refusal = refused(run, *words, "--epochs", "6", "--resume")
+    assert "recipe.epochs was 4, is now 6; --extend trains further epochs" in refusal
+    fewer = refused(run, *words, "--epochs", "3", "--resume", "--extend")
+    assert "has 4 epochs: --extend takes as many or more, not 3" in fewer
+    other = refused(run, *words, "--epochs", "6", "--resume", "--extend", "--seed", "1")
+    assert other.endswith("seed was 0, is now 1\n")
+    for wrong in (("--extend",), ("--extend", "--epochs", "6"), ("--extend", "--resume")):
+        assert "--extend takes --resume and the new number of --epochs" in refused(
+            run, *words, *wrong
+        )
+    for _ in range(2):  # the second continues a run that is over
+        done = run(*words, "--epochs", "6", "--resume", "--extend")
+        assert done.code == 0, done.err
+        assert (tmp_path / "metrics.csv").read_bytes().startswith(before)
+        rates = [float(row["learning_rate"]) for row in measured(tmp_path)]
+        assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001, 0.001])
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["recipe"]["epochs"] == 6
+
+
+def test_an_extended_run_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    begun, whole, parts = job("torch"), tmp_path / "whole", tmp_path / "parts"
+    more = replace(begun, recipe=begun.recipe.extended(begun.recipe.epochs + 2))
+    for folder in (whole, parts):
+        train(begun, folder)
+    train(more, whole, resume=True)
+    assert train(more, parts, resume=True, display=Stopping(begun.recipe.epochs)).interrupted
+    train(more, parts, resume=True)
+    assert distance(whole, parts) == 0.0
+
+
+def test_what_only_classifies_needs_no_trainer(
+    run: Run, trained: Path, digit: Path, hide: Hide
+) -> None:
+    hide("pytorch_lightning", "orbax.checkpoint")
+    weights = ("--weights", str(trained / "best.safetensors"))
+    for backend in ("torch", "flax"):
+        assert run("predict", QUICKSTART, str(digit), *weights, "--backend", backend).code == 0
+    refusal = refused(run, *TRAIN, "--out", str(trained.parent / "none"))
+    needs = "training in PyTorch needs pytorch-lightning: pip install pytorch-lightning"
+    assert needs in refusal
+    refusal = refused(run, *TRAIN, "--backend", "flax", "--out", str(trained.parent / "none"))
+    assert "training in Flax needs orbax-checkpoint: pip install orbax-checkpoint" in refusal
+
+
+def test_the_default_is_the_framework_that_is_installed(
+    run: Run, trained: Path, digit: Path, hide: Hide
+) -> None:
+    from cliquegraph.plugins.engines import default_engine
+
+    assert default_engine("torch") == "torch"
+    hide("torch")
+    assert default_engine("torch") == "flax"
+    weights = ("--weights", str(trained / "best.safetensors"))
+    assert run("predict", QUICKSTART, str(digit), *weights).code == 0
+    refusal = refused(run, "predict", QUICKSTART, str(digit), *weights, "--backend", "torch")
+    assert "running a network in PyTorch needs torch: pip install torch" in refusal
+    hide("torch", "flax", "jax")
+    refusal = refused(run, *TRAIN, "--out", str(trained.parent / "none"))
+    assert "training in PyTorch needs torch: pip install torch" in refusal
 
 
 def test_a_level_is_chosen_and_said(run: Run, trained: Path, tmp_path: Path) -> None:

@@ -114,6 +114,39 @@ def test_a_comparison_is_no_page() -> None:
         render(steps, Request(), "html", steps)
 
 
+@pytest.mark.parametrize(
+    ("request_", "start"),
+    [
+        (Request("steps"), {"view": "steps", "block": 1, "step": 0}),
+        (Request("steps", block=2), {"view": "steps", "block": 2, "step": 0}),
+        (Request("loop", block=2, stage=2), {"view": "loop", "block": 2, "step": 5}),
+        (Request("loop", stage=2), {"view": "loop", "block": 1, "step": 5}),
+        (Request("network"), None),
+        (Request(), None),
+    ],
+)
+def test_a_page_opens_at_a_view_block_and_stage(request_: Request, start: object) -> None:
+    steps = unroll(shipped("quickstart"))
+    text = render(steps, request_, "html").decode()
+    assert embedded(text).get("start") == start
+    block = start["block"] if isinstance(start, dict) else 1
+    shown = re.findall(r'<section class="block" id="section(\d)"[^>]*(?<!hidden)>', text)
+    assert shown == [str(block)]
+    assert (start is None) == (text == render(steps, Request(), "html").decode())
+
+
+def test_a_page_opens_nowhere_else() -> None:
+    steps = unroll(shipped("quickstart"))
+    for wrong, message in (
+        (Request("spiral"), "--view is loop, steps, network"),
+        (Request("network", block=1), "are for the views loop and steps"),
+        (Request("steps", block=9), "blocks 1 to 2, not 9"),
+        (Request("steps", stage=9), "there is no stage 9"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            render(steps, wrong, "html")
+
+
 # ---- the browser -------------------------------------------------------------------------
 
 
@@ -201,6 +234,22 @@ def take_step(driver: Any, number: int) -> None:
         slider,
         number,
     )
+
+
+def test_it_opens_where_render_was_told(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    steps = unroll(shipped("quickstart"))
+    file.write_bytes(render(steps, Request("steps", block=2, stage=2), "html"))
+    browser.get(file.as_uri())
+    assert browser.find_element("id", "section2").is_displayed()
+    assert not browser.find_element("id", "section1").is_displayed()
+    output = browser.find_element("css selector", "#section2 output")
+    assert output.text == "5 of 8, stage II"
+    seen = "const box = arguments[0].getBoundingClientRect(); return [box.top, box.bottom]"
+    top, bottom = browser.execute_script(
+        seen, browser.find_element("css selector", "#section2 .picture.steps")
+    )
+    assert 0 <= top < bottom <= browser.execute_script("return innerHeight")
 
 
 def test_the_slider_plays_the_table(opened: Any) -> None:

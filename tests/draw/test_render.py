@@ -798,10 +798,32 @@ def test_data_has_every_item_once_and_no_legend(view: str) -> None:
     assert ends <= {each["id"] for each in found["nodes"]}
 
 
-@pytest.mark.parametrize("package", ["graphviz", "pygraphviz"])
-def test_a_library_that_is_missing_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No drawing library is installed."""
     from cliquegraph.draw import needs
 
-    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(UsageError, match=rf"pictures need {package}: pip install"):
-        render(steps_of(clique(2)), Request(), "svg")
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf", "html"])
+def test_a_library_that_is_missing_is_named(suffix: str) -> None:
+    with pytest.raises(UsageError, match="pictures need pygraphviz: pip install pygraphviz"):
+        render(steps_of(clique(2)), Request(), suffix)
+
+
+@pytest.mark.parametrize("view", ["loop", "steps", "network"])
+def test_json_and_dot_need_no_library(view: str, request: pytest.FixtureRequest) -> None:
+    steps = steps_of(clique(2))
+    drawn = {suffix: render(steps, Request(view), suffix) for suffix in ("json", "dot")}
+    request.getfixturevalue("bare")
+    assert render(steps, Request(view), "json") == drawn["json"]
+    dot = render(steps, Request(view), "dot")
+    if view != "network":
+        assert dot == drawn["dot"]
+        return
+    assert b"pos=" not in dot and b"labelloc=t" in dot  # Graphviz will place it
+    graph, placed = (pygraphviz.AGraph(string=text.decode()) for text in (dot, drawn["dot"]))
+    assert set(graph.edges()) == set(placed.edges())
+    graph.layout(prog="dot")
