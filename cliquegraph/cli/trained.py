@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cliquegraph.cli.jobs import open_source
 from cliquegraph.cli.options import (
     Json,
     Level,
@@ -22,6 +21,7 @@ from cliquegraph.cli.options import (
 from cliquegraph.cli.training import Data, Engine
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
+from cliquegraph.training.jobs import open_source
 
 if TYPE_CHECKING:
     from cliquegraph.ir.storage import Array

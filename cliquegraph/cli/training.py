@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cliquegraph.cli.jobs import open_source, recipe_for
 from cliquegraph.cli.options import (
     Json,
     Set,
@@ -21,6 +20,7 @@ from cliquegraph.cli.options import (
     print_written,
 )
 from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.training.jobs import open_source, recipe_for
 
 if TYPE_CHECKING:
     from cliquegraph.studies.study import Variant
