@@ -16,6 +16,14 @@ True
 from cliquegraph.analysis.cost import Cost as Cost
 from cliquegraph.analysis.cost import NetworkCost as NetworkCost
 from cliquegraph.analysis.cost import network_cost as network_cost
+from cliquegraph.api.render import Picture as Picture
+from cliquegraph.api.render import render as render
+from cliquegraph.api.summary import Summary as Summary
+from cliquegraph.api.summary import memory_plan as memory_plan
+from cliquegraph.api.summary import summary as summary
+from cliquegraph.api.train import TrainedRun as TrainedRun
+from cliquegraph.api.train import train as train
+from cliquegraph.built.build import build as build
 from cliquegraph.compiler import Compilation as Compilation
 from cliquegraph.compiler import compile as compile
 from cliquegraph.compiler import fold as fold
@@ -27,8 +35,10 @@ from cliquegraph.ir.graph import Graph as Graph
 from cliquegraph.ir.printer import print_graph as print_graph
 from cliquegraph.lowering.lower import lower as lower
 from cliquegraph.passes.pipeline import optimise as optimise
+from cliquegraph.plugins.memory import MemoryPlan as MemoryPlan
 from cliquegraph.proof.verify import verify as verify
 from cliquegraph.semantics.interpret import interpret as interpret
+from cliquegraph.spec.dump import dumps as dumps
 from cliquegraph.spec.load import load as load
 from cliquegraph.spec.load import loads as loads
 from cliquegraph.spec.network import NetworkSpec as NetworkSpec

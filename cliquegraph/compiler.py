@@ -24,10 +24,11 @@ from cliquegraph.passes.pipeline import (
     optimise,
     run_passes,
 )
-from cliquegraph.plugins.backends import Backend, find_backend
+from cliquegraph.plugins.backends import Backend, backend_of
 from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
 from cliquegraph.semantics.exact import Candidate, Evidence
 from cliquegraph.semantics.reduce import compare_reduced, least_size
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.spec.network import FOLDED, NetworkSpec
 from cliquegraph.steps.graph import StepGraph
 from cliquegraph.steps.sharing import DECIDING, Proof, prove_sharing
@@ -48,6 +49,9 @@ class Compilation:
     network: NetworkSpec
     level: int = DEFAULT_LEVEL
     inference: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "network", load(self.network))  # a path or a dictionary, too
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -212,7 +216,7 @@ class Compilation:
 
 
 def compile(  # `cliquegraph.compile` is what users type
-    network: NetworkSpec,
+    network: Declaration,
     backend: str | Backend,
     *,
     level: int = DEFAULT_LEVEL,
@@ -221,7 +225,7 @@ def compile(  # `cliquegraph.compile` is what users type
     """Compile a network and return its source.
 
     Args:
-        network: the result of ``load``, or a spec built in Python.
+        network: whatever ``load`` takes: a network, a path, a dictionary.
         backend: the name of an installed backend, or a backend.
         level: the -O level.
         inference: fold what is constant in evaluation; the level is then ignored.
@@ -235,22 +239,21 @@ def compile(  # `cliquegraph.compile` is what users type
             graph does not compute what is declared.
 
     >>> import cliquegraph
-    >>> source = cliquegraph.compile(cliquegraph.load("specs/quickstart.yaml"), "torch")
+    >>> source = cliquegraph.compile("specs/quickstart.yaml", "torch")
     >>> "class Quickstart(nn.Module):" in source
     True
     """
-    chosen = find_backend(backend) if isinstance(backend, str) else backend
-    return Compilation(network, level, inference).source(chosen)
+    return Compilation(load(network), level, inference).source(backend_of(backend))
 
 
-def fold(network: NetworkSpec, tensors: Mapping[str, Array]) -> dict[str, Array]:
+def fold(network: Declaration, tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Return the tensors of a network compiled with ``inference``, by name.
 
     Args:
-        network: the network.
+        network: whatever ``load`` takes.
         tensors: its canonical tensors, by name.
 
     Raises:
         WeightsError: ``tensors`` do not match the network.
     """
-    return Compilation(network, inference=True).folded(tensors)
+    return Compilation(load(network), inference=True).folded(tensors)

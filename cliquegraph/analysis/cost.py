@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Origin
 from cliquegraph.ir.types import Part, Section, Tensor
@@ -43,13 +44,17 @@ class StepCost:
     cost: Cost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkCost:
     """Figures of a network: in total, for each section, for each update."""
 
     total: Cost
     sections: dict[Section, Cost]
     steps: tuple[StepCost, ...]
+
+    def __repr__(self) -> str:
+        total, parts = self.total, f"{len(self.sections)} sections, {len(self.steps)} updates"
+        return f"<NetworkCost: {total.parameters:,} parameters, {total.macs:,} MACs; {parts}>"
 
 
 def macs_by_stage(graph: Graph) -> dict[int, int]:
@@ -88,6 +93,7 @@ class _Tally:
 
 def network_cost(graph: Graph) -> NetworkCost:
     """Return the cost of a network."""
+    require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     total = _Tally()
     by_section: dict[Section, _Tally] = defaultdict(_Tally)
     by_step: dict[tuple[Section, int, int], _Tally] = defaultdict(_Tally)

@@ -59,8 +59,8 @@ def backends(as_json: Json = False) -> None:
 
     cliquegraph backends
     """
-    from cliquegraph.cli.tables.table import table
     from cliquegraph.plugins.backends import find_backend, installed
+    from cliquegraph.tables.table import table
 
     rows = []
     for name, point in installed().items():

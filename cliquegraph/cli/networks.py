@@ -56,13 +56,13 @@ def summary(
     cliquegraph summary specs/cliquenet_s3.yaml --memory --batch 32 --dtype bfloat16
     """
     from cliquegraph.cli.tables.memory import levels_table, memory_json, memory_table
-    from cliquegraph.cli.tables.summary import (
+    from cliquegraph.spec.schema import MAX_BATCH, set_by
+    from cliquegraph.tables.summary import (
         figures_table,
         steps_cost_table,
         summary_json,
         summary_table,
     )
-    from cliquegraph.spec.schema import MAX_BATCH, set_by
 
     if not memory and (batch is not None or dtype is not None):
         raise UsageError("--batch and --dtype are for --memory")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cliquegraph.cli.completion import complete_recipe, one_of
-from cliquegraph.cli.jobs import chosen_engine, open_source
 from cliquegraph.cli.options import (
     Json,
     Level,
@@ -23,6 +22,7 @@ from cliquegraph.cli.options import (
 from cliquegraph.cli.training_options import Data, Engine
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.diagnostics.location import printable
+from cliquegraph.training.jobs import chosen_engine, open_source
 
 if TYPE_CHECKING:
     from cliquegraph.ir.storage import Array

@@ -14,7 +14,6 @@ from cliquegraph.cli.completion import (
     complete_precision,
     complete_recipe,
 )
-from cliquegraph.cli.jobs import chosen_engine, open_source, recipe_for
 from cliquegraph.cli.options import (
     Json,
     Set,
@@ -37,6 +36,7 @@ from cliquegraph.cli.training_options import (
     Validation,
 )
 from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.training.jobs import chosen_engine, open_source, recipe_for
 
 if TYPE_CHECKING:
     from cliquegraph.studies.study import Variant

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
-    """A network as operations.
+    """A network as operations; ``cliquegraph.print_graph`` returns them as text.
 
     Two graphs are equal if their names, nodes, wiring, parameters and outputs are; lines of the
     spec are ignored.
@@ -83,6 +83,10 @@ class Graph:
         return isinstance(other, Graph) and structure(self) == structure(other)
 
     __hash__ = None  # type: ignore[assignment]  # equality compares the whole graph
+
+    def __repr__(self) -> str:
+        count = f"{len(self.nodes)} nodes, {len(self.tensors)} tensors"
+        return f"<Graph {self.name}: {count}, {self.input.type} → {self.logits.type}>"
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

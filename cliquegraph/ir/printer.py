@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import operand_name, param_name, slot_name
 from cliquegraph.ir.nodes import Node, Origin, Value
@@ -37,6 +38,7 @@ def print_graph(graph: Graph) -> str:
     X2 of stage 1, of 12 channels and 8×8 pixels, is the convolution of value 3 with channels 0
     to 27 of the kernel bank of layer 2.
     """
+    require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     return "\n".join(_lines(graph)) + "\n"
 
 

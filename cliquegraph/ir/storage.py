@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
@@ -162,6 +163,7 @@ def agree(params: Iterable[Param], tensors: dict[str, Array]) -> None:
 
 def check_tensors(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> None:
     """Raise a ``WeightsError`` unless ``tensors`` are exactly those of the network."""
+    require_type(tensors, Mapping, "cliquegraph.model_weights(model, network)")
     expected = {tensor_name(tensor): tensor.shape for tensor in graph.tensors}
     shapes = {name: tuple(array.shape[lead:]) for name, array in tensors.items()}
     if mismatches := misfits(expected, shapes):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from cliquegraph.blocks.boundaries import readout_ops, stem_of, transition_of
 from cliquegraph.blocks.model import GroupNorm, Norm, Ops, Output, walk
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.ir.builder import Builder
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Origin, Value
@@ -50,6 +51,7 @@ def lower(steps: StepGraph) -> Graph:
     >>> graph.logits.type
     VectorType(channels=10)
     """
+    require_type(steps, StepGraph, "cliquegraph.unroll(network)")
     network = steps.network
     builder = Builder(network.name)
     images = _input(builder, network)

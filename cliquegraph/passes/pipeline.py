@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.verify import verify_graph
@@ -54,6 +55,8 @@ def passes_of(level: int) -> tuple[Pass, ...]:
     Raises:
         UsageError: there is no such level.
     """
+    if type(level) is not int:
+        raise UsageError(f"a level is an integer, such as 0, not {level!r}")
     if level not in LEVELS:
         known = ", ".join(f"-O{each}" for each in LEVELS)
         raise UsageError(f"there is no level -O{level}; this version has {known}")
@@ -79,4 +82,5 @@ def run_passes(graph: Graph, passes: Sequence[Pass]) -> Graph:
 
 def optimise(graph: Graph, level: int = DEFAULT_LEVEL) -> Graph:
     """Return ``graph`` at an -O level."""
+    require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     return run_passes(graph, passes_of(level))

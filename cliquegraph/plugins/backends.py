@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Protocol
 
+from cliquegraph.diagnostics.arguments import describe_type
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.plugins.discovery import entry_points_of
 
@@ -140,6 +142,22 @@ class Backend(Protocol):
         """
 
 
+def backend_of(backend: str | Backend) -> Backend:
+    """Return a backend by name, or the one that is passed.
+
+    Raises:
+        BackendError: it is not installed, its package can't be imported, or this is no backend.
+    """
+    if isinstance(backend, str):
+        return find_backend(backend)
+    if not hasattr(backend, "write"):
+        found = describe_type(backend)
+        raise BackendError(
+            f"expected the name of a backend, such as {next(iter(installed()))!r}, found {found}"
+        )
+    return backend
+
+
 def installed() -> dict[str, EntryPoint]:
     """Return the entry points of every installed backend, by name."""
     return {point.name: point for point in entry_points_of(GROUP)}
@@ -154,7 +172,9 @@ def find_backend(name: str) -> Backend:
     points = installed()
     if name not in points:
         known = ", ".join(points) or "none"
-        raise BackendError(f"there is no backend {name!r}; installed: {known}")
+        near = get_close_matches(str(name).lower(), points, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BackendError(f"there is no backend {name!r}; installed: {known}{hint}")
     try:
         backend: Backend = points[name].load()
     except (ImportError, AttributeError) as error:

@@ -28,7 +28,7 @@ class StepMemory:
     stored: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MemoryPlan:
     """The memory of a training step, in bytes.
 
@@ -46,6 +46,10 @@ class MemoryPlan:
     sections: dict[Section, int]
     steps: tuple[StepMemory, ...]
     peak: int
+
+    def __repr__(self) -> str:
+        stored, peak = f"{self.stored:,} bytes saved for backward", f"peak {self.peak:,} bytes"
+        return f"<MemoryPlan of a batch of {self.batch} in {self.dtype}: {stored}, {peak}>"
 
     @property
     def stored_per_image(self) -> int:

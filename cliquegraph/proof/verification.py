@@ -17,7 +17,7 @@ TOLERANCE_FLOAT32 = 1e-5
 _FLOOR = 1e-3
 
 
-@dataclass
+@dataclass(repr=False)
 class Verification:
     """The result of ``verify``.
 
@@ -53,6 +53,30 @@ class Verification:
             and all(count == self.expected_parameters for count in self.parameters.values())
             and all(error <= TOLERANCE for error in self.max_error.values())
             and all(error <= self.tolerance_float32 for error in self.max_error_float32.values())
+        )
+
+    def __repr__(self) -> str:
+        figures = [
+            f"{len(errors)} comparisons in {dtype}, errors up to {max(errors.values()):.1e}"
+            for dtype, errors in (
+                ("float64", self.max_error),
+                ("float32", self.max_error_float32),
+            )
+            if errors
+        ]
+        backends = ", ".join(self.backends)
+        outcome = "ok" if self.ok else "not ok"
+        return f"<Verification {self.network} ({backends}): {outcome}; {'; '.join(figures)}>" + (
+            f"\n  first difference: {self.first_difference}" if self.first_difference else ""
+        )
+
+    def text(self) -> str:
+        """Return every comparison with its largest relative error, a line each."""
+        kinds = (("float64", self.max_error), ("float32", self.max_error_float32))
+        return "\n".join(
+            f"{dtype}, {what}: {error:.1e}"
+            for dtype, errors in kinds
+            for what, error in errors.items()
         )
 
     def note(self, what: str, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> None:

@@ -35,7 +35,7 @@ from cliquegraph.proof.verification import (
     relative_error,
 )
 from cliquegraph.semantics.interpret import Mask, Result, interpret
-from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.weights.sample import sample_tensors
 
 _LAST_DIGITS = 10  # rounding of two backends may differ as much as that many ulps in the weights
@@ -64,7 +64,7 @@ class Trial:
 
 
 def verify(
-    network: NetworkSpec,
+    network: Declaration,
     backends: Sequence[str] | str | None = None,
     *,
     level: int = DEFAULT_LEVEL,
@@ -76,7 +76,7 @@ def verify(
     """Compare the interpreter and backends on one network.
 
     Args:
-        network: the network.
+        network: whatever ``load`` takes.
         backends: a name or several; default: every installed backend whose framework is installed.
         level: the -O level.
         inference: verify the folded network, in evaluation only.
@@ -92,12 +92,13 @@ def verify(
         VerificationError: the sharing of weights can't be proved, or a pass broke the graph.
 
     >>> import cliquegraph
-    >>> cliquegraph.verify(cliquegraph.load("specs/quickstart.yaml"), ["torch"]).ok
+    >>> cliquegraph.verify("specs/quickstart.yaml", ["torch"]).ok
     True
     """
     if batch < 2:
         raise UsageError("a batch of 1 may leave one value per channel, which has no variance")
     chosen = choose_backends([backends] if isinstance(backends, str) else backends)
+    network = load(network)
     compilation = Compilation(network, level, inference)
     # The interpreter runs the lowered graph: a wrong pass must not be its own reference.
     lowered, graph = compilation.lowered, compilation.graph

@@ -11,6 +11,7 @@ from functools import reduce, singledispatch
 
 import numpy as np
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
@@ -118,6 +119,7 @@ def interpret(
         WeightsError: ``tensors`` are not those of the network.
         UsageError: ``images`` do not have the network's shape.
     """
+    require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     expected, lead = graph.input.type, arithmetic.lead
     shape = images.shape[lead:]
     if len(shape) != 4 or MapType(*shape[1:]) != expected:

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from cliquegraph.plugins.kinds import default_kind
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.spec.network import NetworkSpec
 
 
-def dumps(network: NetworkSpec, comment: str = "") -> str:
+def dumps(network: Declaration, comment: str = "") -> str:
     """Return a network as YAML without its default values; the inverse of ``loads``.
 
     Args:
-        network: the network.
+        network: whatever ``load`` takes.
         comment: lines to start with.
     """
-    return dump_document(_explicit_keys(network), comment)
+    return dump_document(explicit_keys(load(network)), comment)
 
 
 def dump_document(document: Mapping[str, Any], comment: str = "") -> str:
@@ -36,8 +37,8 @@ def dump_document(document: Mapping[str, Any], comment: str = "") -> str:
     return "".join(f"# {line}\n" for line in comment.splitlines()) + stream.getvalue()
 
 
-def _explicit_keys(network: NetworkSpec) -> dict[str, Any]:
-    """The keys that differ from their defaults, with those that all blocks share written once."""
+def explicit_keys(network: NetworkSpec) -> dict[str, Any]:
+    """Return the keys that differ from their defaults; those that all blocks share, once."""
     spec: dict[str, Any] = network.model_dump(mode="json", exclude_defaults=True)
     for block, model in zip(spec["blocks"], network.blocks, strict=True):
         block.pop("kind", None)

@@ -1,51 +1,87 @@
-"""Reading of networks from files: ``load`` and ``loads``, the only entry points for specs.
+"""Reading of networks: ``load`` and ``loads``, the only entry points for specs.
 
 A file is parsed to plain data, overrides are applied, its ``block_defaults`` are merged into the
 blocks, and the result is validated. All errors are raised as one ``SpecError`` that points into
-the user's text.
+the user's text. A dictionary takes the same way, without positions.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path as FilePath
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
+from cliquegraph.diagnostics.arguments import describe_type
 from cliquegraph.diagnostics.codes import Code
-from cliquegraph.diagnostics.errors import Diagnostic, SpecError
+from cliquegraph.diagnostics.errors import Diagnostic, SpecError, UsageError
 from cliquegraph.diagnostics.location import Location
 from cliquegraph.spec.document import MAX_CHARACTERS, SAVE_AS, Document, parse
 from cliquegraph.spec.messages import diagnose, diagnose_defaults, in_order
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.spec.overrides import apply
-from cliquegraph.spec.schema import LANGUAGE_VERSION, set_by
+from cliquegraph.spec.schema import LANGUAGE_VERSION, SpecModel, set_by
 from cliquegraph.spec.shipped import hint_for, shipped
 from cliquegraph.spec.shorthand import expand_training, merge_block_defaults
 from cliquegraph.spec.wording import describe_value
 
 MAX_BYTES = MAX_CHARACTERS
+_DATA = "<dictionary>"
 
 
-def load(path: str | os.PathLike[str], overrides: Sequence[str] | str = ()) -> NetworkSpec:
-    """Read a network from a YAML or JSON file, or a shipped one by name.
+Declaration: TypeAlias = "NetworkSpec | Mapping[str, Any] | str | os.PathLike[str]"
+"""Whatever ``load`` takes: a network, its spec as a dictionary, or the path of its file."""
+
+
+def load(path: Declaration, overrides: Sequence[str] | str = ()) -> NetworkSpec:
+    """Read a network from a YAML or JSON file, a shipped one, or a dictionary with its keys.
+
+    Every function that takes a network reads it by this one.
 
     Args:
         path: the file; if it does not exist, the name of a shipped spec, such as
-            ``cliquenet_s3`` (``cliquegraph specs`` lists them).
+            ``cliquenet_s3`` (``cliquegraph specs`` lists them); or the spec as a dictionary, in which ``cliquegraph``, the version of the
+            language, may be omitted; or a network, which is returned as it is.
         overrides: changes made before the spec is checked, such as ``blocks.0.filters=48``.
 
     Raises:
         SpecError: the file can't be read, or declares no network; holds every error in it.
+        UsageError: it is not a path, a dictionary or a network.
 
     >>> spec = load("specs/quickstart.yaml", ["blocks.0.filters=48", "expect={}"])
     >>> spec.blocks[0].filters
     48
     >>> load("cliquenet_s3").class_name
     'CliqueNetS3'
+    >>> tiny = {
+    ...     "name": "tiny",
+    ...     "input": {"channels": 1, "height": 8, "width": 8},
+    ...     "stem": {"filters": 8},
+    ...     "blocks": [{"layers": 3, "filters": 4}],
+    ...     "classifier": {"classes": 10},
+    ... }
+    >>> load(tiny).blocks[0].kind
+    'clique'
     """
+    if isinstance(path, NetworkSpec):
+        return _load_data(path.to_data(), overrides) if overrides else path
+    if isinstance(path, Mapping):
+        return _load_data(path, overrides)
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(
+            "expected a network: what cliquegraph.load returns, the path of a spec or its keys as "
+            f"a dictionary; found {describe_type(path)}"
+        )
+    if isinstance(path, str) and ("\n" in path or path.lstrip().startswith("{")):
+        hint = "cliquegraph.loads(text) reads a spec from its text"
+        message = "expected the path of a spec, found the text of one"
+        raise SpecError(Diagnostic(Code.UNREADABLE, message, None, hint))
     # A name that is not valid Unicode could not be printed in a message.
     name = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8") or "''"
     if not os.fspath(path):  # the system would take it for the current directory
@@ -67,8 +103,11 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
     Raises:
         SpecError: the text declares no network; holds every error in it.
     """
-    if isinstance(overrides, str):
-        overrides = [overrides]
+    if not isinstance(text, str):
+        raise UsageError(
+            f"expected the text of a spec, found {describe_type(text)}: cliquegraph.load reads "
+            "files and dictionaries"
+        )
     rejected: list[Diagnostic] = []
     try:
         document = parse(text.removeprefix("\ufeff"), name)
@@ -81,8 +120,42 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
     return spec.with_positions(document.places())
 
 
-def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
+def _load_data(data: Mapping[str, Any], overrides: Sequence[str] | str) -> NetworkSpec:
+    """Read a network from plain data; messages name keys, since there is no text to point into."""
+    try:
+        text = json.dumps({"cliquegraph": LANGUAGE_VERSION, **data}, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(Diagnostic(Code.WRONG_VALUE, f"a spec is plain data: {error}")) from None
+    try:
+        return loads(text, _DATA, overrides).with_positions({})
+    except SpecError as error:
+        raise SpecError(_without_text(error.diagnostics)) from None
+
+
+def _without_text(diagnostics: Iterable[Diagnostic]) -> Iterable[Diagnostic]:
+    """The same without locations in the JSON that the user never saw; overrides keep theirs."""
+    for each in diagnostics:
+        known = each.location is not None and each.location.file != _DATA
+        yield each if known else replace(each, location=None)
+
+
+def _plain(value: object) -> object:
+    """A value that JSON does not know, such as a number of NumPy, as one that it does."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, SpecModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    raise TypeError(f"found {describe_type(value)}")
+
+
+def _network(document: Document, overrides: Sequence[str] | str) -> NetworkSpec:
     """Return the network that a document declares."""
+    if isinstance(overrides, str):
+        overrides = [overrides]
     rejected = {path for path, _ in document.rejected}
     if () in rejected:  # the whole document: further errors would follow from that
         raise SpecError(())
@@ -91,7 +164,8 @@ def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
         raise SpecError(Diagnostic(Code.EMPTY, "the spec is empty", document.locate(()), hint))
     if not isinstance(document.data, dict):
         message = f"expected a spec (keys with values), found {describe_value(document.data)}"
-        raise SpecError(Diagnostic(Code.WRONG_VALUE, message, document.locate(())))
+        advice = "cliquegraph.load(path) reads a file" if _is_path(document.data) else None
+        raise SpecError(Diagnostic(Code.WRONG_VALUE, message, document.locate(()), advice))
     apply(document, overrides)
     if ("cliquegraph",) not in rejected:
         _check_version(document)
@@ -104,6 +178,10 @@ def _network(document: Document, overrides: Sequence[str]) -> NetworkSpec:
     if errors:
         raise SpecError(errors)
     return network
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value.endswith((".yaml", ".yml", ".json"))
 
 
 def _errors_of_defaults(samples: Sequence[Document]) -> list[Diagnostic]:

@@ -21,6 +21,8 @@ from pydantic_core import PydanticCustomError
 
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.location import Location
+from cliquegraph.plugins.kinds import default_kind
+from cliquegraph.plugins.notebook import Html, notebook
 from cliquegraph.spec.blocks import AnyBlock
 from cliquegraph.spec.boundaries import NONE, AnyStem, AnyTransition, Readout, as_written
 from cliquegraph.spec.schema import (
@@ -95,7 +97,12 @@ class NetworkSpec(SpecModel):
         if isinstance(blocks, list | tuple) and len(blocks) > MAX_BLOCKS:
             message = f"expected at most {MAX_BLOCKS} blocks, found {len(blocks)}"
             raise fault(message, code=Code.OVER_LIMIT, hint=set_by("MAX_BLOCKS"))
-        return tuple(blocks) if isinstance(blocks, list) else blocks
+        if not isinstance(blocks, list | tuple):
+            return blocks
+        return tuple(
+            {"kind": default_kind(), **block} if isinstance(block, dict) else block
+            for block in blocks
+        )
 
     @field_serializer("stem", "transition")
     def _none_as_written(self, boundary: Any) -> Any:
@@ -165,6 +172,18 @@ class NetworkSpec(SpecModel):
 
     def __hash__(self) -> int:
         return hash((self.name, self.blocks))
+
+    def __repr__(self) -> str:
+        kinds = dict.fromkeys(block.kind for block in self.blocks)
+        count = f"{len(self.blocks)} {'/'.join(kinds)} block{'s' * (len(self.blocks) > 1)}"
+        image = self.input
+        size = f"{image.channels}×{image.height}×{image.width}"
+        return f"<NetworkSpec {self.name}: {count}, {size} → {self.classifier.classes} classes>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> Html:
+        return notebook().network_html(self)
 
     @property
     def python_class(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cliquegraph.blocks.model import Block
 from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.plugins.notebook import Html, notebook
 from cliquegraph.spec.network import NetworkSpec
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Reading:
     features: tuple[Feature, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BlockSteps:
     """The unrolled schedule of one block.
 
@@ -105,6 +106,10 @@ class BlockSteps:
     feature: tuple[Feature, ...]
     transit: tuple[Feature, ...]
     readings: tuple[Reading, ...] = ()
+
+    def __repr__(self) -> str:
+        words = self.declared.words
+        return f"<BlockSteps {self.index}: {words.kind}, {words.size}, {len(self.steps)} updates>"
 
     @property
     def has_one_output(self) -> bool:
@@ -183,12 +188,30 @@ class BlockSteps:
         return graph
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StepGraph:
-    """A network unrolled into its updates, block by block."""
+    """A network unrolled into its updates, block by block.
+
+    A notebook shows it as its loops; ``text`` returns its updates.
+    """
 
     network: NetworkSpec
     blocks: tuple[BlockSteps, ...]
+
+    def __repr__(self) -> str:
+        count = f"{len(self.blocks)} block{'s' * (len(self.blocks) > 1)}"
+        updates = sum(len(block.steps) for block in self.blocks)
+        return f"<StepGraph {self.network.name}: {count}, {updates} updates>"
+
+    def _repr_svg_(self) -> Html:
+        return notebook().steps_svg(self)
+
+    def text(self) -> str:
+        """Return every update as a line, ``block 1: X0 X1@1 -> X2@1``."""
+        return "\n".join(
+            f"block {step.block}: {' '.join(map(str, step.reads))} -> {step.writes}"
+            for step in self.steps
+        )
 
     @property
     def steps(self) -> Iterator[Step]:

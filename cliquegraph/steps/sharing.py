@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cliquegraph.blocks.model import Block, Output
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Step, StepGraph
 
 if TYPE_CHECKING:
@@ -29,11 +30,26 @@ class Claim:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Proof:
     """The result of the check: every rule for every block."""
 
     claims: tuple[Claim, ...]
+
+    def __repr__(self) -> str:
+        rules = len({claim.rule for claim in self.claims})
+        blocks = len({claim.block for claim in self.claims})
+        count = f"{rules} rules, {blocks} block{'s' * (blocks > 1)}"
+        return f"<Proof: {'holds' if self.holds else 'does not hold'}, {count}>" + "".join(
+            f"\n  block {claim.block}, {claim.rule}: {claim.detail}" for claim in self.failures
+        )
+
+    def text(self) -> str:
+        """Return every rule of every block as a line."""
+        return "\n".join(
+            f"{'✓' if claim.holds else '✗'} block {claim.block}, {claim.rule}: {claim.detail}"
+            for claim in self.claims
+        )
 
     @property
     def holds(self) -> bool:
@@ -73,6 +89,7 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     >>> proof.holds
     True
     """
+    require_type(steps, StepGraph, "cliquegraph.unroll(network)")
     return Proof(
         tuple(
             _check(block, declared, rule)

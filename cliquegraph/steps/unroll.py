@@ -10,14 +10,17 @@ from cliquegraph.blocks.model import Block, Output, Read
 from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.diagnostics.codes import Code
 from cliquegraph.diagnostics.errors import Diagnostic, SpecError
-from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, Reading, Step, StepGraph
 
 _Versions = Mapping[int, Feature]
 
 
-def unroll(network: NetworkSpec) -> StepGraph:
+def unroll(network: Declaration) -> StepGraph:
     """Unroll every block of a network into its updates.
+
+    Args:
+        network: whatever ``load`` takes.
 
     Raises:
         SpecError: a readout over time reads a block without stages.
@@ -28,6 +31,7 @@ def unroll(network: NetworkSpec) -> StepGraph:
     >>> [str(feature) for feature in first.reads], str(first.writes)
     (['X0'], 'X1@1')
     """
+    network = load(network)
     declared = blocks_of(network.blocks)
     last = len(declared) if network.readout.over_time else None
     steps = StepGraph(

@@ -78,6 +78,9 @@ class Job:
         for name in ("nodes", "accumulate", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise UsageError(f"there is no precision {self.precision!r}; choose from {known}")
         if self.devices is not None and self.devices < 1:
             raise UsageError(f"devices must be 1 or more, not {self.devices}")
         stages, weights = len(self.compilation.stages), self.recipe.stage_weights

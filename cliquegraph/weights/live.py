@@ -11,6 +11,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.storage import Array, check_tensors, stored
 from cliquegraph.plugins.backends import find_backend, installed
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import INFERENCE, formats
 from cliquegraph.weights.layout import Format, to_layout
@@ -22,7 +23,7 @@ from cliquegraph.weights.transfer import Reading
 
 def load_weights(
     model: object,
-    network: NetworkSpec,
+    network: Declaration,
     weights: Mapping[str, Array] | str | os.PathLike[str],
 ) -> None:
     """Set every parameter and running statistic of a generated model.
@@ -32,13 +33,14 @@ def load_weights(
 
     Args:
         model: a generated PyTorch or Flax model, at any -O level.
-        network: the network it was compiled from.
+        network: the network it was compiled from, as ``load`` takes it.
         weights: canonical tensors by name, or a file in any format.
 
     Raises:
         WeightsError: the weights or the model are not for this network; the model is unchanged.
         UsageError: it is not a model of an installed backend.
     """
+    network = load(network)
     tensors: Mapping[str, Array]
     if isinstance(weights, Mapping):
         tensors = native_arrays(weights, "the weights")
@@ -58,14 +60,14 @@ def load_weights(
         live.write(name, array)
 
 
-def model_weights(model: object, network: NetworkSpec) -> dict[str, Array]:
+def model_weights(model: object, network: Declaration) -> dict[str, Array]:
     """Return the canonical tensors of a generated model, by name, in the model's types.
 
     Raises:
         WeightsError: the model is not for this network, or its normalizations are folded.
         UsageError: it is not a model of an installed backend.
     """
-    live, format = _live(model, network)
+    live, format = _live(model, load(network))
     if format.option == INFERENCE:
         raise WeightsError("the model's normalizations are folded, which can't be undone")
     return dict(Reading(live, format, "the model").items())
@@ -82,6 +84,9 @@ def _live(model: object, network: NetworkSpec) -> tuple[LiveTensors, Format]:
             if not fitting:
                 candidates[0].require(infos, "the model")
             return live, fitting[0]
+    if isinstance(model, type):
+        name = model.__name__
+        raise UsageError(f"expected a model, found the class {name}: create one, {name}(…)")
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     known = ", ".join(installed()) or "none"
     raise UsageError(f"a {kind} is not a model of an installed backend ({known})")

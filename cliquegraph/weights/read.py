@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cliquegraph.diagnostics.errors import WeightsError
+from cliquegraph.diagnostics.arguments import describe_type
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.storage import Array
 from cliquegraph.plugins.backends import installed
 from cliquegraph.plugins.pickles import pickle_readers
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, format_names, formats
 from cliquegraph.weights.identity import require_implied, require_network
@@ -27,7 +29,7 @@ OPTION = "cliquegraph.option"
 
 @contextmanager
 def open_weights(
-    network: NetworkSpec,
+    network: Declaration,
     path: str | os.PathLike[str],
     format: str | None = None,
     level: int | None = None,
@@ -37,7 +39,7 @@ def open_weights(
     """Open a file of a network's weights; yields its canonical tensors, each read on access.
 
     Args:
-        network: the network.
+        network: whatever ``load`` takes.
         path: a safetensors file, or one written by ``torch.save``.
         format: its format; default: from its metadata, or inferred from its tensors.
         level: the -O level of a backend's model; default: as for ``format``.
@@ -46,7 +48,9 @@ def open_weights(
     Raises:
         WeightsError: the file is damaged or not for this network; lists the differences.
     """
-    path = Path(path)
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"expected the path of a weights file, found {describe_type(path)}")
+    network, path = load(network), Path(path)
     with open_tensors(path, pickle_readers()) as source:
         if not ignore_digest:
             require_network(network, source, path)
@@ -57,7 +61,7 @@ def open_weights(
 
 
 def read_weights(
-    network: NetworkSpec,
+    network: Declaration,
     path: str | os.PathLike[str],
     format: str | None = None,
     level: int | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.storage import Array, agree
@@ -17,6 +18,7 @@ def sample_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:
     random too, since at their initial 1 and 0 a mix-up of them would go unnoticed. Running
     statistics that ``graph`` stores once are equal.
     """
+    require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     rng = np.random.default_rng(seed)
     # Sorted, so that values do not depend on the order in which a pass visits the tensors.
     ordered = sorted(graph.tensors, key=tensor_name)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cliquegraph.diagnostics.arguments import require_type
 from cliquegraph.diagnostics.errors import WeightsError
 from cliquegraph.files import write_bytes
 from cliquegraph.ir.storage import Array
@@ -44,6 +45,7 @@ def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
     Raises:
         WeightsError: one is not an array, or has a type that weights can't have.
     """
+    require_type(tensors, Mapping, "cliquegraph.model_weights(model, network)")
     arrays = {}
     for name, array in tensors.items():
         if not isinstance(array, np.ndarray):

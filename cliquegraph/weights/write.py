@@ -14,6 +14,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, passes_of
+from cliquegraph.spec.load import Declaration, load
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, formats
 from cliquegraph.weights.identity import DIGEST, SPEC
@@ -49,7 +50,7 @@ class Conversion:
 
 
 def convert_weights(
-    network: NetworkSpec,
+    network: Declaration,
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
@@ -63,7 +64,7 @@ def convert_weights(
     """Write a network's weights in another format, one tensor at a time.
 
     Args:
-        network: the network.
+        network: whatever ``load`` takes.
         source: the file to read.
         target: the safetensors file to write.
         to: the format to write.
@@ -77,6 +78,7 @@ def convert_weights(
         WeightsError: the file is damaged or not for this network; lists the differences.
         UsageError: the target can't be written.
     """
+    network = load(network)
     chosen = _target(network, to, level, inference=inference)
     reading = open_weights(network, source, format, source_level, ignore_digest=ignore_digest)
     with reading as weights:
@@ -90,7 +92,7 @@ def convert_weights(
 
 
 def write_weights(
-    network: NetworkSpec,
+    network: Declaration,
     tensors: Mapping[str, Array],
     path: str | os.PathLike[str],
     format: str = CANONICAL,
@@ -99,7 +101,7 @@ def write_weights(
     """Write canonical tensors to a safetensors file.
 
     Args:
-        network: the network.
+        network: whatever ``load`` takes.
         tensors: all of its canonical tensors, by name.
         path: the file.
         format: ``canonical``, or a backend's.
@@ -109,6 +111,7 @@ def write_weights(
         WeightsError: ``tensors`` do not match the network.
         UsageError: the file can't be written.
     """
+    network = load(network)
     chosen = _target(network, format, level)
     native = native_arrays(tensors, "the weights")
     check_tensors(Compilation(network).lowered, native)

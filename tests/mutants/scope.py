@@ -22,7 +22,7 @@ TESTS = (
 )
 LIBRARIES = ("torch", "jax", "flax.nnx", "optax", "safetensors.numpy", "rich.table", "typer")
 HEAVY = (  # imported once, and not by every process
-    *("cliquegraph.cli", "cliquegraph.proof.verify", "cliquegraph.cli.tables.summary"),
+    *("cliquegraph.cli", "cliquegraph.proof.verify", "cliquegraph.tables.summary"),
     *("cliquegraph_torch.backend", "cliquegraph_torch.execute", "cliquegraph_torch.pickles"),
     *("cliquegraph_flax.backend", "cliquegraph_flax.naming", "cliquegraph_flax.live"),
 )

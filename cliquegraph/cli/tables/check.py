@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, mark, table
 from cliquegraph.compiler import Compilation
 from cliquegraph.proof.exact import Stage, words
+from cliquegraph.tables.table import Json, mark, table
 
 
 def proof_json(compilation: Compilation) -> Json:

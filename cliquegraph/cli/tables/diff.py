@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.summary import cost_json
-from cliquegraph.cli.tables.table import Json, table
 from cliquegraph.compiler import Compilation
 from cliquegraph.steps.diff import Difference
+from cliquegraph.tables.summary import cost_json
+from cliquegraph.tables.table import Json, table
 
 
 def diff_json(left: Compilation, right: Compilation, found: Sequence[Difference]) -> Json:

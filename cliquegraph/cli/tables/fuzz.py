@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, table
 from cliquegraph.fuzz.fuzz import Fuzzing
+from cliquegraph.tables.table import Json, table
 
 
 def fuzzing_json(found: Fuzzing) -> Json:

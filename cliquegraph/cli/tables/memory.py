@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, size, table
 from cliquegraph.compiler import Compilation
 from cliquegraph.passes.pipeline import LEVELS, optimise
 from cliquegraph.plugins.memory import MemoryPlan, memory_model
+from cliquegraph.tables.table import Json, size, table
 
 
 def memory_json(compilation: Compilation, batch: int, dtype: str) -> Json:

@@ -8,11 +8,11 @@ from types import MappingProxyType
 import numpy as np
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, table
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.storage import Array
 from cliquegraph.studies.stages import StageMap
 from cliquegraph.studies.study import Result
+from cliquegraph.tables.table import Json, table
 from cliquegraph.training.scores import TOP, Scores
 
 _SHOWN = 20  # classes whose confusion still fits a terminal

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from cliquegraph.blocks.phrases import stage_numeral
-from cliquegraph.cli.tables.table import Json, table
 from cliquegraph.steps.graph import BlockSteps
+from cliquegraph.tables.table import Json, table
 
 
 def steps_json(blocks: Iterable[BlockSteps]) -> list[Json]:

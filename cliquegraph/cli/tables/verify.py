@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, finite, mark, table
 from cliquegraph.proof.verification import TOLERANCE, Verification
+from cliquegraph.tables.table import Json, finite, mark, table
 
 
 def verification_json(found: Verification) -> Json:

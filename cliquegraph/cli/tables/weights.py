@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, finite, table
+from cliquegraph.tables.table import Json, finite, table
 from cliquegraph.weights import Difference as SpecDifference
 from cliquegraph.weights.describe import Figures
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from cliquegraph.analysis.cost import Cost
-from cliquegraph.cli.tables.table import Json, size, table
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.plugins.memory import memory_model
+from cliquegraph.tables.table import Json, size, table
 
 
 def summary_json(compilation: Compilation) -> Json:
@@ -73,11 +73,11 @@ def summary_table(compilation: Compilation) -> Table:
     )
     cost, memory = compilation.cost, memory_model().memory(compilation.graph)
     depths = compilation.steps.depths
-    outputs = _outputs(compilation)
+    shapes = outputs(compilation)
     for section, each in cost.sections.items():
         depth = str(depths[section.index - 1]) if section.part is Part.BLOCK else ""
         row = _cost_row(each, memory.sections.get(section, 0))
-        result.add_row(str(section), outputs[section], *row, depth)
+        result.add_row(str(section), shapes[section], *row, depth)
     result.add_section()
     row = _cost_row(cost.total, memory.stored)
     result.add_row("total", "", *row, str(sum(depths)), style="bold")
@@ -119,8 +119,8 @@ def steps_cost_table(compilation: Compilation) -> Table:
     return result
 
 
-def _outputs(compilation: Compilation) -> dict[Section, str]:
-    """The shape that each section ends with."""
+def outputs(compilation: Compilation) -> dict[Section, str]:
+    """Return the shape that each section ends with."""
     last = {node.origin.section: node.output.type for node in compilation.lowered.nodes}
     return {section: str(value) for section, value in last.items()}
 

@@ -1,0 +1,1 @@
+"""Tables that commands and the Python API show."""
