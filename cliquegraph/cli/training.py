@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliquegraph.cli.fine_tuning import Freeze, Init, NewHead, frozen_parts, initial_weights
 from cliquegraph.cli.jobs import open_source, recipe_for
 from cliquegraph.cli.options import (
     Json,
@@ -159,6 +160,9 @@ def train_command(
             help="Weight in the loss of each stage of a readout over time: 0,0,1.",
         ),
     ] = None,
+    init: Init = None,
+    new_head: NewHead = False,
+    freeze: Freeze = "",
     precision: Annotated[
         str,
         typer.Option(
@@ -199,6 +203,9 @@ def train_command(
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20
 
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --resume
+
+    cliquegraph train specs/resnet18.yaml --data folder:photos --set classifier.classes=5 --init
+    resnet18.pth --freeze backbone
     """
     from cliquegraph.training.job import Job, Source
     from cliquegraph.training.launch import is_writer
@@ -222,6 +229,8 @@ def train_command(
         _plot(chosen, plot)
         return
     source = Source(data, validation, subset)
+    frozen = frozen_parts(compilation, freeze)
+    initial = initial_weights(compilation, init, new_head)
     job = Job(
         compilation,
         backend,
@@ -239,6 +248,8 @@ def train_command(
         any_level=level is None,
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
+        initial=initial,
+        freeze=frozen,
     )
     folder = out or Path("runs") / f"{compilation.network.name}-{backend}"
     interrupted = _train(job, folder, resume, overrides)
