@@ -79,7 +79,7 @@ def sizes_of(graph: Graph, layout: Layout, infos: Mapping[str, TensorInfo]) -> S
             return None
         return info.shape[layout.axes(param).index(axis)]
 
-    return Sizes(size(_head_weight(graph), 0), size(_image_kernel(graph), 1))
+    return Sizes(size(_head_weight(graph), 0), size(image_kernel(graph), 1))
 
 
 def sizes_in(network: NetworkSpec, infos: Mapping[str, TensorInfo]) -> Sizes:
@@ -135,7 +135,7 @@ def adapted_weights(
     else:
         tensors = _read(network, Path(weights), head, channels)
     graph = Compilation(network).lowered
-    kernel = _image_kernel(graph)
+    kernel = image_kernel(graph)
     if channels == "adapt" and kernel is not None and tensor_name(kernel) in tensors:
         name = tensor_name(kernel)
         tensors[name] = fit_channels(tensors[name], network.input.channels)
@@ -208,8 +208,8 @@ def _head_weight(graph: Graph) -> Tensor | None:
     return next((t for t in graph.tensors if tensor_name(t) in names and len(t.shape) > 1), None)
 
 
-def _image_kernel(graph: Graph) -> Tensor | None:
-    """The kernel that reads the image, where one convolution alone does."""
+def image_kernel(graph: Graph) -> Tensor | None:
+    """Return the kernel that reads the image, where one convolution alone does."""
     readers = [node for node in graph.nodes if graph.input in node.inputs]
     if len(readers) != 1 or not isinstance(readers[0].op, Conv) or readers[0].op.depthwise:
         return None

@@ -142,8 +142,8 @@ class Format:
         if len(classes) != 1:
             return ""
         return (
-            f"\n  only the number of classes differs: --set classifier.classes={classes.pop()} reads "
-            "it; load_weights(..., head='skip') and train --init leave out the classifier"
+            f"\n  only the number of classes differs: --set classifier.classes={classes.pop()} "
+            "reads it; load_weights(..., head='skip') and train --init leave out the classifier"
         )
 
     def _misfits(self, infos: Mapping[str, TensorInfo]) -> str:
