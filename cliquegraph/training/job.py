@@ -110,6 +110,10 @@ class Job:
                 f"{self.compilation.network.name} reads {found}"
             )
 
+        if self.freeze:
+            self._check_frozen()
+
+    def _check_frozen(self) -> None:
         parts = self.compilation.parts
         if unknown := [part for part in self.freeze if part not in parts]:
             raise UsageError(
