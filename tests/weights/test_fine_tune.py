@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -20,7 +20,7 @@ from cliquegraph.emit.execute import load_source
 from cliquegraph.spec.dump import dumps
 from cliquegraph.weights.adapt import fit_channels
 from cliquegraph.weights.tensors import model_names
-from tests.networks import clique
+from tests.networks import clique, shipped
 from tests.weights.files import canonical_file, sampled
 
 SPEC = clique()
@@ -170,3 +170,19 @@ def test_an_averaged_model_is_read_in_memory() -> None:
     averaged = AveragedModel(model)
     cliquegraph.load_weights(averaged, SPEC, sampled(SPEC))
     assert "classifier.bias" in cliquegraph.model_weights(averaged, SPEC)
+
+
+@pytest.mark.parametrize("format", ["torchvision", "torch"])
+def test_a_published_checkpoint_is_fine_tuned(tmp_path: Path, format: str) -> None:
+    """Another number of classes, gray images; the file names no network."""
+    widths = [f"blocks.{block}.filters={4 * 2**block}" for block in range(4)]
+    changes = [*widths, "stem.filters=4", "expect={}", "input.height=64", "input.width=64"]
+    published = shipped("resnet18", *changes)
+    cliquegraph.write_weights(published, sampled(published), tmp_path / "w", format)
+    save_file(load_file(tmp_path / "w"), tmp_path / "plain")  # without metadata
+    spec = shipped("resnet18", *changes, "classifier.classes=7", "input.channels=1")
+    model = model_of("torch", spec, 7)
+    cliquegraph.load_weights(model, spec, tmp_path / "plain", head="skip", channels="adapt")
+    found, had = cliquegraph.model_weights(model, spec), sampled(published)
+    assert np.array_equal(found["block4.v2_2.weight"], had["block4.v2_2.weight"])
+    assert np.array_equal(found["stem.conv.weight"], fit_channels(had["stem.conv.weight"], 1))
