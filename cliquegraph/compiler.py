@@ -73,6 +73,12 @@ class Compilation:
         """The stages that a readout over time reads; none, if it reads the block feature alone."""
         return tuple(reading.stage for reading in self.steps.blocks[-1].readings)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the network that have tensors, in order: ``stem``, ``block1``, ..."""
+        sections = dict.fromkeys(tensor.slot.section for tensor in self.lowered.tensors)
+        return tuple(map(str, sections))
+
     @cached_property
     def lowered(self) -> Graph:
         """The op graph as lowered, before any pass."""

@@ -9,6 +9,8 @@ from cliquegraph_flax.devices import open_devices
 
 def choose(job: Job) -> Choice:
     """Return how to train a job, where it leaves a choice."""
+    if job.freeze:
+        return Choice(0, "for --freeze: each part has its own normalizations", binding=True)
     if not job.any_level:
         return Choice(job.compilation.level, "")
     if open_devices(job).platform == "cpu":

@@ -29,6 +29,7 @@ def rule(recipe: Recipe, rate: Any) -> optax.GradientTransformation:
 
 def gradient(
     recipe: Recipe,
+    fixed: Any,
     definition: Any,
     streams: Any,
     parts: int,
@@ -39,7 +40,11 @@ def gradient(
     labels: jax.Array,
     dropout_seed: jax.Array,
 ) -> tuple[Any, Any, jax.Array]:
-    """Return updated statistics, the gradients plus those of a part, its mean loss and hits."""
+    """Return updated statistics, the gradients plus those of a part, its mean loss and hits.
+
+    Args:
+        fixed: the filter of variables that are no trained parameters, ``statistics``.
+    """
     (loss, (statistics, hits)), more = jax.value_and_grad(_loss, has_aux=True)(
         parameters,
         definition,
@@ -48,6 +53,7 @@ def gradient(
         images,
         labels,
         recipe.stage_shares,
+        fixed,
     )
     gradients = jax.tree.map(lambda one, other: one + other / parts, gradients, more)
     return statistics, gradients, jnp.stack([loss, hits.astype(loss.dtype)])
@@ -70,11 +76,12 @@ def _loss(
     images: jax.Array,
     labels: jax.Array,
     shares: Sequence[float] | None,
+    fixed: Any,
 ) -> tuple[jax.Array, Any]:
     model = nnx.merge(definition, parameters, statistics, streams, copy=True)
     logits = _wide(model(images))
     hits = (last_stage(logits).argmax(1) == labels).sum()
-    return mean_cross_entropy(logits, labels, shares), (nnx.state(model, nnx.BatchStat), hits)
+    return mean_cross_entropy(logits, labels, shares), (nnx.state(model, fixed), hits)
 
 
 def logits(

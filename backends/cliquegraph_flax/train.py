@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ class FlaxTrainer:
             raise UsageError(
                 "XLA chooses cuDNN's algorithms itself: leave out --[no-]cudnn-benchmark"
             )
+        job.require_separate_parts()
         job.share(open_devices(job).mesh.size)
 
     def train(self, session: Session) -> None:
@@ -71,6 +72,7 @@ class _State(NamedTuple):
 
     parameters: Any
     statistics: Any
+    """with the parameters of frozen parts"""
     momentum: Any
 
 
@@ -94,7 +96,11 @@ class _Trainee:
         self._model.eval()
         evaluated = nnx.graphdef(self._model)
         self._model.train()
-        parts: Any = nnx.split(self._model, nnx.Param, nnx.BatchStat, nnx.RngState)
+        for part in job.freeze:
+            getattr(self._model, part).eval()
+        trained = nnx.All(nnx.Param, *(nnx.Not(_part(each)) for each in job.freeze))
+        fixed = nnx.Not(nnx.Any(trained, nnx.RngState))
+        parts: Any = nnx.split(self._model, trained, fixed, nnx.RngState)
         definition, parameters, statistics, streams = parts
         state = _State(parameters, statistics, rule(job.recipe, 0).init(parameters))
         if session.restored is not None:
@@ -106,7 +112,7 @@ class _Trainee:
         self._update = compiled(partial(update, job.recipe), donate_argnums=(0, 1, 2))
         needs_barriers = job.compilation.level == 2 and devices.platform == "cpu"
         self._gradient = compiled(
-            partial(gradient, job.recipe, definition, streams, job.accumulate),
+            partial(gradient, job.recipe, fixed, definition, streams, job.accumulate),
             donate_argnums=(1, 2),
             compiler_options=KEEP_BARRIERS if needs_barriers else None,
         )
@@ -205,6 +211,11 @@ class _Trainee:
         """Return the canonical tensors."""
         nnx.update(self._model, *jax.device_get(self._state[:2]))
         return model_weights(self._model, self._session.job.compilation.network)
+
+
+def _part(name: str) -> Callable[[Any, Any], bool]:
+    """A filter of the variables of one part of a model."""
+    return lambda path, _: path[0] == name
 
 
 def _require_room(folder: Path, size: int) -> None:

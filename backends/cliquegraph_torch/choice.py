@@ -23,6 +23,7 @@ CPU_LEVEL = 1
 much"); -O2 is for batches that do not fit otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
+_FREEZE = "for --freeze: at -O0 each part has its own normalizations"
 _CUDA = (
     "on CUDA: -O1 is predicted to take 1.1 to 1.2 of its step, -O2 1.4 to 1.5; nothing has been "
     "measured there (docs/optimiser.md)"
@@ -36,6 +37,8 @@ def choose(job: Job) -> Choice:
     timed = True if cuda else None  # on a CPU there is no cuDNN
     if job.sync_batchnorm:
         return Choice(0, _SYNC, True, timed, binding=True)
+    if job.freeze:
+        return Choice(0, _FREEZE, True, timed, binding=True)
     if cuda:
         return Choice(0, _CUDA if job.any_level else _CUDA_FORMAT, True, timed)
     level = CPU_LEVEL if job.any_level else job.compilation.level

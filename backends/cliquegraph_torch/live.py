@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.ir.storage import Array
@@ -44,10 +45,10 @@ class LiveModel:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside what ``torch.compile`` and data parallelism wrap around it."""
+    """Return the model inside what ``torch.compile``, averaging and parallelism wrap around it."""
     if isinstance(model, torch._dynamo.OptimizedModule):
         return unwrapped(model._orig_mod)
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel | AveragedModel):
         return unwrapped(model.module)
     return model
 

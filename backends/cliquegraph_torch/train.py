@@ -48,6 +48,7 @@ class TorchTrainer:
             raise UsageError(f"--devices {requested}: this machine has {gpus}")
         if job.sync_batchnorm and job.compilation.level:
             raise UsageError("--sync-batchnorm trains a model of -O0 in PyTorch: leave out -O")
+        job.require_separate_parts()
         launch = launched()
         if launch is None and job.nodes > 1 and "MASTER_ADDR" not in os.environ:
             raise UsageError(
@@ -67,6 +68,8 @@ class TorchTrainer:
         network = job.compilation.network
         model = model_of(session.source, session.class_name, job.precision, memory_format)
         load_weights(model, network, session.initial())
+        for part in job.freeze:
+            model.get_submodule(part).requires_grad_(False)
         devices, nodes = _places(job)
         gpus = torch.cuda.is_available()
         many = _ranks(job) > 1
@@ -141,17 +144,26 @@ class _Training(pl.LightningModule):
         self._memory_format = memory_format
         self._session = session
         self._parts = session.job.accumulate
+        self._frozen = [model.get_submodule(part) for part in session.job.freeze]
         self._scores: dict[str, Scores] = {}
         self._counted: Tensor | None = None
         self._images = 0
+        self.train()
 
     # ---- called by Lightning --------------------------------------------------------
 
+    def train(self, mode: bool = True) -> _Training:
+        """Set the mode; frozen parts are always in evaluation."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return SGD with Nesterov momentum, with weight decay on every parameter."""
+        """Return SGD with Nesterov momentum, with weight decay on every trained parameter."""
         recipe = self._session.job.recipe
         return torch.optim.SGD(
-            self.parameters(),
+            self._trained(),
             recipe.learning_rate,
             recipe.momentum,
             weight_decay=recipe.weight_decay,
@@ -203,7 +215,7 @@ class _Training(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Fill in zero gradients, which PyTorch's SGD would skip: weight decay applies to all."""
-        for parameter in self.parameters():
+        for parameter in self._trained():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
@@ -258,6 +270,10 @@ class _Training(pl.LightningModule):
         """Return the canonical tensors."""
         return model_weights(self.model, self._session.job.compilation.network)
 
+    def _trained(self) -> list[nn.Parameter]:
+        """The parameters that are not frozen."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images.to(memory_format=self._memory_format))
         return logits
@@ -291,7 +307,7 @@ def _strategy(model: nn.Module, image: Input) -> str:
     """The strategy for DDP, which must be told if some parameter has no gradient."""
     trial = deepcopy(model).float()
     trial(torch.zeros(2, image.channels, image.height, image.width)).sum().backward()
-    is_unused = any(parameter.grad is None for parameter in trial.parameters())
+    is_unused = any(each.requires_grad and each.grad is None for each in trial.parameters())
     return "ddp_find_unused_parameters_true" if is_unused else "ddp"
 
 

@@ -58,10 +58,14 @@ def train(
     network: Declaration,
     data: str,
     *,
-    backend: str = "torch",
+    backend: str | None = None,
     recipe: str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    extend: bool = False,
+    init: str | os.PathLike[str] | None = None,
+    new_head: bool = False,
+    freeze: Sequence[str] = (),
     level: int | None = None,
     seed: int = 0,
     validation: float = 0.0,
@@ -93,10 +97,16 @@ def train(
         network: whatever ``load`` takes: a network, a path, a dictionary.
         data: ``NAME`` or ``NAME:PATH`` of a data set: cifar10, cifar100, svhn, fashion-mnist,
             mnist, digits, folder:PATH, synthetic.
-        backend: the backend whose model is trained.
+        backend: the backend whose model is trained; default: the first installed, PyTorch before
+            others.
         recipe: cifar, svhn or imagenet; default: the spec's.
         out: the run's folder; default: ``runs/NAME-BACKEND``.
         resume: continue from the newest checkpoint of the run.
+        extend: with ``resume`` and ``epochs``, continue a run that is over, at its last rate.
+        init: a file of weights to start from, in any format.
+        new_head: with ``init``, start the classifier at random.
+        freeze: parts that stay as they are, with their running statistics (``stem``, ``block1``);
+            ``backbone`` is all but the classifier.
         level: the -O level; default: the resumed run's, else the device's fastest.
         seed: of the initial weights, the order of images, augmentation and dropout.
         validation: fraction of the training images held out for validation.
@@ -126,9 +136,11 @@ def train(
     from rich.console import Console
 
     from cliquegraph.training.display import Terminal
+    from cliquegraph.training.extend import extended
     from cliquegraph.training.job import Job, Source
-    from cliquegraph.training.jobs import open_source, recipe_for
+    from cliquegraph.training.jobs import chosen_engine, open_source, recipe_for
     from cliquegraph.training.logs import read_table
+    from cliquegraph.training.pretrained import frozen_parts, pretrained
     from cliquegraph.training.run import EPOCHS
     from cliquegraph.training.train import train
 
@@ -154,6 +166,19 @@ def train(
         augmentation=augmentation,
         stage_weights=None if stage_weights is None else tuple(stage_weights),
     )
+    backend = backend or chosen_engine()
+    folder = (
+        Path(out) if out is not None else Path("runs") / f"{compilation.network.name}-{backend}"
+    )
+    if extend:
+        if not (resume and epochs and milestones is None):
+            raise UsageError("extend=True takes resume=True and the new epochs, without milestones")
+        chosen = extended(chosen, folder)
+    if new_head and init is None:
+        raise UsageError("new_head=True is for init: without it every part starts at random")
+    initial = None
+    if init is not None:
+        initial, _ = pretrained(compilation.network, Path(init), new_head=new_head)
     source = Source(data, validation, subset)
     job = Job(
         compilation,
@@ -172,9 +197,8 @@ def train(
         any_level=level is None,
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
-    )
-    folder = (
-        Path(out) if out is not None else Path("runs") / f"{compilation.network.name}-{backend}"
+        initial=initial,
+        freeze=frozen_parts(compilation, freeze),
     )
     with ExitStack() as stack:
         display = None

@@ -16,6 +16,7 @@ import typer
 from cliquegraph.cli.about import backends, errors, schema
 from cliquegraph.cli.certify import certify
 from cliquegraph.cli.compile import check, compile_command
+from cliquegraph.cli.export import export_command
 from cliquegraph.cli.fuzz import fuzz
 from cliquegraph.cli.networks import diff, ir, steps, summary
 from cliquegraph.cli.options import Commands, print_error
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(weights)
 app.add_typer(inspect)
 app.command("train")(train_command)
+app.command("export")(export_command)
 command: Callable[..., None]
 for command in (evaluate, predict, curves, study, fuzz):
     app.command()(command)

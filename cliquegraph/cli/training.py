@@ -14,6 +14,7 @@ from cliquegraph.cli.completion import (
     complete_precision,
     complete_recipe,
 )
+from cliquegraph.cli.fine_tuning import Freeze, Init, NewHead, frozen, initial_weights
 from cliquegraph.cli.options import (
     Json,
     Set,
@@ -129,6 +130,9 @@ def train_command(
             help="Weight in the loss of each stage of a readout over time: 0,0,1.",
         ),
     ] = None,
+    init: Init = None,
+    new_head: NewHead = False,
+    freeze: Freeze = "",
     precision: Annotated[
         str,
         typer.Option(
@@ -173,6 +177,9 @@ def train_command(
     cliquegraph train specs/quickstart.yaml --data digits --epochs 20 --resume
 
     cliquegraph train specs/quickstart.yaml --data digits --epochs 30 --resume --extend
+
+    cliquegraph train specs/resnet18.yaml --data folder:photos --set classifier.classes=5 --init
+    resnet18.pth --freeze backbone
     """
     from cliquegraph.training.extend import extended
     from cliquegraph.training.job import Job, Source
@@ -207,6 +214,7 @@ def train_command(
     if extend:
         chosen = extended(chosen, folder)
     source = Source(data, validation, subset)
+    initial = initial_weights(compilation, init, new_head)
     job = Job(
         compilation,
         backend,
@@ -224,6 +232,8 @@ def train_command(
         any_level=level is None,
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
+        initial=initial,
+        freeze=frozen(compilation, freeze),
     )
     interrupted = _train(job, folder, resume, overrides)
     if not is_writer():

@@ -12,7 +12,7 @@ from cliquegraph.data.batches import (
     Treatment,
 )
 from cliquegraph.data.open import NAMES, open_data
-from cliquegraph.data.pictures import load_image
+from cliquegraph.data.pictures import load_image, margin_of
 from cliquegraph.data.prefetch import prefetched
 from cliquegraph.data.statistics import known_statistics
 
@@ -32,6 +32,7 @@ __all__ = [
     "Treatment",
     "known_statistics",
     "load_image",
+    "margin_of",
     "open_data",
     "prefetched",
 ]

@@ -6,7 +6,7 @@ counted from the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,10 +161,16 @@ def agree(params: Iterable[Param], tensors: dict[str, Array]) -> None:
     tensors.update(from_storage(storage))
 
 
-def check_tensors(graph: Graph, tensors: Mapping[str, Array], lead: int = 0) -> None:
-    """Raise a ``WeightsError`` unless ``tensors`` are exactly those of the network."""
+def check_tensors(
+    graph: Graph,
+    tensors: Mapping[str, Array],
+    lead: int = 0,
+    omitted: Collection[str] = (),
+) -> None:
+    """Raise a ``WeightsError`` unless ``tensors`` are those of the network, but for ``omitted``."""
     require_type(tensors, Mapping, "cliquegraph.model_weights(model, network)")
-    expected = {tensor_name(tensor): tensor.shape for tensor in graph.tensors}
+    shapes = {tensor_name(tensor): tensor.shape for tensor in graph.tensors}
+    expected = {name: shape for name, shape in shapes.items() if name not in omitted}
     shapes = {name: tuple(array.shape[lead:]) for name, array in tensors.items()}
     if mismatches := misfits(expected, shapes):
         raise WeightsError(f"weights do not fit {graph.name}:\n{mismatches}")

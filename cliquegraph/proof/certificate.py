@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cliquegraph import __version__
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.lowering.lower import lower
 from cliquegraph.proof.exact import Stage
@@ -57,7 +56,7 @@ class Proved:
         """Return the certificate, as JSON values."""
         return {
             "certificate": FORMAT,
-            "cliquegraph": __version__,
+            "cliquegraph": version("cliquegraph"),
             "network": self.network.name,
             "spec": {
                 "file": self.spec,
@@ -78,7 +77,7 @@ def certified_document(found: Certified, spec: str, overrides: Sequence[str]) ->
     model = {"model": entry.pop("backend"), "weights_map": entry.pop("option")}
     return {
         "certificate": FORMAT,
-        "cliquegraph": __version__,
+        "cliquegraph": version("cliquegraph"),
         "network": found.network.name,
         "spec": {
             "file": spec,

@@ -46,8 +46,9 @@ def load(path: Declaration, overrides: Sequence[str] | str = ()) -> NetworkSpec:
 
     Args:
         path: the file; if it does not exist, the name of a shipped spec, such as
-            ``cliquenet_s3`` (``cliquegraph specs`` lists them); or the spec as a dictionary, in which ``cliquegraph``, the version of the
-            language, may be omitted; or a network, which is returned as it is.
+            ``cliquenet_s3`` (``cliquegraph specs`` lists them); or the spec as a dictionary, in
+            which ``cliquegraph``, the version of the language, may be omitted; or a network, which
+            is returned as it is.
         overrides: changes made before the spec is checked, such as ``blocks.0.filters=48``.
 
     Raises:

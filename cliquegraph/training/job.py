@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from pydantic import Field
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Dataset
 from cliquegraph.diagnostics.errors import UsageError
+from cliquegraph.ir.storage import Array
 from cliquegraph.training.recipe import Recipe
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
@@ -31,6 +33,21 @@ class Source:
     reference: str
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     subset: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """Weights from which a training starts, instead of random ones.
+
+    Attributes:
+        file: the file that they are from.
+        sha256: of its content.
+        tensors: the canonical tensors to set, by name; others are initialized at random.
+    """
+
+    file: str
+    sha256: str
+    tensors: Mapping[str, Array] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,9 @@ class Job:
         channels_last: store maps channels-last; None: as in the resumed run, or the engine's
             choice.
         cudnn_benchmark: let cuDNN time its algorithms and use the fastest; None: likewise.
+        initial: weights to start from.
+        freeze: the parts that stay as they are, ``stem`` or ``block1``: no parameter is trained, no
+            running statistic moves, and nothing is dropped in them.
     """
 
     compilation: Compilation
@@ -73,6 +93,8 @@ class Job:
     any_level: bool = False
     channels_last: bool | None = None
     cudnn_benchmark: bool | None = None
+    initial: Initial | None = None
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("nodes", "accumulate", "checkpoint_every", "log_every"):
@@ -91,6 +113,19 @@ class Job:
                 f"{self.compilation.network.name} reads {found}"
             )
 
+        if self.freeze:
+            self._check_frozen()
+
+    def _check_frozen(self) -> None:
+        parts = self.compilation.parts
+        if unknown := [part for part in self.freeze if part not in parts]:
+            raise UsageError(
+                f"{self.compilation.network.name} has no part {unknown[0]!r} to freeze; choose "
+                f"from {', '.join(parts)}"
+            )
+        if set(self.freeze) == set(parts):
+            raise UsageError("every part is frozen: leave one to train, such as classifier")
+
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share, JSON."""
@@ -108,9 +143,19 @@ class Job:
             "precision": self.precision,
             "accumulate": self.accumulate,
             "sync_batchnorm": self.sync_batchnorm,
+            "init": None if self.initial is None else self.initial.sha256,
+            "freeze": sorted(self.freeze),
             # Rounding depends on it. Engines with only one memory format leave it open.
             **({} if self.channels_last is None else {"channels_last": self.channels_last}),
         }
+
+    def require_separate_parts(self) -> None:
+        """Raise a ``UsageError`` if parts are to be frozen that share statistics with others."""
+        if self.freeze and self.compilation.level:
+            raise UsageError(
+                "--freeze trains a model of -O0, since parts share running statistics above it: "
+                f"leave out -O {self.compilation.level}"
+            )
 
     def share(self, ranks: int) -> int:
         """Return the number of images in one part of a rank's share of a batch.

@@ -182,6 +182,7 @@ class Run:
             return
         facts = {
             **job.identity,
+            **({} if job.initial is None else {"init_file": job.initial.file}),
             "devices": job.devices,
             "nodes": job.nodes,
             "cudnn_benchmark": job.cudnn_benchmark,
@@ -231,7 +232,8 @@ class Run:
         except (ValueError, RecursionError) as error:
             raise self._damaged(str(error)) from None
         if isinstance(facts, dict):
-            facts = {"channels_last": Facts.model_fields["channels_last"].default, **facts}
+            layout = Facts.model_fields["channels_last"].default
+            facts = {"channels_last": layout, "freeze": [], **facts}
         requested = json.loads(json.dumps(job.identity))
         before = self.schedule
         recipe = job.recipe

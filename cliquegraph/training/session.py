@@ -97,8 +97,12 @@ class Session:
         return self.job.compilation.network.python_class
 
     def initial(self) -> dict[str, Array]:
-        """Return the initial tensors, float64, by name."""
-        return initial_tensors(self.job.compilation.lowered, self.job.seed)
+        """Return the initial tensors, float64, by name; those of a file replace random ones."""
+        tensors = initial_tensors(self.job.compilation.lowered, self.job.seed)
+        if self.job.initial is not None:
+            loaded = self.job.initial.tensors
+            tensors |= {name: each.astype(np.float64) for name, each in loaded.items()}
+        return tensors
 
     def dropout_seed(self, rank: int, part: int = 0) -> int:
         """Return the seed of dropout in this step, for a rank and an accumulated part."""

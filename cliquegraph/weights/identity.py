@@ -23,6 +23,9 @@ SPEC = "cliquegraph.spec"
 _IRRELEVANT = ("name", "class_name", "expect", "training", "cliquegraph")
 # Keys that the shapes of an official checkpoint do not determine.
 UNTOLD = ("input.height", "input.width", "stem.stride", "stem.pool")
+# Keys that may differ between the network of pretrained weights and the one to be fine-tuned.
+_SIZES = ("input.", "classifier.classes")
+_RATES = ("dropout", "drop_path", "drop_path.local", "drop_path.global")
 
 # A minimal network, to check whether a name is valid.
 _SMALLEST = {
@@ -61,12 +64,35 @@ def require_network(network: NetworkSpec, source: TensorSource, path: Path) -> N
         )
     )
     advice = "`weights convert --ignore-digest` accepts it anyway"
+    if [key for key, _, _ in differing] == ["classifier.classes"]:
+        advice = (
+            f"--set classifier.classes={differing[0][1]} reads it; load_weights(..., head='skip') "
+            "and train --init leave out the classifier"
+        )
     if len(differing) == 1 and differing[0][0].endswith(".stages") and network.readout.over_time:
         advice = (
             "more or fewer stages fit where all share their normalizations: norms: shared, in "
             "the block and in readout"
         )
     raise WeightsError(f"{path} is for another network than {network.name}:\n{why}\n  {advice}")
+
+
+def differs_in_sizes_alone(network: NetworkSpec, source: TensorSource, path: Path) -> bool:
+    """Tell whether a file is for this network, but for sizes that fine-tuning changes.
+
+    These are the image's size and channels, the number of classes, and the rates of dropout. Files
+    that name no network are never accepted here.
+    """
+    try:
+        theirs = loads(source.metadata.get(SPEC, ""), str(path))
+    except SpecError:
+        return False
+    if Compilation(theirs).lowered.digest() != source.metadata.get(DIGEST):
+        return False
+    return all(
+        key.startswith(_SIZES) or key.endswith(_RATES)
+        for key, _, _ in spec_differences(theirs, network)
+    )
 
 
 def require_implied(network: NetworkSpec, source: TensorSource, path: Path) -> None:

@@ -14,7 +14,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import param_name, slot_name, tensor_name
 from cliquegraph.ir.ops import BatchNorm
 from cliquegraph.ir.storage import Array, misfits
-from cliquegraph.ir.types import Field, Param
+from cliquegraph.ir.types import Field, Param, Part
 from cliquegraph.weights.source import FLOATS_ONLY, TensorInfo
 
 
@@ -107,12 +107,44 @@ class Format:
             place: their location, for the message.
         """
         if errors := self._misfits(infos):
-            raise WeightsError(f"{place} does not fit {self.graph.name} ({self}):\n{errors}")
+            advice = self._advice(infos)
+            raise WeightsError(
+                f"{place} does not fit {self.graph.name} ({self}):\n{errors}{advice}"
+            )
         wrong = [
             f"{name} is {infos[name].dtype}" for name in self.params if not infos[name].is_float
         ]
         if wrong:
             raise WeightsError(f"{place}: {', '.join(wrong[:10])}; {FLOATS_ONLY}")
+
+    def matching(self, infos: Mapping[str, TensorInfo]) -> int:
+        """Return how many tensors have a name and a shape of the format."""
+        return sum(
+            name in infos and infos[name].shape == shape for name, shape in self.shapes.items()
+        )
+
+    def _advice(self, infos: Mapping[str, TensorInfo]) -> str:
+        """What to do where the number of classes is all that differs."""
+        head = {
+            name: param
+            for name, param in self.params.items()
+            if param.slot.section.part is Part.CLASSIFIER
+        }
+        rest = {name: shape for name, shape in self.shapes.items() if name not in head}
+        shapes = {n: each.shape for n, each in infos.items() if n not in {*head, *self.counters}}
+        if misfits(rest, shapes) or not head.keys() <= infos.keys():
+            return ""
+        classes = {
+            infos[name].shape[self.layout.axes(param).index(0)]
+            for name, param in head.items()
+            if len(infos[name].shape) == len(param.shape)
+        }
+        if len(classes) != 1:
+            return ""
+        return (
+            f"\n  only the number of classes differs: --set classifier.classes={classes.pop()} "
+            "reads it; load_weights(..., head='skip') and train --init leave out the classifier"
+        )
 
     def _misfits(self, infos: Mapping[str, TensorInfo]) -> str:
         shapes = {name: each.shape for name, each in infos.items() if name not in self.counters}

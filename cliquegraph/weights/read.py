@@ -108,7 +108,7 @@ def _folded(path: Path) -> WeightsError:
 
 def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
     """The format that the tensors match, else the one with the most names in common."""
-    nearest, common = None, 0
+    nearest, common = None, (0, 0)
     for name in format_names():
         try:
             candidates = formats(network, name)
@@ -117,7 +117,8 @@ def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
         for each in candidates:
             if each.fits(source.infos):
                 return each
-            shared = len(each.params.keys() & source.infos.keys())
+            names = len(each.params.keys() & source.infos.keys())
+            shared = names, each.matching(source.infos)
             if shared > common:
                 nearest, common = each, shared
     for name in installed():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -36,7 +37,6 @@ _CODES = {
 """NumPy's names for the types of safetensors."""
 
 _NAMES = {name: code for code, name in _CODES.items()}
-_PREFIX = "module."  # of data parallelism
 
 
 def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
@@ -94,21 +94,56 @@ def open_tensors(path: Path, pickles: Sequence[EntryPoint] = ()) -> Iterator[Ten
 
 
 def _without_prefix(source: TensorSource) -> TensorSource:
-    """The same tensors, without the name prefix of a data-parallel wrapper."""
-    prefixed = source.infos and all(name.startswith(_PREFIX) for name in source.infos)
-    return _Unwrapped(source) if prefixed else source
+    """The same tensors, under the names that they have in the model itself."""
+    names = model_names(source.infos)
+    changed = any(new != old for new, old in names.items()) or len(names) < len(source.infos)
+    return _Renamed(source, names) if changed else source
 
 
-class _Unwrapped:
-    def __init__(self, source: TensorSource) -> None:
-        self._source = source
+def model_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the name that each tensor has in the model, with its name in the file.
+
+    Wrappers add to them: ``module.`` of data parallelism and of averaged models, which also count
+    in ``n_averaged``; ``_orig_mod.`` of ``torch.compile``, of a whole model or a part of it;
+    ``model.``, ``network.`` or any attribute of a Lightning module. A model by itself has tensors
+    in several parts, so a first part that all names share is never its own.
+    """
+    found = {name: name for name in names}
+    while True:
+        shorter = {_WITHIN.sub("", new): old for new, old in found.items() if new != _AVERAGED}
+        firsts = {new.partition(".")[0] for new in shorter}
+        if len(firsts) == 1 and all("." in new for new in shorter):
+            shorter = {new.partition(".")[2]: old for new, old in shorter.items()}
+        elif firsts & _WRAPPERS:
+            # A Lightning module has tensors besides those of its model, of a loss for example.
+            shorter = {_without_wrapper(new): old for new, old in shorter.items()}
+        if len(shorter) < len(found) - (_AVERAGED in found):
+            return found  # two tensors would have one name
+        if shorter.keys() == found.keys():
+            return found
+        found = shorter
+
+
+_AVERAGED = "n_averaged"
+_WITHIN = re.compile(r"(?<![^.])_orig_mod\.")
+_WRAPPERS = frozenset({"module", "model", "network", "net"})
+
+
+def _without_wrapper(name: str) -> str:
+    first, _, rest = name.partition(".")
+    return rest if first in _WRAPPERS and rest else name
+
+
+class _Renamed:
+    def __init__(self, source: TensorSource, names: Mapping[str, str]) -> None:
+        self._source, self._names = source, names
         self.metadata = source.metadata
         self.infos: Mapping[str, TensorInfo] = {
-            name.removeprefix(_PREFIX): info for name, info in source.infos.items()
+            new: source.infos[old] for new, old in names.items()
         }
 
     def read(self, name: str) -> Array:
-        return self._source.read(_PREFIX + name)
+        return self._source.read(self._names[name])
 
 
 class _Safetensors:

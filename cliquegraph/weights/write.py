@@ -16,6 +16,7 @@ from cliquegraph.ir.storage import Array, check_tensors
 from cliquegraph.passes.pipeline import DEFAULT_LEVEL, passes_of
 from cliquegraph.spec.load import Declaration, load
 from cliquegraph.spec.network import NetworkSpec
+from cliquegraph.weights.adapt import require_classes
 from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, formats
 from cliquegraph.weights.identity import DIGEST, SPEC
 from cliquegraph.weights.layout import Format
@@ -114,6 +115,7 @@ def write_weights(
     network = load(network)
     chosen = _target(network, format, level)
     native = native_arrays(tensors, "the weights")
+    require_classes(network, native, "the weights")
     check_tensors(Compilation(network).lowered, native)
     new = new_tensors(LoadedWeights(native, "the weights"), chosen)
     write_tensors(Path(path), new, _metadata(network, chosen))

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from rich.table import Table
 
 from cliquegraph.cli.tables.check import exact_table
-from cliquegraph.cli.tables.table import mark, table
 from cliquegraph.proof.certificate import Proved
 from cliquegraph.proof.prove import WANTED, FileProof
+from cliquegraph.tables.table import mark, table
 
 _GROUPS = {
     "logits, evaluation": "logits",

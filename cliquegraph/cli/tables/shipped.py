@@ -7,11 +7,11 @@ from itertools import groupby
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.table import Json, table
 from cliquegraph.compiler import Compilation
 from cliquegraph.emit.words import engineering
 from cliquegraph.spec.load import load
 from cliquegraph.spec.shipped import Shipped
+from cliquegraph.tables.table import Json, table
 
 
 def shipped_json(spec: Shipped) -> Json:

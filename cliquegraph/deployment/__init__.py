@@ -1,0 +1,1 @@
+"""Export of trained networks in the formats of runtimes."""
