@@ -22,7 +22,6 @@ from cliquegraph.cli.options import (
     print_error,
     print_json,
     print_written,
-    progress,
     specs_of_folder,
 )
 from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
@@ -112,42 +111,23 @@ def compile_command(
 
 def check(
     specs: Specs,
-    exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="Also compare each declaration exactly with its op graph, after every pass of "
-            "every level.",
-        ),
-    ] = False,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
     """Prove the weight sharing of specs and compare their figures with expect.
 
     cliquegraph check specs/cliquenet_s3.yaml
-
-    cliquegraph check --exact specs/quickstart.yaml
     """
-    checked = (_checked(path, exact, as_json, overrides) for path in specs)
+    checked = (_checked(path, as_json, overrides) for path in specs)
     results, codes = zip(*checked, strict=True)
     if as_json:
         print_json(list(results))
     raise typer.Exit(max(codes))
 
 
-def _checked(
-    path: str, exact: bool, as_json: bool, overrides: list[str]
-) -> tuple[dict[str, Any], int]:
+def _checked(path: str, as_json: bool, overrides: list[str]) -> tuple[dict[str, Any], int]:
     """Check one spec independently of others; return the result and an exit code."""
-    from cliquegraph.cli.tables.check import (
-        exact_json,
-        exact_table,
-        expect_table,
-        proof_json,
-        proof_table,
-    )
-    from cliquegraph.proof.exact import compare_exactly
+    from cliquegraph.cli.tables.check import expect_table, proof_json, proof_table
 
     result: dict[str, Any] = {"ok": False}
     try:
@@ -158,12 +138,6 @@ def _checked(
             console.print(proof_table(compilation))
             if compilation.comparisons:
                 console.print(expect_table(compilation))
-        if exact:
-            with progress() as say:
-                stages = list(compare_exactly(compilation.network, report=say))
-            result["exact"] = exact_json(stages)
-            if not as_json:
-                console.print(exact_table(compilation.network.name, stages))
         compilation.require_expected()
     except CliqueGraphError as error:
         if not as_json:

@@ -322,26 +322,26 @@ def test_check_prints_the_proof_and_fails_with_expect(run: Run) -> None:
     assert (said["code"], said["message"][:33]) == ("expect", "expected parameters 1, but the ne")
 
 
-def test_check_compares_exactly_and_prints_the_bound(run: Run) -> None:
-    ran = run("check", QUICKSTART, "--exact", "--json")
+def test_prove_compares_the_op_graph_and_prints_the_bound(run: Run) -> None:
+    ran = run("prove", QUICKSTART, "--backend", "none", "--json")
     assert ran.code == 0
-    lowered, *passes = json.loads(ran.out)["exact"]
-    assert lowered["graph"] == "as lowered"
-    assert passes[0]["graph"] == "after share common"
-    assert passes[-1]["graph"].endswith("→ fold")
+    (proved,) = json.loads(ran.out)
+    lowered, *passes = proved["graphs"]
+    assert lowered["passes"] == []
+    assert passes[0]["passes"] == ["share common"]
+    assert passes[-1]["passes"][-1] == "fold"
     assert lowered["images"] == [4, 4]
     assert lowered["values"] == 46
     assert lowered["statistics"] == 42
-    assert 0 < lowered["error_probability"] < 1e-12
-    shown = run("check", QUICKSTART, "--exact").out
+    assert 0 < lowered["bound"] < 1e-12
+    shown = run("prove", QUICKSTART, "--backend", "none").out
     assert "the declaration and its op graph are equal, on images of 4×4" in shown
 
 
-def test_check_refuses_a_graph_that_differs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prove_refuses_a_graph_that_differs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cliquegraph.lowering.lower.BatchNorm", partial(BatchNorm, momentum=0.2))
-    ran = run("check", QUICKSTART, "--exact", "--json")
+    ran = run("prove", QUICKSTART, "--backend", "none", "--json")
     assert ran.code == 1
-    assert not json.loads(ran.out)["ok"]
     (said,) = json.loads(ran.out)["diagnostics"]
     assert said["message"].startswith("as lowered: transition1, line ")
     assert said["message"].endswith(": transition1.norm.mean does not move as declared")

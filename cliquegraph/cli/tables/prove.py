@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from rich.table import Table
 
-from cliquegraph.cli.tables.check import exact_table
 from cliquegraph.proof.certificate import Proved
+from cliquegraph.proof.exact import words
 from cliquegraph.proof.prove import WANTED, FileProof
 from cliquegraph.tables.table import mark, table
 
@@ -23,7 +23,23 @@ _GROUPS = {
 
 def graphs_table(proved: Proved) -> Table:
     """Return what was compared of the op graph: a row after each pass."""
-    return exact_table(proved.network.name, proved.stages)
+    numbers = ("values", "statistics", "opaque arguments", "degree", "error probability", "s")
+    height, width = proved.stages[0].size
+    name = proved.network.name
+    title = f"{name}: the declaration and its op graph are equal, on images of {height}×{width}"
+    result = table(title, "op graph", *numbers, right=numbers)
+    for stage in proved.stages:
+        evidence = stage.evidence
+        result.add_row(
+            mark(True, words(stage.passes)),
+            f"{evidence.values:,}",
+            f"{evidence.statistics:,}",
+            f"{evidence.queries:,}",
+            f"{evidence.degree}",
+            f"{evidence.bound:.0e}",
+            f"{stage.seconds:.1f}",
+        )
+    return result
 
 
 def files_table(proved: Proved) -> Table:
