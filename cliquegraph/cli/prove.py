@@ -24,6 +24,7 @@ from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 
 if TYPE_CHECKING:
     from cliquegraph.compiler import Compilation
+    from cliquegraph.passes.pipeline import Pass
     from cliquegraph.plugins.backends import Backend
     from cliquegraph.proof.certificate import Proved
     from cliquegraph.spec.network import NetworkSpec
@@ -142,6 +143,12 @@ def _compilation(network: NetworkSpec, option: str) -> Compilation:
     return Compilation(network, int(option.removeprefix("-O")))
 
 
+def _passes(option: str) -> tuple[Pass, ...]:
+    from cliquegraph.passes.pipeline import INFERENCE, LEVELS
+
+    return INFERENCE if option == "--inference" else LEVELS[int(option.removeprefix("-O"))]
+
+
 def _prove(
     path: str,
     overrides: Sequence[str],
@@ -152,7 +159,7 @@ def _prove(
 ) -> Proved:
     from cliquegraph.compiler import Compilation
     from cliquegraph.proof.certificate import Proved
-    from cliquegraph.proof.exact import compare_exactly
+    from cliquegraph.proof.exact import EVERY_LEVEL, compare_exactly
     from cliquegraph.proof.prove import Prover
 
     network = load_spec(path, overrides)
@@ -164,7 +171,10 @@ def _prove(
             raise UsageError("--file is of one backend and one level: name them")
         text = _read(file)
     with progress() as say:
-        stages = tuple(compare_exactly(network, seed=seed, report=say))
+        # Files are compared at full width below: the graphs' comparison names the pass at fault.
+        levels = [_passes(option) for option in options] if pairs else EVERY_LEVEL
+        graphs = compare_exactly(network, levels=levels, narrow=bool(pairs), seed=seed, report=say)
+        stages = tuple(graphs)
         prover = Prover(Compilation(network, 0), seed, say)
         files = [prover.prove(_compilation(network, option), each, text) for each, option in pairs]
     return Proved(network, path, stages, tuple(files), tuple(overrides))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -11,10 +11,10 @@ from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.lowering.lower import lower
 from cliquegraph.passes.fold import Fold, fold_tensors
-from cliquegraph.passes.pipeline import INFERENCE, LEVELS, run_passes
+from cliquegraph.passes.pipeline import INFERENCE, LEVELS, Pass, run_passes
 from cliquegraph.semantics.exact import Candidate, Declared, Evidence, compare
 from cliquegraph.semantics.field import PrimeField
-from cliquegraph.semantics.reduce import least_size, resize
+from cliquegraph.semantics.reduce import least_size, narrower, resize
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.steps.unroll import unroll
 
@@ -38,15 +38,25 @@ class Stage:
     seconds: float
 
 
+EVERY_LEVEL = (*LEVELS.values(), INFERENCE)
+
+
 def compare_exactly(
-    network: NetworkSpec, *, seed: int = 0, report: Report = lambda line: None
+    network: NetworkSpec,
+    *,
+    levels: Iterable[tuple[Pass, ...]] = EVERY_LEVEL,
+    narrow: bool = False,
+    seed: int = 0,
+    report: Report = lambda line: None,
 ) -> Iterator[Stage]:
-    """Compare a declaration with its op graph as lowered and after every pass of every level.
+    """Compare a declaration with its op graph as lowered and after every pass.
 
     Channel counts are the network's; images are the smallest that it accepts.
 
     Args:
         network: the declaration.
+        levels: the passes of each level; default: all, and those that fold.
+        narrow: compare a narrower network of the same structure, if there is one.
         seed: of the primes and all random numbers.
         report: called with a line before each comparison, for progress.
 
@@ -58,11 +68,14 @@ def compare_exactly(
             difference in the order of execution.
     """
     lowered = lower(unroll(network))
+    small_network = narrower(network, lowered, lambda each: lower(unroll(each))) if narrow else None
+    if small_network is not None:
+        network, lowered = small_network, lower(unroll(small_network))
     size = least_size(lowered)
     small = resize(lowered, *size)
     declared = Declared(network, small, PrimeField(seed))
     compared: dict[object, Evidence] = {}
-    for passes, candidate in _candidates(small):
+    for passes, candidate in _candidates(small, levels):
         report(words(passes))
         start = perf_counter()
         computed = _computed(candidate.graph)
@@ -86,11 +99,13 @@ def _computed(graph: Graph) -> object:
     return each, graph.outputs
 
 
-def _candidates(lowered: Graph) -> Iterator[tuple[tuple[str, ...], Candidate]]:
+def _candidates(
+    lowered: Graph, levels: Iterable[tuple[Pass, ...]]
+) -> Iterator[tuple[tuple[str, ...], Candidate]]:
     """Every graph of a network, with the names of the passes that produced it."""
     graphs: dict[tuple[str, ...], Graph] = {(): lowered}
     yield (), Candidate(lowered)
-    for passes in (*LEVELS.values(), INFERENCE):
+    for passes in levels:
         done: tuple[str, ...] = ()
         for each in passes:
             before, done = done, (*done, each.name)

@@ -37,21 +37,29 @@ def compare_reduced(
     Raises:
         VerificationError: they differ; names the first place in the order of execution that does.
     """
-    for reduced in reductions(network, candidate.graph):
+    reduced = narrower(network, candidate.graph, lambda each: build(each).graph)
+    if reduced is not None:
         try:
-            small = build(reduced)
-        except SpecError:  # it is too narrow for a compression
-            continue
-        if same_structure(candidate.graph, small.graph):
-            try:
-                return compare(reduced, small)
-            except VerificationError:
-                break  # a kind may have widths under other keys, which were not reduced
-        break
+            return compare(reduced, build(reduced))
+        except VerificationError:
+            pass  # a kind may have widths under other keys, which were not reduced
     size = least_size(candidate.graph)
     unfolded = candidate.unfolded and resize(candidate.unfolded, *size)
     graph = resize(candidate.graph, *size)
     return compare(network, replace(candidate, graph=graph, unfolded=unfolded))
+
+
+def narrower(
+    network: NetworkSpec, graph: Graph, build: Callable[[NetworkSpec], Graph]
+) -> NetworkSpec | None:
+    """Return a narrower network whose graph has the same structure, if there is one."""
+    for reduced in reductions(network, graph):
+        try:
+            small = build(reduced)
+        except SpecError:  # it is too narrow for a compression
+            continue
+        return reduced if same_structure(graph, small) else None
+    return None
 
 
 def reductions(network: NetworkSpec, graph: Graph) -> Iterator[NetworkSpec]:

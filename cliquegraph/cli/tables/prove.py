@@ -26,7 +26,9 @@ def graphs_table(proved: Proved) -> Table:
     numbers = ("values", "statistics", "opaque arguments", "degree", "error probability", "s")
     height, width = proved.stages[0].size
     name = proved.network.name
-    title = f"{name}: the declaration and its op graph are equal, on images of {height}×{width}"
+    where = f"of a narrower network, on images of {height}×{width}" if proved.files else ""
+    title = f"{name}: the declaration and its op graph are equal, "
+    title += where or f"on images of {height}×{width}"
     result = table(title, "op graph", *numbers, right=numbers)
     for stage in proved.stages:
         evidence = stage.evidence
