@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cliquegraph.cli.completion import complete_backend, complete_spec
 from cliquegraph.cli.options import (
+    SPECS_HELP,
     Json,
     Set,
     backends_of,
-    complete_backend,
     console_of,
     load_spec,
     print_error,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 def prove(
     specs: Annotated[
-        list[str] | None, typer.Argument(help="Specs, YAML or JSON.", metavar="SPEC...")
+        list[str] | None,
+        typer.Argument(help=SPECS_HELP, metavar="SPEC...", autocompletion=complete_spec),
     ] = None,
     backend: Annotated[
         str,

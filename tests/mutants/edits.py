@@ -44,6 +44,7 @@ class Edit:
         line: the line of the file.
         before: the part.
         after: what replaces it.
+        within: the method or function, ``Update.forward``.
         source: the whole file with the change.
     """
 
@@ -51,33 +52,27 @@ class Edit:
     line: int
     before: str
     after: str
+    within: str
     source: str
 
     def __str__(self) -> str:
-        return f"{self.line}: {self.kind}: {self.before}  →  {self.after}"
+        return f"{self.within}, line {self.line}: {self.kind}: {self.before}  →  {self.after}"
 
 
 def edits(source: str, backend: str) -> Iterator[Edit]:
     """Every mutant of a file, each once."""
     seen = {source}
     for edit in _Edits(source, backend).all():
-        if edit.source not in seen and _is_python(edit.source):
+        if edit.source not in seen:
             seen.add(edit.source)
             yield edit
-
-
-def _is_python(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except SyntaxError:
-        return False
-    return True
 
 
 class _Edits:
     def __init__(self, source: str, backend: str) -> None:
         self._source, self._backend = source, backend
         self._bytes = source.encode()
+        self._within = ""
         self._starts = [0]
         for line in self._bytes.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
@@ -85,11 +80,13 @@ class _Edits:
     def all(self) -> Iterator[Edit]:
         for node in ast.parse(self._source).body:
             if isinstance(node, ast.FunctionDef):
+                self._within = node.name
                 yield from self._function(node, {})
             elif isinstance(node, ast.ClassDef):
                 members = _members(node)
                 for each in node.body:
                     if isinstance(each, ast.FunctionDef):
+                        self._within = f"{node.name}.{each.name}"
                         yield from self._function(each, members)
 
     def _function(self, function: ast.FunctionDef, members: dict[str, list[str]]) -> Iterator[Edit]:
@@ -107,9 +104,7 @@ class _Edits:
                 yield from self._of(node, names, members)
             yield from self._numbers(statement)
 
-    def _of(
-        self, node: ast.AST, names: list[str], members: dict[str, list[str]]
-    ) -> Iterator[Edit]:
+    def _of(self, node: ast.AST, names: list[str], members: dict[str, list[str]]) -> Iterator[Edit]:
         match node:
             case ast.Expr(ast.Constant()):
                 return
@@ -226,7 +221,8 @@ class _Edits:
     def _edit(self, kind: str, node: ast.AST, text: str) -> Edit:
         start, end = self._span(node)
         source = (self._bytes[:start] + text.encode() + self._bytes[end:]).decode()
-        return Edit(kind, node.lineno, self._text(node), text, source)  # type: ignore[attr-defined]
+        line: int = node.lineno  # type: ignore[attr-defined]
+        return Edit(kind, line, self._text(node), text, self._within, source)
 
     def _text(self, node: ast.AST) -> str:
         start, end = self._span(node)
@@ -275,7 +271,9 @@ def _others(name: str, names: list[str]) -> list[str]:
     if found is None:
         place = names.index(name)
         plain = [each for each in names if not _NUMBERED.match(each)]
-        return [plain[(plain.index(name) + 1) % len(plain)]] if len(plain) > 1 and place >= 0 else []
+        return (
+            [plain[(plain.index(name) + 1) % len(plain)]] if len(plain) > 1 and place >= 0 else []
+        )
     letters, layer, stage = found[1], int(found[2]), found[3]
     if stage is None:
         wanted = [f"{letters}{layer + 1}", f"{letters}{layer - 1}"]

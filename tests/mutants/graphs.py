@@ -8,8 +8,9 @@ from random import Random
 from typing import Any
 
 from cliquegraph import Graph
+from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Concat, DrawColumn, JoinWeights, Keep, Zeros
+from cliquegraph.ir.ops import Add, Concat, DrawColumn, JoinWeights, Keep, Zeros
 from cliquegraph.ir.types import ParamSlice
 
 Mutant = tuple[str, str, Graph]
@@ -51,7 +52,9 @@ def _reads(graph: Graph, node: Node, random: Random) -> Iterator[Mutant]:
             yield "read", what, exchanged(graph, node, replace(node, inputs=inputs))
     for place in range(least, len(node.inputs) - 1):
         one, other = node.inputs[place : place + 2]
-        if one.type == other.type and one != other:
+        # A sum has no order, and two concatenations of the same are one.
+        differ = parts(graph, one) != parts(graph, other) and not isinstance(node.op, Add)
+        if one.type == other.type and differ:
             inputs = (*node.inputs[:place], other, one, *node.inputs[place + 2 :])
             what = f"{_title(node)} reads {_name(other)} before {_name(one)}"
             yield "order", what, exchanged(graph, node, replace(node, inputs=inputs))
@@ -67,8 +70,8 @@ def _operands(graph: Graph, node: Node, random: Random) -> Iterator[Mutant]:
 
         for by in (-1, 1):
             start, stop = own.start + by, own.stop + by
-            if 0 <= start and stop <= own.param.extent:
-                what = f"{_title(node)} reads {own.param.slot} {start}:{stop}"
+            if start >= 0 and stop <= own.param.extent:
+                what = f"{_title(node)} reads {_tensors(own)} from {start} to {stop}"
                 yield "slice", what, changed(ParamSlice(own.param, start, stop))
         others = [
             each
@@ -77,7 +80,7 @@ def _operands(graph: Graph, node: Node, random: Random) -> Iterator[Mutant]:
         ]
         for other in random.sample(others, min(2, len(others))):
             kind = "kernel" if len(own.shape) > 1 else "statistic or scale"
-            yield kind, f"{_title(node)} has {other.param.slot}", changed(other)
+            yield kind, f"{_title(node)} has {_tensors(other)} for {_tensors(own)}", changed(other)
 
 
 def _numbers(graph: Graph, node: Node) -> Iterator[Mutant]:
@@ -96,9 +99,11 @@ def _others(number: Any) -> Iterator[Any]:
     if isinstance(number, bool):
         yield not number
     elif isinstance(number, int):
-        yield from (number - 1, number + 1)
+        yield number + 1
+        if number > 1:
+            yield number - 1
     elif isinstance(number, float):
-        yield number * (1 + 1e-6)
+        yield number * (1 + 1e-6) or 1e-6
     elif isinstance(number, tuple):
         for place, each in enumerate(number):
             for other in _others(each):
@@ -111,8 +116,10 @@ def _features(graph: Graph, random: Random) -> Iterator[Mutant]:
         others = [v for v in values if v.type == own.type and parts(graph, v) != parts(graph, own)]
         for other in random.sample(others, min(2, len(others))):
             features = (*graph.features[:place], other, *graph.features[place + 1 :])
-            yield "feature", f"feature {place + 1} is {_name(other)}", replace(
-                graph, features=features
+            yield (
+                "feature",
+                f"feature {place + 1} is {_name(other)}",
+                replace(graph, features=features),
             )
 
 
@@ -122,3 +129,8 @@ def _title(node: Node) -> str:
 
 def _name(value: Value) -> str:
     return value.hint or "?"
+
+
+def _tensors(operand: ParamSlice) -> str:
+    first, *_, last = [tensor_name(piece.tensor) for piece in operand.pieces] * 2
+    return f"{first} to {last}, {operand.start}:{operand.stop}," if first != last else first

@@ -46,14 +46,23 @@ from cliquegraph.proof.points import BATCH, Points
 from cliquegraph.proof.prove import LANES, Find, Prover, Result
 from cliquegraph.semantics.exact import Candidate, Declared, compare
 from cliquegraph.semantics.field import PrimeField
-from cliquegraph.semantics.reduce import least_size, reductions, resize
-from cliquegraph.spec.schema import Expect
+from cliquegraph.semantics.reduce import least_size, resize
 from cliquegraph.steps.unroll import unroll
 from tests.mutants import graphs
 from tests.mutants.edits import Edit, edits
-from tests.networks import EVERY_KEY
+from tests.networks import EVERY_KEY, network
 
 RESULTS = Path(__file__).with_name("proofs.json")
+
+_WIDE = {"layers": 6, "bottleneck": True}
+NARROW_S3 = network(
+    {**_WIDE, "filters": 2},
+    {**_WIDE, "filters": 3},
+    stem={"filters": 4},
+    transition={"attention": True},
+    readout={"compression": 0.5},
+)
+"""Blocks whose code is that of cliquenet_s3, but for numbers of channels."""
 
 REFUTED, ERROR, SAME, SURVIVED = "refuted", "error", "same program", "survived"
 
@@ -81,9 +90,8 @@ class Mutant:
 class Judge(Prover):
     """Judges mutants of one network's files; differences are not located, which takes long."""
 
-    def __init__(self, network: NetworkSpec) -> None:
-        super().__init__(Compilation(network, 0))
-        self.network = network
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(Compilation(spec, 0))
         self._same: dict[tuple[str, str], str] = {}
         self._first: dict[tuple[str, str], str] = {}
 
@@ -130,16 +138,11 @@ class Judge(Prover):
         return Subject(compilation.graph, binding, tracer.parameters, program, None)
 
 
-def narrowed(network: NetworkSpec) -> NetworkSpec:
-    """The network with the fewest channels: its code differs in numbers of ``__init__`` alone."""
-    least = next(iter(reductions(network, lower(unroll(network)))))
-    return least.model_copy(update={"expect": Expect()})
-
-
-def _of_files(name: str, network: NetworkSpec, shuffle: Random) -> Iterator[tuple[str, Any]]:
+def _of_files(name: str, spec: NetworkSpec, shuffle: Random) -> Iterator[tuple[str, Any]]:
     judge: list[Judge] = []  # made when it is first needed
+    digest = spec_digest(spec)
     for backend_name, level in FILES:
-        backend, compilation = find_backend(backend_name), Compilation(network, level)
+        backend, compilation = find_backend(backend_name), Compilation(spec, level)
         source = compilation.source(backend)
         every = list(edits(source, backend_name))
         shuffle.shuffle(every)
@@ -148,11 +151,11 @@ def _of_files(name: str, network: NetworkSpec, shuffle: Random) -> Iterator[tupl
             text: str, compilation: Compilation = compilation, backend: Backend = backend
         ) -> Outcome:
             if not judge:
-                judge.append(Judge(network))
+                judge.append(Judge(spec))
             return judge[0].judge(compilation, backend, text)
 
         def mutant(edit: Edit, ask: Callable[[str], Outcome] = ask, of: str = source) -> Mutant:
-            key = _key(spec_digest(network), of, edit.source)
+            key = _key(digest, of, edit.source)
             return Mutant(edit.kind, str(edit), key, partial(ask, edit.source))
 
         yield f"{name} {backend_name} -O{level}", [mutant(each) for each in every]
@@ -161,17 +164,17 @@ def _of_files(name: str, network: NetworkSpec, shuffle: Random) -> Iterator[tupl
 # ---- op graphs ---------------------------------------------------------------------------------
 
 
-def _of_graphs(name: str, network: NetworkSpec, shuffle: Random) -> Iterator[tuple[str, Any]]:
-    lowered = lower(unroll(network))
+def _of_graphs(name: str, spec: NetworkSpec, shuffle: Random) -> Iterator[tuple[str, Any]]:
+    lowered = lower(unroll(spec))
     small = resize(lowered, *least_size(lowered))
     declared: list[Declared] = []
 
     def ask(candidate: Candidate) -> Outcome:
         if not declared:
-            declared.append(Declared(network, small, PrimeField(0)))
+            declared.append(Declared(spec, small, PrimeField(0)))
         try:
             verify_graph(candidate.graph)
-            compare(network, candidate, declared[0])
+            compare(spec, candidate, declared[0])
         except VerificationError as error:
             return REFUTED, str(error)
         except Exception as error:  # noqa: BLE001  # a mutant may do anything
@@ -182,7 +185,7 @@ def _of_graphs(name: str, network: NetworkSpec, shuffle: Random) -> Iterator[tup
         every = list(graphs.mutants(candidate.graph, shuffle))
         shuffle.shuffle(every)
         title = words(passes)
-        digest = f"{spec_digest(network)} {candidate.graph.digest()}"
+        digest = f"{spec_digest(spec)} {candidate.graph.digest()}"
         yield (
             f"{name} {title}",
             [
@@ -208,15 +211,14 @@ def targets(seed: int) -> Iterator[tuple[str, Callable[[], Iterator[tuple[str, A
     """What is mutated, cheap ones first; mutants in an order drawn from the seed."""
     quickstart = cliquegraph.load("specs/quickstart.yaml")
     s3 = cliquegraph.load("specs/cliquenet_s3.yaml")
-    narrow = narrowed(s3)
-    graph_of = {"quickstart": quickstart, **EVERY_KEY, "narrow cliquenet_s3": narrow}
-    file_of = {"quickstart": quickstart, "narrow cliquenet_s3": narrow, "cliquenet_s3": s3}
-    for name, network in graph_of.items():
+    graph_of = {"quickstart": quickstart, **EVERY_KEY, "cliquenet_s3, narrow": NARROW_S3}
+    file_of = {"quickstart": quickstart, "cliquenet_s3, narrow": NARROW_S3, "cliquenet_s3": s3}
+    for name, spec in graph_of.items():
         title = f"graph of {name}"
-        yield title, partial(_of_graphs, title, network, Random(f"{seed} {name}"))  # noqa: S311
-    for name, network in file_of.items():
+        yield title, partial(_of_graphs, title, spec, Random(f"{seed} {name}"))  # noqa: S311
+    for name, spec in file_of.items():
         title = f"file of {name}"
-        yield title, partial(_of_files, title, network, Random(f"{seed} {name}"))  # noqa: S311
+        yield title, partial(_of_files, title, spec, Random(f"{seed} {name}"))  # noqa: S311
 
 
 def read() -> dict[str, Any]:
@@ -233,8 +235,8 @@ def write(results: dict[str, Any]) -> None:
     write_files({RESULTS: json.dumps(ordered, indent=0, ensure_ascii=False) + "\n"})
 
 
-def run(title: str, mutants: Sequence[Mutant], count: int, until: float) -> None:
-    """Judge a target's mutants, and keep how each ended."""
+def run(title: str, mutants: Sequence[Mutant], wanted: Sequence[Mutant], until: float) -> None:
+    """Judge some of a target's mutants, and keep how each ended."""
     results = read()
     known = results.get(title, {"mutants": 0, "ended": {}, "kinds": {}, "survivors": {}})
     keys = {each.key for each in mutants}
@@ -256,7 +258,7 @@ def run(title: str, mutants: Sequence[Mutant], count: int, until: float) -> None
         write(results)
 
     asked = 0
-    for number, mutant in enumerate(mutants[:count]):
+    for number, mutant in enumerate(wanted):
         if mutant.key in ended:
             continue
         if time.monotonic() > until:
@@ -311,6 +313,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default="", help="a part of a target's name")
+    parser.add_argument("--within", default="", help="a part of what a mutant is called")
     parser.add_argument("--count", type=int, default=sys.maxsize, help="of each target at most")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
     parser.add_argument("--seed", type=int, default=0, help="of the order of mutants")
@@ -321,9 +324,10 @@ def main() -> int:
         for name, make in targets(args.seed):
             if args.only and not (name in args.only or args.only in name):
                 continue
-            for title, mutants in make():
+            for title, every in make():
+                mutants = [each for each in every if args.within in each.what]
                 if args.only in title and time.monotonic() < until:
-                    run(title, mutants, args.count, until)
+                    run(title, every, mutants[: args.count], until)
     report(read())
     return 0
 
