@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate wheel-check bench gpu fuzz proofs mutants clean
+.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate wheel-check bench gpu fuzz proofs mutants proof-mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ proofs: $(READY)  ## prove the files of every shipped network, into generated/pr
 mutants: $(READY)  ## mutation testing of core and templates, into tests/mutants (hours)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1
 	$(BIN)/python tests/mutants/run.py -o tests/mutants/results.json
+
+proof-mutants: $(READY)  ## mutants of generated files and op graphs against their proofs (hours; resumable)
+	$(BIN)/python -m tests.mutants.proofs
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis

@@ -264,6 +264,10 @@ def _compare_outputs(
         return array[0] if dual else array
 
     what = f"block features, {mode}"
+    returned, count = len(run.program.features), len(declared.features)
+    if returned != count and not run.subject.by_hand:
+        message = f"returns {returned} block features, {count} are declared"
+        raise DifferenceError("number of block features", message=message)
     for index, (number, feature) in enumerate(
         zip(run.program.features, declared.features, strict=False), start=1
     ):
