@@ -91,8 +91,8 @@ Level = Annotated[
         "-O",
         metavar="LEVEL",
         help="Optimization level. 0, the default, is literal, with the framework's own modules; 1 "
-        "and 2 save memory in training; SWA, SyncBatchNorm, torch.fx and partial freezing require 0 "
-        "(docs/clients.md).",
+        "and 2 save memory in training; SWA, SyncBatchNorm, torch.fx and partial freezing "
+        "require 0 (docs/clients.md).",
         min=0,
     ),
 ]

@@ -58,9 +58,9 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(num_features))
         self.eps, self.momentum, self.use_running_average = 1e-5, 0.1, False
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
-        """Set the mode, for nnx.view."""
-        self.use_running_average = self.use_running_average if use_running_average is None else use_running_average
+    def set_view(self, use_running_average: bool | None = None) -> None:  # nnx.view
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
 
     def __call__(self, x: Array) -> Array:
         mean, var = self.mean[...], self.var[...]

@@ -59,9 +59,9 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(num_features))
         self.eps, self.momentum, self.use_running_average = 1e-5, 0.1, False
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
-        """Set the mode, for nnx.view."""
-        self.use_running_average = self.use_running_average if use_running_average is None else use_running_average
+    def set_view(self, use_running_average: bool | None = None) -> None:  # nnx.view
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
 
     def __call__(self, x: Array) -> Array:
         mean, var = self.mean[...], self.var[...]
@@ -85,9 +85,9 @@ class DropPath(nnx.Module):
         self.survival, self.deterministic = 1 - rate, False
         self.rngs = rngs.dropout.fork()
 
-    def set_view(self, deterministic: bool | None = None) -> None:
-        """Set the mode, for nnx.view."""
-        self.deterministic = self.deterministic if deterministic is None else deterministic
+    def set_view(self, deterministic: bool | None = None) -> None:  # nnx.view
+        if deterministic is not None:
+            self.deterministic = deterministic
 
     def __call__(self, x: Array) -> Array:
         survival = jnp.full((1, 1, 1, 1), self.survival, x.dtype)
