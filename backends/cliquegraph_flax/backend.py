@@ -82,11 +82,8 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
 }
 """The templates of helpers, and the members, operations and units that need each."""
 
-_ABOVE_0 = frozenset({"moments", *_UNITS, "concat_conv"})
 _SHARE_MOMENTS = frozenset({"batch_moments", "normalize", "statistics", "statistics_norm"})
 """The parts of a normalization, for helpers that compute its moments or share those of others."""
-
-_LIMITS = "Compiled above -O0, for less memory: nnx.tabulate fails on it. For that, compile at -O0."
 
 _DEFINED = frozenset(
     {"BatchNorm", "BiasedConv", "BranchNorm", "ChannelAffine", "Conv", "DropPath", "Feature"}
@@ -140,8 +137,7 @@ class FlaxBackend:
         used -= {"he_kernel"} if "kernel_bank" in used else set()
         helpers = {name: _substitutions(name, view) for name in _HELPERS if name in used}
         templates = environment("cliquegraph_flax")
-        limits = _LIMITS if _ABOVE_0 & used else ""
-        return write_file(view, FlaxSpeller(view), templates, helpers, _IMPORTS, limits=limits)
+        return write_file(view, FlaxSpeller(view), templates, helpers, _IMPORTS)
 
     def missing(self) -> str | None:
         """Return how to install JAX and Flax, or None where they are installed."""

@@ -59,7 +59,10 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "init_weights": frozenset({Kernel, FanOutKernel, KernelWithBias, DepthwiseKernel, Dense}),
     "channel_affine": frozenset({ChannelAffine}),
     "feature": frozenset({Statistics, *_UNITS}),
+    "eager": frozenset({Statistics, *_UNITS, "concat_conv"}),
     "batch_moments": frozenset({Statistics, "batch_norm_relu"}),
+    "norm_part": frozenset({Statistics, Normalizer, *_UNITS}),
+    "require_supported": frozenset({Statistics, Normalizer, *_UNITS}),
     "moments": frozenset({Statistics}),
     "norm": frozenset({Normalizer, *_UNITS}),
     "norm_relu": frozenset(_UNITS),
@@ -84,19 +87,19 @@ _DEFINED = frozenset(
         "JoinWeights",
         "Moments",
         "Norm",
+        "NormPart",
         "NormRelu",
     }
-    | {"fused", "plain"}
+    | {"compiled", "fused", "plain"}
 )
-
-_ABOVE_0 = frozenset({"moments", "norm_relu", "concat_conv"})
-"""The helpers that replace PyTorch's own modules and their gradients."""
 
 _LIMITS = (
-    "Compiled above -O0, for less memory. It supports no second derivatives, torch.func, torch.fx "
-    "or torch.jit.save, and tools that look for nn.BatchNorm2d (freezing, update_bn, "
-    "SyncBatchNorm) miss its normalizations. For these, compile at -O0."
+    "Compiled above -O0, for less memory. It refuses second derivatives, torch.fx, reentrant "
+    "checkpoints, hooks on convolutions and normalizations, update_bn, SyncBatchNorm, and freezing "
+    "some normalizations and not others. For these, compile at -O0."
 )
+
+_FIRST_ORDER = "Compiled above -O0, for less memory. For second derivatives, compile at -O0."
 
 _BRANCH_NORMS = (
     "Statistics do not move where a branch is dropped: nn.SyncBatchNorm can't replace BranchNorm2d."
@@ -112,7 +115,7 @@ _IMPORTS: tuple[Imports, ...] = (
         "import torch": ("torch",),
         "import torch.nn.functional as {}": ("F",),
         "from torch import Tensor, {}": ("nn",),
-        "from torch.autograd.function import {}": ("once_differentiable",),
+        "from torch.autograd import {}": ("forward_ad",),
         "from torch.utils.checkpoint import {}": ("checkpoint",),
     },
 )
@@ -125,7 +128,7 @@ class TorchBackend:
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
-        | {"checkpoint", "once_differentiable"}
+        | {"checkpoint", "forward_ad"}
         | _HELPERS.keys()
         | _DEFINED
     )
@@ -152,8 +155,10 @@ class TorchBackend:
         templates = environment("cliquegraph_torch")
         methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
         limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)
-        limits += [_LIMITS] * bool(_ABOVE_0 & helpers.keys())
-        speller, ends = TorchSpeller(has_both), " ".join(limits)
+        limits += [_LIMITS] * ("require_supported" in helpers)
+        limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "norm_part" not in helpers)
+        speller = TorchSpeller(has_both, checked="require_supported" in helpers)
+        ends = " ".join(limits)
         return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends)
 
     def missing(self) -> str | None:

@@ -36,7 +36,7 @@ from cliquegraph.emit.things import (
     ZeroBranchNorm,
     ZeroNorm,
 )
-from cliquegraph.emit.view import Apply, BankSlice, CallChild, Expression, Kind, ModelView
+from cliquegraph.emit.view import Apply, BankSlice, Body, CallChild, Expression, Kind, ModelView
 from cliquegraph.ir import ops
 from cliquegraph_torch.eager import OVERWRITTEN
 
@@ -56,9 +56,14 @@ class TorchSpeller(Speller):
     tensor = "Tensor"
     call_method = "forward"
 
-    def __init__(self, marked: bool = False) -> None:
-        """With ``marked``, convolutions initialized by their fan-out have a class of their own."""
-        self._marked = marked
+    def __init__(self, marked: bool = False, *, checked: bool = False) -> None:
+        """Remember what the file's helpers demand.
+
+        Args:
+            marked: convolutions initialized by their fan-out have a class of their own.
+            checked: normalizations share moments, which not every use of a model allows.
+        """
+        self._marked, self._checked = marked, checked
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Print one operation."""
@@ -84,6 +89,24 @@ class TorchSpeller(Speller):
     def shape(self, channels: int, height: int, width: int) -> str:
         """Print the shape of a batch of maps."""
         return f"(batch, {channels}, {height}, {width})"
+
+    def enter(self, images: str) -> str | None:
+        """Print the check of how the model is used."""
+        return f"require_supported(self, {images})" if self._checked else None
+
+    def returns(self, kinds: Sequence[Kind], *, always_tuple: bool = False) -> str:
+        """Print the type of the results; maps are a tuple, as reentrant checkpoints demand."""
+        if tuple(kinds) == (Kind.MAPS,) and not always_tuple:
+            return "tuple[Tensor, ...]"
+        return super().returns(kinds, always_tuple=always_tuple)
+
+    def body(self, body: Body, depth: int, *, always_tuple: bool = False) -> str:
+        """Return statements and the return, indented by ``depth`` levels."""
+        text = super().body(body, depth, always_tuple=always_tuple)
+        if body.kinds != (Kind.MAPS,) or always_tuple:
+            return text
+        *lines, last = text.split("\n")
+        return "\n".join([*lines, last.replace("return ", "return tuple(") + ")"])
 
     def bank_slice(self, view: BankSlice) -> Code:
         """Print a slice of a kernel bank's input channels."""

@@ -89,8 +89,8 @@ Level = Annotated[
         "-O",
         metavar="LEVEL",
         help="Optimization level. 0, the default, is literal, with the framework's own modules; 1 "
-        "and 2 save memory in training; freezing, SWA, SyncBatchNorm and tracing require 0 "
-        "(docs/optimiser.md).",
+        "and 2 save memory in training; SWA, SyncBatchNorm, torch.fx and partial freezing "
+        "require 0 (docs/clients.md).",
         min=0,
     ),
 ]

@@ -366,7 +366,7 @@ class CORnetR(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
-        x = x.astype(self.dtype or x.dtype)
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
         feature1 = self.block1(x, (versions or {}).get("block1"))
         return (feature1,)
 

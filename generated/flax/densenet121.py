@@ -59,6 +59,10 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(num_features))
         self.eps, self.momentum, self.use_running_average = 1e-5, 0.1, False
 
+    def set_view(self, use_running_average: bool | None = None) -> None:  # nnx.view
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
     def __call__(self, x: Array) -> Array:
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:
@@ -325,7 +329,7 @@ class DenseNet121(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
-        x = x.astype(self.dtype or x.dtype)
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
         x = self.stem(x)
         feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)

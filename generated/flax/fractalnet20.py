@@ -58,6 +58,10 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(num_features))
         self.eps, self.momentum, self.use_running_average = 1e-5, 0.1, False
 
+    def set_view(self, use_running_average: bool | None = None) -> None:  # nnx.view
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
     def __call__(self, x: Array) -> Array:
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:
@@ -83,6 +87,10 @@ class DrawColumn(nnx.Module):
         self.rate, self.columns, self.deterministic = rate, columns, False
         self.rngs = rngs.dropout.fork()
 
+    def set_view(self, deterministic: bool | None = None) -> None:  # nnx.view
+        if deterministic is not None:
+            self.deterministic = deterministic
+
     def __call__(self) -> Array:
         if self.deterministic:
             return jnp.zeros(self.columns, bool)
@@ -101,6 +109,10 @@ class ColumnJoinWeights(nnx.Module):
     def __init__(self, rate: float, columns: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
         self.rate, self.columns, self.deterministic = rate, columns, False
         self.rngs = rngs.dropout.fork()
+
+    def set_view(self, deterministic: bool | None = None) -> None:  # nnx.view
+        if deterministic is not None:
+            self.deterministic = deterministic
 
     def __call__(self, x: Array, column: Array) -> Array:
         kept = jnp.ones(len(self.columns), bool)
@@ -457,7 +469,7 @@ class FractalNet20(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
-        x = x.astype(self.dtype or x.dtype)
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
         column = self.draw_column()
         feature1 = self.block1(x, column, (versions or {}).get("block1"))
         feature2 = self.block2(feature1, column, (versions or {}).get("block2"))

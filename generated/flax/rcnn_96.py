@@ -182,7 +182,7 @@ class RCNN96(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
-        x = x.astype(self.dtype or x.dtype)
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
         x = self.stem(x)
         feature1 = self.block1(x, (versions or {}).get("block1"))
         x = self.transition1(feature1)

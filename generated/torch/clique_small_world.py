@@ -144,7 +144,7 @@ class CliqueBlock(nn.Module):
         self.update11_2 = Update(6 * filters)
         self.update12_2 = Update(5 * filters)
 
-    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :k0])
@@ -205,7 +205,7 @@ class CliqueBlock(nn.Module):
                 x2_2, x3_2, x4_2, x5_2, x6_2, x7_2, x8_2, x9_2, x10_2, x11_2, x12_2,
             ]
             versions.update(zip(names.split(), values, strict=True))
-        return layers
+        return tuple(layers)
 
 
 class CliqueSmallWorld(nn.Module):

@@ -106,7 +106,7 @@ class CliqueBlock(nn.Module):
         self.update4_1 = Update(in_channels + 3 * filters)
         self.update5_1 = Update(in_channels + 4 * filters)
 
-    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1)
         # stage 1: X0 X1 -> X2
@@ -121,7 +121,7 @@ class CliqueBlock(nn.Module):
         if versions is not None:
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1"
             versions.update(zip(names.split(), [x0, x1_1, x2_1, x3_1, x4_1, x5_1], strict=True))
-        return layers
+        return tuple(layers)
 
 
 class CliqueNetK36T15F1T1(nn.Module):

@@ -110,7 +110,7 @@ class CliqueBlock(nn.Module):
             Update(4 * filters) for _ in range(5)
         )
 
-    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :k0])
@@ -137,7 +137,7 @@ class CliqueBlock(nn.Module):
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X1@2 X2@2 X3@2 X4@2 X5@2"
             values = [x0, x1_1, x2_1, x3_1, x4_1, x5_1, x1_2, x2_2, x3_2, x4_2, x5_2]
             versions.update(zip(names.split(), values, strict=True))
-        return layers
+        return tuple(layers)
 
 
 class CliqueNetK80T15(nn.Module):

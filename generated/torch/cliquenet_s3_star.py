@@ -121,7 +121,7 @@ class CliqueBlock(nn.Module):
         self.update5_2 = Update(5 * filters, filters)
         self.update6_2 = Update(5 * filters, filters)
 
-    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> list[Tensor]:
+    def forward(self, x0: Tensor, versions: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         k0, k = self.in_channels, self.filters  # channels of X0 and of each layer
         # stage 1: X0 -> X1
         x1_1 = self.update1_1([x0], w=self.w1[:, :k0], v=self.v1)
@@ -152,7 +152,7 @@ class CliqueBlock(nn.Module):
             names = "X0 X1@1 X2@1 X3@1 X4@1 X5@1 X6@1 X1@2 X2@2 X3@2 X4@2 X5@2 X6@2"
             values = [x0, x1_1, x2_1, x3_1, x4_1, x5_1, x6_1, x1_2, x2_2, x3_2, x4_2, x5_2, x6_2]
             versions.update(zip(names.split(), values, strict=True))
-        return layers
+        return tuple(layers)
 
 
 class CliqueNetS3Star(nn.Module):
