@@ -83,14 +83,14 @@ def prove(
     from cliquegraph.cli.tables.prove import files_table, graphs_table, notes
 
     if recheck is not None:
-        if specs or file or out:
-            raise UsageError("--recheck repeats a certificate: remove specs, --file and --out")
+        if specs or file or out or level or inference or overrides or backend != "all":
+            raise UsageError("--recheck repeats a certificate: remove specs and other options")
         _recheck(recheck, as_json)
     if not specs:
         raise UsageError("name a spec, or a certificate with --recheck")
     if len(specs) > 1 and (file or out):
         raise UsageError("--file and --out need a single spec")
-    proved, codes = [], [0]
+    proved, failed, codes = [], [], [0]
     for path in specs:
         try:
             found = _prove(path, overrides, backend, _options(level, inference), file, seed)
@@ -98,7 +98,9 @@ def prove(
             if len(specs) == 1:
                 raise
             codes.append(error.exit_code)
-            print_error(error, as_json=as_json)
+            failed.append({"spec": path, "ok": False, "diagnostics": _diagnostics(error)})
+            if not as_json:
+                print_error(error)
             continue
         proved.append(found)
         codes.append(0 if found.ok else 1)
@@ -117,8 +119,13 @@ def prove(
         if not as_json:
             console_of().print(f"wrote {out}")
     if as_json:
-        typer.echo(json.dumps([each.certificate() for each in proved], indent=2))
+        documents = [each.certificate() for each in proved]
+        typer.echo(json.dumps([*documents, *failed], indent=2))
     raise typer.Exit(max(codes))
+
+
+def _diagnostics(error: CliqueGraphError) -> list[dict[str, Any]]:
+    return [each.to_json() for each in error.diagnostics]
 
 
 def _options(level: str | None, inference: bool) -> list[str]:
@@ -177,7 +184,8 @@ def _prove(
         stages = tuple(graphs)
         prover = Prover(Compilation(network, 0), seed, say)
         files = [prover.prove(_compilation(network, option), each, text) for each, option in pairs]
-    return Proved(network, path, stages, tuple(files), tuple(overrides))
+    named = None if file is None else str(file)
+    return Proved(network, path, stages, tuple(files), tuple(overrides), named)
 
 
 def _runnable(names: str) -> list[Backend]:
@@ -211,7 +219,8 @@ def _recheck(path: Path, as_json: bool) -> None:
     options = list(dict.fromkeys(each["option"] for each in files))
     seed = next((point["seed"] for each in files for point in each["points"]), 0)
     spec = kept["spec"]
-    again = _prove(spec["file"], spec["overrides"], backends, options, None, seed).certificate()
+    file = Path(kept["path"]) if "path" in kept else None
+    again = _prove(spec["file"], spec["overrides"], backends, options, file, seed).certificate()
     found = differences(kept, again)
     if as_json:
         typer.echo(json.dumps({"ok": not found, "differences": found}, indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +39,7 @@ class Proved:
         stages: the comparisons of the op graph, after each pass.
         files: the comparisons of files.
         overrides: keys of the spec that were set.
+        path: the file that was proved, if not what the compiler writes.
     """
 
     network: NetworkSpec
@@ -46,6 +47,7 @@ class Proved:
     stages: tuple[Stage, ...]
     files: tuple[FileProof, ...]
     overrides: tuple[str, ...] = ()
+    path: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -65,6 +67,7 @@ class Proved:
             },
             "op_graph_sha256": lower(unroll(self.network)).digest(),
             "ok": self.ok,
+            **({} if self.path is None else {"path": self.path}),
             "graphs": [_of_stage(each) for each in self.stages],
             "files": [file_entry(each) for each in self.files],
             "versions": versions(),
@@ -143,7 +146,7 @@ def _of_stage(stage: Stage) -> Document:
 
 
 def read_certificate(path: Path) -> Mapping[str, Any]:
-    """Read a certificate.
+    """Read a certificate of generated files.
 
     Raises:
         UsageError: it is not one that this version can repeat.
@@ -156,11 +159,43 @@ def read_certificate(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict) or "certificate" not in found:
         raise UsageError(f"{path} is not a certificate, which `cliquegraph prove -o` writes")
-    if "files" not in found:
-        raise UsageError(f"{path} is of a hand-written model: repeat it with `cliquegraph certify`")
     if found["certificate"] != FORMAT:
         raise UsageError(f"{path} is of format {found['certificate']}, this version reads {FORMAT}")
+    if missing := list(_faults(found)):
+        raise UsageError(f"{path} is no complete certificate: {missing[0]}")
     return found
+
+
+def _faults(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a repetition needs and a document lacks."""
+    for key, kind in _NEEDED.items():
+        if not isinstance(found.get(key), kind):
+            yield f"it has no {key}"
+            return
+    for key, kind in (("file", str), ("overrides", list), ("sha256", str)):
+        if not isinstance(found["spec"].get(key), kind):
+            yield f"its spec has no {key}"
+    if not found["files"] and not found["graphs"]:
+        yield "it has neither files nor graphs"
+    seen = set()
+    for each in found["files"]:
+        if not isinstance(each, dict) or not each.keys() >= _FILE_KEYS:
+            yield "an entry of its files is incomplete"
+            return
+        seeds = [point.get("seed") for point in each["points"] if isinstance(point, dict)]
+        if not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+            yield "a seed is no number"
+        if (each["backend"], each["option"]) in seen:
+            yield f"{each['backend']} {each['option']} is there twice"
+        seen.add((each["backend"], each["option"]))
+
+
+_NEEDED: dict[str, type] = {"network": str, "ok": bool, "spec": dict, "graphs": list, "files": list}
+_FILE_KEYS = {"backend", "option", "ok", "file_sha256", "trace_sha256", "images", "operators"} | {
+    "equal",
+    "points",
+    "bound",
+}
 
 
 def differences(kept: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
@@ -168,15 +203,23 @@ def differences(kept: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
     found = []
     if kept["spec"]["sha256"] != again["spec"]["sha256"]:
         found.append("the spec is another one")
-    for old, new in zip(kept["files"], again["files"], strict=True):
+    for key in ("network", "ok", "op_graph_sha256", "graphs"):
+        if kept.get(key) != again[key]:
+            found.append(f"{key} is different")
+    ours = {(each["backend"], each["option"]): each for each in again["files"]}
+    for old in kept["files"]:
         name = f"{old['backend']} {old['option']}"
+        new = ours.get((old["backend"], old["option"]))
+        if new is None:
+            found.append(f"{name}: was not proved again")
+            continue
         if old["file_sha256"] != new["file_sha256"]:
             found.append(f"{name}: the generated file is another one")
         if old["trace_sha256"] != new["trace_sha256"]:
             found.append(f"{name}: the traced program is another one")
         found += [
             f"{name}: {key} {old[key]!r}, now {new[key]!r}"
-            for key in ("ok", "equal", "points")
+            for key in ("ok", "images", "operators", "equal", "points", "bound")
             if old[key] != new[key]
         ]
     return found

@@ -18,12 +18,13 @@ from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.proof.bind import Binding, Generated
 from cliquegraph.proof.compare import DifferenceError, Subject
 from cliquegraph.proof.discern import Discerner
+from cliquegraph.proof.exact import LANES
 from cliquegraph.proof.locate import Located
 from cliquegraph.proof.mapped import Mapped, needed
 from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
 from cliquegraph.proof.program import Program
-from cliquegraph.proof.prove import LANES, FileProof, Prover, Report, unmoved
+from cliquegraph.proof.prove import FileProof, Prover, Report, unmoved
 from cliquegraph.proof.traced import own_tensors, source_digest, tracer_of
 from cliquegraph.proof.weights_map import Placement, of_layout, read_map
 from cliquegraph.semantics.field import PrimeField
@@ -343,7 +344,7 @@ class _Certifying:
             program = self._tracer.trace(shape, mode, gradients=gradients)
         except VerificationError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises
             raise _ModelError(f"fails: {failure(error)}") from None
         return replace(program, features=()) if not self._has_features(program) else program
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -130,6 +130,7 @@ class Run:
         self.subject, self.program, self.points = subject, program, points
         exact, binding = points.exact, subject.binding
         tensors = binding.own(points.tensors(subject.graph), exact)
+        _require_same_tensors(program, tensors)
         images = np.moveaxis(points.images, -3, -1) if program.channels_last else points.images
         inputs: dict[int, Array | None] = {program.images: images.copy()}
         inputs |= {number: tensors.pop(name) for name, number in program.tensors.items()}
@@ -154,6 +155,16 @@ class Run:
         if value is not None and self.program.channels_last and value.ndim == 5:
             return np.moveaxis(value, -1, -3)
         return value
+
+
+def _require_same_tensors(program: Program, declared: Mapping[str, Array]) -> None:
+    """Require that a program has the declared tensors and no others."""
+    if added := sorted(program.tensors.keys() - declared.keys()):
+        message = f"the model has {added[0]}, which is not declared"
+        raise DifferenceError("tensors", added[0], message)
+    if lost := sorted(declared.keys() - program.tensors.keys()):
+        message = f"the model lacks {lost[0]}, which is declared"
+        raise DifferenceError("tensors", lost[0], message)
 
 
 class _Random:
@@ -252,7 +263,7 @@ def _normal(law: Law) -> Law:
 
 
 def _words(law: Law) -> str:
-    numbers = (f"{float(each):g}" if isinstance(each, float | Fraction) else each for each in law)
+    numbers = (repr(float(each)) if isinstance(each, float | Fraction) else each for each in law)
     kind, *others = map(str, numbers)
     return f"{kind} at {', '.join(others)}"
 

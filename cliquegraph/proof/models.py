@@ -47,7 +47,7 @@ def load_model(place: str, arguments: Mapping[str, Any] | None = None) -> Any:
         return made  # a model that the module has built already
     try:
         return made(**(arguments or {}))
-    except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises
         hint = "; --args gives it arguments" if isinstance(error, TypeError) else ""
         raise UsageError(f"{place} can't be built: {failure(error)}{hint}") from None
 
@@ -69,7 +69,7 @@ def _module(where: str) -> ModuleType:
                 f"there is no module {where}; a file is named by its path, model.py:Class"
             ) from None
         raise UsageError(f"{where} can't be imported: {failure(error)}") from None
-    except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises
         raise UsageError(f"{where} can't be imported: {failure(error)}") from None
 
 
@@ -87,7 +87,7 @@ def _of_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module  # dataclasses look there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises
         raise UsageError(f"{path} can't be imported: {failure(error)}") from None
     finally:
         if before is not None:

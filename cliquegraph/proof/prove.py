@@ -7,7 +7,7 @@ derivative in dual numbers. It shares no code with lowering, passes, emission or
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -17,20 +17,21 @@ from time import perf_counter
 import numpy as np
 
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import MapType
 from cliquegraph.plugins.backends import Backend
 from cliquegraph.proof.bind import Generated
 from cliquegraph.proof.compare import DifferenceError, Run, Subject, largest
+from cliquegraph.proof.exact import LANES
 from cliquegraph.proof.locate import Located, Trace, locate
+from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
+from cliquegraph.proof.program import Program
 from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.field import PrimeField, collision
 from cliquegraph.semantics.reduce import least_size
-
-LANES = 6
-"""Primes at once: enough for all shipped networks."""
 
 WANTED = 2.0**-60
 """The comparison is repeated at fresh points until the probability of error is below."""
@@ -132,21 +133,33 @@ class Prover:
             source: the file's text; default: what the backend writes now.
 
         Raises:
-            BackendError: the backend's framework is not installed, or it has no tracer.
+            BackendError: the backend's framework is not installed.
+            UsageError: the file can't be loaded.
             VerificationError: the program has operators without a meaning in exact arithmetic.
         """
         start = perf_counter()
         title = f"{backend.name} {compilation.options[0]}"
-        if source is None:
-            source = compilation.source(backend)
-        tracer = backend.tracer(source, compilation.network.python_class, compilation.graph)
+        text = compilation.source(backend) if source is None else source
         image = self._lowered.input.type
         assert isinstance(image, MapType)  # noqa: S101  # inputs are maps
         shape = (BATCH, image.channels, *self.size)
         self._report(f"{title}: trace")
-        programs = [tracer.trace(shape, "evaluation")]
-        if not compilation.inference:
-            programs.append(tracer.trace(shape, "training", gradients=True))
+        name = compilation.network.python_class
+        try:
+            tracer = backend.tracer(text, name, compilation.graph)
+        except (CliqueGraphError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
+            raise UsageError(f"the file can't be loaded: {failure(error)}") from None
+        try:
+            programs = [tracer.trace(shape, "evaluation")]
+            if not compilation.inference:
+                programs.append(tracer.trace(shape, "training", gradients=True))
+        except (CliqueGraphError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
+            result = Result({}, (), 1.0, Located(f"the model fails: {failure(error)}"))
+            return self._proof(compilation, backend, text, [], "", result, start)
         digests = "".join(program.digest for program in programs)
         digest = hashlib.sha256(digests.encode()).hexdigest()
         if known(digest):
@@ -162,11 +175,24 @@ class Prover:
         self._report(f"{title}: compare")
         trace: Trace = partial(tracer.trace, shape, activations=True)
         found = self.compare(subject, lambda different, at: locate(different, subject, at, trace))
+        return self._proof(compilation, backend, text, programs, digest, found, start)
+
+    def _proof(
+        self,
+        compilation: Compilation,
+        backend: Backend,
+        source: str,
+        programs: Sequence[Program],
+        digest: str,
+        found: Result,
+        start: float,
+    ) -> FileProof:
+        counts = [len(program.steps) for program in programs]
         return FileProof(
             backend=backend.name,
             option=compilation.options[0],
             size=self.size,
-            operators=(len(programs[0].steps), sum(len(each.steps) for each in programs[1:])),
+            operators=(sum(counts[:1]), sum(counts[1:])),
             file=hashlib.sha256(source.encode()).hexdigest(),
             trace=digest,
             compared=found.numbers,

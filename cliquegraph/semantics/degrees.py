@@ -106,6 +106,8 @@ class Degrees:
     def power(self, a: Array, exponent: Number) -> Array:
         """A to a constant power: the inverse of the result of an opaque function, if fractional."""
         exact = rational(exponent)
+        if exact.denominator == 2:
+            return np.asarray(self._opaque(a) * -exact.numerator)
         whole, part = floor(exact), exact - floor(exact)
         degree = a * whole if whole >= 0 else self._opaque(a) * -whole
         return np.asarray(degree - self._opaque(a) if part else degree)

@@ -217,6 +217,12 @@ class PrimeField:
     def power(self, a: Array, exponent: Number) -> Array:
         """A to a constant power: its fractional part is opaque, 1/a to whole ones too."""
         exact = rational(exponent)
+        if exact.denominator == 2:  # of 1/√a, as all other roots
+            root = self._inverse_root(a) if exact < 0 else self.root(a)
+            product = np.ones_like(a)
+            for _ in range(abs(exact.numerator)):
+                product = self.multiply(product, root)
+            return product
         whole, part = floor(exact), exact - floor(exact)
         base = a if whole >= 0 else self._opaque(a, Opaque.INVERSE)
         factors = [base] * abs(whole)
