@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "specs" / "cliquegraph.schema.json"
 
 _MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
-_COMMANDS = re.compile(r"^\*\*Commands\*\*:\n\n(\* .*\n)+\n?", re.MULTILINE)  # the table of contents
+_COMMANDS = re.compile(
+    r"^\*\*Commands\*\*:\n\n(\* .*\n)+\n?", re.MULTILINE
+)  # the table of contents
 _EXAMPLE = re.compile(r"^(cliquegraph .+)$", re.MULTILINE)
 
 

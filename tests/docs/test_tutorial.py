@@ -21,7 +21,7 @@ INSTALL, *STEPS = re.findall(
     r"^```sh\n(.*?)^```(?:\n\n```(?:text|yaml)\n(.*?)^```)?", PAGE, re.DOTALL | re.MULTILINE
 )
 PIP = re.compile(r"^pip install '\./(cliquegraph-.+\.whl)\[(.+)\]' (.+)$", re.MULTILINE)
-FAILS = 'cliquegraph check mine.yaml\n'  # where the figures are still those of quickstart
+FAILS = "cliquegraph check mine.yaml\n"  # where the figures are still those of quickstart
 MEASURED = re.compile(r"\d+\.\d+(e-\d+)?|\d+(?= s\b)")  # times, losses, accuracies
 EXACT = ("cat", "cliquegraph check", "cliquegraph summary", "cliquegraph steps", "python", "sed")
 
