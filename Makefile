@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DOCS   := $(VENV)/docs
 # A hanging test prints its stack and ends its process; the other tests continue in a new one.
 HUNG   := -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-locked lock audit demo test checks browser images lint types generated-check generate wheel-check bench gpu fuzz proofs mutants proof-mutants clean
+.PHONY: help install install-locked lock audit demo test checks browser images docs lint types generated-check generate wheel-check bench gpu fuzz proofs mutants proof-mutants clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,9 +75,18 @@ images:  ## install Fashion-MNIST for the tests on real data, as root
 	      { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist; }; } >/dev/null 2>&1; } || \
 	  echo "no Fashion-MNIST, the tests on it are skipped; on Debian: apt-get install dataset-fashion-mnist"
 
+docs: $(DOCS)/.ready  ## build the documentation site into build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.ready: pyproject.toml constraints.txt website/constraints.txt
+	@{ $(PYTHON) -m venv $(DOCS) && \
+	  $(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -c website/constraints.txt -e '.[docs]'; } || \
+	  { echo "MkDocs can't be installed here; elsewhere: pip install -e '.[docs]' && mkdocs build --strict"; exit 2; }
+	@touch $@
+
 lint: $(READY)  ## ruff, and the import contracts
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check cliquegraph backends tests examples benchmarks
+	$(BIN)/ruff format --check cliquegraph backends tests examples benchmarks website
 	$(BIN)/lint-imports --no-logo
 
 types: $(READY)  ## strict mypy on the compiler, the backends and their generated code

@@ -65,8 +65,8 @@ class OnnxExporter:
             run = InferenceSession(str(path), providers=["CPUExecutionProvider"]).run
 
         def classify(images: Images) -> Array:
-            logits: Array = run(None, {"images": images})[0]
-            return logits
+            (logits,) = run(None, {"images": images})
+            return np.asarray(logits)
 
         return classify
 
