@@ -19,6 +19,7 @@ import argparse
 import gc
 import hashlib
 import json
+import re
 import sys
 import time
 from collections import Counter, defaultdict
@@ -69,6 +70,19 @@ REFUTED, ERROR, SAME, SURVIVED = "refuted", "error", "same program", "survived"
 FILES = (("torch", 0), ("flax", 0), ("torch", 1), ("torch", 2), ("flax", 2))
 
 _SAVE = 15.0  # seconds
+
+# Why mutants survive that are no others' functions; the first pattern that is found counts.
+EQUIVALENT = {
+    r"recompute|jax.checkpoint": "what is recomputed, or saved: the same values",
+    r"\.backward, .*gradient stopped": "there is no gradient of a backward pass",
+    r"NormRelu.*: own  →": (
+        "the moments' gradient as part of the maps' or apart: the same sum in training; not in "
+        "evaluation, where gradients are not compared"
+    ),
+    r"group_norm": "of maps of zeros: neither scale nor groups count",
+    r"\.to\(|astype|promote_types|wide|float32": "types, which exact arithmetic does not have",
+    r"gradient stopped: .*(running|mean_|self\.norm$)": "statistics, which have no gradient",
+}
 
 Outcome = tuple[str, str]
 """How a mutant ended, and what was said."""
@@ -305,7 +319,8 @@ def report(results: dict[str, Any]) -> None:
     for title, each in results.items():
         for what in each["survivors"].values():
             if what.startswith(SURVIVED):
-                print(f"{title}: {what}")
+                reasons = (why for pattern, why in EQUIVALENT.items() if re.search(pattern, what))
+                print(f"{title}: {what}: {next(reasons, 'NOT EXPLAINED')}")
 
 
 def main() -> int:
