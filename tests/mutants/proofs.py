@@ -251,8 +251,7 @@ def write(results: dict[str, Any]) -> None:
 
 def run(title: str, mutants: Sequence[Mutant], wanted: Sequence[Mutant], until: float) -> None:
     """Judge some of a target's mutants, and keep how each ended."""
-    results = read()
-    known = results.get(title, {"mutants": 0, "ended": {}, "kinds": {}, "survivors": {}})
+    known = read().get(title, {"mutants": 0, "ended": {}, "kinds": {}, "survivors": {}})
     keys = {each.key for each in mutants}
     ended = {key: how for key, how in known["ended"].items() if key in keys}
     survivors = {key: what for key, what in known["survivors"].items() if key in keys}
@@ -263,6 +262,7 @@ def run(title: str, mutants: Sequence[Mutant], wanted: Sequence[Mutant], until: 
         for each in mutants:
             if each.key in ended:
                 kinds[each.kind][ended[each.key]] += 1
+        results = read()
         results[title] = {
             "mutants": len(mutants),
             "kinds": {kind: dict(sorted(kinds[kind].items())) for kind in sorted(kinds)},
