@@ -65,9 +65,9 @@ class OnnxExporter:
             run = InferenceSession(str(path), providers=["CPUExecutionProvider"]).run
 
         def classify(images: Images) -> Array:
-            (logits,) = run(None, {"images": images})
-            computed: Array = logits
-            return computed
+            computed: Any = run(None, {"images": images})
+            logits: Array = computed[0]
+            return logits
 
         return classify
 
