@@ -12,12 +12,30 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.behavior import class_of_template, deviation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.proof.program import Law, Program
 from cliquegraph.semantics.arithmetic import rational
 from cliquegraph_torch.recorder import Recorder, rate_of
 
 Mode = Literal["training", "evaluation"]
+
+_TEMPLATES = {
+    "DropPath": "drop_path",
+    "ImageDropPath": "image_drop_path",
+    "JoinWeights": "join_weights",
+    "ColumnJoinWeights": "column_join_weights",
+    "DrawColumn": "draw_column",
+}
+"""The classes of a generated file that draw, and the templates that define them."""
+
+_COUNTER = "num_batches_tracked"
+
+_IMPORTS = """\
+import torch
+from torch import Tensor, nn
+
+"""
 
 
 class TorchTracer:
@@ -111,7 +129,7 @@ class TorchTracer:
         starts = {name: recorder.enter(each) for name, each in counters.items()}
         given = {**tensors, **counters}
         for name, buffer in self.model.named_buffers():
-            if name not in given:  # not part of the state: a constant, of which this is a copy
+            if name not in given:  # a constant, of which this is a copy
                 given[name] = buffer.detach().clone()
         whole = _Whole(self.model, activations=activations)
         slopes: Sequence[Tensor | None] = ()
@@ -133,6 +151,10 @@ class TorchTracer:
                         grad_outputs=direction,
                         allow_unused=True,
                     )
+        for name, tensor in given.items():
+            if name not in {*statistics, *counters} and recorder.is_written(tensor):
+                kind = "parameter" if name in trained else "buffer"
+                raise VerificationError(f"a call of the model changes its {kind} {name}")
         number = recorder.number
         gradient = {
             name: None if slope is None else number(slope)
@@ -152,13 +174,15 @@ class TorchTracer:
         )
 
     def _buffers(self, *, counters: bool) -> dict[str, Tensor]:
-        """The buffers of the model's state that count batches, or the others."""
+        """The buffers of the model's state that count batches, or its statistics.
+
+        Other integers are constants: a model may index by them.
+        """
         state = self.model.state_dict()
-        return {
-            name: buffer
-            for name, buffer in self.model.named_buffers()
-            if name in state and buffer.is_floating_point() != counters
-        }
+        kept = {name: buffer for name, buffer in self.model.named_buffers() if name in state}
+        if counters:
+            return {name: each for name, each in kept.items() if name.endswith(_COUNTER)}
+        return {name: each for name, each in kept.items() if each.is_floating_point()}
 
 
 class _Whole(nn.Module):
@@ -219,31 +243,43 @@ def _draws_recorded(model: nn.Module, recorder: Recorder) -> Iterator[None]:
             del module.forward
 
 
-def _drawing(module: Any, recorder: Recorder) -> Any:
-    """The forward method of a module that draws, None of others."""
-    match type(module).__name__:
-        case "DropPath" | "ImageDropPath" if hasattr(module, "survival"):
-            per_image = type(module).__name__ == "ImageDropPath"
-            branch = ("branch", rate_of(module.survival), per_image)
+def _drawing(module: nn.Module, recorder: Recorder) -> Any:
+    """The forward method of a module that draws, None of others.
 
-            def drop(x: Tensor) -> Tensor:
-                shape = (x.shape[0] if per_image else 1, 1, 1, 1)
-                return _choice(recorder, branch, shape, x.dtype)
+    A class that draws otherwise than that of our template is traced as it is.
+    """
+    name = type(module).__name__
+    if name not in _TEMPLATES or not _is_generated(module):
+        return None
+    drawn: Any = module  # mypy does not know what its class has
+    if name == "DrawColumn":
+        law = ("column", rational(drawn.rate), drawn.columns)
+        return lambda x: _choice(recorder, law, (drawn.columns,), torch.bool)
+    if name in ("JoinWeights", "ColumnJoinWeights"):
+        columns = tuple(getattr(drawn, "columns", ()))
+        join = ("join", rational(drawn.rate), columns)
+        count = len(columns) or drawn.count
 
-            return drop
-        case "JoinWeights" | "ColumnJoinWeights" if hasattr(module, "rate"):
-            columns = tuple(getattr(module, "columns", ()))
-            join = ("join", rational(module.rate), columns)
-            count = len(columns) or module.count
+        def weigh(x: Tensor, column: Tensor | None = None) -> Tensor:
+            return _choice(recorder, join, (count,), x.dtype, column)
 
-            def weigh(x: Tensor, column: Tensor | None = None) -> Tensor:
-                return _choice(recorder, join, (count,), x.dtype, column)
+        return weigh
+    per_image = name == "ImageDropPath"
+    branch = ("branch", rate_of(drawn.survival), per_image)
 
-            return weigh
-        case "DrawColumn" if hasattr(module, "columns"):
-            law = ("column", rational(module.rate), module.columns)
-            return lambda x: _choice(recorder, law, (module.columns,), torch.bool)
-    return None
+    def drop(x: Tensor) -> Tensor:
+        shape = (x.shape[0] if per_image else 1, 1, 1, 1)
+        return _choice(recorder, branch, shape, x.dtype)
+
+    return drop
+
+
+def _is_generated(module: nn.Module) -> bool:
+    """Whether a module does what the class of this name does in a generated file."""
+    kind, name = type(module), type(module).__name__
+    ours = class_of_template("cliquegraph_torch", f"{_TEMPLATES[name]}.py.jinja", name, _IMPORTS)
+    changed = deviation(kind, ours, ("__init__", "forward"), ("torch", "nn"))
+    return changed is None and "forward" not in vars(module)
 
 
 def _choice(

@@ -27,11 +27,12 @@ class DifferenceError(VerificationError):
     Attributes:
         what: the group of results, ``logits, training``.
         name: within it, a block or tensor.
+        says_all: whether the message names the place, which need not be looked for.
     """
 
     def __init__(self, what: str, name: str = "", message: str = "") -> None:
         super().__init__(message or f"{what}{f', {name}' if name else ''}")
-        self.what, self.name = what, name
+        self.what, self.name, self.says_all = what, name, bool(message)
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Subject:
             in_training = None if self.training is None else begin(of.training)
             run = Run(self, self.evaluation, points, training=False)
             _compare_outputs(compared, "evaluation", run, in_evaluation(), dual=False)
+            _require_unchanged(run)
             compared.queries += run.queries + of.queries(self.graph, training=False)
             if self.training is not None and in_training is not None:
                 run = Run(self, self.training, points, training=True)
@@ -133,9 +135,8 @@ class Run:
         images = np.moveaxis(points.images, -3, -1) if program.channels_last else points.images
         inputs: dict[int, Array | None] = {program.images: images.copy()}
         inputs |= {number: tensors.pop(name) for name, number in program.tensors.items()}
-        # Counters are numbers like others; from 0, their movements can be read.
-        zero = np.zeros_like(exact.draw())
-        inputs |= {number: zero.copy() for number in program.counters.values()}
+        # Counters are numbers like others: of a model that computes with them, results differ.
+        inputs |= {number: points.counter(name) for name, number in program.counters.items()}
         if program.cotangent is not None:
             inputs[program.cotangent] = points.cotangent(points.logits_shape)
         random = (_Matched if subject.by_hand else _Random)(subject.graph, points)
@@ -264,6 +265,10 @@ def _compare_outputs(
         return array[0] if dual else array
 
     what = f"block features, {mode}"
+    features = len(run.program.features)
+    if features != len(declared.features) and not (run.subject.by_hand and not features):
+        message = f"the model returns {features} block features, not {len(declared.features)}"
+        raise DifferenceError(what, message=message)
     for index, (number, feature) in enumerate(
         zip(run.program.features, declared.features, strict=False), start=1
     ):
@@ -289,10 +294,28 @@ def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None
         if mean is None and subject.by_hand:
             continue
         moves = None if mean is None or mean in subject.unmoved else declared.moves.get(mean)
-        zero = np.zeros_like(points.exact.draw())
-        count = zero if moves is None else moves[0][..., 0]
+        count = points.counter(counter)
+        if moves is not None:
+            count = points.exact.add(count, moves[0][..., 0])
         after = run.raw(run.program.after.get(counter))
         compared.note("counters of batches", counter, after, count)
+
+
+def _require_unchanged(run: Run) -> None:
+    """Require that a pass in evaluation leaves statistics and counters as they were.
+
+    Raises:
+        DifferenceError: it changes one.
+    """
+    subject, points, program = run.subject, run.points, run.program
+    statistics = [name for name in program.tensors if name not in subject.parameters]
+    before = subject.binding.own(points.tensors(subject.graph), points.exact, statistics)
+    before |= {name: points.counter(name) for name in program.counters}
+    for name, each in before.items():
+        after = run.raw(program.after.get(name))
+        if after is None or not np.array_equal(after, each):
+            message = f"{name} is changed in evaluation"
+            raise DifferenceError("state, evaluation", name, message)
 
 
 def compare_gradients(run: Run, declared: Meaning, only: Sequence[str] | None = None) -> int:

@@ -151,9 +151,10 @@ class Prover:
         digest = hashlib.sha256(digests.encode()).hexdigest()
         if known(digest):
             return None
+        binding = Generated(compilation, backend.layout)
         subject = Subject(
             compilation.graph,
-            Generated(compilation, backend.layout),
+            binding,
             tracer.parameters,
             programs[0],
             programs[1] if len(programs) > 1 else None,
@@ -161,7 +162,10 @@ class Prover:
         )
         self._report(f"{title}: compare")
         trace: Trace = partial(tracer.trace, shape, activations=True)
-        found = self.compare(subject, lambda different, at: locate(different, subject, at, trace))
+        if misfit := binding.misfit(tracer, programs[0].counters):
+            found = Result({}, (), 1.0, Located(misfit))
+        else:
+            found = self.compare(subject, lambda error, at: locate(error, subject, at, trace))
         return FileProof(
             backend=backend.name,
             option=compilation.options[0],
