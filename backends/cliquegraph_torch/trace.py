@@ -47,6 +47,12 @@ class TorchTracer:
 
     def __init__(self, model: nn.Module) -> None:
         self.model: nn.Module = deepcopy(model).to("cpu", torch.float64)
+        # Copies have no hooks.
+        self._hooked = [
+            name
+            for name, each in model.named_parameters()
+            if each._backward_hooks or each._post_accumulate_grad_hooks
+        ]
         self._file = type(model).forward.__code__.co_filename
 
     @classmethod
@@ -94,6 +100,10 @@ class TorchTracer:
             VerificationError: the model calls an operator whose meaning in exact arithmetic is not
                 known, or what it computes depends on the values of tensors; names the line.
         """
+        if self._hooked:
+            raise VerificationError(
+                f"a hook that changes gradients can't be traced: {self._hooked[0]} has one"
+            )
         training = self.model.training
         self.model.train(mode == "training")
         try:
@@ -137,7 +147,7 @@ class TorchTracer:
         trainable = [name for name in trained if name in self.parameters] if gradients else []
         with _draws_recorded(self.model, recorder), torch.set_grad_enabled(gradients):
             with recorder:
-                logits, features, versions = functional_call(
+                logits, features, versions, state = functional_call(
                     whole, {f"model.{name}": each for name, each in given.items()}, (images,)
                 )
             recorder.backward = True
@@ -152,7 +162,9 @@ class TorchTracer:
                         allow_unused=True,
                     )
         for name, tensor in given.items():
-            if name not in {*statistics, *counters} and recorder.is_written(tensor):
+            moves = name in statistics or name in counters
+            changed = state.get(name) is not tensor or recorder.is_written(tensor)
+            if name not in state or (changed and not moves):
                 kind = "parameter" if name in trained else "buffer"
                 raise VerificationError(f"a call of the model changes its {kind} {name}")
         number = recorder.number
@@ -168,7 +180,7 @@ class TorchTracer:
             logits=number(logits),
             features=tuple(map(number, features)),
             gradients=gradient,
-            after={name: number(given[name]) for name in (*statistics, *counts)},
+            after={name: number(state[name]) for name in (*statistics, *counts)},
             activations={name: number(maps) for name, maps in versions.items()},
             steps=tuple(recorder.steps),  # after the outputs, which may be constants
         )
@@ -197,12 +209,18 @@ class _Whole(nn.Module):
         self.model = model
         self._activations = activations
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
-        """Return logits, features and activations of images, (batch, channels, height, width)."""
+    def forward(
+        self, x: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor], dict[str, Tensor]]:
+        """Return logits, features, activations, and parameters and buffers after the pass.
+
+        Args:
+            x: images, (batch, channels, height, width).
+        """
         model: Any = self.model  # mypy does not know a generated model's methods
         shared = "gather" if hasattr(model, "gather") else "forward_features"
         if not hasattr(model, "forward_features"):
-            return model(x), (), {}
+            return model(x), (), {}, self._state()
         compute = getattr(model, shared)
         features: list[Tensor] = []
         results: list[Any] = []
@@ -224,7 +242,11 @@ class _Whole(nn.Module):
             logits = model(x)
         finally:
             delattr(model, shared)
-        return logits, tuple(features), versions
+        return logits, tuple(features), versions, self._state()
+
+    def _state(self) -> dict[str, Tensor]:
+        """Parameters and buffers, which a model may have replaced."""
+        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
 
 
 @contextmanager

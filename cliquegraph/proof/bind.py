@@ -15,7 +15,7 @@ from cliquegraph.ir.storage import Array, misfits, stored
 from cliquegraph.ir.types import Field
 from cliquegraph.proof.program import Tracer
 from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
-from cliquegraph.weights.layout import Layout
+from cliquegraph.weights.layout import Format, Layout
 
 
 class Binding(Protocol):
@@ -79,18 +79,14 @@ class Generated:
             tracer: of the model.
             counters: the names of the model's counters of batches.
         """
-        params = {self._layout.name(param): param for param in self._graph.params}
-        shapes = {
-            name: tuple(param.shape[axis] for axis in self._layout.axes(param))
-            for name, param in params.items()
-        }
-        if lines := misfits(shapes, tracer.shapes):
+        wanted = Format("generated", self._graph, self._layout)
+        if lines := misfits(wanted.shapes, tracer.shapes):
             return f"the model does not have the tensors of {self._graph.name}:\n{lines}"
-        for name, param in params.items():
+        for name, param in wanted.params.items():
             if param.field.trainable != (name in tracer.parameters):
                 is_, should = ("is", "is not") if name in tracer.parameters else ("is not", "is")
                 return f"{name} {is_} trained, but {should} as declared"
-        if other := self.counters.keys() ^ set(counters):
+        if other := wanted.counters.keys() ^ set(counters):
             name = min(other)
             verb = "is not declared" if name in counters else "is declared, the model has none"
             return f"the counter of batches {name} {verb}"

@@ -150,6 +150,8 @@ STATE = [
         ],
         "rounded to integers",
     ),
+    ([_then(f"{_MEAN} = {_MEAN} * 0.5 if self.training else {_MEAN}")], "moves not as declared"),
+    ([_initially("self.classifier.weight.register_hook(lambda slope: slope / 2)")], "has one"),
 ]
 
 
