@@ -93,6 +93,14 @@ class Generated:
         return None
 
     @cached_property
+    def unread(self) -> frozenset[str]:
+        """The model's statistics, and their counters, that no node reads: they don't move."""
+        read = {operand.param for node in self._graph.nodes for operand in node.operands}
+        unread = [p for p in self._graph.params if p not in read and not p.field.trainable]
+        names = (name for p in unread for name in (self._layout.name(p), self._layout.counter(p)))
+        return frozenset(name for name in names if name is not None)
+
+    @cached_property
     def counters(self) -> dict[str, str]:
         """The canonical running mean whose movements each counter counts."""
         means = {

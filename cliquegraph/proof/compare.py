@@ -69,6 +69,7 @@ class Subject:
         evaluation: a program that computes the logits and features in evaluation.
         training: one with gradients, statistics and counters, unless the model is folded.
         unmoved: canonical statistics of updates that it does not execute, which do not move.
+        unread: the model's own statistics and counters that do not move, whatever they hold.
         by_hand: whether somebody else wrote the model: it may draw in another order than the graph,
             and counters that the binding does not know are not compared.
     """
@@ -80,6 +81,7 @@ class Subject:
     training: Program | None
     unmoved: frozenset[str] = frozenset()
     by_hand: bool = False
+    unread: frozenset[str] = frozenset()
 
     def compare(self, points: Points, declared: Points | None = None) -> Compared:
         """Compare all results at random points.
@@ -286,6 +288,8 @@ def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None
     canonical = Overlaid(moved, points.tensors(subject.graph))
     statistics = [name for name in run.program.tensors if name not in subject.parameters]
     expected = subject.binding.own(canonical, points.exact, statistics)
+    still = subject.unread.intersection(statistics)
+    expected |= subject.binding.own(points.tensors(subject.graph), points.exact, still)
     for name in statistics:
         after = run.raw(run.program.after.get(name))
         compared.note("running statistics", name, after, expected[name])
@@ -293,7 +297,8 @@ def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None
         mean = subject.binding.counters.get(counter)
         if mean is None and subject.by_hand:
             continue
-        moves = None if mean is None or mean in subject.unmoved else declared.moves.get(mean)
+        unmoved = mean in subject.unmoved or counter in subject.unread
+        moves = None if mean is None or unmoved else declared.moves.get(mean)
         count = points.counter(counter)
         if moves is not None:
             count = points.exact.add(count, moves[0][..., 0])

@@ -158,7 +158,7 @@ class Prover:
             tracer.parameters,
             programs[0],
             programs[1] if len(programs) > 1 else None,
-            unmoved(compilation.graph),
+            unread=binding.unread,
         )
         self._report(f"{title}: compare")
         trace: Trace = partial(tracer.trace, shape, activations=True)

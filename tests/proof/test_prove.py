@@ -168,6 +168,10 @@ def test_other_results_than_logits_are_compared(
         assert message in str(proof.difference)
 
 
+def test_a_statistic_may_be_read_in_part() -> None:
+    assert prove("schedule", "torch", 1).ok
+
+
 DRAWS = [
     (
         "drop_path",
