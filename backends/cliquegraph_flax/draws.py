@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from types import CodeType
 from typing import Any
 
 import jax
@@ -14,8 +12,7 @@ from flax import nnx
 from jax.extend import core
 
 from cliquegraph.diagnostics.errors import VerificationError
-from cliquegraph.emit.execute import load_source
-from cliquegraph.emit.render import environment
+from cliquegraph.emit.behavior import class_of_template, deviation
 from cliquegraph.proof.program import Law
 from cliquegraph.semantics.arithmetic import rational
 
@@ -114,20 +111,16 @@ def _rate(kept: float) -> float:
 
 
 def _require_generated(kind: Any) -> None:
-    """Raise unless a class draws as those of our templates do: its name alone says little."""
-    ours = _generated(kind.__name__)
-    for method in ("__init__", "__call__"):
-        function, own = getattr(kind, method), getattr(ours, method)
-        same_names = all(
-            function.__globals__.get(name) is own.__globals__[name]
-            for name in ("jax", "jnp", "nnx")
-        )
-        if not same_names or _behavior(function) != _behavior(own):
-            line = function.__code__.co_firstlineno
-            raise VerificationError(f"line {line}: {kind.__name__} draws otherwise than generated")
+    """Raise unless a class draws as that of our template does."""
+    name = kind.__name__
+    ours = class_of_template("cliquegraph_flax", f"{_TEMPLATES[name]}.py.jinja", name, _IMPORTS)
+    function = deviation(kind, ours, ("__init__", "__call__"), ("jax", "jnp", "nnx"))
+    if function is not None:
+        code = getattr(function, "__code__", None)
+        where = "" if code is None else f"line {code.co_firstlineno}: "
+        raise VerificationError(f"{where}{name} draws otherwise than generated")
 
 
-# Instructions depend on whether a name is imported in the same file.
 _IMPORTS = """\
 import jax
 import jax.numpy as jnp
@@ -135,21 +128,3 @@ from flax import nnx
 from jax import Array
 
 """
-
-
-@cache
-def _generated(name: str) -> Any:
-    """The class that a template defines."""
-    source = environment("cliquegraph_flax").get_template(f"{_TEMPLATES[name]}.py.jinja").render()
-    return getattr(load_source(_IMPORTS + source, name), name)
-
-
-def _behavior(function: Any) -> tuple[object, ...]:
-    """What a method executes, without its lines."""
-    return *_executed(function.__code__), function.__defaults__, function.__kwdefaults__
-
-
-def _executed(code: CodeType) -> tuple[object, ...]:
-    """The instructions of a code object, and what they name."""
-    inner = (_executed(each) if isinstance(each, CodeType) else each for each in code.co_consts)
-    return code.co_code, *inner, code.co_names, code.co_varnames

@@ -28,6 +28,9 @@ _ATEN = torch.ops.aten
 _LOOKS = frozenset(
     {_ATEN._local_scalar_dense.default, _ATEN.equal.default, _ATEN.is_nonzero.default}
 )
+_CONVERTS = frozenset(
+    {_ATEN._to_copy.default, _ATEN.copy_.default, _ATEN.sum.default, _ATEN.sum.dim_IntList}
+)
 _DRAWS = frozenset({_ATEN.bernoulli_.float})
 _RESHAPES = frozenset(
     {_ATEN.view.default, _ATEN.squeeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims}
@@ -64,8 +67,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self._numbers = WeakTensorKeyDictionary()
         self._count = 0
         self._storages: set[int] = set()
+        self._written: set[int] = set()  # the addresses of what an operator has written into
         self._draws: dict[object, int] = {}
         self._masks: set[int] = set()  # the values that are what was drawn
+        self._columns: set[int] = set()  # those that are the column which joins keep
         self._paused = False
 
     # ---- values ----------------------------------------------------------------------------
@@ -74,6 +79,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         """Return the number of a new value, an input."""
         self._storages.add(tensor.untyped_storage().data_ptr())
         return self._new(tensor)
+
+    def is_written(self, tensor: Tensor) -> bool:
+        """Whether an operator has written into the memory of a tensor that still exists."""
+        return tensor.untyped_storage().data_ptr() in self._written
 
     def number(self, tensor: Tensor) -> int:
         """Return the number of a tensor's value; one that no step computed is a constant.
@@ -132,12 +141,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             attributes, apply = self._draw_elements(*args)
         if func is _ATEN.as_strided.default:
             self._require_whole(args[0])
-        self._require_integers(func, reads, tensors, kwargs.get("dtype"))
         result = func(*args, **kwargs)
+        self._require_integers(func, reads, tensors, result, args)
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
         writes = tuple(map(self._new, results))
         mutates = _mutated(func, args, kwargs)
         # What is returned after it was written in place has a number of its own by now.
+        self._written.update(tensor.untyped_storage().data_ptr() for tensor in mutates)
         old = {id(tensor): number for tensor, number in zip(tensors, reads, strict=True)}
         mutated = tuple(dict.fromkeys(old[id(tensor)] for tensor in mutates))
         if drawn or (func in _RESHAPES and set(reads) <= self._masks):
@@ -146,13 +156,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         return result
 
     def _require_integers(
-        self, func: OpOverload, reads: Sequence[int], tensors: Sequence[Tensor], dtype: object
+        self,
+        func: OpOverload,
+        reads: Sequence[int],
+        tensors: Sequence[Tensor],
+        result: object,
+        scalars: Sequence[object],
     ) -> None:
         """Raise if numbers are rounded to integers, unless they are 0 or 1 anyway."""
-        if func is not _ATEN._to_copy.default or not isinstance(dtype, torch.dtype):
+        if func in _DRAWS or not isinstance(result, Tensor) or result.dtype.is_floating_point:
             return
-        rounds = tensors[0].dtype.is_floating_point and not dtype.is_floating_point
-        if rounds and reads[0] not in self._masks:
+        sources = [
+            number
+            for number, tensor in zip(reads, tensors, strict=True)
+            if func in _CONVERTS and tensor.dtype.is_floating_point
+        ]
+        fractions = (isinstance(each, float) and not each.is_integer() for each in scalars)
+        if any(fractions) or not self._masks.issuperset(sources):
             raise self._error("numbers are rounded to integers, which has no exact meaning")
 
     def _require_whole(self, tensor: Tensor) -> None:
@@ -196,9 +216,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             return context.draw(number, law, shape)
 
         reads = () if read is None else (self.number(read),)
+        if not self._columns.issuperset(reads):
+            raise self._error("a join keeps a column that is not drawn")
         tensor = self._unrecorded(value)
         result = self._new(tensor)
         self._masks.add(result)
+        if law[0] == "column":
+            self._columns.add(result)
         self._put("cliquegraph.draw", repr((number, law, shape)), reads, (result,), apply)
         return tensor
 

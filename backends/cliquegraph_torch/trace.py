@@ -12,12 +12,30 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.emit.behavior import class_of_template, deviation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.proof.program import Law, Program
 from cliquegraph.semantics.arithmetic import rational
 from cliquegraph_torch.recorder import Recorder, rate_of
 
 Mode = Literal["training", "evaluation"]
+
+_TEMPLATES = {
+    "DropPath": "drop_path",
+    "ImageDropPath": "image_drop_path",
+    "JoinWeights": "join_weights",
+    "ColumnJoinWeights": "column_join_weights",
+    "DrawColumn": "draw_column",
+}
+"""The classes of a generated file that draw, and the templates that define them."""
+
+_COUNTER = "num_batches_tracked"
+
+_IMPORTS = """\
+import torch
+from torch import Tensor, nn
+
+"""
 
 
 class TorchTracer:
@@ -29,6 +47,12 @@ class TorchTracer:
 
     def __init__(self, model: nn.Module) -> None:
         self.model: nn.Module = deepcopy(model).to("cpu", torch.float64)
+        # Copies have no hooks.
+        self._hooked = [
+            name
+            for name, each in model.named_parameters()
+            if each._backward_hooks or each._post_accumulate_grad_hooks
+        ]
         self._file = type(model).forward.__code__.co_filename
 
     @classmethod
@@ -76,6 +100,10 @@ class TorchTracer:
             VerificationError: the model calls an operator whose meaning in exact arithmetic is not
                 known, or what it computes depends on the values of tensors; names the line.
         """
+        if self._hooked:
+            raise VerificationError(
+                f"a hook that changes gradients can't be traced: {self._hooked[0]} has one"
+            )
         training = self.model.training
         self.model.train(mode == "training")
         try:
@@ -111,7 +139,7 @@ class TorchTracer:
         starts = {name: recorder.enter(each) for name, each in counters.items()}
         given = {**tensors, **counters}
         for name, buffer in self.model.named_buffers():
-            if name not in given:  # not part of the state: a constant, of which this is a copy
+            if name not in given:  # a constant, of which this is a copy
                 given[name] = buffer.detach().clone()
         whole = _Whole(self.model, activations=activations)
         slopes: Sequence[Tensor | None] = ()
@@ -119,7 +147,7 @@ class TorchTracer:
         trainable = [name for name in trained if name in self.parameters] if gradients else []
         with _draws_recorded(self.model, recorder), torch.set_grad_enabled(gradients):
             with recorder:
-                logits, features, versions = functional_call(
+                logits, features, versions, state = functional_call(
                     whole, {f"model.{name}": each for name, each in given.items()}, (images,)
                 )
             recorder.backward = True
@@ -133,6 +161,12 @@ class TorchTracer:
                         grad_outputs=direction,
                         allow_unused=True,
                     )
+        for name, tensor in given.items():
+            moves = name in statistics or name in counters
+            changed = state.get(name) is not tensor or recorder.is_written(tensor)
+            if name not in state or (changed and not moves):
+                kind = "parameter" if name in trained else "buffer"
+                raise VerificationError(f"a call of the model changes its {kind} {name}")
         number = recorder.number
         gradient = {
             name: None if slope is None else number(slope)
@@ -146,19 +180,21 @@ class TorchTracer:
             logits=number(logits),
             features=tuple(map(number, features)),
             gradients=gradient,
-            after={name: number(given[name]) for name in (*statistics, *counts)},
+            after={name: number(state[name]) for name in (*statistics, *counts)},
             activations={name: number(maps) for name, maps in versions.items()},
             steps=tuple(recorder.steps),  # after the outputs, which may be constants
         )
 
     def _buffers(self, *, counters: bool) -> dict[str, Tensor]:
-        """The buffers of the model's state that count batches, or the others."""
+        """The buffers of the model's state that count batches, or its statistics.
+
+        Other integers are constants: a model may index by them.
+        """
         state = self.model.state_dict()
-        return {
-            name: buffer
-            for name, buffer in self.model.named_buffers()
-            if name in state and buffer.is_floating_point() != counters
-        }
+        kept = {name: buffer for name, buffer in self.model.named_buffers() if name in state}
+        if counters:
+            return {name: each for name, each in kept.items() if name.endswith(_COUNTER)}
+        return {name: each for name, each in kept.items() if each.is_floating_point()}
 
 
 class _Whole(nn.Module):
@@ -173,12 +209,18 @@ class _Whole(nn.Module):
         self.model = model
         self._activations = activations
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
-        """Return logits, features and activations of images, (batch, channels, height, width)."""
+    def forward(
+        self, x: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor], dict[str, Tensor]]:
+        """Return logits, features, activations, and parameters and buffers after the pass.
+
+        Args:
+            x: images, (batch, channels, height, width).
+        """
         model: Any = self.model  # mypy does not know a generated model's methods
         shared = "gather" if hasattr(model, "gather") else "forward_features"
         if not hasattr(model, "forward_features"):
-            return model(x), (), {}
+            return model(x), (), {}, self._state()
         compute = getattr(model, shared)
         features: list[Tensor] = []
         results: list[Any] = []
@@ -200,7 +242,11 @@ class _Whole(nn.Module):
             logits = model(x)
         finally:
             delattr(model, shared)
-        return logits, tuple(features), versions
+        return logits, tuple(features), versions, self._state()
+
+    def _state(self) -> dict[str, Tensor]:
+        """Parameters and buffers, which a model may have replaced."""
+        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
 
 
 @contextmanager
@@ -219,31 +265,43 @@ def _draws_recorded(model: nn.Module, recorder: Recorder) -> Iterator[None]:
             del module.forward
 
 
-def _drawing(module: Any, recorder: Recorder) -> Any:
-    """The forward method of a module that draws, None of others."""
-    match type(module).__name__:
-        case "DropPath" | "ImageDropPath" if hasattr(module, "survival"):
-            per_image = type(module).__name__ == "ImageDropPath"
-            branch = ("branch", rate_of(module.survival), per_image)
+def _drawing(module: nn.Module, recorder: Recorder) -> Any:
+    """The forward method of a module that draws, None of others.
 
-            def drop(x: Tensor) -> Tensor:
-                shape = (x.shape[0] if per_image else 1, 1, 1, 1)
-                return _choice(recorder, branch, shape, x.dtype)
+    A class that draws otherwise than that of our template is traced as it is.
+    """
+    name = type(module).__name__
+    if name not in _TEMPLATES or not _is_generated(module):
+        return None
+    drawn: Any = module  # mypy does not know what its class has
+    if name == "DrawColumn":
+        law = ("column", rational(drawn.rate), drawn.columns)
+        return lambda x: _choice(recorder, law, (drawn.columns,), torch.bool)
+    if name in ("JoinWeights", "ColumnJoinWeights"):
+        columns = tuple(getattr(drawn, "columns", ()))
+        join = ("join", rational(drawn.rate), columns)
+        count = len(columns) or drawn.count
 
-            return drop
-        case "JoinWeights" | "ColumnJoinWeights" if hasattr(module, "rate"):
-            columns = tuple(getattr(module, "columns", ()))
-            join = ("join", rational(module.rate), columns)
-            count = len(columns) or module.count
+        def weigh(x: Tensor, column: Tensor | None = None) -> Tensor:
+            return _choice(recorder, join, (count,), x.dtype, column)
 
-            def weigh(x: Tensor, column: Tensor | None = None) -> Tensor:
-                return _choice(recorder, join, (count,), x.dtype, column)
+        return weigh
+    per_image = name == "ImageDropPath"
+    branch = ("branch", rate_of(drawn.survival), per_image)
 
-            return weigh
-        case "DrawColumn" if hasattr(module, "columns"):
-            law = ("column", rational(module.rate), module.columns)
-            return lambda x: _choice(recorder, law, (module.columns,), torch.bool)
-    return None
+    def drop(x: Tensor) -> Tensor:
+        shape = (x.shape[0] if per_image else 1, 1, 1, 1)
+        return _choice(recorder, branch, shape, x.dtype)
+
+    return drop
+
+
+def _is_generated(module: nn.Module) -> bool:
+    """Whether a module does what the class of this name does in a generated file."""
+    kind, name = type(module), type(module).__name__
+    ours = class_of_template("cliquegraph_torch", f"{_TEMPLATES[name]}.py.jinja", name, _IMPORTS)
+    changed = deviation(kind, ours, ("__init__", "forward"), ("torch", "nn"))
+    return changed is None and "forward" not in vars(module)
 
 
 def _choice(

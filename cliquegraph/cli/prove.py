@@ -196,6 +196,8 @@ def _runnable(names: str) -> list[Backend]:
     missing = {each.name: each.missing() for each in found}
     if names == "all":
         found = [each for each in found if missing[each.name] is None]
+        if not found:
+            raise BackendError(f"no backend can run: {'; '.join(map(str, missing.values()))}")
     for each in found:
         if missing[each.name] is not None:
             raise BackendError(f"backend {each.name!r} lacks its framework: {missing[each.name]}")

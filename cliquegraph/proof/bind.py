@@ -11,10 +11,11 @@ import numpy as np
 from cliquegraph.compiler import Compilation
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
-from cliquegraph.ir.storage import Array, stored
+from cliquegraph.ir.storage import Array, misfits, stored
 from cliquegraph.ir.types import Field
+from cliquegraph.proof.program import Tracer
 from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
-from cliquegraph.weights.layout import Layout
+from cliquegraph.weights.layout import Format, Layout
 
 
 class Binding(Protocol):
@@ -70,6 +71,34 @@ class Generated:
     def canonical(self, name: str) -> tuple[str, ...]:
         """Return the canonical tensors, in order, that a tensor of the model holds."""
         return self._canonical[name]
+
+    def misfit(self, tracer: Tracer, counters: Collection[str]) -> str | None:
+        """Return a sentence if a model's state is not that of the graph.
+
+        Args:
+            tracer: of the model.
+            counters: the names of the model's counters of batches.
+        """
+        wanted = Format("generated", self._graph, self._layout)
+        if lines := misfits(wanted.shapes, tracer.shapes):
+            return f"the model does not have the tensors of {self._graph.name}:\n{lines}"
+        for name, param in wanted.params.items():
+            if param.field.trainable != (name in tracer.parameters):
+                is_, should = ("is", "is not") if name in tracer.parameters else ("is not", "is")
+                return f"{name} {is_} trained, but {should} as declared"
+        if other := wanted.counters.keys() ^ set(counters):
+            name = min(other)
+            verb = "is not declared" if name in counters else "is declared, the model has none"
+            return f"the counter of batches {name} {verb}"
+        return None
+
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The model's statistics, and their counters, that no node reads: they don't move."""
+        read = {operand.param for node in self._graph.nodes for operand in node.operands}
+        unread = [p for p in self._graph.params if p not in read and not p.field.trainable]
+        names = (name for p in unread for name in (self._layout.name(p), self._layout.counter(p)))
+        return frozenset(name for name in names if name is not None)
 
     @cached_property
     def counters(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,11 +27,12 @@ class DifferenceError(VerificationError):
     Attributes:
         what: the group of results, ``logits, training``.
         name: within it, a block or tensor.
+        says_all: whether the message names the place, which need not be looked for.
     """
 
     def __init__(self, what: str, name: str = "", message: str = "") -> None:
         super().__init__(message or f"{what}{f', {name}' if name else ''}")
-        self.what, self.name = what, name
+        self.what, self.name, self.says_all = what, name, bool(message)
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Subject:
         evaluation: a program that computes the logits and features in evaluation.
         training: one with gradients, statistics and counters, unless the model is folded.
         unmoved: canonical statistics of updates that it does not execute, which do not move.
+        unread: the model's own statistics and counters that do not move, whatever they hold.
         by_hand: whether somebody else wrote the model: it may draw in another order than the graph,
             and counters that the binding does not know are not compared.
     """
@@ -79,6 +81,7 @@ class Subject:
     training: Program | None
     unmoved: frozenset[str] = frozenset()
     by_hand: bool = False
+    unread: frozenset[str] = frozenset()
 
     def compare(self, points: Points, declared: Points | None = None) -> Compared:
         """Compare all results at random points.
@@ -105,6 +108,7 @@ class Subject:
             in_training = None if self.training is None else begin(of.training)
             run = Run(self, self.evaluation, points, training=False)
             _compare_outputs(compared, "evaluation", run, in_evaluation(), dual=False)
+            _require_unchanged(run)
             compared.queries += run.queries + of.queries(self.graph, training=False)
             if self.training is not None and in_training is not None:
                 run = Run(self, self.training, points, training=True)
@@ -130,13 +134,11 @@ class Run:
         self.subject, self.program, self.points = subject, program, points
         exact, binding = points.exact, subject.binding
         tensors = binding.own(points.tensors(subject.graph), exact)
-        _require_same_tensors(program, tensors)
         images = np.moveaxis(points.images, -3, -1) if program.channels_last else points.images
         inputs: dict[int, Array | None] = {program.images: images.copy()}
         inputs |= {number: tensors.pop(name) for name, number in program.tensors.items()}
-        # Counters are numbers like others; from 0, their movements can be read.
-        zero = np.zeros_like(exact.draw())
-        inputs |= {number: zero.copy() for number in program.counters.values()}
+        # Counters are numbers like others: of a model that computes with them, results differ.
+        inputs |= {number: points.counter(name) for name, number in program.counters.items()}
         if program.cotangent is not None:
             inputs[program.cotangent] = points.cotangent(points.logits_shape)
         random = (_Matched if subject.by_hand else _Random)(subject.graph, points)
@@ -155,16 +157,6 @@ class Run:
         if value is not None and self.program.channels_last and value.ndim == 5:
             return np.moveaxis(value, -1, -3)
         return value
-
-
-def _require_same_tensors(program: Program, declared: Mapping[str, Array]) -> None:
-    """Require that a program has the declared tensors and no others."""
-    if added := sorted(program.tensors.keys() - declared.keys()):
-        message = f"the model has {added[0]}, which is not declared"
-        raise DifferenceError("tensors", added[0], message)
-    if lost := sorted(declared.keys() - program.tensors.keys()):
-        message = f"the model lacks {lost[0]}, which is declared"
-        raise DifferenceError("tensors", lost[0], message)
 
 
 class _Random:
@@ -275,10 +267,10 @@ def _compare_outputs(
         return array[0] if dual else array
 
     what = f"block features, {mode}"
-    returned, count = len(run.program.features), len(declared.features)
-    if returned != count and not run.subject.by_hand:
-        message = f"returns {returned} block features, {count} are declared"
-        raise DifferenceError("number of block features", message=message)
+    features = len(run.program.features)
+    if features != len(declared.features) and not (run.subject.by_hand and not features):
+        message = f"the model returns {features} block features, not {len(declared.features)}"
+        raise DifferenceError(what, message=message)
     for index, (number, feature) in enumerate(
         zip(run.program.features, declared.features, strict=False), start=1
     ):
@@ -296,6 +288,8 @@ def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None
     canonical = Overlaid(moved, points.tensors(subject.graph))
     statistics = [name for name in run.program.tensors if name not in subject.parameters]
     expected = subject.binding.own(canonical, points.exact, statistics)
+    still = subject.unread.intersection(statistics)
+    expected |= subject.binding.own(points.tensors(subject.graph), points.exact, still)
     for name in statistics:
         after = run.raw(run.program.after.get(name))
         compared.note("running statistics", name, after, expected[name])
@@ -303,11 +297,30 @@ def _compare_statistics(compared: Compared, run: Run, declared: Meaning) -> None
         mean = subject.binding.counters.get(counter)
         if mean is None and subject.by_hand:
             continue
-        moves = None if mean is None or mean in subject.unmoved else declared.moves.get(mean)
-        zero = np.zeros_like(points.exact.draw())
-        count = zero if moves is None else moves[0][..., 0]
+        unmoved = mean in subject.unmoved or counter in subject.unread
+        moves = None if mean is None or unmoved else declared.moves.get(mean)
+        count = points.counter(counter)
+        if moves is not None:
+            count = points.exact.add(count, moves[0][..., 0])
         after = run.raw(run.program.after.get(counter))
         compared.note("counters of batches", counter, after, count)
+
+
+def _require_unchanged(run: Run) -> None:
+    """Require that a pass in evaluation leaves statistics and counters as they were.
+
+    Raises:
+        DifferenceError: it changes one.
+    """
+    subject, points, program = run.subject, run.points, run.program
+    statistics = [name for name in program.tensors if name not in subject.parameters]
+    before = subject.binding.own(points.tensors(subject.graph), points.exact, statistics)
+    before |= {name: points.counter(name) for name in program.counters}
+    for name, each in before.items():
+        after = run.raw(program.after.get(name))
+        if after is None or not np.array_equal(after, each):
+            message = f"{name} is changed in evaluation"
+            raise DifferenceError("state, evaluation", name, message)
 
 
 def compare_gradients(run: Run, declared: Meaning, only: Sequence[str] | None = None) -> int:

@@ -65,7 +65,7 @@ class Discerner:
         if different.what == "gradients":
             found = locate(different, self.subject, points, self.trace)
             return Located(f"{found.message}; all values are", found.line)
-        if different.what == "random choices":
+        if different.says_all:
             return Located(str(different))
         mode: Mode = "training" if different.what.endswith("training") else "evaluation"
         return _Forward(self, points, mode).locate()

@@ -50,7 +50,7 @@ def locate(
         points: those of the comparison.
         trace: traces the model in a mode with its activations.
     """
-    if different.what in ("random choices", "number of block features"):
+    if different.says_all:
         return Located(str(different))
     if different.what in ("running statistics", "counters of batches"):
         return _of_statistic(different, subject, points)

@@ -98,6 +98,10 @@ class Points:
         """Return the coefficients of logits of this shape."""
         return self.exact.drawn("cotangent", *shape)
 
+    def counter(self, name: str) -> Array:
+        """Return how many batches a model's counter has counted before."""
+        return self.exact.drawn(f"counter {name}")
+
     def evaluation(self, graph: Graph) -> Meaning:
         """Return what is declared in evaluation."""
         key = (mirrors_of(graph), False)

@@ -164,17 +164,21 @@ class Prover:
         digest = hashlib.sha256(digests.encode()).hexdigest()
         if known(digest):
             return None
+        binding = Generated(compilation, backend.layout)
         subject = Subject(
             compilation.graph,
-            Generated(compilation, backend.layout),
+            binding,
             tracer.parameters,
             programs[0],
             programs[1] if len(programs) > 1 else None,
-            unmoved(compilation.graph),
+            unread=binding.unread,
         )
         self._report(f"{title}: compare")
         trace: Trace = partial(tracer.trace, shape, activations=True)
-        found = self.compare(subject, lambda different, at: locate(different, subject, at, trace))
+        if misfit := binding.misfit(tracer, programs[0].counters):
+            found = Result({}, (), 1.0, Located(misfit))
+        else:
+            found = self.compare(subject, lambda error, at: locate(error, subject, at, trace))
         return self._proof(compilation, backend, text, programs, digest, found, start)
 
     def _proof(

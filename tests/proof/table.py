@@ -88,15 +88,39 @@ def write_table(entries: dict[str, Entry]) -> None:
     write_files({TABLE: json.dumps({"proofs": ordered}, indent=1) + "\n"})
 
 
+def files_of(entry: Entry) -> dict[str, str]:
+    """The digests of the files that execute what was proved, by their options."""
+    files: dict[str, str] = entry.get("files") or {entry["option"]: entry["file_sha256"]}
+    return files
+
+
+def is_of(entry: Entry, target: Target, network: NetworkSpec) -> bool:
+    """Tell whether an entry is of the network that a file is generated from, in its backend."""
+    same = (entry["spec"], entry["backend"]) == (target.spec, target.backend)
+    return same and entry["spec_sha256"] == spec_digest(network)
+
+
 def is_current(entry: Entry, target: Target, network: NetworkSpec, source: str) -> bool:
     """Tell whether an entry is of this very file, so that it need not be traced."""
-    same = (entry["spec"], entry["backend"], entry["option"]) == (
-        target.spec,
-        target.backend,
-        target.option,
-    )
     digest = hashlib.sha256(source.encode()).hexdigest()
-    return same and entry["file_sha256"] == digest and entry["spec_sha256"] == spec_digest(network)
+    return is_of(entry, target, network) and files_of(entry).get(target.option) == digest
+
+
+def with_file(
+    entries: dict[str, Entry], trace: str, entry: Entry, target: Target, source: str
+) -> dict[str, Entry]:
+    """Return the entries with one of a file; others of that file are of an earlier state."""
+    kept: dict[str, Entry] = {}
+    for digest, each in entries.items():
+        files = files_of(each)
+        if (each["spec"], each["backend"]) == (target.spec, target.backend):
+            files = {option: file for option, file in files.items() if option != target.option}
+        if files:
+            option = next(iter(files))
+            kept[digest] = {**each, "option": option, "file_sha256": files[option], "files": files}
+    files = files_of(kept[trace]) if trace in kept else {}
+    file = hashlib.sha256(source.encode()).hexdigest()
+    return kept | {trace: {**entry, "files": {**files, target.option: file}}}
 
 
 def main() -> int:
@@ -123,9 +147,28 @@ def main() -> int:
             if time.monotonic() - start > args.seconds:
                 return failed > 0
             began = time.process_time()
-            found = prover.prove(compilation, backend, source)
+            traces: list[str] = []
+
+            def known(
+                trace: str,
+                target: Target = target,
+                network: NetworkSpec = network,
+                traces: list[str] = traces,
+            ) -> bool:
+                traces.append(trace)
+                entry = read_table().get(trace)
+                return entry is not None and is_of(entry, target, network)
+
+            found = prover.prove_unless(known, compilation, backend, source)
+            (trace,) = traces
             seconds = time.process_time() - began
             print(f"{network.name} {target.backend} {target.option}: ", end="")
+            if found is None:
+                print("executes what is proved", flush=True)
+                entries = read_table()
+                entries = with_file(entries, trace, entries[trace], target, source)
+                write_table(entries)
+                continue
             print(f"{'proved' if found.ok else found.difference}, {seconds:.0f} s", flush=True)
             if not found.ok:
                 failed += 1
@@ -133,15 +176,8 @@ def main() -> int:
             entry = {"network": network.name, "spec": target.spec, **file_entry(found)}
             entry |= {"spec_sha256": spec_digest(network), "cpu_seconds": round(seconds, 1)}
             entry["versions"] = versions()
-            # Others of this file are of an earlier state.
-            entries = {
-                digest: each
-                for digest, each in read_table().items()
-                if (each["spec"], each["backend"], each["option"])
-                != (target.spec, target.backend, target.option)
-            }
             del entry["ok"]
-            entries[f"{found.trace}"] = entry
+            entries = with_file(read_table(), trace, entry, target, source)
             write_table(entries)
     return 1 if failed or (args.check and missing) else 0
 

@@ -299,4 +299,4 @@ def test_fields_compute_it_too() -> None:
     assert program.cotangent is not None
     given |= {program.images: field.draw(3, 6, 6, 1), program.cotangent: field.draw(3, 10)}
     values = program.run(Context(field, _no_draws), given)
-    assert values[program.logits].shape == (3, 3, 10)
+    assert values[program.logits].shape == (len(field.primes), 3, 10)

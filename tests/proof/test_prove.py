@@ -9,9 +9,10 @@ import pytest
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.proof.prove import WANTED, FileProof, Prover
-from tests.networks import clique
+from tests.networks import EVERY_KEY, clique
 
 QUICKSTART = "specs/quickstart.yaml"
 SMALL = clique(layers=3, filters=2, stages=2, dropout=0.25)
@@ -19,7 +20,7 @@ SMALL = clique(layers=3, filters=2, stages=2, dropout=0.25)
 
 @cache
 def _prover(name: str) -> tuple[NetworkSpec, Prover]:
-    spec = SMALL if name == "small" else cliquegraph.load(name)
+    spec = SMALL if name == "small" else EVERY_KEY.get(name) or cliquegraph.load(name)
     return spec, Prover(Compilation(spec, 0))
 
 
@@ -82,3 +83,125 @@ def test_one_change_of_a_file_is_refuted(option: int, old: str, new: str, messag
 def test_dropout_at_another_rate_is_refuted() -> None:
     proof = prove("small", "torch", 0, ("0.25", "0.26"))
     assert "draws element at 0.26, declared is element at 0.25" in str(proof.difference)
+
+
+_LOGITS = "        logits: Tensor = self.classifier(pooled)\n"
+_RETURNED = "return feature1, feature2\n"
+_READ = "feature1, feature2 = self.forward_features(x)"
+_MEAN = "self.readout1.norm.running_mean"
+_LAST = "self.apply(init_weights)\n"
+
+
+def _then(statement: str) -> tuple[str, str]:
+    """After the logits are computed, another statement."""
+    return _LOGITS, f"{_LOGITS}        {statement}\n"
+
+
+def _initially(statement: str) -> tuple[str, str]:
+    return _LAST, f"{_LAST}        {statement}\n"
+
+
+STATE = [
+    (
+        [
+            (_RETURNED, "self.two = feature2\n        return (feature1,)\n"),
+            (_READ, "(feature1,), feature2 = self.forward_features(x), self.two"),
+        ],
+        "returns 1 block features, not 2",
+    ),
+    ([_then(f"self.training or {_MEAN}.mul_(0.5)")], "running_mean is changed in evaluation"),
+    ([_then("self.training or self.classifier.weight.data.mul_(0.5)")], "parameter classifier.w"),
+    (
+        [
+            (
+                "self.classifier(pooled)",
+                "self.classifier(pooled) * (1 + 0 * pooled.sum() + ("
+                "0 if self.training else self.readout1.norm.num_batches_tracked))",
+            )
+        ],
+        "or the classifier",
+    ),
+    ([_initially("self.more = nn.Parameter(torch.zeros(3))")], "1 unexpected: more"),
+    ([_initially("self.readout1.norm.num_batches_tracked = None")], "counter of batches readout1"),
+    ([_initially("self.classifier.bias.requires_grad_(False)")], "bias is not trained, but is as"),
+    (
+        [
+            ("nn.Linear(80, num_classes)", "nn.Linear(88, num_classes)"),
+            ("self.classifier(pooled)", "pooled @ self.classifier.weight[:, :80].t()"),
+        ],
+        "classifier.weight is (10, 88), must be (10, 80)",
+    ),
+    (
+        [
+            (
+                "self.classifier(pooled)",
+                "self.classifier(torch.zeros_like(pooled, dtype=torch.long)"
+                ".copy_(pooled) * 0 + pooled)",
+            )
+        ],
+        "rounded to integers",
+    ),
+    (
+        [
+            (
+                "self.classifier(pooled)",
+                "self.classifier(pooled + torch.full((), 1.5, dtype=torch.long) - 1.5)",
+            )
+        ],
+        "rounded to integers",
+    ),
+    ([_then(f"{_MEAN} = {_MEAN} * 0.5 if self.training else {_MEAN}")], "moves not as declared"),
+    ([_initially("self.classifier.weight.register_hook(lambda slope: slope / 2)")], "has one"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), STATE)
+def test_other_results_than_logits_are_compared(
+    changes: list[tuple[str, str]], message: str
+) -> None:
+    try:
+        proof = prove(QUICKSTART, "torch", 0, *changes)
+    except VerificationError as error:
+        assert message in str(error)
+    else:
+        assert not proof.ok
+        assert message in str(proof.difference)
+
+
+def test_a_statistic_may_be_read_in_part() -> None:
+    assert prove("schedule", "torch", 1).ok
+
+
+DRAWS = [
+    (
+        "drop_path",
+        "keep = torch.bernoulli(survival) if",
+        "keep = survival if",
+        "rounded to integers",
+    ),
+    ("join_drop", "draws.amax().clamp(max=self.rate)", "draws.amax()", "no meaning in exact"),
+    ("join_drop", "number == torch.arange", "number != torch.arange", "no meaning in exact"),
+    (
+        "join_drop",
+        "column = self.draw_column(x)",
+        "column = torch.zeros_like(self.draw_column(x))",
+        "not drawn",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", ["drop_path", "join_drop"])
+def test_files_that_drop_branches_are_proved(name: str) -> None:
+    assert prove(name, "torch", 0).ok
+
+
+@pytest.mark.parametrize(("name", "old", "new", "message"), DRAWS)
+def test_what_draws_otherwise_than_our_templates_is_not_proved(
+    name: str, old: str, new: str, message: str
+) -> None:
+    try:
+        proof = prove(name, "torch", 0, (old, new))
+    except VerificationError as error:
+        assert message in str(error)
+    else:
+        assert message in str(proof.difference)

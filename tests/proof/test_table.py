@@ -12,7 +12,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.proof.certificate import file_entry, spec_digest
 from cliquegraph.proof.prove import WANTED, Prover
-from tests.proof.table import Target, read_table
+from tests.proof.table import Target, files_of, read_table, with_file
 
 _QUICK = 20.0  # CPU seconds: what a test may take
 _TABLE = read_table()
@@ -42,6 +42,18 @@ def test_what_is_kept_is_sure() -> None:
         assert entry["bound"] < WANTED
         assert entry["equal"]["logits, evaluation"]
         assert entry["option"] == "--inference" or entry["equal"]["gradients"]
+
+
+def test_files_of_one_trace_share_an_entry() -> None:
+    entry = {"spec": "s.yaml", "backend": "torch", "option": "-O0", "file_sha256": "old"}
+    first, second = (Target("s.yaml", "torch", option) for option in ("-O0", "-O1"))
+    entries = with_file({}, "trace", entry, first, "source")
+    entries = with_file(entries, "trace", entries["trace"], second, "source")
+    assert files_of(entries["trace"]).keys() == {"-O0", "-O1"}
+    entries = with_file(entries, "other", entry, first, "another source")
+    assert files_of(entries["trace"]).keys() == {"-O1"}
+    assert entries["trace"]["option"] == "-O1"
+    assert files_of(entries["other"]).keys() == {"-O0"}
 
 
 @pytest.mark.parametrize("digest", _chosen())
