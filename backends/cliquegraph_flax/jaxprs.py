@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
+from types import CodeType
 from typing import Any
 
 import jax
@@ -193,13 +194,23 @@ class Flattened:
         return self._constants[key]
 
     def _line(self, equation: Any) -> int | None:
-        """The innermost line of the model's source that called a primitive."""
+        """The innermost line of the model's source that called a primitive.
+
+        It is rather that of a method than that of a function which many of them call.
+        """
         traceback = equation.source_info.traceback
         codes, places = traceback.raw_frames() if traceback else ((), ())
-        for code, place in zip(codes, places, strict=True):
-            if code.co_filename == self.file:
-                return _line_at(code, place)
-        return None
+        own = [
+            (code, place)
+            for code, place in zip(codes, places, strict=True)
+            if code.co_filename == self.file
+        ]
+        methods = [(code, place) for code, place in own if _is_method(code)]
+        return next((_line_at(code, place) for code, place in methods or own), None)
+
+
+def _is_method(code: CodeType) -> bool:
+    return code.co_argcount > 0 and code.co_varnames[0] == "self"
 
 
 def _line_at(code: Any, place: int) -> int | None:

@@ -186,13 +186,15 @@ class _Call:
             # The forward pass would move running statistics again, so it runs on a copy.
             versions = nnx.clone(model).activations(images)
             results |= {("activation", name): maps for name, maps in versions.items()}
-        gathered = _kept(model, "gather")
-        features = _kept(model, "forward_features")
+        gathered = _Kept(model, "gather")
+        features = _Kept(model, "forward_features")
         results["logits", ""] = model(images)
         state = nnx.state(model, nnx.Not(nnx.RngState))
-        if gathered:  # the features as lists; of what is kept, not of another pass
+        for each in (gathered, features):
+            each.complete = True
+        if gathered.results:  # the features as lists; of what is kept, not of another pass
             model.forward_features(images)
-        for at, maps in enumerate(features[0] if features else ()):
+        for at, maps in enumerate(features.results[0] if features.results else ()):
             results["feature", str(at)] = maps
         results |= {
             ("tensor", name): leaf
@@ -218,21 +220,37 @@ def _merged(definition: Any, *states: Any) -> Any:
     return model
 
 
-def _kept(model: Any, name: str) -> list[Any]:
-    """The result that a method will have returned, once: it is called again for no other."""
-    kept: list[Any] = []
-    compute: Callable[..., Any] | None = getattr(model, name, None)
-    if compute is None:
-        return kept
+class _Kept:
+    """The result that a method of a model returns in one pass.
 
-    def call(*arguments: Any) -> Any:
-        if not kept:
-            kept.append(compute(*arguments))
-        return kept[0]
+    Args:
+        model: a copy for this pass alone, of which the method is replaced.
+        name: of the method, which it need not have.
 
-    # Of this copy alone, and as no part of it: not by the ``__setattr__`` of modules.
-    object.__setattr__(model, name, call)
-    return kept
+    Attributes:
+        results: the result, once it has been called.
+        complete: whether the pass is over; then the method returns this result again.
+    """
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.results: list[Any] = []
+        self.complete = False
+        self._name = name
+        self._compute: Callable[..., Any] | None = getattr(model, name, None)
+        if self._compute is not None:
+            # As no part of the copy: not by the ``__setattr__`` of modules.
+            object.__setattr__(model, name, self._call)
+
+    def _call(self, *arguments: Any, **named: Any) -> Any:
+        assert self._compute is not None  # noqa: S101  # it replaces nothing else
+        if self.results and not self.complete:
+            raise VerificationError(
+                f"{self._name} is called twice in one forward pass: which features are those of "
+                "the blocks?"
+            )
+        if not self.results:
+            self.results.append(self._compute(*arguments, **named))
+        return self.results[0]
 
 
 def _types(state: Any) -> tuple[list[Any], Any]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -66,6 +67,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self._file = file
         self._numbers = WeakTensorKeyDictionary()
         self._count = 0
+        self._lines: dict[int, int] = {}
         self._storages: set[int] = set()
         self._written: set[int] = set()  # the addresses of what an operator has written into
         self._draws: dict[object, int] = {}
@@ -93,7 +95,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if tensor in self._numbers:
             return int(self._numbers[tensor])
         if tensor.untyped_storage().data_ptr() in self._storages:
-            raise self._error("a tensor is read by a way that leaves no trace")
+            raise self.error("a tensor is read by a way that leaves no trace")
         values = self._unrecorded(lambda: tensor.detach().to(torch.float64).numpy().copy())
         few = values.size <= _MOST_VALUES
         digest = values.tolist() if few else hashlib.sha256(values.tobytes()).hexdigest()
@@ -120,12 +122,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if self._paused:
             return func(*args, **kwargs)
         if func in _LOOKS:
-            raise self._error("what the model computes depends on the values of tensors")
+            raise self.error("what the model computes depends on the values of tensors")
         if func not in RULES and func not in _DRAWS:
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is NotImplemented:
-                raise self._error(
+                raise self.error(
                     f"{func} has no meaning in exact arithmetic; use operators that have one, or "
                     "add its rule to cliquegraph_torch.aten"
                 )
@@ -173,13 +175,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         ]
         fractions = (isinstance(each, float) and not each.is_integer() for each in scalars)
         if any(fractions) or not self._masks.issuperset(sources):
-            raise self._error("numbers are rounded to integers, which has no exact meaning")
+            raise self.error("numbers are rounded to integers, which has no exact meaning")
 
     def _require_whole(self, tensor: Tensor) -> None:
         """Raise if a tensor isn't all of its memory in order: strides count in the memory."""
         if tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes:
             return
-        raise self._error("as_strided has an exact meaning on contiguous tensors alone")
+        raise self.error("as_strided has an exact meaning on contiguous tensors alone")
 
     def _put(
         self,
@@ -190,7 +192,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         apply: Apply,
         mutates: tuple[int, ...] = (),
     ) -> None:
-        line = self._line()
+        line = self._line(of_method=True)
+        if line is None and not self.backward:  # a copy that the trace itself makes
+            line = next((self._lines[each] for each in reads if each in self._lines), None)
+        if line is not None:
+            self._lines.update(dict.fromkeys(writes, line))
         self.steps.append(Step(operator, attributes, reads, writes, apply, mutates, line))
 
     # ---- random choices ------------------------------------------------------------------------
@@ -217,7 +223,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
         reads = () if read is None else (self.number(read),)
         if not self._columns.issuperset(reads):
-            raise self._error("a join keeps a column that is not drawn")
+            raise self.error("a join keeps a column that is not drawn")
         tensor = self._unrecorded(value)
         result = self._new(tensor)
         self._masks.add(result)
@@ -254,18 +260,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
     # ---- places ----------------------------------------------------------------------------
 
-    def _line(self) -> int | None:
-        """The line of the model's source that is being executed, in a forward pass."""
+    def _line(self, *, of_method: bool = False) -> int | None:
+        """The innermost line of the model's source that is being executed, in a forward pass.
+
+        Args:
+            of_method: rather that of a method than that of a function which many of them call.
+        """
         if self.backward:
             return None
-        frame = sys._getframe(2)
-        while frame is not None and frame.f_code.co_filename != self._file:
-            frame = frame.f_back  # type: ignore[assignment]  # None at the end of the stack
-        return frame.f_lineno if frame is not None else None
+        innermost = None
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code.co_filename == self._file:
+                if not of_method or _is_method(frame.f_code):
+                    return frame.f_lineno
+                innermost = innermost or frame.f_lineno
+            frame = frame.f_back
+        return innermost
 
-    def _error(self, problem: str) -> VerificationError:
+    def error(self, problem: str) -> VerificationError:
+        """Return the error of what the model executes, which names the line."""
         line = self._line()
         return VerificationError(problem if line is None else f"line {line}: {problem}")
+
+
+def _is_method(code: CodeType) -> bool:
+    return code.co_argcount > 0 and code.co_varnames[0] == "self"
 
 
 def rate_of(survival: float) -> Fraction:

@@ -141,7 +141,7 @@ class TorchTracer:
         for name, buffer in self.model.named_buffers():
             if name not in given:  # a constant, of which this is a copy
                 given[name] = buffer.detach().clone()
-        whole = _Whole(self.model, activations=activations)
+        whole = _Whole(self.model, recorder, activations=activations)
         slopes: Sequence[Tensor | None] = ()
         cotangent: int | None = None
         trainable = [name for name in trained if name in self.parameters] if gradients else []
@@ -204,9 +204,10 @@ class _Whole(nn.Module):
     ``gather`` returns, or its ``forward_features`` where it has no other.
     """
 
-    def __init__(self, model: nn.Module, *, activations: bool) -> None:
+    def __init__(self, model: nn.Module, recorder: Recorder, *, activations: bool) -> None:
         super().__init__()
         self.model = model
+        self._recorder = recorder
         self._activations = activations
 
     def forward(
@@ -216,6 +217,9 @@ class _Whole(nn.Module):
 
         Args:
             x: images, (batch, channels, height, width).
+
+        Raises:
+            VerificationError: the model computes its features twice.
         """
         model: Any = self.model  # mypy does not know a generated model's methods
         shared = "gather" if hasattr(model, "gather") else "forward_features"
@@ -224,21 +228,32 @@ class _Whole(nn.Module):
         compute = getattr(model, shared)
         features: list[Tensor] = []
         results: list[Any] = []
+        calls = 0  # by one method
 
         def once(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise self._recorder.error(
+                    f"{shared} is called twice in one forward pass: which features are those of "
+                    "the blocks?"
+                )
             if not results:
                 results.append(compute(*args, **kwargs))
+                calls = 0
                 with torch.no_grad():
                     each = model.forward_features(x)
                     if isinstance(each, tuple | list):  # others' methods return the last maps alone
                         # Copies, because the rest of the pass may write into them.
                         features.extend(maps.clone() for maps in each)
+                calls = 1
             return results[0]
 
         setattr(model, shared, once)
         try:
             versions = model.activations(x) if self._activations else {}
             versions = {name: maps.clone() for name, maps in versions.items()}
+            calls = 0
             logits = model(x)
         finally:
             delattr(model, shared)
