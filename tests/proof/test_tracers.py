@@ -59,5 +59,5 @@ def test_a_file_that_fails_is_refuted_with_its_line() -> None:
 
 
 def test_a_file_that_ends_the_process_is_no_proof() -> None:
-    with pytest.raises(cliquegraph.CliqueGraphError, match="can't be loaded: .*SystemExit"):
+    with pytest.raises(cliquegraph.CliqueGraphError, match=r"can't be loaded: .*SystemExit"):
         prove("torch", "import torch\n", "import sys\nimport torch\nsys.exit(0)\n")
