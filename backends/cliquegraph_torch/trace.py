@@ -50,7 +50,7 @@ class TorchTracer:
         # Copies have no hooks.
         self._hooked = [
             name
-            for name, each in model.named_parameters()
+            for name, each in (*model.named_parameters(), *model.named_buffers())
             if each._backward_hooks or each._post_accumulate_grad_hooks
         ]
         self._file = type(model).forward.__code__.co_filename

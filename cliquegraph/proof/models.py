@@ -49,6 +49,8 @@ def load_model(place: str, arguments: Mapping[str, Any] | None = None) -> Any:
         return made(**(arguments or {}))
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises
         hint = "; --args gives it arguments" if isinstance(error, TypeError) else ""
+        if isinstance(error, TypeError) and "rngs" in str(error):
+            hint = "; Flax models can't be certified, only PyTorch's: `prove` takes generated files"
         raise UsageError(f"{place} can't be built: {failure(error)}{hint}") from None
 
 
@@ -66,7 +68,8 @@ def _module(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (where == error.name or where.startswith(f"{error.name}.")):
             raise UsageError(
-                f"there is no module {where}; a file is named by its path, model.py:Class"
+                f"there is no module {where}: install {error.name.partition('.')[0]}, or name a "
+                "file by its path, model.py:Class"
             ) from None
         raise UsageError(f"{where} can't be imported: {failure(error)}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises

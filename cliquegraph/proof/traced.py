@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cliquegraph.diagnostics.errors import BackendError, UsageError
+from cliquegraph.diagnostics.errors import BackendError, CliqueGraphError, UsageError
 from cliquegraph.plugins.backends import find_backend, installed
 from cliquegraph.proof.mapped import Own
+from cliquegraph.proof.models import failure
 from cliquegraph.proof.program import Tracer
 
 
@@ -24,7 +25,14 @@ def tracer_of(model: Any) -> Tracer:
         make: Callable[[Any], Tracer | None] | None = getattr(
             find_backend(name), "model_tracer", None
         )
-        tracer = None if make is None else make(model)
+        try:
+            tracer = None if make is None else make(model)
+            _ = tracer and tracer.shapes  # of lazy modules there are none yet
+        except CliqueGraphError:
+            raise
+        except Exception as error:  # noqa: BLE001  # of modules that can't be copied
+            why = "call a lazy module once, and pass the module that was scripted"
+            raise UsageError(f"the model can't be copied: {failure(error)}; {why}") from None
         if tracer is not None:
             return tracer
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
