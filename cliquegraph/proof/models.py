@@ -117,7 +117,5 @@ def failure(error: BaseException) -> str:
 
 def _is_library(file: str) -> bool:
     parts = Path(file).parts
-    ours = {"cliquegraph", "cliquegraph_torch"} & set(parts[-3:])
-    return (
-        bool(ours) or "site-packages" in parts or file.startswith("<frozen") or "importlib" in parts
-    )
+    ours = any(part.startswith("cliquegraph") for part in parts[-3:-1])  # backends too
+    return ours or "site-packages" in parts or file.startswith("<frozen") or "importlib" in parts
