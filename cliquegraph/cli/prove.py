@@ -166,7 +166,7 @@ def _prove(
 ) -> Proved:
     from cliquegraph.compiler import Compilation
     from cliquegraph.proof.certificate import Proved
-    from cliquegraph.proof.exact import EVERY_LEVEL, compare_exactly
+    from cliquegraph.proof.exact import compare_exactly
     from cliquegraph.proof.prove import Prover
 
     network = load_spec(path, overrides)
@@ -179,7 +179,7 @@ def _prove(
         text = _read(file)
     with progress() as say:
         # Files are compared at full width below: the graphs' comparison names the pass at fault.
-        levels = [_passes(option) for option in options] if pairs else EVERY_LEVEL
+        levels = [_passes(option) for option in options] if pairs else None
         graphs = compare_exactly(network, levels=levels, narrow=bool(pairs), seed=seed, report=say)
         stages = tuple(graphs)
         prover = Prover(Compilation(network, 0), seed, say)
