@@ -32,6 +32,7 @@ from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.weights import load_weights
 from cliquegraph.weights.adapt import Sizes, file_sizes, image_kernel, resized
 from cliquegraph_torch.naming import TorchLayout
+from cliquegraph_torch.timm_prune import first_blocks
 
 default_cfgs: dict[str, dict[str, Any]] = {}
 """timm's configurations of the registered models, by name; timm reads them here."""
@@ -79,8 +80,11 @@ class TimmModel(nn.Module):
     """
 
     generated: ClassVar[Any]
-    """The generated class."""
+    """The generated class, or one of it that ends after a block."""
     network: ClassVar[NetworkSpec]
+    source: ClassVar[str]
+    kept: ClassVar[int | None] = None
+    """How many blocks are computed; None for all."""
     feature_info: list[dict[str, Any]]
     num_features: int
     classifier: Any
@@ -113,7 +117,7 @@ class TimmModel(nn.Module):
             self.to(dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _blank, (_text(self.network),), self.__dict__.copy()
+        return _blank, (_text(self.network), self.kept), self.__dict__.copy()
 
     # ---- the head -------------------------------------------------------------------
 
@@ -214,6 +218,42 @@ class TimmModel(nn.Module):
         features = self.generated.forward_features(self, x)
         intermediates = [features[index] for index in chosen]
         return intermediates if intermediates_only else (self._for_head(features), intermediates)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove what the features of some blocks do not need, and return their indices from 0.
+
+        Blocks after the last of them go, and with them the head; ``forward_features`` then returns
+        the feature of that block, also where the readout had read several.
+
+        Args:
+            indices: which blocks; the last n if an integer.
+            prune_norm: has no effect: a normalization of a readout belongs to the head.
+            prune_head: remove classifier and readouts even where the last block is kept.
+        """
+        chosen: list[int]
+        chosen, last = feature_take_indices(len(self.feature_info), indices)
+        if last + 1 < len(self.feature_info):
+            prune_head = True
+            self._end_after(last + 1)
+        if prune_head:
+            for name in [each for each, _ in self.named_children() if each.startswith("readout")]:
+                delattr(self, name)
+            self._read = [last + 1]
+            self.num_features = self.head_hidden_size = self.feature_info[-1]["num_chs"]
+            self.reset_classifier(0, "")
+        return chosen
+
+    def _end_after(self, count: int) -> None:
+        self.feature_info = self.feature_info[:count]
+        self.__class__ = _ended_class(_text(self.network), count)
+        kept = {"classifier", *self.generated.parts}
+        for name in [each for each, _ in self.named_children() if each not in kept]:
+            if name.startswith("block"):
+                setattr(self, name, nn.Identity())  # read by ``compile_steps``
+            else:
+                delattr(self, name)
 
     # ---- training -------------------------------------------------------------------
 
@@ -343,10 +383,18 @@ def _class(text: str) -> Any:
     module = load_source(source, name)
     sys.modules[name] = module  # where pickle looks for the classes of its parts
     generated = getattr(module, network.python_class)
-    members = {"generated": generated, "network": network, "__module__": __name__}
-    return type(network.python_class, (TimmModel, generated), members)
+    members = {"generated": generated, "network": network, "source": source}
+    return type(network.python_class, (TimmModel, generated), {**members, "__module__": __name__})
 
 
-def _blank(text: str) -> Any:
-    model_class: Any = _class(text)
+@lru_cache(maxsize=64)
+def _ended_class(text: str, kept: int) -> Any:
+    whole = _class(text)
+    generated = first_blocks(whole.generated, whole.source, kept)
+    members = {"generated": generated, "network": whole.network, "kept": kept}
+    return type(whole.__name__, (TimmModel, generated), {**members, "__module__": __name__})
+
+
+def _blank(text: str, kept: int | None = None) -> Any:
+    model_class: Any = _class(text) if kept is None else _ended_class(text, kept)
     return model_class.__new__(model_class)

@@ -104,6 +104,59 @@ def test_features_alone_are_those_of_blocks(spec: NetworkSpec) -> None:
     assert len(intermediates) == 1
 
 
+def test_pruning_keeps_features_and_what_they_need(spec: NetworkSpec) -> None:
+    """As timm's ``test_prune_intermediate_layers_contract``, and what follows the pruning."""
+    model = timm.create_model(register(spec)).eval()
+    x = images(model)
+    taps, expected = model.forward_intermediates(x, intermediates_only=True), model(x)
+    versions = model.activations(x)
+    whole = copy.deepcopy(model)
+    assert whole.prune_intermediate_layers([2], prune_norm=True, prune_head=False) == [2]
+    assert torch.equal(whole(x), expected)
+    for index, tap in enumerate(taps):
+        pruned = copy.deepcopy(model)
+        assert pruned.prune_intermediate_layers([index - 3], prune_norm=True) == [index]
+        assert torch.equal(pruned.forward_features(x), tap)
+        assert torch.equal(pickle.loads(pickle.dumps(pruned))(x), tap)  # noqa: S301  # our own
+        kept = pruned.forward_intermediates(x, intermediates_only=True)
+        assert all(torch.equal(*both) for both in zip(kept, taps[: index + 1], strict=True))
+        found = pruned.activations(x)
+        assert all(torch.equal(maps, versions[name]) for name, maps in found.items())
+        assert {name.split(".")[0] for name in found} == {f"block{n}" for n in range(1, index + 2)}
+        state = model.state_dict()
+        assert all(torch.equal(each, state[key]) for key, each in pruned.state_dict().items())
+        copy.deepcopy(pruned).compile_steps(backend="eager")
+        pruned.train().set_grad_checkpointing()
+        pruned.forward_features(x).sum().backward()
+        assert all(parameter.grad is not None for parameter in pruned.parameters())
+        pruned.reset_classifier(3, spec.readout.pool)
+        assert tuple(pruned(x).shape) == (2, 3)
+        assert pruned.prune_intermediate_layers([0]) == [0]
+        assert tuple(pruned.eval()(x).shape) == tuple(taps[0].shape)
+    assert torch.equal(model(x), expected)
+
+
+def test_pruned_features_train_all_parameters(spec: NetworkSpec) -> None:
+    backbone = timm.create_model(register(spec), features_only=True, out_indices=(0, -2))
+    maps = backbone(images(backbone))
+    assert backbone.feature_info.channels() == [each.shape[1] for each in maps]
+    assert not [name for name in backbone.state_dict() if "block3" in name or "readout" in name]
+    sum(each.sum() for each in maps).backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+def test_pruning_keeps_drop_probabilities() -> None:
+    """The blocks stay: those of a network declared with fewer would drop more of their units."""
+    model = timm.create_model(registry.register(shipped("resnet110_stochastic_depth"))).train()
+    x = images(model)
+    torch.manual_seed(0)
+    features = copy.deepcopy(model).forward_intermediates(x, intermediates_only=True)
+    torch.manual_seed(0)
+    model.prune_intermediate_layers([1])
+    (pruned,) = model.forward_intermediates(x, [1], intermediates_only=True)
+    assert torch.equal(pruned, features[1])
+
+
 def test_checkpointing_changes_neither_gradients_nor_statistics(spec: NetworkSpec) -> None:
     model = timm.create_model(register(spec)).double()
     x, results = images(model, 4).double(), []
