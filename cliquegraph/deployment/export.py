@@ -13,7 +13,7 @@ import numpy as np
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Treatment, margin_of
-from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.files import write_bytes, write_files
 from cliquegraph.ir.storage import Array
 from cliquegraph.plugins.exporters import Exporter, find_exporter
@@ -24,6 +24,11 @@ from cliquegraph.weights import read_weights
 
 TOLERANCE = 1e-3
 """The error of logits in float32, relative to the largest."""
+
+_OTHERS = frozenset(
+    {".ckpt", ".json", ".npz", ".pt", ".pth", ".py", ".safetensors", ".yaml", ".yml"}
+)
+"""Names that would overwrite what somebody still needs."""
 
 _BATCHES = (1, 3)
 """Sizes of batches that a file is run on."""
@@ -71,6 +76,11 @@ def export(
         VerificationError: the written file computes something else than the interpreter.
     """
     exporter, target = find_exporter(to), Path(path)
+    if target.suffix in _OTHERS:
+        raise UsageError(
+            f"{target}: {target.suffix} is the name of a spec, weights or source; choose another, "
+            f"such as {network.name}.{to.partition('-')[0]}"
+        )
     seen = _preprocessing(network, Path(weights), recipe)
     tensors = read_weights(network, weights)
     compilation = Compilation(network, inference=True)

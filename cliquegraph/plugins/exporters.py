@@ -69,7 +69,10 @@ def find_exporter(name: str) -> Exporter:
         raise UsageError(
             f"there is no format {name!r} to export to; choose from {', '.join(points)}"
         )
-    exporter: Exporter = points[name].load()
+    try:
+        exporter: Exporter = points[name].load()
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{name} needs {error.name}: pip install {error.name}") from None
     if missing := [module for module in exporter.modules if find_spec(module) is None]:
         raise BackendError(f"{name} needs {', '.join(missing)}: pip install {' '.join(missing)}")
     return exporter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 
@@ -59,6 +60,9 @@ def load_weights(
         UsageError: it is not a model of an installed backend.
     """
     network = load(network)
+    for word, known in ((head, get_args(Head)), (channels, get_args(Channels))):
+        if word not in known:
+            raise UsageError(f"there is no choice {word!r}; choose from {', '.join(known)}")
     if isinstance(weights, Mapping):
         weights = native_arrays(weights, "the weights")
     live, backend = _tensors_of(model)

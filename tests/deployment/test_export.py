@@ -177,3 +177,12 @@ def test_the_example_serves_what_predict_prints(tmp_path: Path) -> None:
             server.kill()
     assert [each["class"] for each in found] == [each["class"] for each in expected]
     assert found[0]["probability"] == pytest.approx(expected[0]["probability"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "best.safetensors"])
+def test_specs_and_weights_are_not_overwritten(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("precious")
+    weights = canonical_file(tmp_path / "w", spec_of())
+    with pytest.raises(UsageError, match="is the name of a spec, weights or source"):
+        export(spec_of(), weights, "torch-export", tmp_path / name)
+    assert (tmp_path / name).read_text() == "precious"
