@@ -121,9 +121,20 @@ class FlaxBackend:
         | _DEFINED
     )
     modules = frozenset(
-        {"absl", "chex", "cloudpickle", "etils", "filelock", "flax", "jax", "jaxlib", "ml_dtypes"}
+        {
+            "absl",
+            "chex",
+            "cloudpickle",
+            "etils",
+            "filelock",
+            "flatbuffers",
+            "flax",
+            "jax",
+            "jaxlib",
+            "ml_dtypes",
+        }
         | {"msgpack", "numpy", "opt_einsum", "optax", "orbax", "pygments", "rich", "scipy"}
-        | {"tensorstore", "treescope", "typing_extensions", "yaml"}
+        | {"tensorstore", "traitlets", "treescope", "typing_extensions", "yaml"}
     )
     layout = FlaxLayout()
 

@@ -102,9 +102,7 @@ def certify(
 
     >>> import cliquegraph
     >>> network = cliquegraph.load("specs/quickstart.yaml")
-    >>> namespace = {}
-    >>> exec(cliquegraph.emit(network, "torch"), namespace)
-    >>> certify(network, namespace["Quickstart"]()).ok
+    >>> certify(network, cliquegraph.build(network, "torch")()).ok
     True
     """
     return _Certifying(network, model, weights_map, name, seed, report).run(size)

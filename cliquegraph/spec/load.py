@@ -79,7 +79,8 @@ def load(path: Declaration, overrides: Sequence[str] | str = ()) -> NetworkSpec:
             "expected a network: what cliquegraph.load returns, the path of a spec or its keys as "
             f"a dictionary; found {describe_type(path)}"
         )
-    if isinstance(path, str) and ("\n" in path or path.lstrip().startswith("{")):
+    is_text = isinstance(path, str) and ("\n" in path or path.lstrip().startswith("{"))
+    if is_text and not os.path.exists(path):  # noqa: PTH110  # it may be no path at all
         hint = "cliquegraph.loads(text) reads a spec from its text"
         message = "expected the path of a spec, found the text of one"
         raise SpecError(Diagnostic(Code.UNREADABLE, message, None, hint))

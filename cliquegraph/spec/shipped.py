@@ -100,7 +100,7 @@ def renamed(text: str, stem: str) -> str:
     Everything else stays, comments too.
 
     >>> renamed("name: quickstart  # in quickstart.py\\nclass_name: Quickstart\\n", "my-net")
-    'name: my_net  # in my_net.py\\nclass_name: MyNet\\n'
+    'name: my_net      # in my_net.py\\nclass_name: MyNet\\n'
 
     Raises:
         UsageError: no name can be made from it.

@@ -150,7 +150,7 @@ def test_what_can_not_be_compared_is_counted(
     (each,) = json.loads(run(*words, "--json").out)["unjudged"]
     assert each["index"] == 0
     assert each["option"] == "-O1"
-    assert each["detail"].startswith("weights after 3 SGD steps: changing the weights' last digit ")
+    assert each["detail"].startswith("weights after 3 SGD steps: changing last digits ")
 
 
 # ---- the command ---------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def graphs_table(proved: Proved) -> Table:
     numbers = ("values", "statistics", "opaque arguments", "degree", "error probability", "s")
     height, width = proved.stages[0].size
     name = proved.network.name
-    where = f"of a narrower network, on images of {height}×{width}" if proved.files else ""
+    where = f"at reduced widths, on images of {height}×{width}" if proved.files else ""
     title = f"{name}: the declaration and its op graph are equal, "
     title += where or f"on images of {height}×{width}"
     result = table(title, "op graph", *numbers, right=numbers)
