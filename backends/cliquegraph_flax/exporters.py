@@ -47,7 +47,7 @@ class StablehloExporter:
 
         (batch,) = export.symbolic_shape("batch")
         shape = (batch, image.height, image.width, image.channels)
-        images: Any = jax.ShapeDtypeStruct(shape, np.float32)  # type: ignore[no-untyped-call]
+        images: Any = jax.ShapeDtypeStruct(shape, np.float32)  # type: ignore[no-untyped-call]  # JAX's
         exported = export.export(jax.jit(logits), platforms=PLATFORMS)(images)
         return bytes(exported.serialize())
 

@@ -20,7 +20,7 @@ from cliquegraph.proof.program import Apply, Context, Step
 from cliquegraph.semantics.arithmetic import Array
 
 # The rules of these modules are added to the table when they are imported.
-from cliquegraph_flax import moves, windows  # noqa: F401
+from cliquegraph_flax import moves, windows  # noqa: F401  # they fill the table of rules
 from cliquegraph_flax.known import Known, evaluate, known
 from cliquegraph_flax.primitives import RULES, Rule
 

@@ -270,7 +270,7 @@ def _float64(shape: Sequence[int]) -> Any:
 
 
 def _type(shape: Sequence[int], dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]
+    return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]  # JAX's
 
 
 def _names(state: Any) -> list[str]:

@@ -63,7 +63,7 @@ def multiply(exact: Exact, a: Operand, b: Operand) -> Array:
         return exact.multiply(*aligned(exact, a, b))
     array, factor = (a, b) if isinstance(a, np.ndarray) else (b, a)
     assert isinstance(array, np.ndarray)  # noqa: S101  # an operator has one tensor at least
-    assert not isinstance(factor, np.ndarray)  # noqa: S101
+    assert not isinstance(factor, np.ndarray)  # noqa: S101  # then it is a number
     return exact.scale(array, number(factor))
 
 

@@ -42,7 +42,7 @@ def batch_norm(
         mean, var = update_statistics(exact, x, running_mean, running_var, momentum)
     else:
         assert running_mean is not None  # noqa: S101  # PyTorch requires them
-        assert running_var is not None  # noqa: S101
+        assert running_var is not None  # noqa: S101  # likewise
         mean, var = running_mean, running_var
     invstd = inverse_root(exact, exact.offset(var, number(eps)))
     y = exact.subtract(x, along(exact, mean, x))
@@ -146,8 +146,8 @@ def batch_norm_backward(
     else:
         assert running_var is not None  # noqa: S101  # PyTorch requires them
         mean, invstd = running_mean, inverse_root(exact, exact.offset(running_var, number(eps)))
-    assert mean is not None  # noqa: S101
-    assert invstd is not None  # noqa: S101
+    assert mean is not None  # noqa: S101  # in training PyTorch saves both
+    assert invstd is not None  # noqa: S101  # likewise
     scale = along(exact, invstd, x)
     normal = exact.multiply(exact.subtract(x, along(exact, mean, x)), scale)
     grad_bias = summed(exact, grad, over)

@@ -254,7 +254,7 @@ def _channels(
 
 
 def _divided(x: Array, size: Sequence[int]) -> Pair:
-    """The windows of which there are as many as wanted, side by side."""
+    """Kernel and strides of adjacent windows, of which there are as many as requested."""
     (height, width), (rows, columns) = x.shape[-2:], pair(size)
     whole = height % rows == 0 and width % columns == 0
     require(whole, f"of {rows} × {columns} windows of {height} × {width} pixels")

@@ -61,7 +61,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     """
 
     def __init__(self, file: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
         self.steps: list[Step] = []
         self.backward = False
         self._file = file

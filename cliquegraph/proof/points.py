@@ -28,7 +28,7 @@ class Points:
     """Random images, tensors and a direction, the same for every program that is compared.
 
     They depend on the seed of the arithmetic and on names alone, so that two of the same seed may
-    be used side by side.
+    be used at the same time, in two threads.
 
     Args:
         network: the declaration.

@@ -6,6 +6,7 @@ results in a random direction of the parameters, without a backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -102,6 +103,5 @@ class Dual:
         """Return the random choices at a site, which depend on no parameter."""
         return self.constant(self._base.mask(site, *shape))
 
-    def _each(self, operation: object, a: Array, b: Array) -> Array:
-        assert callable(operation)  # noqa: S101
+    def _each(self, operation: Callable[[Array, Array], Array], a: Array, b: Array) -> Array:
         return np.stack([operation(x, y) for x, y in zip(a, b, strict=True)])

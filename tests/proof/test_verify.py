@@ -198,7 +198,7 @@ def test_it_does_not_judge_the_rounding_of_a_mean() -> None:
     )
     found = cliquegraph.verify(spec, ["torch"], level=0, seed=17)
     assert found.ok, found
-    assert any("training: changing last digits" in said for said in found.unjudged), found
+    assert any("training: changing last digits" in note for note in found.unjudged), found
 
 
 # Every way of rounding but that to the next larger weights moves its gradients as -O1 does.
