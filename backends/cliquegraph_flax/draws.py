@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -105,9 +106,9 @@ def _drawn(drawings: _Drawings, call: Callable[..., jax.Array]) -> Callable[...,
     return draw
 
 
-def _rate(kept: float) -> float:
+def _rate(kept: float) -> Fraction:
     """How often something is dropped, of how often it is kept, which is the rounded 1 - rate."""
-    return float(1 - rational(kept))
+    return 1 - rational(kept)
 
 
 def _require_generated(kind: Any) -> None:

@@ -30,7 +30,7 @@ from cliquegraph.ir.ops import (
 from cliquegraph.ir.storage import Array, from_storage, read_operands, to_storage
 from cliquegraph.ir.types import Biased, Field, Param, ParamSlice, Piece, Slot, Tensor, whole_tensor
 from cliquegraph.passes.rewrite import rewrite
-from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic, rational
+from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic, survival
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class _Folding:
 
 def _survival(drop: Node) -> Fraction:
     assert isinstance(drop.op, DropPath)  # noqa: S101  # selected by type
-    return 1 - rational(drop.op.rate)
+    return survival(drop.op.rate)
 
 
 def _require_positive(norm: Node, storage: Mapping[Param, Array]) -> None:

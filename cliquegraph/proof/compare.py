@@ -15,7 +15,7 @@ from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.proof.bind import Binding
 from cliquegraph.proof.points import Overlaid, Points
 from cliquegraph.proof.program import Context, Law, Program, Watch
-from cliquegraph.semantics.arithmetic import Array, rational
+from cliquegraph.semantics.arithmetic import Array, rational, survival
 from cliquegraph.semantics.exact import law_of, sites_of
 from cliquegraph.semantics.field import Exact
 from cliquegraph.semantics.operations import Meaning
@@ -251,6 +251,9 @@ class _Matched(_Random):
 
 
 def _normal(law: Law) -> Law:
+    """A law with exact rates; those of what draws with the complement, as that rounds."""
+    if law[0] in ("element", "branch") and isinstance(law[1], float):
+        law = (law[0], 1 - survival(law[1]), *law[2:])
     return tuple(rational(each) if isinstance(each, float) else each for each in law)
 
 

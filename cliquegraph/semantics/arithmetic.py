@@ -167,6 +167,14 @@ def rational(number: Number) -> Fraction:
     return _simplest(below, above) * (1 if number > 0 else -1)
 
 
+def survival(rate: Number) -> Fraction:
+    """Return the probability with which something is not dropped, as models compute it: 1 - rate.
+
+    Of a float this is a difference of floats, which rounds: of 1/27, for example, not to 26/27.
+    """
+    return rational(1 - rate)
+
+
 def _simplest(below: Fraction, above: Fraction | None) -> Fraction:
     """The fraction with the smallest denominator in an open interval; ``above`` None: infinity."""
     whole = floor(below)

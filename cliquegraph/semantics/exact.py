@@ -22,7 +22,7 @@ from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.ir.storage import agree
 from cliquegraph.ir.types import MapType, MaskType, MomentsType, Part, Section, WeightsType
-from cliquegraph.semantics.arithmetic import Arithmetic, Array, rational
+from cliquegraph.semantics.arithmetic import Arithmetic, Array, survival
 from cliquegraph.semantics.declaration import evaluate
 from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.field import PrimeField, collision
@@ -221,7 +221,7 @@ class _Comparison:
                 return declared.mask(*self._sites[node], (node.op.count,), law)
             assert isinstance(node.op, Dropout)  # noqa: S101  # no other op is random
             masked = arithmetic.multiply(x, declared.mask(*self._sites[node], x.shape[-4:], law))
-            return arithmetic.scale(masked, 1 / (1 - rational(node.op.rate)))
+            return arithmetic.scale(masked, 1 / survival(node.op.rate))
 
         tensors = declared.tensors(self._candidate.canonical)
         if self._candidate.fold is not None:

@@ -32,7 +32,7 @@ from cliquegraph.semantics.arithmetic import (
     mean,
     move,
     per_channel,
-    rational,
+    survival,
     upsample,
 )
 
@@ -289,7 +289,7 @@ def _(op: ops.Keep, node: Node, arguments: list[Array], frame: _Frame) -> Array:
 @evaluate.register
 def _(op: ops.DropPath, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     x, keep = arguments
-    alive = 1 - rational(op.rate)
+    alive = survival(op.rate)
     if frame.chooses:
         x = frame.arithmetic.multiply(x, keep)
     if not frame.training:

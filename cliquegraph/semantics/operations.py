@@ -40,7 +40,7 @@ from cliquegraph.semantics.arithmetic import (
     mean,
     move,
     per_channel,
-    rational,
+    survival,
     upsample,
 )
 from cliquegraph.semantics.shapes import stride_of
@@ -186,15 +186,15 @@ class Execution:
     def _skip(self, op: Skip, x: Array, site: Site) -> Array:
         mask, scale = None, Fraction(1)
         if op.drop is not None:
-            survival = 1 - rational(op.drop.rate)
+            alive = survival(op.drop.rate)
             if self._masks is not None:
                 batch = x.shape[-4] if op.drop.per == "image" else 1
                 law = ("branch", op.drop.rate, op.drop.per == "image")
                 mask = self._mask(law, batch, 1, 1, 1)
             if self._training and op.drop.scale == "training":
-                scale = 1 / survival
+                scale = 1 / alive
             elif not self._training and op.drop.scale == "evaluation":
-                scale = survival
+                scale = alive
         # A branch that is dropped for a whole batch updates no running statistics.
         outer = self._branch_mask
         if op.drop is not None and op.drop.per == "batch":
@@ -332,7 +332,7 @@ class Execution:
         if not rate or self._masks is None:
             return x
         x = self.arithmetic.multiply(x, self._mask(("element", rate), *x.shape[-4:]))
-        return self.arithmetic.scale(x, 1 / (1 - rational(rate)))
+        return self.arithmetic.scale(x, 1 / survival(rate))
 
     def combine(self, terms: Sequence[Array], average: bool, drop: JoinDrop | None = None) -> Array:
         """The sum of maps in their order, or their mean; of those that ``drop`` keeps."""

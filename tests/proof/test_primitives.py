@@ -279,7 +279,7 @@ def test_draws_are_numbered() -> None:
     program = _tracer(source, name).trace((3, 3, 32, 32), "training")
     draws = [step.attributes for step in program.steps if step.operator == "draw"]
     assert any("'column', 0.5" in each and "number=-1" in each for each in draws)
-    assert any("'element', 0.1" in each for each in draws)
+    assert any("'element', Fraction(1, 10)" in each for each in draws)
     assert any("'join', 0.15, (" in each for each in draws)
 
 

@@ -12,7 +12,8 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.proof.prove import WANTED, FileProof, Prover
-from tests.networks import EVERY_KEY, clique
+from cliquegraph.semantics.arithmetic import rational, survival
+from tests.networks import EVERY_KEY, clique, network
 
 QUICKSTART = "specs/quickstart.yaml"
 SMALL = clique(layers=3, filters=2, stages=2, dropout=0.25)
@@ -205,3 +206,15 @@ def test_what_draws_otherwise_than_our_templates_is_not_proved(
         assert message in str(error)
     else:
         assert message in str(proof.difference)
+
+
+def test_a_rate_whose_complement_rounds_is_proved() -> None:
+    """1 - 1/27 in float64 is not the number nearest to 26/27, and models compute the former."""
+    rate = 4 / 54 * 0.5
+    assert survival(rate) != 1 - rational(rate)
+    drop = {"last": rate, "per": "image", "scale": "evaluation"}
+    spec = network({"kind": "residual", "layers": 2, "filters": 2, "drop_path": drop})
+    prover = Prover(Compilation(spec, 0))
+    for backend in ("torch", "flax"):
+        proof = prover.prove(Compilation(spec, 0), find_backend(backend))
+        assert proof.ok, proof.difference
