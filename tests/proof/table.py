@@ -3,6 +3,7 @@
     python -m tests.proof.table                      # all that is missing; hours
     python -m tests.proof.table --seconds 600        # as many as fit
     python -m tests.proof.table --only resnet        # those whose name contains it
+    python -m tests.proof.table --option=-O0         # those of one level
     python -m tests.proof.table --check              # says what is missing; exit code 1 if any is
 
 An entry is kept under the digest of the traced program: comments and names may change without a
@@ -16,7 +17,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,14 @@ class Target:
         return Compilation(network, int(self.option.removeprefix("-O")))
 
 
-def targets(only: str = "") -> Iterator[tuple[NetworkSpec, list[Target]]]:
+OPTIONS = (*(f"-O{level}" for level in LEVELS), "--inference")
+
+
+def targets(
+    only: str = "", options: Sequence[str] = OPTIONS
+) -> Iterator[tuple[NetworkSpec, list[Target]]]:
     """Every shipped network with its files, cheap ones first."""
     networks = {path: cliquegraph.load(str(path)) for path in Path("specs").glob("*.yaml")}
-    options = [*(f"-O{level}" for level in LEVELS), "--inference"]
     chosen = {path: each for path, each in networks.items() if only in path.name}
     for path in sorted(chosen, key=lambda path: _cost(chosen[path])):
         files = [Target(str(path), each, option) for each in BACKENDS for option in options]
@@ -128,11 +133,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default="", help="a part of the spec's name")
+    parser.add_argument("--option", choices=OPTIONS, action="append", help="a level or --inference")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
     parser.add_argument("--check", action="store_true", help="prove nothing")
     args = parser.parse_args()
     start, failed, missing = time.monotonic(), 0, 0
-    for network, files in targets(args.only):
+    for network, files in targets(args.only, args.option or OPTIONS):
         prover = Prover(Compilation(network, 0))
         entries = read_table()
         for target in files:
