@@ -125,7 +125,7 @@ WARM = ["wait", "side", "back", "wait"] * WARMUP
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_a_graph_trains_as_eager_steps_do(tmp_path: Path, emulated: list[str], level: int) -> None:
     # The rate falls after the first and the second epoch; SMALL has dropout.
-    options: dict[str, Any] = {"level": level, "epochs": 3, "any_level": False}
+    options: dict[str, Any] = {"level": level, "epochs": 3, "log_every": 4}
     train(small_job("torch", cuda_graph=True, **options), tmp_path / "graph")
     assert emulated == [*WARM, "capture thread_local", *["replay"] * (18 - WARMUP)]
     train(small_job("torch", **options), tmp_path / "eager")
