@@ -60,7 +60,7 @@ class GraphedStep:
     def _warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Take an eager step on a side stream, where a capture will run, too."""
         self._warmup -= 1
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # in PyTorch
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self._step(images, labels)

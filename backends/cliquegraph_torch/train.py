@@ -306,7 +306,7 @@ class _Training(pl.LightningModule):
         optimizer.zero_grad()  # to None: the capture allocates gradients in its own memory
         loss = self._loss(images, labels)  # in the precision that Lightning has set
         with torch.autocast(self.device.type, enabled=False):  # as Lightning's own backward passes
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # in PyTorch
             self.on_before_optimizer_step(optimizer)
             optimizer.step()
 
