@@ -12,7 +12,7 @@ the last line names what there was no time for. Parts:
     speed        training steps of the literal model and each level, in bfloat16
     flax         both for Flax, jitted, with the memory that XLA reports, what the compiled program
                  launches, and the kernels of a profile
-    graphs       CUDA graphs of a small network's step
+    cuda-graph   the whole step of a small network, eager and as a CUDA graph
     references   a dense network, and DenseNet-121 and ResNet-50 of timm or torchvision
     compiled     torch.compile of whole models
 

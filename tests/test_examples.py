@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -38,3 +41,20 @@ def test_regions_are_read_at_each_time_step() -> None:
         steps = rows[5 * region : 5 * region + 5]
         assert [row[s] for s, row in enumerate(steps)] == ["–"] * region + ["1.00"] * (5 - region)
         assert steps == [list(column) for column in zip(*steps, strict=True)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device")
+def test_a_cuda_graph_by_hand_says_that_it_needs_a_gpu() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "cuda_graph.py")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 1 and not ran.stdout
+    assert ran.stderr == "CUDA graphs need a CUDA device, and PyTorch finds none\n"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_graph_by_hand_trains() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "cuda_graph.py"), "--steps", "200"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second = (float(line.split()[-1]) for line in ran.stdout.splitlines()[1:])
+    assert second < first < 4

@@ -101,8 +101,11 @@ class FlaxSpeller(Speller):
         return f"(batch, {height}, {width}, {channels})"
 
     def enter(self, images: str) -> str:
-        """Print the cast of images to the model's type; integers become floating-point."""
-        return f"{images} = {images}.astype(self.dtype or jnp.result_type({images}, 0.0))"
+        """Print the cast of images: to the model's type, or promoted with its parameters."""
+        return (
+            "parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv\n"
+            f"{images} = {images}.astype(self.dtype or jnp.result_type({images}, 0.0, *parameters))"
+        )
 
     def bank_slice(self, view: BankSlice) -> Code:
         """Print a slice of a kernel bank's input channels."""

@@ -43,6 +43,11 @@ class FlaxTrainer:
             raise UsageError(
                 "XLA chooses cuDNN's algorithms itself: leave out --[no-]cudnn-benchmark"
             )
+        if job.cuda_graph:
+            raise UsageError(
+                "--cuda-graph is for PyTorch: leave it out; Flax's step is one compiled program "
+                "already, of which XLA makes CUDA graphs where they help"
+            )
         job.require_separate_parts()
         job.share(open_devices(job).mesh.size)
 

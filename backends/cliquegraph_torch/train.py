@@ -25,6 +25,7 @@ from cliquegraph.training.scores import Scores, Totals
 from cliquegraph.training.session import Session
 from cliquegraph.weights import load_weights, model_weights
 from cliquegraph_torch.classify import cudnn_benchmark, memory_format_of, model_of, to_array
+from cliquegraph_torch.graphed import GraphedStep, require_capturable
 from cliquegraph_torch.loss import last_stage, mean_cross_entropy
 from cliquegraph_torch.synchronized import synchronize
 
@@ -43,6 +44,8 @@ class TorchTrainer:
         """Check what Lightning would not check, or only after other processes have started."""
         if job.precision == "float16" and not torch.cuda.is_available():
             raise UsageError("float16 needs a GPU; bfloat16 runs anywhere")  # Lightning accepts it
+        if job.cuda_graph:
+            require_capturable(job, _ranks(job))
         gpus, requested = torch.cuda.device_count(), job.devices or 1
         if gpus and requested > gpus:
             raise UsageError(f"--devices {requested}: this machine has {gpus}")
@@ -134,6 +137,9 @@ class _Training(pl.LightningModule):
     Between two rows of ``steps.csv`` nothing here waits for the device: counts stay on it, and only
     images and labels are copied there. With several ranks, Lightning waits before each step to ask
     whether one received a SIGTERM.
+
+    With ``cuda_graph``, optimization is manual in Lightning's terms: ``training_step`` takes the
+    whole step, since all of it is captured.
     """
 
     def __init__(
@@ -146,8 +152,11 @@ class _Training(pl.LightningModule):
         self._parts = session.job.accumulate
         self._frozen = [model.get_submodule(part) for part in session.job.freeze]
         self._scores: dict[str, Scores] = {}
-        self._counted: Tensor | None = None
         self._images = 0
+        self._graphed: GraphedStep | None = None
+        if session.job.cuda_graph:
+            self.automatic_optimization = False
+            self._graphed = GraphedStep(self._whole_step, memory_format)
         self.train()
 
     # ---- called by Lightning --------------------------------------------------------
@@ -162,12 +171,18 @@ class _Training(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return SGD with Nesterov momentum, with weight decay on every trained parameter."""
         recipe = self._session.job.recipe
+        rate: float | Tensor = recipe.learning_rate
+        if self._graphed is not None:
+            # A graph reads the rate from memory: as a tensor, which only the fused kernel does not
+            # read on the host, and which that kernel requires to be float32.
+            rate = torch.tensor(rate, dtype=torch.float32, device=self.device)
         return torch.optim.SGD(
             self._trained(),
-            recipe.learning_rate,
+            rate,
             recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
+            fused=self._graphed is not None or None,
         )
 
     def train_dataloader(self) -> _Loader:
@@ -183,12 +198,15 @@ class _Training(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Resume from a checkpoint: Lightning's own resumption forgets the position in an epoch."""
+        self._counted = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss and hits
         if self._session.restored is None:
             return
         state = torch.load(self._session.restored / _STATE, map_location="cpu")
         self.load_state_dict(state["state_dict"])
         (optimizer,) = self.trainer.optimizers
-        optimizer.load_state_dict(state["optimizer_states"][0])
+        # Momentum alone: the options are this session's, since the other may have had no graph.
+        momentum = state["optimizer_states"][0]["state"]
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": momentum})
         precision = self.trainer.precision_plugin
         key = type(precision).__qualname__  # as Lightning names it in its file
         if key in state:
@@ -199,19 +217,20 @@ class _Training(pl.LightningModule):
         session = self._session
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = session.rate
+                if self._graphed is None:
+                    group["lr"] = session.rate
+                else:
+                    group["lr"].fill_(session.rate)
         torch.manual_seed(session.noise(self.trainer.global_rank, index % self._parts))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Return the mean cross entropy."""
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor | None:
+        """Return the mean cross entropy; with a graph, take the step instead."""
         images, labels = batch
-        logits = self._logits(images)
-        loss = mean_cross_entropy(logits, labels, self._session.job.recipe.stage_shares)
-        hits = (last_stage(logits.detach()).argmax(1) == labels).sum()
-        counted = torch.stack([loss.detach().double() * len(labels), hits.double()])
         self._images += len(labels)  # on the host: a copy from there would wait for the device
-        self._counted = counted if self._counted is None else self._counted + counted
-        return loss
+        if self._graphed is None:
+            return self._loss(images, labels)
+        self._graphed(images, labels)
+        return None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Fill in zero gradients, which PyTorch's SGD would skip: weight decay applies to all."""
@@ -250,11 +269,10 @@ class _Training(pl.LightningModule):
 
     def totals(self) -> Totals:
         """Return what was counted since the last call, over all ranks."""
-        if self._counted is None:
-            return Totals()
         images = self._counted.new_tensor([self._images])
         loss, hits, images = self._summed(torch.cat([self._counted, images])).tolist()
-        self._counted, self._images = None, 0
+        self._counted.zero_()  # in place: a graph adds to this tensor
+        self._images = 0
         return Totals(loss, int(hits), int(images))
 
     def any(self, flag: bool) -> bool:
@@ -273,6 +291,24 @@ class _Training(pl.LightningModule):
     def _trained(self) -> list[nn.Parameter]:
         """The parameters that are not frozen."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of a batch, which is counted, with the hits."""
+        logits = self._logits(images)
+        loss = mean_cross_entropy(logits, labels, self._session.job.recipe.stage_shares)
+        hits = (last_stage(logits.detach()).argmax(1) == labels).sum()
+        self._counted += torch.stack([loss.detach().double() * len(labels), hits.double()])
+        return loss
+
+    def _whole_step(self, images: Tensor, labels: Tensor) -> None:
+        """Take an SGD step, by what a CUDA graph may contain."""
+        (optimizer,) = self.trainer.optimizers
+        optimizer.zero_grad()  # to None: the capture allocates gradients in its own memory
+        loss = self._loss(images, labels)  # in the precision that Lightning has set
+        with torch.autocast(self.device.type, enabled=False):  # as Lightning's own backward passes
+            loss.backward()  # type: ignore[no-untyped-call]  # in PyTorch
+            self.on_before_optimizer_step(optimizer)
+            optimizer.step()
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images.to(memory_format=self._memory_format))

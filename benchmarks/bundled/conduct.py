@@ -45,7 +45,7 @@ PARTS = {
     "correctness": Part(30, "torch", "torch_correctness", "correctness"),
     "speed": Part(35, "torch", "torch_speed", "speed"),
     "flax": Part(30, "jax", "flax_parts", "flax"),
-    "graphs": Part(8, "torch", "torch_speed", "graphs"),
+    "cuda-graph": Part(8, "torch", "torch_speed", "graphs"),
     "references": Part(10, "torch", "torch_speed", "references"),
     "compiled": Part(30, "torch", "torch_speed", "compiled"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.util import find_spec
 
@@ -56,7 +56,7 @@ def graphs(session: Session) -> Units:
     count, name = session.sizes.batches[0], NETWORKS[1]
     return {
         f"{name} {variant}, batch {count}": partial(capture, session, name, variant, count)
-        for variant in (LITERAL, *LEVELS[:2])
+        for variant in (LITERAL, *LEVELS)
     }
 
 
@@ -96,11 +96,13 @@ def train_published(session: Session, count: int) -> None:
 def capture(session: Session, name: str, variant: str, count: int) -> None:
     """Time an eager step and its CUDA graph; without CUDA only the eager step."""
     network = network_of(session, name)
-    step = TrainingStep(build(network, variant), *USUAL.batch(network, count), USUAL)
+    batch = USUAL.batch(network, count)
+    step = TrainingStep(build(network, variant), *batch, USUAL, sgd=True, capturable=True)
     runs: dict[str, Callable[[int], float]] = {"eager": step.seconds}
     facts: Json = {"captured": CUDA}
     if CUDA:
-        graph, facts["gradients_differ"] = captured(step)
+        graph, differences = captured(step)
+        facts |= differences
         runs["graph"] = partial(seconds_of_replay, graph)
     else:
         step()
@@ -199,29 +201,42 @@ def first_step(
     return TrainingStep(builder(), images, labels, how)
 
 
-def captured(step: TrainingStep) -> tuple[torch.cuda.CUDAGraph, float]:
-    """Capture a step; return the graph, and the error of its gradients against the eager step."""
+def captured(step: TrainingStep) -> tuple[torch.cuda.CUDAGraph, Json]:
+    """Capture a step; return the graph, and its errors against the eager step."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):  # one-time choices and allocations must precede the capture
             step()
     torch.cuda.current_stream().wait_stream(side)
-    expected = gradients_of(step)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    graph.replay()
+    changed = [*step.model.parameters(), *step.model.buffers(), *step.momentum()]
+    before = [tensor.detach().clone() for tensor in changed]
+    replayed = outcome_of(step, graph.replay)  # first: an eager step replaces the gradients
+    with torch.no_grad():
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+    expected = outcome_of(step, step)
+    errors = [
+        significant(((found - right).norm() / right.norm()).item(), 3)
+        for found, right in zip(replayed, expected, strict=True)
+    ]
+    return graph, {"gradients_differ": errors[0], "momentum_differs": errors[1]}
+
+
+def outcome_of(step: TrainingStep, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
+    """Run a step; return all gradients and all momentum, each as one vector."""
+    run()
     synchronise()
-    found = gradients_of(step)
-    error = ((found - expected).norm() / expected.norm()).item()
-    return graph, significant(error, 3)
+    gradients = [p.grad for p in step.model.parameters() if p.grad is not None]
+    return flat(gradients), flat(step.momentum())
 
 
-def gradients_of(step: TrainingStep) -> Tensor:
-    """Return a copy of all gradients, as one vector."""
-    gradients = [p.grad.flatten() for p in step.model.parameters() if p.grad is not None]
-    return torch.cat(gradients).double()
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """Return a copy of tensors as one vector in float64."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors]).double()
 
 
 def seconds_of_replay(graph: torch.cuda.CUDAGraph, repeats: int) -> float:

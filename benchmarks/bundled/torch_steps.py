@@ -99,20 +99,31 @@ def launches(events: Iterable[Any]) -> Iterator[Launch]:
 
 @dataclass
 class TrainingStep:
-    """Forward, cross entropy, backward, and on request an SGD step, of one model."""
+    """Forward, cross entropy, backward, and on request an SGD step, of one model.
+
+    With ``capturable``, that step can be part of a CUDA graph.
+    """
 
     model: Any
     images: Tensor
     labels: Tensor
     configuration: Configuration = field(default_factory=Configuration)
     sgd: bool = False
+    capturable: bool = False
 
     def __post_init__(self) -> None:
         self.model.train()
         self.model = self.configuration.prepare(self.model)
         # So small a rate that the weights, and with them the time, do not change.
+        # Only the fused kernel reads a rate on the device; by default, foreach is chosen.
+        rate = torch.tensor(1e-6, device=DEVICE) if self.capturable else 1e-6
         self._optimiser = torch.optim.SGD(
-            self.model.parameters(), 1e-6, 0.9, weight_decay=1e-4, nesterov=True
+            self.model.parameters(),
+            rate,
+            0.9,
+            weight_decay=1e-4,
+            nesterov=True,
+            fused=self.capturable or None,
         )
 
     def loss(self) -> Tensor:
@@ -124,6 +135,10 @@ class TrainingStep:
         self.loss().backward()
         if self.sgd:
             self._optimiser.step()
+
+    def momentum(self) -> list[Tensor]:
+        """Return what SGD accumulates, once it has taken a step."""
+        return [state["momentum_buffer"] for state in self._optimiser.state.values()]
 
     def forget(self) -> None:
         """Free the gradients, so that they take no memory from other variants."""

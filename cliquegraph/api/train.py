@@ -87,6 +87,7 @@ def train(
     sync_batchnorm: bool = False,
     channels_last: bool | None = None,
     cudnn_benchmark: bool | None = None,
+    cuda_graph: bool = False,
     checkpoint_every: int = 1000,
     log_every: int = 10,
     progress: bool = True,
@@ -122,6 +123,7 @@ def train(
         sync_batchnorm: normalize by the statistics of all devices' images.
         channels_last, cudnn_benchmark: for PyTorch; default: as in the resumed run, else by the
             device.
+        cuda_graph: for PyTorch on one GPU: capture the step as a CUDA graph and replay it.
         checkpoint_every: steps between checkpoints within an epoch.
         log_every: steps between rows of ``steps.csv``.
         progress: print a line for each epoch.
@@ -197,6 +199,7 @@ def train(
         any_level=level is None,
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
+        cuda_graph=cuda_graph,
         initial=initial,
         freeze=frozen_parts(compilation, freeze),
     )

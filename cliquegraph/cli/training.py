@@ -28,6 +28,7 @@ from cliquegraph.cli.options import (
 from cliquegraph.cli.training_options import (
     DATA_HELP,
     ChannelsLast,
+    CudaGraph,
     CudnnBenchmark,
     Data,
     Engine,
@@ -164,6 +165,7 @@ def train_command(
     ] = False,
     channels_last: ChannelsLast = None,
     cudnn_benchmark: CudnnBenchmark = None,
+    cuda_graph: CudaGraph = False,
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints in an epoch.")
     ] = 1000,
@@ -232,6 +234,7 @@ def train_command(
         any_level=level is None,
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
+        cuda_graph=cuda_graph,
         initial=initial,
         freeze=frozen(compilation, freeze),
     )

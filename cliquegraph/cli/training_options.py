@@ -57,3 +57,12 @@ CudnnBenchmark = Annotated[
         "default on a GPU: as in the resumed run, else yes.",
     ),
 ]
+CudaGraph = Annotated[
+    bool,
+    typer.Option(
+        "--cuda-graph",
+        rich_help_panel="Devices",
+        help="Capture the training step as a CUDA graph and replay it: for small networks, whose "
+        "time goes into launching kernels (PyTorch, one GPU).",
+    ),
+]

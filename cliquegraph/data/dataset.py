@@ -50,7 +50,7 @@ class ImageDataset:
         if len(part.rows) < batch_size:
             raise UsageError(
                 f"{self.name} has {len(part.rows)} training images, "
-                f"fewer than a batch of {batch_size}"
+                f"fewer than a batch of {batch_size}: use --batch-size {len(part.rows)} or less"
             )
         return TrainingBatches(part, share, self.treatment, self.statistics, seed)
 

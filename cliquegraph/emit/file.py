@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from textwrap import indent
 from types import MappingProxyType
 
 from jinja2 import Environment
@@ -123,7 +124,7 @@ def _feature_methods(view: ModelView, speller: Speller) -> Iterator[str]:
     recording = [*inputs, f"{VERSIONS}: dict[str, dict[str, {speller.tensor}]] | None = None"]
     images = f"images are {speller.shape(*view.input_shape)}"
     enter = speller.enter(view.input_name)
-    first = [*([f"{INDENT * 2}{enter}"] if enter else [])]
+    first = [*([indent(enter, INDENT * 2)] if enter else [])]
     trunk, doc = view.features, f"Return the block features, first to last; {images}."
     if view.gather is not None:
         trunk = view.gather

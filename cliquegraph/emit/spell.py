@@ -113,7 +113,7 @@ class Speller(ABC):
         """Print the shape of a batch of maps."""
 
     def enter(self, images: str) -> str | None:
-        """Print the first statement on the images, if there is one."""
+        """Print the first statements on the images, if there are any."""
         return None
 
     @abstractmethod

@@ -72,6 +72,7 @@ class Job:
         channels_last: store maps channels-last; None: as in the resumed run, or the engine's
             choice.
         cudnn_benchmark: let cuDNN time its algorithms and use the fastest; None: likewise.
+        cuda_graph: take each step by replaying a CUDA graph of it.
         initial: weights to start from.
         freeze: the parts that stay as they are, ``stem`` or ``block1``: no parameter is trained, no
             running statistic moves, and nothing is dropped in them.
@@ -93,6 +94,7 @@ class Job:
     any_level: bool = False
     channels_last: bool | None = None
     cudnn_benchmark: bool | None = None
+    cuda_graph: bool = False
     initial: Initial | None = None
     freeze: tuple[str, ...] = ()
 

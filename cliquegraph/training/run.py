@@ -186,6 +186,7 @@ class Run:
             "devices": job.devices,
             "nodes": job.nodes,
             "cudnn_benchmark": job.cudnn_benchmark,
+            "cuda_graph": job.cuda_graph,
             "overrides": list(overrides),
             "command": list(command),
             "versions": {**_versions(), **versions},

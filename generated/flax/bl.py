@@ -411,10 +411,11 @@ class BL(nnx.Module):
         self,
         num_classes: int = 565,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         # X0 3 maps of 128×128, feature 2048
         self.block1 = GraphBlock(3, 96, 128, 192, 256, 512, 1024, 2048, rngs=rngs)
@@ -426,7 +427,8 @@ class BL(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array]:
         """Return the block features, first to last; images are (batch, 128, 128, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         feature1 = self.block1(x, (versions or {}).get("block1"))
         return (feature1,)
 

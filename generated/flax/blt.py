@@ -265,10 +265,11 @@ class BLT(nnx.Module):
         self,
         num_classes: int = 10,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         self.block1 = GraphBlock(3, 32, 64, 128, rngs=rngs)  # X0 3 maps of 64×64, feature 128
         self.classifier = nnx.Linear(128, num_classes, kernel_init=xavier_uniform(), rngs=rngs)
@@ -279,7 +280,8 @@ class BLT(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array]:
         """Return the block features, first to last; images are (batch, 64, 64, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         feature1 = self.block1(x, (versions or {}).get("block1"))
         return (feature1,)
 

@@ -184,10 +184,11 @@ class CliqueNetK36T12C(nnx.Module):
         self,
         num_classes: int = 10,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         self.stem = Stem(rngs=rngs)
         self.block1 = CliqueBlock(64, 36, rngs=rngs)  # X0 64 maps of 32×32, feature 208
@@ -206,7 +207,8 @@ class CliqueNetK36T12C(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         x = self.stem(x)
         layers1 = self.block1(x, (versions or {}).get("block1"))
         feature1 = jnp.concatenate([x, *layers1], axis=-1)

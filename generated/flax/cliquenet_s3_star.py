@@ -201,10 +201,11 @@ class CliqueNetS3Star(nnx.Module):
         self,
         num_classes: int = 1000,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         self.stem = Stem(rngs=rngs)
         self.block1 = CliqueBlock(64, 40, rngs=rngs)  # X0 64 maps of 56×56, feature 304
@@ -226,7 +227,8 @@ class CliqueNetS3Star(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         x = self.stem(x)
         layers1 = self.block1(x, (versions or {}).get("block1"))
         feature1 = jnp.concatenate([x, *layers1], axis=-1)

@@ -201,10 +201,11 @@ class FeedbackChain(nnx.Module):
         self,
         num_classes: int = 10,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         self.stem = Stem(rngs=rngs)
         self.block1 = GraphBlock(32, 32, rngs=rngs)  # X0 32 maps of 32×32, feature 32
@@ -216,7 +217,8 @@ class FeedbackChain(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         x = self.stem(x)
         feature1 = self.block1(x, (versions or {}).get("block1"))
         return (feature1,)

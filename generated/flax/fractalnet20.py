@@ -450,10 +450,11 @@ class FractalNet20(nnx.Module):
         self,
         num_classes: int = 10,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         self.draw_column = DrawColumn(0.5, 3, rngs=rngs)
         self.block1 = FractalBlock(3, 64, rngs=rngs)  # X0 3 maps of 32×32, feature 64
@@ -469,7 +470,8 @@ class FractalNet20(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 32, 32, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         column = self.draw_column()
         feature1 = self.block1(x, column, (versions or {}).get("block1"))
         feature2 = self.block2(feature1, column, (versions or {}).get("block2"))

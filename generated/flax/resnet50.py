@@ -204,10 +204,11 @@ class ResNet50(nnx.Module):
         self,
         num_classes: int = 1000,
         *,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | int,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
+        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.dtype = dtype
         self.stem = Stem(rngs=rngs)
         self.block1 = ResidualBlock(64, 256, 64, rngs=rngs)  # X0 64 maps of 56×56, feature 256
@@ -224,7 +225,8 @@ class ResNet50(nnx.Module):
         self, x: Array, versions: dict[str, dict[str, Array]] | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """Return the block features, first to last; images are (batch, 224, 224, 3)."""
-        x = x.astype(self.dtype or jnp.result_type(x, 0.0))
+        parameters = jax.tree.leaves(nnx.state(self, nnx.Param))  # promotes as nnx.Conv
+        x = x.astype(self.dtype or jnp.result_type(x, 0.0, *parameters))
         x = self.stem(x)
         feature1 = self.block1(x, (versions or {}).get("block1"))
         feature2 = self.block2(feature1, (versions or {}).get("block2"))

@@ -210,6 +210,32 @@ def test_parameters_have_the_type_that_is_asked_for() -> None:
     assert {each.dtype for each in jax.tree.leaves(nnx.state(model))} == {jnp.dtype(jnp.bfloat16)}
 
 
+@pytest.mark.parametrize("level", [*range(3), "folded"])
+@pytest.mark.parametrize("narrow", [jnp.bfloat16, jnp.float16])
+def test_images_are_promoted_with_the_parameters_as_by_nnx_conv(
+    level: int | str, narrow: Any
+) -> None:
+    options: dict[str, Any] = {"inference": True} if level == "folded" else {"level": level}
+    source = cliquegraph.compile(SPEC, "flax", **options)
+    create = getattr(load_source(source, "generated"), SPEC.python_class)
+    model, x = create(rngs=nnx.Rngs(0)), images(SPEC).astype(narrow)
+    model.eval()
+    reference = nnx.Conv(2, 4, (3, 3), rngs=nnx.Rngs(0))
+    assert {each.dtype for each in model.forward_features(x)} == {reference(x).dtype}
+    assert (model(x) == model(x.astype(jnp.float32))).all()
+    half = create(rngs=nnx.Rngs(0), param_dtype=narrow)
+    half.eval()
+    reference = nnx.Conv(2, 4, (3, 3), rngs=nnx.Rngs(0), param_dtype=narrow)
+    assert half(x).dtype == reference(x).dtype == narrow
+    assert half(images(SPEC)).dtype == reference(images(SPEC)).dtype == jnp.float32
+
+
+def test_a_seed_stands_for_its_rngs() -> None:
+    create = getattr(module_of(SPEC), SPEC.python_class)
+    found, expected = (jax.tree.leaves(nnx.state(create(rngs=r))) for r in (3, nnx.Rngs(3)))
+    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+
+
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx

@@ -25,7 +25,7 @@ from benchmarks.bundled.session import Session
 from cliquegraph.diagnostics.errors import UsageError
 
 COMMIT = {"commit": "abc", "dirty": False}
-PARTS = ["correctness", "speed", "flax", "graphs", "references", "compiled"]
+PARTS = ["correctness", "speed", "flax", "cuda-graph", "references", "compiled"]
 
 # What the compiler needs is not there; what PyTorch itself imports of it is.
 BLOCKER = """
@@ -474,15 +474,15 @@ line(unit="a", variants={})
 def conducted(folder: Path, script: str, seconds: float = 30.0) -> list[dict[str, Any]]:
     (folder / "networks.json").write_text(json.dumps({**COMMIT, "networks": {}}))
     (folder / "gpu.py").write_text(SCRIPT + script)
-    return list(conduct.conduct(folder, seconds, ["speed", "graphs"], dry=True))
+    return list(conduct.conduct(folder, seconds, ["speed", "cuda-graph"], dry=True))
 
 
 def test_a_process_that_dies_leaves_its_lines_and_the_next_part_runs(tmp_path: Path) -> None:
     _, *lines, end = conducted(tmp_path, "line(unit='b', error='x')\nsys.exit(3)")
-    assert [line["part"] for line in lines] == ["speed"] * 4 + ["graphs"] * 4
+    assert [line["part"] for line in lines] == ["speed"] * 4 + ["cuda-graph"] * 4
     assert lines[3]["error"] == "the process ended with 3"
-    assert end["failed"] == ["speed: b", "speed", "graphs: b", "graphs"]
-    assert end["left_out"] == ["speed: b", "speed: c", "graphs: b", "graphs: c"]
+    assert end["failed"] == ["speed: b", "speed", "cuda-graph: b", "cuda-graph"]
+    assert end["left_out"] == ["speed: b", "speed: c", "cuda-graph: b", "cuda-graph: c"]
 
 
 def test_a_process_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,7 +491,7 @@ def test_a_process_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     _, *lines, end = conducted(tmp_path, "time.sleep(100)", seconds=6.0)
     assert time.monotonic() - start < 20
     assert lines[-1]["stopped"].startswith("no time left")
-    assert {"speed: a", "graphs: c"} < {*end["left_out"]}
+    assert {"speed: a", "cuda-graph: c"} < {*end["left_out"]}
 
 
 def test_what_is_finished_is_not_left_out(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -354,6 +355,14 @@ def test_flax_has_one_memory_format(run: Run, folder: Path) -> None:
     words = (*TRAIN, "--backend", "flax", "--out", str(folder))
     assert "channels-last already" in refused(run, *words, "--no-channels-last")
     assert "leave out --[no-]cudnn-benchmark" in refused(run, *words, "--cudnn-benchmark")
+    assert "one compiled program already" in refused(run, *words, "--cuda-graph")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device")
+def test_a_cuda_graph_needs_a_gpu(run: Run, folder: Path) -> None:
+    words = (*TRAIN, "--backend", "torch", "--out", str(folder), "--cuda-graph")
+    assert "finds none: leave it out; on a CPU" in " ".join(refused(run, *words).split())
+    assert not folder.exists()
 
 
 def test_a_run_that_was_killed_at_its_start_begins_again(run: Run, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_evaluation_shows_every_image_in_order(ranks: int) -> None:
 @pytest.mark.parametrize(
     ("size", "share", "message"),
     [
-        (72, {}, "70 training images, fewer than a batch of 72"),
+        (72, {}, "70 training images, fewer than a batch of 72: use --batch-size 70 or less"),
         (9, {"ranks": 2}, "9 images can't be divided by 2 ranks"),
         (8, {"rank": 2, "ranks": 2}, "no rank 2 of 2"),
         (0, {}, "the batch size must be at least 1, not 0"),

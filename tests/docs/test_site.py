@@ -137,6 +137,24 @@ def test_the_snippet_on_moving_weights_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, check=True, capture_output=True)
 
 
+def test_the_snippet_on_freezing_in_flax_trains_the_rest(tmp_path: Path) -> None:
+    pytest.importorskip("flax")
+    text = (DOCS / "how-to" / "freeze.md").read_text(encoding="utf-8")
+    snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    check = """
+import jax
+import jax.numpy as jnp
+
+before = jax.tree.map(jnp.copy, nnx.state(model))
+step(model, optimizer, jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jnp.arange(4))
+same = jax.tree.map(lambda a, b: bool((a == b).all()), before, nnx.state(model))
+assert all(jax.tree.leaves([same[part] for part in frozen]))
+assert not any(jax.tree.leaves([same["transition1"]["conv"], same["classifier"]]))
+"""
+    words = [sys.executable, "-c", snippet + check]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+
+
 def test_the_strict_build_passes(tmp_path: Path) -> None:
     if not SITE_TOOLS.exists():
         pytest.skip("MkDocs is not installed: make docs")
