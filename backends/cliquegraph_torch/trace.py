@@ -154,13 +154,15 @@ class TorchTracer:
             if gradients:
                 direction = _drawn(logits.shape)
                 cotangent = recorder.enter(direction)
-                with recorder:
-                    slopes = torch.autograd.grad(
-                        logits,
-                        [tensors[name] for name in trainable],
-                        grad_outputs=direction,
-                        allow_unused=True,
-                    )
+                slopes = [None for _ in trainable]
+                if logits.requires_grad:
+                    with recorder:
+                        slopes = torch.autograd.grad(
+                            logits,
+                            [tensors[name] for name in trainable],
+                            grad_outputs=direction,
+                            allow_unused=True,
+                        )
         for name, tensor in given.items():
             moves = name in statistics or name in counters
             changed = state.get(name) is not tensor or recorder.is_written(tensor)
