@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -82,9 +83,15 @@ class FlaxTracer:
         call = _Call(self._model, gradients=gradients, activations=activations)
         random = named_draws(self._model) if mode == "training" else nullcontext()
         with jax.enable_x64(True), random:
-            closed = jax.make_jaxpr(call.run)(
-                call.parameters, call.rest, _float64(images), _float64(cotangent)
-            )
+            try:
+                closed = jax.make_jaxpr(call.run)(
+                    call.parameters, call.rest, _float64(images), _float64(cotangent)
+                )
+            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as e:
+                line = _line_of(e, type(self._model).__call__.__code__.co_filename)
+                raise VerificationError(
+                    f"{line}what the model computes depends on the values of arrays"
+                ) from None
         return call, closed
 
     def _program(self, call: _Call, closed: Any, gradients: bool) -> Program:
@@ -201,6 +208,12 @@ class _Call:
             for name, leaf in zip(_names(state), jax.tree.leaves(state), strict=True)
         }
         return results
+
+
+def _line_of(error: Exception, file: str) -> str:
+    """The innermost line of a file that led to an error, as a prefix of a message."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == file]
+    return f"line {frames[-1].lineno}: " if frames else ""
 
 
 def _set_mode(model: Any, training: bool) -> None:

@@ -58,6 +58,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     Attributes:
         steps: the steps so far.
         backward: whether a backward pass is running, whose operators have no line.
+        is_reading: whether it reads the elements of a tensor itself.
     """
 
     def __init__(self, file: str) -> None:
@@ -73,7 +74,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self._draws: dict[object, int] = {}
         self._masks: set[int] = set()  # the values that are what was drawn
         self._columns: set[int] = set()  # those that are the column which joins keep
-        self._paused = False
+        self.is_reading = False
+        self._problem: VerificationError | None = None
 
     # ---- values ----------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self, func, types, args=(), kwargs=None
     ):
         kwargs = kwargs or {}
-        if self._paused:
+        if self.is_reading:
             return func(*args, **kwargs)
         if func in _LOOKS:
             raise self.error("what the model computes depends on the values of tensors")
@@ -234,11 +236,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
     def _unrecorded(self, run: Callable[[], _T]) -> _T:
         """Return what ``run`` returns, without recording it."""
-        self._paused = True
+        self.is_reading = True
         try:
             return run()
         finally:
-            self._paused = False
+            self.is_reading = False
 
     def _draw_elements(self, like: Tensor, survival: float = 0.5) -> tuple[str, Apply]:
         """The attributes and the meaning of drawing 0 or 1 for each element."""
@@ -281,7 +283,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
     def error(self, problem: str) -> VerificationError:
         """Return the error of what the model executes, which names the line."""
         line = self._line()
-        return VerificationError(problem if line is None else f"line {line}: {problem}")
+        error = VerificationError(problem if line is None else f"line {line}: {problem}")
+        self._problem = self._problem or error
+        return error
+
+    def require_no_problem(self) -> None:
+        """Raise the first error again, if the model has caught it and went on otherwise."""
+        if self._problem is not None:
+            raise self._problem
 
 
 def _is_method(code: CodeType) -> bool:

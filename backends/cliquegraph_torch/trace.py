@@ -17,6 +17,7 @@ from cliquegraph.emit.execute import load_source
 from cliquegraph.proof.program import Law, Program
 from cliquegraph.semantics.arithmetic import rational
 from cliquegraph_torch.recorder import Recorder, rate_of
+from cliquegraph_torch.unseen import hooks_refused, is_hooked, reads_refused
 
 Mode = Literal["training", "evaluation"]
 
@@ -51,7 +52,7 @@ class TorchTracer:
         self._hooked = [
             name
             for name, each in (*model.named_parameters(), *model.named_buffers())
-            if each._backward_hooks or each._post_accumulate_grad_hooks
+            if is_hooked(each)
         ]
         self._file = type(model).forward.__code__.co_filename
 
@@ -145,7 +146,12 @@ class TorchTracer:
         slopes: Sequence[Tensor | None] = ()
         cotangent: int | None = None
         trainable = [name for name in trained if name in self.parameters] if gradients else []
-        with _draws_recorded(self.model, recorder), torch.set_grad_enabled(gradients):
+        with (
+            hooks_refused(self.model, given.values()),
+            _draws_recorded(self.model, recorder),
+            reads_refused(recorder),
+            torch.set_grad_enabled(gradients),
+        ):
             with recorder:
                 logits, features, versions, state = functional_call(
                     whole, {f"model.{name}": each for name, each in given.items()}, (images,)
@@ -154,13 +160,16 @@ class TorchTracer:
             if gradients:
                 direction = _drawn(logits.shape)
                 cotangent = recorder.enter(direction)
-                with recorder:
-                    slopes = torch.autograd.grad(
-                        logits,
-                        [tensors[name] for name in trainable],
-                        grad_outputs=direction,
-                        allow_unused=True,
-                    )
+                slopes = [None for _ in trainable]
+                if logits.requires_grad:
+                    with recorder:
+                        slopes = torch.autograd.grad(
+                            logits,
+                            [tensors[name] for name in trainable],
+                            grad_outputs=direction,
+                            allow_unused=True,
+                        )
+        recorder.require_no_problem()
         for name, tensor in given.items():
             moves = name in statistics or name in counters
             changed = state.get(name) is not tensor or recorder.is_written(tensor)

@@ -22,7 +22,7 @@ from cliquegraph.steps.unroll import unroll
 if TYPE_CHECKING:
     from cliquegraph.proof.certify import Certified
 
-FORMAT = 1
+FORMAT = 2
 
 _TOOLS = ("numpy", "torch", "jax", "flax")
 
@@ -109,6 +109,7 @@ def file_entry(proof: FileProof) -> Document:
         "ok": proof.ok,
         "file_sha256": proof.file,
         "trace_sha256": proof.trace,
+        "gradients_trace_sha256": proof.gradients_trace,
         "images": list(proof.size),
         "operators": dict(zip(("evaluation", "training"), proof.operators, strict=True)),
         "equal": dict(proof.compared),
@@ -192,6 +193,7 @@ def _faults(found: Mapping[str, Any]) -> Iterator[str]:
 
 _NEEDED: dict[str, type] = {"network": str, "ok": bool, "spec": dict, "graphs": list, "files": list}
 _FILE_KEYS = {"backend", "option", "ok", "file_sha256", "trace_sha256", "images", "operators"} | {
+    "gradients_trace_sha256",
     "equal",
     "points",
     "bound",
@@ -215,7 +217,8 @@ def differences(kept: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
             continue
         if old["file_sha256"] != new["file_sha256"]:
             found.append(f"{name}: the generated file is another one")
-        if old["trace_sha256"] != new["trace_sha256"]:
+        traces = ("trace_sha256", "gradients_trace_sha256")
+        if any(old[each] != new[each] for each in traces):
             found.append(f"{name}: the traced program is another one")
         found += [
             f"{name}: {key} {old[key]!r}, now {new[key]!r}"

@@ -24,7 +24,13 @@ from cliquegraph.proof.mapped import Mapped, needed
 from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
 from cliquegraph.proof.program import Program
-from cliquegraph.proof.prove import FileProof, Prover, Report, unmoved
+from cliquegraph.proof.prove import (
+    FileProof,
+    Prover,
+    Report,
+    trace_evaluation_gradients,
+    unmoved,
+)
 from cliquegraph.proof.traced import own_tensors, source_digest, tracer_of
 from cliquegraph.proof.weights_map import Placement, of_layout, read_map
 from cliquegraph.semantics.field import PrimeField
@@ -255,6 +261,9 @@ class _Certifying:
         self._report(f"{self._name}: trace")
         evaluation = self._trace(shape, "evaluation")
         training = self._training(evaluation, prover, shape)
+        derived, failed = None, ""
+        if training is not None:
+            derived, failed = trace_evaluation_gradients(partial(self._tracer.trace, shape))
         binding: Binding = self._binding
         subject = Subject(
             self._graph,
@@ -264,6 +273,7 @@ class _Certifying:
             training,
             frozenset() if training is None else self._unmoved(training),
             by_hand=True,
+            evaluation_gradients=derived,
         )
         self._report(f"{self._name}: compare")
         discerner = self._discerner(subject, shape)
@@ -274,6 +284,8 @@ class _Certifying:
             return discerner.locate(different, at)
 
         found = prover.compare(subject, find)
+        if failed and found.difference is None:
+            found = replace(found, difference=Located(failed))
         digests = evaluation.digest + (training.digest if training else "")
         return FileProof(
             backend=self._name,
@@ -282,6 +294,7 @@ class _Certifying:
             operators=(len(evaluation.steps), len(training.steps) if training else 0),
             file=self._source,
             trace=hashlib.sha256(digests.encode()).hexdigest(),
+            gradients_trace=derived.digest if derived else "",
             compared=found.numbers,
             points=found.points,
             bound=found.bound,
@@ -320,7 +333,7 @@ class _Certifying:
             if (subject.training)
             else []
         )
-        if len(draws) < 2 or different.what.endswith("evaluation"):
+        if len(draws) < 2 or "evaluation" in different.what:
             return
         exact = PrimeField(self._seed, LANES)
         lowered = self._compilation.lowered

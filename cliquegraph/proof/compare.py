@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,11 @@ from cliquegraph.semantics.arithmetic import Array, rational, survival
 from cliquegraph.semantics.exact import law_of, sites_of
 from cliquegraph.semantics.field import Exact
 from cliquegraph.semantics.operations import Meaning
+
+GRADIENTS, EVALUATION_GRADIENTS = "gradients", "gradients, evaluation"
+
+WITH_GRADIENTS = "evaluation with gradients"
+"""The mode of a forward pass in evaluation where gradients are enabled."""
 
 
 class DifferenceError(VerificationError):
@@ -68,6 +74,8 @@ class Subject:
         parameters: which of them are trained.
         evaluation: a program that computes the logits and features in evaluation.
         training: one with gradients, statistics and counters, unless the model is folded.
+        evaluation_gradients: one that computes gradients in evaluation, as fine-tuning with fixed
+            statistics does, unless the model is folded.
         unmoved: canonical statistics of updates that it does not execute, which do not move.
         unread: the model's own statistics and counters that do not move, whatever they hold.
         by_hand: whether somebody else wrote the model: it may draw in another order than the graph,
@@ -82,6 +90,13 @@ class Subject:
     unmoved: frozenset[str] = frozenset()
     by_hand: bool = False
     unread: frozenset[str] = frozenset()
+    evaluation_gradients: Program | None = None
+
+    @property
+    def in_evaluation(self) -> tuple[Program, ...]:
+        """The programs in evaluation, without and with gradients."""
+        derived = self.evaluation_gradients
+        return (self.evaluation,) if derived is None else (self.evaluation, derived)
 
     def compare(self, points: Points, declared: Points | None = None) -> Compared:
         """Compare all results at random points.
@@ -97,27 +112,52 @@ class Subject:
         compared = Compared()
         with ThreadPoolExecutor(max_workers=1) as beside:
 
-            def begin(evaluate: Callable[[Graph], Meaning]) -> Callable[[], Meaning]:
+            def begin(evaluate: Callable[[], Meaning]) -> Callable[[], Meaning]:
                 if declared is None:
-                    meaning = evaluate(self.graph)
+                    meaning = evaluate()
                     return lambda: meaning
-                return beside.submit(evaluate, self.graph).result
+                return beside.submit(evaluate).result
 
-            of = declared or points
-            in_evaluation = begin(of.evaluation)
-            in_training = None if self.training is None else begin(of.training)
-            run = Run(self, self.evaluation, points, training=False)
-            _compare_outputs(compared, "evaluation", run, in_evaluation(), dual=False)
-            _require_unchanged(run)
-            compared.queries += run.queries + of.queries(self.graph, training=False)
+            of, derived = declared or points, self.evaluation_gradients is not None
+            in_evaluation = begin(
+                partial(of.derived, self.graph, training=False)
+                if derived
+                else partial(of.evaluation, self.graph)
+            )
+            in_training = None if self.training is None else begin(partial(of.training, self.graph))
+            for program in self.in_evaluation:
+                self._compare_evaluation(compared, program, points, in_evaluation, dual=derived)
+            compared.queries += of.queries(self.graph, training=False, derived=derived)
             if self.training is not None and in_training is not None:
                 run = Run(self, self.training, points, training=True)
                 meaning = in_training()
                 _compare_outputs(compared, "training", run, meaning, dual=True)
                 _compare_statistics(compared, run, meaning)
-                compared.numbers["gradients"] = compare_gradients(run, meaning)
-                compared.queries += run.queries + of.queries(self.graph, training=True)
+                compared.numbers[GRADIENTS] = compare_gradients(run, meaning)
+                compared.queries += run.queries
+                compared.queries += of.queries(self.graph, training=True, derived=True)
         return compared
+
+    def _compare_evaluation(
+        self,
+        compared: Compared,
+        program: Program,
+        points: Points,
+        declared: Callable[[], Meaning],
+        *,
+        dual: bool,
+    ) -> None:
+        """Compare a program in evaluation, whose results are the same with gradients enabled."""
+        run = Run(self, program, points, training=False)
+        if program is self.evaluation:
+            _compare_outputs(compared, "evaluation", run, declared(), dual=dual)
+        else:  # the same numbers again, which count once
+            _compare_outputs(Compared(), WITH_GRADIENTS, run, declared(), dual=dual)
+        _require_unchanged(run)
+        if program is not self.evaluation:
+            numbers = compare_gradients(run, declared(), what=EVALUATION_GRADIENTS)
+            compared.numbers[EVALUATION_GRADIENTS] = numbers
+        compared.queries += run.queries
 
 
 class Run:
@@ -326,7 +366,9 @@ def _require_unchanged(run: Run) -> None:
             raise DifferenceError("state, evaluation", name, message)
 
 
-def compare_gradients(run: Run, declared: Meaning, only: Sequence[str] | None = None) -> int:
+def compare_gradients(
+    run: Run, declared: Meaning, only: Sequence[str] | None = None, what: str = GRADIENTS
+) -> int:
     """Compare gradients of some canonical tensors, or of all; return how many numbers they have.
 
     ⟨gradient, direction⟩ must be the derivative of ⟨logits, cotangent⟩ in that direction.
@@ -343,12 +385,12 @@ def compare_gradients(run: Run, declared: Meaning, only: Sequence[str] | None = 
             continue
         along = subject.binding.own(direction, exact, [name])[name]
         if gradient.shape != along.shape:
-            raise DifferenceError("gradients", name)
+            raise DifferenceError(what, name)
         total = exact.add(total, _dot(exact, gradient, along))
         numbers += along[0].size
     cotangent = run.points.cotangent(declared.logits.shape[2:])
     if not np.array_equal(total, _dot(exact, cotangent, declared.logits[1])):
-        raise DifferenceError("gradients")
+        raise DifferenceError(what)
     return numbers
 
 

@@ -13,8 +13,15 @@ from cliquegraph.blocks.model import Skip, walk
 from cliquegraph.blocks.registry import blocks_of
 from cliquegraph.compiler import Compilation
 from cliquegraph.ir.names import is_edge_kernel, tensor_name
-from cliquegraph.proof.compare import DifferenceError, Run, Subject
-from cliquegraph.proof.locate import Located, Mode, Trace, locate
+from cliquegraph.proof.compare import (
+    EVALUATION_GRADIENTS,
+    GRADIENTS,
+    WITH_GRADIENTS,
+    DifferenceError,
+    Run,
+    Subject,
+)
+from cliquegraph.proof.locate import Located, Trace, locate, mode_of, traced
 from cliquegraph.proof.occurs import Computed, Labels, Prints, prints
 from cliquegraph.proof.points import Overlaid, Points
 from cliquegraph.proof.program import Step
@@ -62,13 +69,12 @@ class Discerner:
         """Return the first difference."""
         if different.what in ("running statistics", "counters of batches"):
             return self._of_statistic(different, points)
-        if different.what == "gradients":
+        if different.what in (GRADIENTS, EVALUATION_GRADIENTS):
             found = locate(different, self.subject, points, self.trace)
             return Located(f"{found.message}; all values are", found.line)
         if different.says_all:
             return Located(str(different))
-        mode: Mode = "training" if different.what.endswith("training") else "evaluation"
-        return _Forward(self, points, mode).locate()
+        return _Forward(self, points, different).locate()
 
     # ---- statistics --------------------------------------------------------------------------
 
@@ -114,11 +120,13 @@ class Discerner:
 class _Forward:
     """The first difference in a forward pass."""
 
-    def __init__(self, discerner: Discerner, points: Points, mode: Mode) -> None:
-        self._compilation, self._mode = discerner.compilation, mode
+    def __init__(self, discerner: Discerner, points: Points, different: DifferenceError) -> None:
+        self._compilation, self._mode = discerner.compilation, mode_of(different)
+        self._with_gradients = different.what.endswith(WITH_GRADIENTS)
         self._steps = {f"block{block.index}": block for block in self._compilation.steps.blocks}
-        subject, training = discerner.subject, mode == "training"
-        self._computed = Computed(subject, discerner.trace(mode), points, training=training)
+        subject, training = discerner.subject, self._mode == "training"
+        program = traced(different, discerner.trace)
+        self._computed = Computed(subject, program, points, training=training)
         graph = subject.graph
         self._meaning = points.training(graph) if training else points.evaluation(graph)
         self._trail: dict[Place, list[tuple[str, Prints]]] = {}
@@ -162,7 +170,8 @@ class _Forward:
             if not self._is_implied(place):
                 return self._describe(place)
         return Located(
-            f"every update's value is in the model, but its logits are others, in {self._mode}"
+            "every update's value is in the model, but its logits are others"
+            f"{self._in_mode or ', in evaluation'}"
         )
 
     def _is_absent(self, place: Place) -> bool:
@@ -219,6 +228,8 @@ class _Forward:
 
     @property
     def _in_mode(self) -> str:
+        if self._with_gradients:
+            return f", in {WITH_GRADIENTS}"
         return ", in training" if self._mode == "training" else ""
 
     def _users(self, name: str) -> list[Place]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
-from cliquegraph.proof.compare import DifferenceError, Run, Subject, compare_gradients
+from cliquegraph.proof.compare import (
+    EVALUATION_GRADIENTS,
+    GRADIENTS,
+    WITH_GRADIENTS,
+    DifferenceError,
+    Run,
+    Subject,
+    compare_gradients,
+)
 from cliquegraph.proof.points import Points
 from cliquegraph.proof.program import Program
 from cliquegraph.semantics.arithmetic import Array
@@ -16,8 +24,12 @@ from cliquegraph.semantics.operations import Meaning, Place
 
 Mode = Literal["training", "evaluation"]
 
-Trace = Callable[[Mode], Program]
-"""Traces a model in a mode, with its activations."""
+
+class Trace(Protocol):
+    """Traces a model in a mode, with its activations."""
+
+    def __call__(self, mode: Mode, /, *, gradients: bool = False) -> Program:
+        """Return the program, in evaluation of a pass where gradients are enabled if wanted."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +66,27 @@ def locate(
         return Located(str(different))
     if different.what in ("running statistics", "counters of batches"):
         return _of_statistic(different, subject, points)
-    if different.what == "gradients":
-        return _of_gradient(subject, points)
-    mode: Mode = "training" if different.what.endswith("training") else "evaluation"
-    return _of_forward(different, subject, points, trace(mode), mode)
+    if different.what in (GRADIENTS, EVALUATION_GRADIENTS):
+        return _of_gradient(subject, points, training=different.what == GRADIENTS)
+    return _of_forward(different, subject, points, traced(different, trace))
+
+
+def mode_of(different: DifferenceError) -> Mode:
+    """The mode of a forward pass that differs."""
+    return "training" if different.what.endswith("training") else "evaluation"
+
+
+def traced(different: DifferenceError, trace: Trace) -> Program:
+    """Trace a forward pass that differs."""
+    return trace(mode_of(different), gradients=different.what.endswith(WITH_GRADIENTS))
 
 
 def _of_forward(
-    different: DifferenceError, subject: Subject, points: Points, program: Program, mode: Mode
+    different: DifferenceError, subject: Subject, points: Points, program: Program
 ) -> Located:
+    mode = mode_of(different)
     training = mode == "training"
+    when = WITH_GRADIENTS if different.what.endswith(WITH_GRADIENTS) else mode
     run = Run(subject, program, points, training=training)
     meaning = points.training(subject.graph) if training else points.evaluation(subject.graph)
     lines = {number: step.line for step in program.steps for number in step.writes}
@@ -72,13 +95,13 @@ def _of_forward(
         if number is None:
             continue
         if not np.array_equal(_array(run.maps(number)), declared[0] if training else declared):
-            return Located(f"{_words(place, meaning)} is not as declared, in {mode}", lines[number])
+            return Located(f"{_words(place, meaning)} is not as declared, in {when}", lines[number])
     what = (
         f"{different.name}: the block feature"
         if different.name
         else "a readout, or the classifier,"
     )
-    return Located(f"{what} is not as declared, in {mode}; all versions of layers are")
+    return Located(f"{what} is not as declared, in {when}; all versions of layers are")
 
 
 def _versions(meaning: Meaning) -> Iterator[tuple[Place, Array]]:
@@ -124,20 +147,22 @@ def _of_statistic(different: DifferenceError, subject: Subject, points: Points) 
     return Located(f"{where}{different.name} {what} not as declared")
 
 
-def _of_gradient(subject: Subject, points: Points) -> Located:
+def _of_gradient(subject: Subject, points: Points, *, training: bool) -> Located:
     """Name the last tensor with another gradient, the first in a backward pass, by bisection."""
-    assert subject.training is not None  # noqa: S101  # there is no gradient otherwise
-    run = Run(subject, subject.training, points, training=True)
+    program = subject.training if training else subject.evaluation_gradients
+    assert program is not None  # noqa: S101  # there is no gradient otherwise
+    run = Run(subject, program, points, training=training)
     held = {
         name: number
-        for own, number in subject.training.tensors.items()
+        for own, number in program.tensors.items()
         for name in subject.binding.canonical(own)
     }
     names = [name for name in points.names if name in held]
 
     def differs(some: Sequence[str]) -> bool:
         try:
-            compare_gradients(run, points.training(subject.graph, some), some)
+            derived = points.derived(subject.graph, training=training, only=some)
+            compare_gradients(run, derived, some)
         except DifferenceError:
             return True
         return False
@@ -146,6 +171,7 @@ def _of_gradient(subject: Subject, points: Points) -> Located:
         middle = len(names) // 2
         names = names[middle:] if differs(names[middle:]) else names[:middle]
     (name,) = names
-    steps = (step.line for step in subject.training.steps if held[name] in step.reads)
+    steps = (step.line for step in program.steps if held[name] in step.reads)
     line = next((line for line in steps if line is not None), None)
-    return Located(f"the gradient of {name} is not as declared", line)
+    mode = "" if training else ", in evaluation"
+    return Located(f"the gradient of {name} is not as declared{mode}", line)

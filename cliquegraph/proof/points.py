@@ -113,14 +113,21 @@ class Points:
             self._queries[key] = self.exact.queries - before
         return self._meanings[key]
 
-    def training(self, graph: Graph, only: Iterable[str] | None = None) -> Meaning:
-        """Return what is declared in training, in dual numbers: values, then derivatives.
+    def training(self, graph: Graph) -> Meaning:
+        """Return what is declared in training, in dual numbers."""
+        return self.derived(graph, training=True)
+
+    def derived(
+        self, graph: Graph, *, training: bool, only: Iterable[str] | None = None
+    ) -> Meaning:
+        """Return what is declared in a mode, in dual numbers: values, then derivatives.
 
         Args:
             graph: which statistics are equal.
+            training: whether in training, else in evaluation.
             only: the tensors along which to derive; default: all.
         """
-        key = (mirrors_of(graph), True, None if only is None else frozenset(only))
+        key = (mirrors_of(graph), training, None if only is None else frozenset(only))
         if key not in self._meanings:
             dual, values, slopes = Dual(self.exact), self.tensors(graph), self.direction(only)
             tensors = _Named(self.names, lambda name: np.stack((values[name], slopes[name])))
@@ -129,8 +136,8 @@ class Points:
                 self._network,
                 tensors,
                 dual.constant(self.images),
-                training=True,
-                masks=lambda *choice: dual.constant(self.mask(*choice)),
+                training=training,
+                masks=(lambda *choice: dual.constant(self.mask(*choice))) if training else None,
                 arithmetic=dual,
             )
             self._queries[key] = self.exact.queries - before
@@ -151,12 +158,18 @@ class Points:
             observe=observe,
         )
 
-    def queries(self, graph: Graph, *, training: bool) -> int:
-        """Return how many arguments opaque functions received from the declaration."""
+    def queries(self, graph: Graph, *, training: bool, derived: bool) -> int:
+        """Return how many arguments opaque functions received from the declaration.
+
+        Args:
+            graph: which statistics are equal.
+            training: in which mode.
+            derived: whether in dual numbers.
+        """
         mirrors = mirrors_of(graph)
-        if training:
-            self.training(graph)
-            return self._queries[mirrors, True, None]
+        if derived:
+            self.derived(graph, training=training)
+            return self._queries[mirrors, training, None]
         self.evaluation(graph)
         return self._queries[mirrors, False]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from math import prod
@@ -29,6 +29,7 @@ from cliquegraph.proof.locate import Located, Trace, locate
 from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
 from cliquegraph.proof.program import Program
+from cliquegraph.semantics.arithmetic import Array
 from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.field import PrimeField, collision
 from cliquegraph.semantics.reduce import least_size
@@ -65,7 +66,8 @@ class FileProof:
         size: height and width of the images that were compared.
         operators: of the traced program, in evaluation and training.
         file: SHA-256 of the source.
-        trace: SHA-256 of the traced programs.
+        trace: SHA-256 of the traced programs in evaluation and training.
+        gradients_trace: that of the program of gradients in evaluation, if there is one.
         compared: how many numbers of each group of results are equal.
         points: the comparisons.
         bound: the probability that different functions are found equal is at most this.
@@ -84,6 +86,7 @@ class FileProof:
     bound: float
     difference: Located | None
     seconds: float
+    gradients_trace: str = ""
 
     @property
     def ok(self) -> bool:
@@ -113,13 +116,13 @@ class Prover:
 
         As ``prove_unless``, whatever is known.
         """
-        proof = self.prove_unless(lambda digest: False, compilation, backend, source)
+        proof = self.prove_unless(lambda *digests: False, compilation, backend, source)
         assert proof is not None  # noqa: S101  # only a known one is left out
         return proof
 
     def prove_unless(
         self,
-        known: Callable[[str], bool],
+        known: Callable[[str, str], bool],
         compilation: Compilation,
         backend: Backend,
         source: str | None = None,
@@ -127,7 +130,8 @@ class Prover:
         """Compare a file with the declaration, unless what it executes is known to be proved.
 
         Args:
-            known: tells whether a traced program of this SHA-256 is proved.
+            known: tells whether traced programs are proved, of these SHA-256: of those in
+                evaluation and training, and of that of gradients in evaluation.
             compilation: of the network, at a level or folded.
             backend: the backend that wrote the file.
             source: the file's text; default: what the backend writes now.
@@ -159,10 +163,14 @@ class Prover:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
             result = Result({}, (), 1.0, Located(f"the model fails: {failure(error)}"))
-            return self._proof(compilation, backend, text, [], "", result, start)
-        digests = "".join(program.digest for program in programs)
-        digest = hashlib.sha256(digests.encode()).hexdigest()
-        if known(digest):
+            return self._proof(compilation, backend, text, [], ("", ""), result, start)
+        derived, failed = None, ""
+        if not compilation.inference:
+            derived, failed = trace_evaluation_gradients(partial(tracer.trace, shape))
+        joined = "".join(program.digest for program in programs)
+        digest = hashlib.sha256(joined.encode()).hexdigest()
+        digests = (digest, "" if derived is None else derived.digest)
+        if known(*digests):
             return None
         binding = Generated(compilation, backend.layout)
         subject = Subject(
@@ -172,6 +180,7 @@ class Prover:
             programs[0],
             programs[1] if len(programs) > 1 else None,
             unread=binding.unread,
+            evaluation_gradients=derived,
         )
         self._report(f"{title}: compare")
         trace: Trace = partial(tracer.trace, shape, activations=True)
@@ -179,7 +188,9 @@ class Prover:
             found = Result({}, (), 1.0, Located(misfit))
         else:
             found = self.compare(subject, lambda error, at: locate(error, subject, at, trace))
-        return self._proof(compilation, backend, text, programs, digest, found, start)
+            if failed and found.difference is None:
+                found = replace(found, difference=Located(failed))
+        return self._proof(compilation, backend, text, programs, digests, found, start)
 
     def _proof(
         self,
@@ -187,7 +198,7 @@ class Prover:
         backend: Backend,
         source: str,
         programs: Sequence[Program],
-        digest: str,
+        digests: tuple[str, str],
         found: Result,
         start: float,
     ) -> FileProof:
@@ -198,7 +209,8 @@ class Prover:
             size=self.size,
             operators=(sum(counts[:1]), sum(counts[1:])),
             file=hashlib.sha256(source.encode()).hexdigest(),
-            trace=digest,
+            trace=digests[0],
+            gradients_trace=digests[1],
             compared=found.numbers,
             points=found.points,
             bound=found.bound,
@@ -247,13 +259,19 @@ class Prover:
         """The largest degree and bits of an argument of an opaque function, and of a result."""
         degrees = Degrees(constants)
         points = Points(self._network, self._lowered, self.size, degrees)
-        found = [largest(points.evaluation(subject.graph).values.values())]
-        runs = [Run(subject, subject.evaluation, points, training=False)]
+        graph = subject.graph
+        dual: list[Array] = []
+        runs = [Run(subject, each, points, training=False) for each in subject.in_evaluation]
+        if subject.evaluation_gradients is None:
+            found = [largest(points.evaluation(graph).values.values())]
+        else:
+            found = []
+            dual += points.derived(graph, training=False).values.values()
         if subject.training is not None:
-            meaning = points.training(subject.graph)
-            results = [*meaning.values.values(), *meaning.running.values()]
-            found += [largest(each[part] for each in results) for part in (0, 1)]
+            meaning = points.training(graph)
+            dual += [*meaning.values.values(), *meaning.running.values()]
             runs.append(Run(subject, subject.training, points, training=True))
+        found += [largest(each[part] for each in dual) for part in (0, 1)]
         found += [largest(run.values.values()) for run in runs]
         degree, bits = np.max(found, axis=0).tolist()
         # Then gradients are multiplied by a direction, derivatives by a cotangent.
@@ -270,6 +288,16 @@ class Result:
     points: tuple[Point, ...]
     bound: float
     difference: Located | None
+
+
+def trace_evaluation_gradients(trace: Trace) -> tuple[Program | None, str]:
+    """Trace gradients in evaluation, or say why they fail; the rest can be compared then."""
+    try:
+        return trace("evaluation", gradients=True), ""
+    except (CliqueGraphError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001  # whatever the user's code raises
+        return None, f"the model fails where gradients are taken in evaluation: {failure(error)}"
 
 
 def unmoved(graph: Graph) -> frozenset[str]:

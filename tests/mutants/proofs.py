@@ -75,10 +75,6 @@ _SAVE = 15.0  # seconds
 EQUIVALENT = {
     r"recompute|jax.checkpoint": "what is recomputed, or saved: the same values",
     r"\.backward, .*gradient stopped": "there is no gradient of a backward pass",
-    r"NormRelu.*: own  →": (
-        "the moments' gradient as part of the maps' or apart: the same sum in training; not in "
-        "evaluation, where gradients are not compared"
-    ),
     r"group_norm": "of maps of zeros: neither scale nor groups count",
     r"\.to\(|astype|promote_types|wide|float32": "types, which exact arithmetic does not have",
     r"gradient stopped: .*(running|mean_|self\.norm$)": "statistics, which have no gradient",
@@ -106,7 +102,7 @@ class Judge(Prover):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(Compilation(spec, 0))
-        self._same: dict[tuple[str, str], str] = {}
+        self._same: dict[tuple[str, str], tuple[str, str]] = {}
         self._first: dict[tuple[str, str], str] = {}
 
     def compare(self, subject: Subject, find: Find) -> Result:
@@ -119,14 +115,14 @@ class Judge(Prover):
         if key not in self._same:
             proof = self.prove(compilation, backend, original)
             assert proof.ok, proof.difference
-            self._same[key] = proof.trace
+            self._same[key] = proof.trace, proof.gradients_trace
             self._first[key] = self._evaluation(compilation, backend, original).evaluation.digest
         try:
             subject = self._evaluation(compilation, backend, source)
             if subject.evaluation.digest != self._first[key]:
                 self._compare_once(subject)
             found = self.prove_unless(
-                lambda digest: digest == self._same[key], compilation, backend, source
+                lambda *digests: digests == self._same[key], compilation, backend, source
             )
         except DifferenceError as different:
             return REFUTED, str(different)

@@ -5,6 +5,7 @@
     python -m tests.proof.table --only resnet        # those whose name contains it
     python -m tests.proof.table --option=-O0         # those of one level
     python -m tests.proof.table --check              # says what is missing; exit code 1 if any is
+    python -m tests.proof.table --gradients          # also entries without gradients in evaluation
 
 An entry is kept under the digest of the traced program: comments and names may change without a
 new proof. The table is written after each proof, so a run that is broken off goes on where it was.
@@ -29,6 +30,7 @@ from cliquegraph.files import write_files
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.proof.certificate import file_entry, spec_digest, versions
+from cliquegraph.proof.compare import EVALUATION_GRADIENTS
 from cliquegraph.proof.prove import Prover
 
 TABLE = Path("generated/proofs.json")
@@ -111,6 +113,12 @@ def is_current(entry: Entry, target: Target, network: NetworkSpec, source: str) 
     return is_of(entry, target, network) and files_of(entry).get(target.option) == digest
 
 
+def lacks_gradients(entry: Entry) -> bool:
+    """Tell whether an entry is older than the comparison of gradients in evaluation."""
+    folded = entry["option"] == "--inference"
+    return not folded and EVALUATION_GRADIENTS not in entry["equal"]
+
+
 def with_file(
     entries: dict[str, Entry], trace: str, entry: Entry, target: Target, source: str
 ) -> dict[str, Entry]:
@@ -136,6 +144,7 @@ def main() -> int:
     parser.add_argument("--option", choices=OPTIONS, action="append", help="a level or --inference")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
     parser.add_argument("--check", action="store_true", help="prove nothing")
+    parser.add_argument("--gradients", action="store_true", help="prove old entries again")
     args = parser.parse_args()
     start, failed, missing = time.monotonic(), 0, 0
     for network, files in targets(args.only, args.option or OPTIONS):
@@ -144,7 +153,10 @@ def main() -> int:
         for target in files:
             compilation, backend = target.compilation(network), find_backend(target.backend)
             source = compilation.source(backend)
-            if any(is_current(each, target, network, source) for each in entries.values()):
+            current = [
+                each for each in entries.values() if is_current(each, target, network, source)
+            ]
+            if current and not (args.gradients and lacks_gradients(current[0])):
                 continue
             missing += 1
             if args.check:
@@ -157,13 +169,18 @@ def main() -> int:
 
             def known(
                 trace: str,
+                gradients: str,
                 target: Target = target,
                 network: NetworkSpec = network,
                 traces: list[str] = traces,
             ) -> bool:
                 traces.append(trace)
                 entry = read_table().get(trace)
-                return entry is not None and is_of(entry, target, network)
+                if entry is None or not is_of(entry, target, network):
+                    return False
+                if lacks_gradients(entry):
+                    return not args.gradients
+                return entry["gradients_trace_sha256"] in ("", gradients)
 
             found = prover.prove_unless(known, compilation, backend, source)
             (trace,) = traces
@@ -185,6 +202,9 @@ def main() -> int:
             del entry["ok"]
             entries = with_file(read_table(), trace, entry, target, source)
             write_table(entries)
+    old = sum(map(lacks_gradients, read_table().values()))
+    if args.check and old:
+        print(f"{old} entries are without gradients in evaluation: --gradients adds them")
     return 1 if failed or (args.check and missing) else 0
 
 

@@ -48,10 +48,11 @@ def test_generated_files_are_proved(name: str, backend: str, option: int | None)
     groups = {"logits, evaluation", "block features, evaluation"}
     if option is not None:
         groups |= {"logits, training", "block features, training", "running statistics"}
-        groups |= {"gradients"}
+        groups |= {"gradients", "gradients, evaluation"}
         trained = cliquegraph.network_cost(Compilation(_prover(name)[0], 0).lowered).total
         if option == 0:
             assert proof.compared["gradients"] == trained.parameters
+            assert proof.compared["gradients, evaluation"] == trained.parameters
     assert groups <= proof.compared.keys()
 
 

@@ -11,8 +11,9 @@ import cliquegraph
 from cliquegraph.compiler import Compilation
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.proof.certificate import file_entry, spec_digest
+from cliquegraph.proof.compare import EVALUATION_GRADIENTS
 from cliquegraph.proof.prove import WANTED, Prover
-from tests.proof.table import Target, files_of, read_table, with_file
+from tests.proof.table import Target, files_of, lacks_gradients, read_table, with_file
 
 _QUICK = 20.0  # CPU seconds: what a test may take
 _TABLE = read_table()
@@ -68,6 +69,10 @@ def test_kept_proofs_can_be_repeated(digest: str) -> None:
     again = file_entry(found)
     if network_changed := spec_digest(network) != entry["spec_sha256"]:
         pytest.fail(f"{entry['spec']} has changed since: make proofs ({network_changed})")
+    if lacks_gradients(entry):  # which count as arguments of opaque functions, too
+        del again["equal"][EVALUATION_GRADIENTS]
+        for point, old in zip(again["points"], entry["points"], strict=True):
+            point["queries"] = old["queries"]
     assert {key: again[key] for key in ("images", "equal", "points")} == {
         key: entry[key] for key in ("images", "equal", "points")
     }

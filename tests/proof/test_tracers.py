@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import cliquegraph
 from cliquegraph.compiler import Compilation
@@ -35,6 +38,81 @@ def test_hooks_on_parameters_are_refused(hook: str) -> None:
     apply = "self.apply(init_weights)"
     with pytest.raises(VerificationError, match="hook"):
         prove("torch", apply, f"{apply}\n        self.block1.w1.{hook}(lambda g: None)")
+
+
+_CLASSIFIER = "self.classifier(pooled)"
+
+
+@pytest.mark.parametrize(
+    ("backend", "read"),
+    [
+        ("torch", "pooled.detach().numpy()[0, 0]"),
+        ("torch", "pooled.tolist()[0][0]"),
+        ("torch", "__import__('numpy').asarray(pooled.detach())[0, 0]"),
+        ("torch", "__import__('numpy').from_dlpack(pooled.detach())[0, 0]"),
+        ("torch", "float(pooled[0, 0])"),
+        ("torch", "pooled[0, 0].item()"),
+        ("torch", "self.block1.w1.detach().numpy()[0, 0, 0, 0]"),
+        ("flax", "float(pooled[0, 0])"),
+        ("flax", "__import__('numpy').asarray(pooled)[0, 0]"),
+        ("flax", "pooled[0, 0].item()"),
+    ],
+)
+def test_values_that_python_reads_are_refused_with_the_line(backend: str, read: str) -> None:
+    """Each is a decision which both traces take in the same way."""
+    changed = f"self.classifier(pooled if {read} > -1e9 else 2 * pooled)"
+    with pytest.raises(VerificationError, match=r"^line \d+: .*(what the model computes|values)"):
+        prove(backend, _CLASSIFIER, changed)
+
+
+def test_what_a_model_makes_of_the_refusal_does_not_count() -> None:
+    read = "__import__('contextlib').suppress(Exception)"
+    line = "        logits: Tensor = self.classifier(pooled)"
+    swallowed = f"        with {read}:\n            pooled.detach().numpy()\n{line}"
+    with pytest.raises(VerificationError, match=r"numpy\(\) reads a tensor's elements"):
+        prove("torch", line, swallowed)
+
+
+def test_reads_are_restored_after_a_trace() -> None:
+    assert PROVER.prove(COMPILATION, find_backend("torch")).ok
+    ones = torch.ones(2)
+    assert ones.tolist() == ones.numpy().tolist() == np.asarray(ones).tolist() == [1, 1]
+
+
+HOOKS = [
+    ("self.block1.w1.register_post_accumulate_grad_hook(lambda w: None)", "registers a hook"),
+    ("self.stem.register_forward_hook(lambda m, x, y: None)", "registers a hook"),
+    ("nn.modules.module.register_module_forward_hook(lambda m, x, y: None)", "a global hook"),
+]
+
+
+@pytest.mark.parametrize(("hook", "message"), HOOKS)
+def test_hooks_that_a_call_registers_are_refused(hook: str, message: str) -> None:
+    try:
+        with pytest.raises(VerificationError, match=message):
+            prove(
+                "torch",
+                _CLASSIFIER,
+                f"self.classifier(pooled if self.training and {hook} else pooled)",
+            )
+    finally:
+        nn.modules.module._global_forward_hooks.clear()
+
+
+@pytest.mark.parametrize("kind", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_hooks_of_modules_on_gradients_are_refused(kind: str) -> None:
+    apply = "self.apply(init_weights)"
+    with pytest.raises(VerificationError, match="changes gradients can't be traced: its module st"):
+        prove("torch", apply, f"{apply}\n        self.stem.{kind}(lambda *_: None)")
+
+
+def test_global_hooks_are_refused() -> None:
+    handle = nn.modules.module.register_module_full_backward_hook(lambda *_: None)
+    try:
+        with pytest.raises(VerificationError, match="a global hook of all modules"):
+            PROVER.prove(COMPILATION, find_backend("torch"))
+    finally:
+        handle.remove()
 
 
 @pytest.mark.parametrize("backend", ["torch", "flax"])

@@ -14,10 +14,11 @@ from cliquegraph.tables.table import mark, table
 _GROUPS = {
     "logits, evaluation": "logits",
     "block features, evaluation": "features",
+    "gradients, evaluation": "gradients",
     "logits, training": "logits, training",
     "block features, training": "features, training",
     "running statistics": "statistics",
-    "gradients": "gradients",
+    "gradients": "gradients, training",
 }
 
 
