@@ -214,6 +214,7 @@ def train_command(
     if extend:
         chosen = extended(chosen, folder)
     source = Source(data, validation, subset)
+    parts = frozen(compilation, freeze)  # an error comes before the line on --init
     initial = initial_weights(compilation, init, new_head)
     job = Job(
         compilation,
@@ -233,7 +234,7 @@ def train_command(
         channels_last=channels_last,
         cudnn_benchmark=cudnn_benchmark,
         initial=initial,
-        freeze=frozen(compilation, freeze),
+        freeze=parts,
     )
     interrupted = _train(job, folder, resume, overrides)
     if not is_writer():

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    ValidationError,
     field_serializer,
     field_validator,
     model_validator,
@@ -62,6 +63,23 @@ class NetworkSpec(SpecModel):
     """A whole network, as ``cliquegraph.load`` returns it."""
 
     model_config = ConfigDict(defer_build=True)  # until the kinds of blocks can be loaded
+
+    def __init__(self, /, **keys: Any) -> None:
+        """Validate keys, as ``cliquegraph.load`` does those of a dictionary.
+
+        Raises:
+            SpecError: they declare no network; holds every error in them.
+        """
+        try:
+            super().__init__(**keys)
+        except ValidationError:
+            from cliquegraph.spec.load import load  # which imports this module
+
+            # Either raises errors that name the keys, or adds what a spec may omit.
+            super().__init__(**load(keys).to_data())
+
+    # Validation of data itself, as by load, does not call the method above.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     cliquegraph: Literal[1]
     """version of the spec language"""

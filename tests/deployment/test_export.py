@@ -124,6 +124,13 @@ def test_a_file_that_differs_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "net").exists()
 
 
+def test_a_program_of_torch_export_is_named_pt2(tmp_path: Path) -> None:
+    weights = canonical_file(tmp_path / "w", spec_of())
+    with pytest.raises(UsageError, match=r"net: names .* end with \.pt2, such as small\.pt2"):
+        export(spec_of(), weights, "torch-export", tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"no format 'tflite'.*onnx, stablehlo, torch-export"):
         exporters.find_exporter("tflite")
