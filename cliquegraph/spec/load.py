@@ -284,3 +284,6 @@ def _check_version(document: Document) -> None:
         else f"write 'cliquegraph: {LANGUAGE_VERSION}', an unquoted number"
     )
     raise SpecError(Diagnostic(Code.VERSION, message, document.locate(("cliquegraph",)), hint))
+
+
+NetworkSpec._load = staticmethod(load)
