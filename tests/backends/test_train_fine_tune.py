@@ -94,6 +94,9 @@ def test_the_command_line_fine_tunes(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "with a new classifier of 10 classes (the file has 4)" in ran.stdout
     assert "-O0" in ran.stdout
+    ran = run(command("train", SPEC, *shared, "--init", file, "--freeze", "classifer"))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "did you mean 'classifier'?" in ran.stderr
     ran = run(command("train", SPEC, *shared, "--new-head"))
     assert (ran.returncode, ran.stderr[:5]) == (2, "error")
     assert "--new-head is for --init" in ran.stderr
