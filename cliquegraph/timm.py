@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import Protocol
 
 from cliquegraph.diagnostics.errors import BackendError
 from cliquegraph.plugins.discovery import entry_points_of
+from cliquegraph.plugins.install import how_to_install
 from cliquegraph.spec.load import load
 from cliquegraph.spec.network import NetworkSpec
 
@@ -39,13 +39,13 @@ def register(
 
     Raises:
         BackendError: timm or PyTorch is not installed.
-        UsageError: timm has a model called ``name``, or the network gives logits of every stage.
+        UsageError: timm has a model called ``name``, or can't have one; ``weights`` is no file;
+            or the network gives logits of every stage.
         SpecError: the spec is invalid.
     """
     points = entry_points_of(GROUP)
-    for module in ("torch", "timm"):
-        if find_spec(module) is None:
-            raise BackendError(f"{module} is not installed: pip install {module}")
+    if how := how_to_install({"torch": "torch", "timm": "timm"}):
+        raise BackendError(f"timm's registry needs PyTorch and timm: {how}")
     if not points:
         raise BackendError("no installed backend registers models in timm")
     network = spec if isinstance(spec, NetworkSpec) else load(spec)

@@ -1,15 +1,15 @@
-"""Export of generated Flax models: StableHLO by jax.export."""
+"""Export of generated Flax models: StableHLO by jax.export.
+
+JAX is imported where it is used, so that a message can name all packages that are missing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
-from flax import nnx
-from jax import export
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
@@ -18,7 +18,9 @@ from cliquegraph.ir.storage import Array
 from cliquegraph.plugins.backends import find_backend
 from cliquegraph.plugins.engines import Classify
 from cliquegraph.weights import load_weights
-from cliquegraph_flax.live import blank
+
+if TYPE_CHECKING:
+    import jax
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -26,7 +28,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 class StablehloExporter:
     """Writes what ``jax.export.deserialize`` reads: StableHLO, with the weights as constants."""
 
-    modules = ("jax", "flax")
+    modules = ("jax", "flax", "flatbuffers")
     layout = "NHWC"
     has_metadata = False
 
@@ -34,6 +36,12 @@ class StablehloExporter:
         self, compilation: Compilation, tensors: Mapping[str, Array], metadata: Mapping[str, Any]
     ) -> bytes:
         """Return the serialized function of images (batch, H, W, C)."""
+        import jax
+        from flax import nnx
+        from jax import export
+
+        from cliquegraph_flax.live import blank
+
         network, image = compilation.network, compilation.network.input
         source = compilation.source(find_backend("flax"))
         create = getattr(load_source(source, "cliquegraph_exported"), network.python_class)
@@ -53,6 +61,9 @@ class StablehloExporter:
 
     def classifier(self, path: Path) -> Classify:
         """Load a file in JAX."""
+        import jax
+        from jax import export
+
         call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
 
         def classify(images: Images) -> Array:

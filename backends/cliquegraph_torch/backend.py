@@ -17,6 +17,7 @@ from cliquegraph.emit.things import (
     Dense,
     DepthwiseKernel,
     FanOutKernel,
+    GroupNormalizer,
     ImageBranchDrop,
     JoinDrop,
     Kernel,
@@ -37,6 +38,8 @@ from cliquegraph_torch.needs import FRAMEWORK
 from cliquegraph_torch.spell import TorchSpeller, alike_steps, convolution_starts, he_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cliquegraph.ir.graph import Graph
     from cliquegraph.plugins.backends import Executor
     from cliquegraph.plugins.memory import MemoryPlan
@@ -56,6 +59,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "column_join_weights": frozenset({ColumnJoinDrop}),
     "branch_norm": frozenset({BranchNorm, ZeroBranchNorm}),
     "zero_branch_norm": frozenset({ZeroBranchNorm}),
+    "require_branch_norms": frozenset({BranchNorm, ZeroBranchNorm}),
     "init_weights": frozenset({Kernel, FanOutKernel, KernelWithBias, DepthwiseKernel, Dense}),
     "channel_affine": frozenset({ChannelAffine}),
     "feature": frozenset({Statistics, *_UNITS}),
@@ -152,12 +156,15 @@ class TorchBackend:
             helpers.pop("fan_out_conv", None)
         if "init_weights" in helpers:
             helpers["init_weights"] = {"convolution": he_lines(things)}
+        if "require_supported" in helpers:
+            helpers["require_supported"] = {"others": _other_norms(things)}
         templates = environment("cliquegraph_torch")
         methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
         limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)
         limits += [_LIMITS] * ("require_supported" in helpers)
         limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "norm_part" not in helpers)
-        speller = TorchSpeller(has_both, checked="require_supported" in helpers)
+        checks = [name for name in ("require_branch_norms", "require_supported") if name in helpers]
+        speller = TorchSpeller(has_both, checks=checks)
         ends = " ".join(limits)
         return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends)
 
@@ -207,6 +214,12 @@ class TorchBackend:
         from cliquegraph_torch.memory import memory_plan
 
         return memory_plan(graph, batch=batch, dtype=dtype)
+
+
+def _other_norms(things: Collection[Thing]) -> str:
+    """The classes of normalizations that a network may not have beside BatchNorm2d."""
+    own = any(isinstance(thing, GroupNormalizer) for thing in things)
+    return "nn.LayerNorm | nn.modules.batchnorm._NormBase" + " | nn.GroupNorm" * (not own)
 
 
 BACKEND = TorchBackend()

@@ -1,4 +1,7 @@
-"""Export of generated PyTorch models: ONNX, and programs of torch.export."""
+"""Export of generated PyTorch models: ONNX, and programs of torch.export.
+
+PyTorch is imported where it is used, so that a message can name all packages that are missing.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cliquegraph.compiler import Compilation
 from cliquegraph.data import Images
@@ -23,6 +23,10 @@ from cliquegraph.plugins.backends import find_backend
 from cliquegraph.plugins.engines import Classify
 from cliquegraph.weights import load_weights
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
 METADATA = "cliquegraph"
 """The key of the metadata in a file, JSON."""
 
@@ -30,7 +34,7 @@ METADATA = "cliquegraph"
 class OnnxExporter:
     """Writes ONNX by ``torch.onnx.export(dynamo=True)``; onnxruntime runs it if installed."""
 
-    modules = ("onnx", "onnxscript")
+    modules = ("torch", "onnx", "onnxscript")
     layout = "NCHW"
     has_metadata = True
 
@@ -38,6 +42,8 @@ class OnnxExporter:
         self, compilation: Compilation, tensors: Mapping[str, Array], metadata: Mapping[str, Any]
     ) -> bytes:
         """Return an ONNX file with input ``images`` and output ``logits``."""
+        import torch
+
         model, sample, shapes = _prepared(compilation, tensors)
         with _quiet():
             program: Any = torch.onnx.export(
@@ -83,6 +89,8 @@ class ProgramExporter:
         self, compilation: Compilation, tensors: Mapping[str, Array], metadata: Mapping[str, Any]
     ) -> bytes:
         """Return what ``torch.export.load`` reads."""
+        import torch
+
         model, sample, shapes = _prepared(compilation, tensors)
         content = io.BytesIO()
         with _quiet():
@@ -92,6 +100,8 @@ class ProgramExporter:
 
     def classifier(self, path: Path) -> Classify:
         """Load a file in PyTorch."""
+        import torch
+
         with _quiet(), path.open("rb") as file:
             module = torch.export.load(io.BytesIO(file.read())).module()
 
@@ -111,6 +121,8 @@ def _prepared(
     compilation: Compilation, tensors: Mapping[str, Array]
 ) -> tuple[nn.Module, torch.Tensor, Any]:
     """The folded model, an example of its images, and which of their axes may vary."""
+    import torch
+
     network, image = compilation.network, compilation.network.input
     source = compilation.source(find_backend("torch"))
     module = load_source(source, f"cliquegraph_exported_{network.name}")

@@ -56,14 +56,14 @@ class TorchSpeller(Speller):
     tensor = "Tensor"
     call_method = "forward"
 
-    def __init__(self, marked: bool = False, *, checked: bool = False) -> None:
+    def __init__(self, marked: bool = False, *, checks: Collection[str] = ()) -> None:
         """Remember what the file's helpers demand.
 
         Args:
             marked: convolutions initialized by their fan-out have a class of their own.
-            checked: normalizations share moments, which not every use of a model allows.
+            checks: the helpers that refuse uses which the model does not allow.
         """
-        self._marked, self._checked = marked, checked
+        self._marked, self._checks = marked, checks
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Print one operation."""
@@ -91,8 +91,10 @@ class TorchSpeller(Speller):
         return f"(batch, {channels}, {height}, {width})"
 
     def enter(self, images: str) -> str | None:
-        """Print the check of how the model is used."""
-        return f"require_supported(self, {images})" if self._checked else None
+        """Print the checks of how the model is used."""
+        arguments = {"require_branch_norms": "self", "require_supported": f"self, {images}"}
+        checks = [f"{name}({arguments[name]})" for name in self._checks]
+        return "\n".join(checks) or None
 
     def returns(self, kinds: Sequence[Kind], *, always_tuple: bool = False) -> str:
         """Print the type of the results; maps are a tuple, as reentrant checkpoints demand."""

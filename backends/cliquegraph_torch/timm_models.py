@@ -46,6 +46,12 @@ def register(network: NetworkSpec, *, name: str | None = None, weights: str | No
         raise UsageError(
             f"{network.name} gives logits of every stage, timm's models of one: readout.stages=last"
         )
+    if name is not None and not name.isidentifier():  # timm splits names at dots and colons
+        raise UsageError(
+            f"{name!r} can't be a name in timm: use letters, digits and _, such as {network.name}"
+        )
+    if weights is not None and not Path(weights).is_file():
+        raise UsageError(f"{weights} is not a file of weights, which pretrained=True would load")
     entry = name or network.name
     if is_model(entry) and entry not in default_cfgs:
         if name is not None:

@@ -92,7 +92,21 @@ class _Tally:
 
 
 def network_cost(graph: Graph) -> NetworkCost:
-    """Return the cost of a network."""
+    """Return the parameters, MACs and activations of an op graph, for one image.
+
+    ``summary`` takes a network itself, and returns rows with the memory and the depth too.
+
+    Args:
+        graph: the op graph, ``cliquegraph.lower(cliquegraph.unroll(network))``.
+
+    Raises:
+        UsageError: it is not a graph.
+
+    >>> import cliquegraph
+    >>> graph = cliquegraph.lower(cliquegraph.unroll("specs/quickstart.yaml"))
+    >>> cliquegraph.network_cost(graph).total.parameters
+    72994
+    """
     require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     total = _Tally()
     by_section: dict[Section, _Tally] = defaultdict(_Tally)

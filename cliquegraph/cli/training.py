@@ -216,6 +216,7 @@ def train_command(
     if extend:
         chosen = extended(chosen, folder)
     source = Source(data, validation, subset)
+    parts = frozen(compilation, freeze)  # an error comes before the line on --init
     initial = initial_weights(compilation, init, new_head)
     job = Job(
         compilation,
@@ -236,7 +237,7 @@ def train_command(
         cudnn_benchmark=cudnn_benchmark,
         cuda_graph=cuda_graph,
         initial=initial,
-        freeze=frozen(compilation, freeze),
+        freeze=parts,
     )
     interrupted = _train(job, folder, resume, overrides)
     if not is_writer():

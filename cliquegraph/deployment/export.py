@@ -81,6 +81,10 @@ def export(
             f"{target}: {target.suffix} is the name of a spec, weights or source; choose another, "
             f"such as {network.name}.{to.partition('-')[0]}"
         )
+    if to == "torch-export" and target.suffix != ".pt2":
+        raise UsageError(
+            f"{target}: names of torch.export's files end with .pt2, such as {network.name}.pt2"
+        )
     seen = _preprocessing(network, Path(weights), recipe)
     tensors = read_weights(network, weights)
     compilation = Compilation(network, inference=True)

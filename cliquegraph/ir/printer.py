@@ -37,6 +37,9 @@ def print_graph(graph: Graph) -> str:
     ``%x2_1: 12x8x8 = conv(%3, filters=12, kernel=3) block1.w2.weight[0:28]`` reads: the value
     X2 of stage 1, of 12 channels and 8×8 pixels, is the convolution of value 3 with channels 0
     to 27 of the kernel bank of layer 2.
+
+    Args:
+        graph: the op graph, at any level.
     """
     require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     return "\n".join(_lines(graph)) + "\n"

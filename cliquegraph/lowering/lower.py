@@ -43,6 +43,9 @@ Stage = int | None
 def lower(steps: StepGraph) -> Graph:
     """Lower a step graph: each update applies edge ops, combines the results, applies layer ops.
 
+    Args:
+        steps: the step graph, ``cliquegraph.unroll(network)``.
+
     Raises:
         SpecError: invalid shapes, such as a map pooled to nothing; with their location.
 

@@ -81,6 +81,14 @@ def run_passes(graph: Graph, passes: Sequence[Pass]) -> Graph:
 
 
 def optimise(graph: Graph, level: int = DEFAULT_LEVEL) -> Graph:
-    """Return ``graph`` at an -O level."""
+    """Return ``graph`` at an -O level.
+
+    Args:
+        graph: the op graph, ``cliquegraph.lower(cliquegraph.unroll(network))``.
+        level: the -O level.
+
+    Raises:
+        UsageError: there is no such level.
+    """
     require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     return run_passes(graph, passes_of(level))

@@ -53,7 +53,7 @@ def load(path: Declaration, overrides: Sequence[str] | str = ()) -> NetworkSpec:
 
     Raises:
         SpecError: the file can't be read, or declares no network; holds every error in it.
-        UsageError: it is not a path, a dictionary or a network.
+        UsageError: it is not a path, a dictionary or a network, or an override is not a text.
 
     >>> spec = load("specs/quickstart.yaml", ["blocks.0.filters=48", "expect={}"])
     >>> spec.blocks[0].filters
@@ -70,6 +70,7 @@ def load(path: Declaration, overrides: Sequence[str] | str = ()) -> NetworkSpec:
     >>> load(tiny).blocks[0].kind
     'clique'
     """
+    _check_overrides(overrides)
     if isinstance(path, NetworkSpec):
         return _load_data(path.to_data(), overrides) if overrides else path
     if isinstance(path, Mapping):
@@ -110,6 +111,7 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
             f"expected the text of a spec, found {describe_type(text)}: cliquegraph.load reads "
             "files and dictionaries"
         )
+    _check_overrides(overrides)
     rejected: list[Diagnostic] = []
     try:
         document = parse(text.removeprefix("\ufeff"), name)
@@ -120,6 +122,30 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] | str = ()
     if rejected:
         raise SpecError(in_order(rejected, name))
     return spec.with_positions(document.places())
+
+
+def _check_overrides(overrides: object) -> None:
+    """Refuse what is no list of texts, as a dictionary is none."""
+    if isinstance(overrides, Mapping):
+        shown = [f"{key}={_override(value)}" for key, value in overrides.items()]
+        raise UsageError(f"overrides are a list of texts, found a dictionary: write {shown}")
+    if isinstance(overrides, str):
+        return
+    if not isinstance(overrides, Iterable):
+        raise UsageError(
+            "overrides are a list of texts, such as ['blocks.0.filters=48'], found "
+            f"{describe_type(overrides)}"
+        )
+    for each in overrides:
+        if not isinstance(each, str):
+            raise UsageError(
+                f"an override is a text, such as 'blocks.0.filters=48', found {describe_type(each)}"
+            )
+
+
+def _override(value: object) -> str:
+    """Return a value as an override has it: plain text, else JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _load_data(data: Mapping[str, Any], overrides: Sequence[str] | str) -> NetworkSpec:
@@ -258,3 +284,6 @@ def _check_version(document: Document) -> None:
         else f"write 'cliquegraph: {LANGUAGE_VERSION}', an unquoted number"
     )
     raise SpecError(Diagnostic(Code.VERSION, message, document.locate(("cliquegraph",)), hint))
+
+
+NetworkSpec._load = staticmethod(load)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import keyword
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
+    ValidationError,
     field_serializer,
     field_validator,
     model_validator,
@@ -61,7 +62,25 @@ def _training_from_name(value: object) -> object:
 class NetworkSpec(SpecModel):
     """A whole network, as ``cliquegraph.load`` returns it."""
 
+    _load: ClassVar[Callable[[Mapping[str, Any]], NetworkSpec]]
+    """``cliquegraph.load``, which its module sets here: it imports this one."""
+
     model_config = ConfigDict(defer_build=True)  # until the kinds of blocks can be loaded
+
+    def __init__(self, /, **keys: Any) -> None:
+        """Validate keys, as ``cliquegraph.load`` does those of a dictionary.
+
+        Raises:
+            SpecError: they declare no network; holds every error in them.
+        """
+        try:
+            super().__init__(**keys)
+        except ValidationError:
+            # Either raises errors that name the keys, or adds what a spec may omit.
+            super().__init__(**type(self)._load(keys).to_data())
+
+    # Validation of data itself, as by load, does not call the method above.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     cliquegraph: Literal[1]
     """version of the spec language"""

@@ -84,6 +84,10 @@ def prove_sharing(steps: StepGraph, rules: Sequence[Rule] | None = None) -> Proo
     That no two pairs share storage is a property of the parameters, and so of the op graph:
     ``ir/verify.py`` checks it.
 
+    Args:
+        steps: the step graph, ``cliquegraph.unroll(network)``.
+        rules: the rules to check; default: all.
+
     >>> import cliquegraph
     >>> proof = prove_sharing(cliquegraph.unroll(cliquegraph.load("specs/quickstart.yaml")))
     >>> proof.holds

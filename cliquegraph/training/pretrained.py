@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.spec.network import NetworkSpec
 from cliquegraph.training.job import Initial
 from cliquegraph.weights.adapt import adapted_weights, file_sizes
@@ -44,8 +46,20 @@ def pretrained(network: NetworkSpec, path: Path, *, new_head: bool = False) -> t
 
 
 def frozen_parts(compilation: Compilation, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the parts that stay as they are; ``backbone`` is all but the classifier."""
+    """Return the parts that stay as they are; ``backbone`` is all but the classifier.
+
+    Raises:
+        UsageError: the network has no such part.
+    """
     parts: list[str] = []
     for name in names:
+        known = [*compilation.parts, BACKBONE]
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            meant = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(
+                f"{compilation.network.name} has no part {name!r} to freeze; {meant}choose from "
+                f"{', '.join(known)}"
+            )
         parts += compilation.parts[:-1] if name == BACKBONE else [name]
     return tuple(dict.fromkeys(parts))

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.arguments import describe_type
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.plugins.pickles import pickle_readers
 from cliquegraph.spec.dump import dumps
 from cliquegraph.spec.network import NetworkSpec
@@ -39,8 +41,10 @@ def infer_spec(path: str | os.PathLike[str], name: str | None = None) -> Network
 
     Raises:
         WeightsError: it is not such a checkpoint, or its tensors match no network.
-        UsageError: the name is not valid.
+        UsageError: the name is not valid, or ``path`` is not a path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"expected the path of a checkpoint, found {describe_type(path)}")
     return _inferred(Path(path), name)[0]
 
 

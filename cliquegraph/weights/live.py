@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.arguments import describe_type
 from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.ir.names import param_name
 from cliquegraph.ir.storage import Array, check_tensors, stored
@@ -52,8 +53,9 @@ def load_weights(
         weights: canonical tensors by name, or a file in any format.
         head: ``skip`` leaves the model's classifier as it is, and accepts weights for any number
             of classes; an image size and dropout that differ are accepted too.
-        channels: ``adapt`` fits the first kernel to images of another number of channels: summed
-            for one channel, else repeated and scaled.
+        channels: ``adapt`` fits the first kernel of the weights to the images of the network:
+            summed for one channel, else repeated and scaled. The network is the model's, with its
+            own ``input.channels``.
 
     Raises:
         WeightsError: the weights or the model are not for this network; the model is unchanged.
@@ -65,6 +67,12 @@ def load_weights(
             raise UsageError(f"there is no choice {word!r}; choose from {', '.join(known)}")
     if isinstance(weights, Mapping):
         weights = native_arrays(weights, "the weights")
+    elif not isinstance(weights, str | os.PathLike):
+        raise UsageError(
+            "expected tensors by their canonical names, as cliquegraph.model_weights(model, "
+            "network) returns them, or the path of a weights file; found "
+            f"{describe_type(weights)}"
+        )
     live, backend = _tensors_of(model)
     network = _of_model(network, live, backend)
     if head == "load" and channels == "same":
@@ -93,6 +101,10 @@ def model_weights(model: object, network: Declaration) -> dict[str, Array]:
     """Return the canonical tensors of a generated model, by name, in the model's types.
 
     The classifier has the model's number of classes, which may differ from the network's.
+
+    Args:
+        model: a generated PyTorch or Flax model, at any -O level.
+        network: the network it was compiled from, as ``load`` takes it.
 
     Raises:
         WeightsError: the model is not for this network, or its normalizations are folded.
@@ -147,6 +159,20 @@ def _format(network: NetworkSpec, live: LiveTensors, backend: str) -> Format:
     for each in candidates:
         if each.fits(infos):
             return each
+    _require_channels(network, live, backend)
     nearest = max(candidates, key=lambda each: each.matching(infos))
     nearest.require(infos, "the model")
     return nearest
+
+
+def _require_channels(network: NetworkSpec, live: LiveTensors, backend: str) -> None:
+    """Name the way out if a model is the network's but for the channels of its images."""
+    layout, infos = find_backend(backend).layout, live.infos
+    channels = sizes_of(Compilation(network).lowered, layout, infos).channels
+    theirs = resized(network, Sizes(None, channels))
+    if theirs is not network and any(each.fits(infos) for each in formats(theirs, backend)):
+        raise WeightsError(
+            f"the model is for images of {channels} channels, but those of {network.name} have "
+            f"{network.input.channels}: pass the network that it was compiled from, for example "
+            f"cliquegraph.load({network.name!r}, ['input.channels={channels}', 'expect={{}}'])"
+        )

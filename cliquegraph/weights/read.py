@@ -20,7 +20,7 @@ from cliquegraph.weights.formats import CANONICAL, INFERENCE, OFFICIAL, format_n
 from cliquegraph.weights.identity import require_implied, require_network
 from cliquegraph.weights.layout import Format
 from cliquegraph.weights.source import TensorSource
-from cliquegraph.weights.tensors import open_tensors
+from cliquegraph.weights.tensors import model_names, open_tensors, stored_names
 from cliquegraph.weights.transfer import Reading
 
 FORMAT = "cliquegraph.format"
@@ -66,7 +66,13 @@ def read_weights(
     format: str | None = None,
     level: int | None = None,
 ) -> dict[str, Array]:
-    """Return the canonical tensors in a file, by name; arguments as for ``open_weights``.
+    """Return the canonical tensors in a file, by name.
+
+    Args:
+        network: whatever ``load`` takes.
+        path: a safetensors file, or one written by ``torch.save``.
+        format: its format; default: from its metadata, or inferred from its tensors.
+        level: the -O level of a backend's model; default: as for ``format``.
 
     Raises:
         WeightsError: the file is damaged or not for this network; lists the differences.
@@ -124,6 +130,26 @@ def _fitting(network: NetworkSpec, source: TensorSource, path: Path) -> Format:
     for name in installed():
         if formats(network, name, inference=True)[0].fits(source.infos):
             raise _folded(path)
+    _require_one_model(network, source, path)
     if nearest is None:
         raise WeightsError(f"{path} holds no tensors of {network.name} in any format")
     return nearest
+
+
+def _require_one_model(network: NetworkSpec, source: TensorSource, path: Path) -> None:
+    """Refuse a file with several models, as of a Lightning module that also averages its model."""
+    parts: dict[str, list[str]] = {}
+    for name in stored_names(source):
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, []).append(rest)
+    inside = {first: model_names(filter(None, names)).keys() for first, names in parts.items()}
+    for format in installed():
+        for each in formats(network, format):
+            complete = [first for first, names in inside.items() if each.params.keys() <= names]
+            if len(complete) > 1:
+                listed = " and ".join(f"{first}." for first in complete)
+                raise WeightsError(
+                    f"{path} holds several models of {network.name}, under {listed}: store one, "
+                    f"by torch.save({{name.removeprefix({complete[0] + '.'!r}): tensor for name, "
+                    f"tensor in state.items() if name.startswith({complete[0] + '.'!r})}}, FILE)"
+                )

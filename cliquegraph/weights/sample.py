@@ -17,6 +17,10 @@ def sample_tensors(graph: Graph, seed: int = 0) -> dict[str, Array]:
     Kernels have the variance of their initialization. Scales, biases and running statistics are
     random too, since at their initial 1 and 0 a mix-up of them would go unnoticed. Running
     statistics that ``graph`` stores once are equal.
+
+    Args:
+        graph: the op graph, at any level.
+        seed: of the draws; the same seed gives the same values.
     """
     require_type(graph, Graph, "cliquegraph.lower(cliquegraph.unroll(network))")
     rng = np.random.default_rng(seed)

@@ -50,7 +50,14 @@ def native_arrays(tensors: Mapping[str, Any], place: str) -> dict[str, Array]:
     for name, array in tensors.items():
         if not isinstance(array, np.ndarray):
             kind = f"{type(array).__module__}.{type(array).__qualname__}"
-            raise WeightsError(f"{place}: {name} is a {kind}, but must be a NumPy array")
+            hint = (
+                "; a state_dict is loaded by model.load_state_dict, or saved by torch.save and "
+                "passed as a path; cliquegraph.model_weights(model, network) returns arrays"
+            )
+            raise WeightsError(
+                f"{place}: {name} is a {kind}, but must be a NumPy array"
+                f"{hint * kind.startswith('torch.')}"
+            )
         info = TensorInfo(array.dtype.name, array.shape)
         if not info.is_float:
             raise WeightsError(f"{place}: {name} is {info.dtype}; {FLOATS_ONLY}")
@@ -122,6 +129,11 @@ def model_names(names: Iterable[str]) -> dict[str, str]:
         if shorter.keys() == found.keys():
             return found
         found = shorter
+
+
+def stored_names(source: TensorSource) -> list[str]:
+    """Return the names of tensors as in the file, where ``infos`` has those of the model."""
+    return list(source._names.values() if isinstance(source, _Renamed) else source.infos)
 
 
 _AVERAGED = "n_averaged"

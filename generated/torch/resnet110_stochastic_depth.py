@@ -56,6 +56,15 @@ class BranchNorm2d(nn.BatchNorm2d):
         return x
 
 
+def require_branch_norms(network: nn.Module) -> None:
+    """Refuse SyncBatchNorm: each process drops branches of its own."""
+    if any(isinstance(each, nn.SyncBatchNorm) for each in network.modules()):
+        raise ValueError(
+            "nn.SyncBatchNorm with branches that are dropped for a whole batch: keep BatchNorm2d, "
+            "or declare drop_path with per: image"
+        )
+
+
 def init_weights(module: nn.Module) -> None:
     """Initialize convolutions as He et al., linear layers as Glorot and Bengio, biases with 0."""
     if isinstance(module, nn.Conv2d):
@@ -307,6 +316,7 @@ class ResNet110StochasticDepth(nn.Module):
         self, x: Tensor, versions: dict[str, dict[str, Tensor]] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the block features, first to last; images are (batch, 3, 32, 32)."""
+        require_branch_norms(self)
         x = self.stem(x)
         feature1 = self.block1(x, (versions or {}).get("block1"))
         feature2 = self.block2(feature1, (versions or {}).get("block2"))

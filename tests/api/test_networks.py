@@ -99,6 +99,30 @@ def test_errors_in_a_dictionary_name_keys() -> None:
     assert "--set:1:" in message_of(lambda: cliquegraph.load(DATA, "blocks.0.filtres=4"))
 
 
+def test_keys_of_a_network_are_those_of_a_dictionary() -> None:
+    data = {"cliquegraph": 1, **DATA}
+    assert cliquegraph.NetworkSpec(**DATA) == cliquegraph.load(DATA)
+    wrong = {**data, "stem": {"filtres": 8}}
+    message = message_of(lambda: cliquegraph.NetworkSpec(**wrong))
+    assert message == message_of(lambda: cliquegraph.load(wrong))
+    assert "stem: unknown key 'filtres'" in message
+    assert "did you mean 'filters'?" in message
+    assert "missing key 'name'" in message_of(lambda: cliquegraph.NetworkSpec())
+
+
+def test_overrides_are_texts() -> None:
+    wrong: Any = {"blocks.0.filters": 6, "expect": {}}
+    message = message_of(lambda: cliquegraph.load(DATA, wrong))
+    assert "found a dictionary: write ['blocks.0.filters=6', 'expect={}']" in message
+    assert cliquegraph.load(DATA, ["blocks.0.filters=6", "expect={}"]).blocks[0].filters == 6
+    for each in (3, [3]):
+        wrong = each
+        for read in (cliquegraph.load, lambda _, given: cliquegraph.loads(TEXT, overrides=given)):
+            message = message_of(lambda read=read, wrong=wrong: read(DATA, wrong))  # type: ignore[misc]
+            assert "such as" in message and "blocks.0.filters=48" in message, message
+            assert "found an int" in message
+
+
 def test_a_dictionary_is_plain_data() -> None:
     assert "plain data: found a set" in message_of(lambda: cliquegraph.load({"name": {"a"}}))
     circle: dict[str, Any] = {}
@@ -127,6 +151,10 @@ SLIPS: dict[str, tuple[Callable[[], object], str]] = {
     "a model for a file": (
         lambda: cliquegraph.read_weights(NETWORK, MODEL),  # type: ignore[arg-type]
         "expected the path of a weights file, found a Linear",
+    ),
+    "a network for a file": (
+        lambda: cliquegraph.infer_spec(NETWORK),  # type: ignore[arg-type]
+        "expected the path of a checkpoint, found a NetworkSpec",
     ),
     "a network for steps": (
         lambda: cliquegraph.prove_sharing(NETWORK),  # type: ignore[arg-type]

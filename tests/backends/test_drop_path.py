@@ -14,6 +14,7 @@ import torch
 from flax import nnx
 from torch import nn
 
+import cliquegraph
 from cliquegraph import NetworkSpec, interpret, verify
 from cliquegraph.compiler import Compilation
 from cliquegraph.diagnostics.errors import UsageError, VerificationError
@@ -79,6 +80,23 @@ def test_torch_draws_at_the_rates_and_nothing_in_evaluation(per: str, count: int
         assert masks.mean().item() == pytest.approx(survival, abs=0.1)
     model.eval()
     assert [set(mask.ravel().tolist()) for mask in masks_of(model, images)] == [{0.75}, {0.5}]
+
+
+@pytest.mark.parametrize(
+    ("per", "level"), [("batch", 0), ("batch", 1), ("batch", 2), ("image", 0), ("image", 1)]
+)
+def test_synchronized_statistics_are_refused_where_a_whole_batch_is_dropped(
+    per: str, level: int
+) -> None:
+    model = cliquegraph.build(spec(last=0.5, per=per), "torch", level=level)()
+    images = torch.randn(4, 2, 8, 8)
+    model(images)  # as it is, it serves
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if per == "image":
+        assert model(images).shape == (4, 5)
+        return
+    with pytest.raises(ValueError, match=r"SyncBatchNorm .* per: image"):
+        model(images)
 
 
 def test_a_unit_that_torch_leaves_out_moves_nothing_and_has_no_gradient() -> None:

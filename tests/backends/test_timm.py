@@ -259,3 +259,12 @@ def test_a_model_is_saved_for_the_hub(tmp_path: Path) -> None:
         tmp_path / "model.safetensors",
     )
     assert found["classifier.bias"].shape == (3,)
+
+
+def test_names_that_timm_would_split_and_missing_weights_are_refused(tmp_path: Path) -> None:
+    for name in ("a b", "a.b", "hf:a", ""):
+        with pytest.raises(UsageError, match=r"can't be a name in timm: use letters"):
+            registry.register(clique(), name=name)
+        assert name not in timm.list_models()
+    with pytest.raises(UsageError, match=r"none\.safetensors is not a file of weights"):
+        registry.register(clique(), name="small_clique", weights=tmp_path / "none.safetensors")

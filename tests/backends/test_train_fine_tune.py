@@ -10,7 +10,7 @@ import pytest
 
 import cliquegraph
 from cliquegraph.diagnostics.errors import UsageError
-from cliquegraph.training.pretrained import pretrained
+from cliquegraph.training.pretrained import frozen_parts, pretrained
 from cliquegraph.training.train import train
 from tests.trainings import SPEC, command, run, small_job, weights
 
@@ -70,6 +70,10 @@ def test_levels_that_share_statistics_can_not_freeze(tmp_path: Path, backend: st
 
 
 def test_parts_are_named() -> None:
+    compilation = small_job("torch").compilation
+    assert frozen_parts(compilation, ["backbone"]) == compilation.parts[:-1]
+    with pytest.raises(UsageError, match=r"no part 'classifer' to freeze; did you mean 'classifie"):
+        frozen_parts(compilation, ["classifer"])
     with pytest.raises(UsageError, match="no part 'block2' to freeze; choose from stem, block1"):
         small_job("torch", freeze=("block2",))
     with pytest.raises(UsageError, match="every part is frozen"):
@@ -90,6 +94,9 @@ def test_the_command_line_fine_tunes(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "with a new classifier of 10 classes (the file has 4)" in ran.stdout
     assert "-O0" in ran.stdout
+    ran = run(command("train", SPEC, *shared, "--init", file, "--freeze", "classifer"))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "did you mean 'classifier'?" in ran.stderr
     ran = run(command("train", SPEC, *shared, "--new-head"))
     assert (ran.returncode, ran.stderr[:5]) == (2, "error")
     assert "--new-head is for --init" in ran.stderr

@@ -243,6 +243,49 @@ def hooks(sample: Sample) -> Values:
     return {"maps": calls[0].detach().numpy()}
 
 
+def hooks_backward(sample: Sample, layer: str, before: bool = False) -> Values:
+    model, gradients = model_of(sample), list[Tensor]()
+    module = model.get_submodule(layer)
+    if before:
+        module.register_full_backward_pre_hook(lambda module, grad: gradients.append(grad[0]))
+    else:
+        module.register_full_backward_hook(lambda module, _, grad: gradients.append(grad[0]))
+    model(images_of(sample)).square().sum().backward()
+    return {"gradient": gradients[0].numpy()}
+
+
+def hooks_every_module(sample: Sample) -> Values:
+    calls = list[str]()
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: calls.append(type(module).__name__)
+    )
+    try:
+        model_of(sample)(images_of(sample))
+    finally:
+        hook.remove()
+    layers = ("Conv2d", "BatchNorm2d", "Linear")
+    return {name: np.array(float(calls.count(name))) for name in layers}
+
+
+def replaces_norms(sample: Sample) -> Values:
+    def replace(module: nn.Module) -> None:
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(1, child.num_features).double())
+            replace(child)
+
+    model = model_of(sample)
+    replace(model)
+    return logits(model(images_of(sample)))
+
+
+def scripts(sample: Sample) -> Values:
+    folded = sample.level == "folded"  # a class whose source inspect finds, as that of a file
+    level = 0 if folded else int(sample.level.removeprefix("-O"))
+    create = cliquegraph.build(sample.spec, "torch", level=level, inference=folded)
+    return logits(torch.jit.script(sample.load(create().double()))(images_of(sample)))
+
+
 def prunes(sample: Sample) -> Values:
     model = model_of(sample)
     nn.utils.prune.l1_unstructured(model.transition1.conv, "weight", amount=0.5)
@@ -313,6 +356,12 @@ def counts_by_ptflops(sample: Sample) -> tuple[Values, str]:
 
 
 COUNT = "`cliquegraph summary` and FlopCounterMode count every convolution at every level, -O0 too"
+SCRIPT = "`torch.jit.trace` and `torch.export.export` serve, at -O0 and at every other level"
+IN_PLACE = (
+    "At -O0 the ReLU overwrites the output of the normalization, as in torchvision's models "
+    "(`inplace=True`), which fail alike. Hook the gradient of that output instead: "
+    "`norm.register_forward_hook(lambda module, inputs, output: output.register_hook(…))`"
+)
 CAM = (
     "A block returns a list of maps. Target a layer that returns one tensor, at -O0: the last "
     "readout's norm, `model.readout2.norm`"
@@ -346,6 +395,7 @@ CLIENTS = (
     Client("`torch.func.jvp`", differentiates_forwards, EVERY),
     Client("forward-mode differentiation: `forward_ad`", carries_tangents, EVERY),
     Client("`torch.jit.trace`, saved and loaded", traces, EVERY),
+    Client("`torch.jit.script`", scripts, EVERY, advice=SCRIPT),
     Client("`torch.fx.symbolic_trace`", traces_symbolically, EVERY),
     Client(
         "torchvision, `create_feature_extractor`",
@@ -371,6 +421,23 @@ CLIENTS = (
     Client("training under `FakeTensorMode`", trains_fake_tensors),
     Client("built on meta, `to_empty`, loaded strictly", fills_an_empty_model, EVERY),
     Client("a forward hook on a convolution", hooks, EVERY),
+    Client(
+        "a full backward hook on a convolution",
+        lambda s: hooks_backward(s, "transition1.conv"),
+        EVERY,
+    ),
+    Client(
+        "a full backward pre-hook on a convolution",
+        lambda s: hooks_backward(s, "transition1.conv", before=True),
+        EVERY,
+    ),
+    Client(
+        "a full backward hook on a normalization",
+        lambda s: hooks_backward(s, "readout2.norm"),
+        advice=IN_PLACE,
+    ),
+    Client("a hook on all modules: `register_module_forward_hook`", hooks_every_module),
+    Client("`nn.GroupNorm` in place of each `nn.BatchNorm2d`", replaces_norms),
     Client("`nn.utils.prune` of a convolution", prunes),
     Client(
         "Grad-CAM of a block",

@@ -124,9 +124,20 @@ def test_a_file_that_differs_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "net").exists()
 
 
+def test_a_program_of_torch_export_is_named_pt2(tmp_path: Path) -> None:
+    weights = canonical_file(tmp_path / "w", spec_of())
+    with pytest.raises(UsageError, match=r"net: names .* end with \.pt2, such as small\.pt2"):
+        export(spec_of(), weights, "torch-export", tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"no format 'tflite'.*onnx, stablehlo, torch-export"):
         exporters.find_exporter("tflite")
+    for module in ("cliquegraph_torch.exporters", "cliquegraph_flax.exporters"):
+        code = f"import sys, {module}; print({{'torch', 'jax'}} & set(sys.modules))"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert ran.stdout == "set()\n", ran.stderr  # so that all that is missing is named at once
     exporter = exporters.find_exporter("torch-export")
     monkeypatch.setattr(type(exporter), "modules", ("torch", "no_such_module"))
     with pytest.raises(BackendError, match="needs no_such_module: pip install no_such_module"):

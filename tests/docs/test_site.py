@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import shlex
 import subprocess
@@ -83,6 +84,17 @@ def test_every_public_name_is_in_the_reference() -> None:
     source = (ROOT / "cliquegraph" / "__init__.py").read_text(encoding="utf-8")
     assert sorted(documented) == sorted(re.findall(r"import \w+ as (\w+)$", source, re.MULTILINE))
     assert all(hasattr(cliquegraph, name) for name in documented)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(cliquegraph) if inspect.isfunction(getattr(cliquegraph, name))]
+)
+def test_the_reference_describes_every_argument(name: str) -> None:
+    function = getattr(cliquegraph, name)
+    _, _, arguments = (inspect.getdoc(function) or "").partition("Args:\n")
+    described = re.findall(r"^    ([a-z_, ]+):", arguments, re.MULTILINE)
+    names = {each for line in described for each in line.split(", ")}
+    assert inspect.signature(function).parameters.keys() <= names
 
 
 def test_the_reference_of_commands_has_each_with_its_options() -> None:

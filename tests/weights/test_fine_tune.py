@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import cliquegraph
 from cliquegraph import NetworkSpec
-from cliquegraph.diagnostics.errors import WeightsError
+from cliquegraph.diagnostics.errors import UsageError, WeightsError
 from cliquegraph.emit.execute import load_source
 from cliquegraph.spec.dump import dumps
 from cliquegraph.weights.adapt import fit_channels
@@ -157,6 +157,41 @@ def test_tensors_beside_the_model_are_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=r"1 unexpected: loss\.weight"):
         cliquegraph.read_weights(SPEC, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("averaged", ["ema.", "ema.module."])
+def test_a_file_with_two_models_asks_which(tmp_path: Path, averaged: str) -> None:
+    """Even where the model has another classifier."""
+    state = model_of("torch").state_dict()
+    both = {
+        f"{prefix}{name}": each for prefix in ("model.", averaged) for name, each in state.items()
+    }
+    both["ema.n_averaged"] = torch.tensor(3)
+    torch.save({"state_dict": both}, tmp_path / "w.ckpt")
+    message = r"holds several models of .*, under model\. and ema\.: store one"
+    with pytest.raises(WeightsError, match=message):
+        cliquegraph.read_weights(SPEC, tmp_path / "w.ckpt")
+    with pytest.raises(WeightsError, match=message):
+        cliquegraph.load_weights(
+            model_of("torch", classes=4), SPEC, tmp_path / "w.ckpt", head="skip"
+        )
+
+
+def test_a_model_for_other_images_names_the_network_to_pass() -> None:
+    gray = with_(channels=1)
+    with pytest.raises(WeightsError, match=r"images of 1 channels, but .*\['input\.channels=1'"):
+        cliquegraph.load_weights(model_of("torch", gray), SPEC, sampled(SPEC), channels="adapt")
+
+
+@pytest.mark.parametrize("wrong", [3, None, "model"])
+def test_what_is_no_weights_names_the_way_out(wrong: object) -> None:
+    model: Any = model_of("torch")
+    given: Any = model if wrong == "model" else wrong
+    with pytest.raises(UsageError, match=r"found .*") as caught:
+        cliquegraph.load_weights(model, SPEC, given)
+    assert "cliquegraph.model_weights(model, network)" in str(caught.value)
+    with pytest.raises(WeightsError, match=r"a state_dict is loaded by model\.load_state_dict"):
+        cliquegraph.load_weights(model, SPEC, model.state_dict())
 
 
 def test_names_that_would_collide_stay() -> None:
