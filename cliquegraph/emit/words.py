@@ -127,11 +127,6 @@ def _(op: ops.GlobalAvgPool) -> str:
 
 
 @describe.register
-def _(op: ops.GlobalMean) -> str:
-    return "mean of each map"
-
-
-@describe.register
 def _(op: ops.GlobalMaxPool) -> str:
     return "global max pool"
 

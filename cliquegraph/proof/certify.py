@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,11 +28,8 @@ from cliquegraph.proof.prove import (
     FileProof,
     Prover,
     Report,
-    Traced,
-    digests_of,
     trace_evaluation_gradients,
     unmoved,
-    with_ways,
 )
 from cliquegraph.proof.traced import own_tensors, source_digest, tracer_of
 from cliquegraph.proof.weights_map import Placement, of_layout, read_map
@@ -263,25 +261,19 @@ class _Certifying:
         self._report(f"{self._name}: trace")
         evaluation = self._trace(shape, "evaluation")
         training = self._training(evaluation, prover, shape)
-        traced = [Traced(evaluation, training)]
+        derived, failed = None, ""
         if training is not None:
-            gradients = trace_evaluation_gradients(partial(self._tracer.trace, shape))
-            traced = [Traced(evaluation, training, *gradients)]
-            if self._tracer.chooses:
-                traced.append(Traced.of(partial(self._trace, shape, derives=True)))
+            derived, failed = trace_evaluation_gradients(partial(self._tracer.trace, shape))
         binding: Binding = self._binding
-        subject = with_ways(
-            traced,
-            lambda each: Subject(
-                self._graph,
-                binding,
-                self._tracer.parameters,
-                each.evaluation,
-                each.training,
-                frozenset() if training is None else self._unmoved(training),
-                by_hand=True,
-                evaluation_gradients=each.derived,
-            ),
+        subject = Subject(
+            self._graph,
+            binding,
+            self._tracer.parameters,
+            evaluation,
+            training,
+            frozenset() if training is None else self._unmoved(training),
+            by_hand=True,
+            evaluation_gradients=derived,
         )
         self._report(f"{self._name}: compare")
         discerner = self._discerner(subject, shape)
@@ -292,18 +284,17 @@ class _Certifying:
             return discerner.locate(different, at)
 
         found = prover.compare(subject, find)
-        failed = next((each.failed for each in traced if each.failed), "")
         if failed and found.difference is None:
             found = replace(found, difference=Located(failed))
-        trace, gradients_trace = digests_of(traced)
+        digests = evaluation.digest + (training.digest if training else "")
         return FileProof(
             backend=self._name,
             option=self._map,
             size=prover.size,
-            operators=traced[0].operators,
+            operators=(len(evaluation.steps), len(training.steps) if training else 0),
             file=self._source,
-            trace=trace,
-            gradients_trace=gradients_trace,
+            trace=hashlib.sha256(digests.encode()).hexdigest(),
+            gradients_trace=derived.digest if derived else "",
             compared=found.numbers,
             points=found.points,
             bound=found.bound,
@@ -358,15 +349,10 @@ class _Certifying:
         )
 
     def _trace(
-        self,
-        shape: tuple[int, int, int, int],
-        mode: Mode,
-        *,
-        gradients: bool = False,
-        derives: bool = False,
+        self, shape: tuple[int, int, int, int], mode: Mode, *, gradients: bool = False
     ) -> Program:
         try:
-            program = self._tracer.trace(shape, mode, gradients=gradients, derives=derives)
+            program = self._tracer.trace(shape, mode, gradients=gradients)
         except VerificationError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises

@@ -12,7 +12,6 @@ import numpy as np
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
-from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.proof.bind import Binding
 from cliquegraph.proof.points import Overlaid, Points
@@ -35,10 +34,7 @@ class DifferenceError(VerificationError):
         what: the group of results, ``logits, training``.
         name: within it, a block or tensor.
         says_all: whether the message names the place, which need not be looked for.
-        subject: the model, in the way in which it was executed.
     """
-
-    subject: Subject | None = None
 
     def __init__(self, what: str, name: str = "", message: str = "") -> None:
         super().__init__(message or f"{what}{f', {name}' if name else ''}")
@@ -84,7 +80,6 @@ class Subject:
         unread: the model's own statistics and counters that do not move, whatever they hold.
         by_hand: whether somebody else wrote the model: it may draw in another order than the graph,
             and counters that the binding does not know are not compared.
-        other: the same model, executed in the other of two ways, where it chooses by values.
     """
 
     graph: Graph
@@ -96,22 +91,6 @@ class Subject:
     by_hand: bool = False
     unread: frozenset[str] = frozenset()
     evaluation_gradients: Program | None = None
-    other: Subject | None = None
-
-    @property
-    def ways(self) -> tuple[Subject, ...]:
-        """The model in each way in which it may be executed."""
-        return (self,) if self.other is None else (self, self.other)
-
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """All programs, in each way."""
-        return tuple(
-            program
-            for each in self.ways
-            for program in (each.evaluation, each.training, each.evaluation_gradients)
-            if program is not None
-        )
 
     @property
     def in_evaluation(self) -> tuple[Program, ...]:
@@ -146,45 +125,18 @@ class Subject:
                 else partial(of.evaluation, self.graph)
             )
             in_training = None if self.training is None else begin(partial(of.training, self.graph))
-            notes = []
-            for each in self.ways:
-                same = compared if each is self else Compared()  # which count once
-                try:
-                    notes.append(each._compare(same, points, in_evaluation, in_training, derived))
-                except DifferenceError as different:
-                    different.subject = each
-                    raise
-                if each is not self:
-                    compared.queries += same.queries
-            if notes[0] != notes[-1]:
-                message = "a gradient is not the same where that of a scale is derived and summed"
-                raise DifferenceError(GRADIENTS, message=message)
+            for program in self.in_evaluation:
+                self._compare_evaluation(compared, program, points, in_evaluation, dual=derived)
             compared.queries += of.queries(self.graph, training=False, derived=derived)
-            if in_training is not None:
+            if self.training is not None and in_training is not None:
+                run = Run(self, self.training, points, training=True)
+                meaning = in_training()
+                _compare_outputs(compared, "training", run, meaning, dual=True)
+                _compare_statistics(compared, run, meaning)
+                compared.numbers[GRADIENTS] = compare_gradients(run, meaning)
+                compared.queries += run.queries
                 compared.queries += of.queries(self.graph, training=True, derived=True)
         return compared
-
-    def _compare(
-        self,
-        compared: Compared,
-        points: Points,
-        in_evaluation: Callable[[], Meaning],
-        in_training: Callable[[], Meaning] | None,
-        dual: bool,
-    ) -> list[str]:
-        """Compare the programs of one way; return their notes."""
-        notes = []
-        for program in self.in_evaluation:
-            notes += self._compare_evaluation(compared, program, points, in_evaluation, dual=dual)
-        if self.training is not None and in_training is not None:
-            run = Run(self, self.training, points, training=True)
-            meaning = in_training()
-            _compare_outputs(compared, "training", run, meaning, dual=True)
-            _compare_statistics(compared, run, meaning)
-            compared.numbers[GRADIENTS] = compare_gradients(run, meaning)
-            compared.queries += run.queries
-            notes += run.notes
-        return notes
 
     def _compare_evaluation(
         self,
@@ -194,7 +146,7 @@ class Subject:
         declared: Callable[[], Meaning],
         *,
         dual: bool,
-    ) -> list[str]:
+    ) -> None:
         """Compare a program in evaluation, whose results are the same with gradients enabled."""
         run = Run(self, program, points, training=False)
         if program is self.evaluation:
@@ -206,7 +158,6 @@ class Subject:
             numbers = compare_gradients(run, declared(), what=EVALUATION_GRADIENTS)
             compared.numbers[EVALUATION_GRADIENTS] = numbers
         compared.queries += run.queries
-        return run.notes
 
 
 class Run:
@@ -232,9 +183,7 @@ class Run:
             inputs[program.cotangent] = points.cotangent(points.logits_shape)
         random = (_Matched if subject.by_hand else _Random)(subject.graph, points)
         before = exact.queries
-        context = Context(exact, random.draw)
-        self.values = program.run(context, inputs, watch)
-        self.notes = context.notes
+        self.values = program.run(Context(exact, random.draw), inputs, watch)
         self.queries = exact.queries - before
         random.require_all(training)
 
@@ -298,9 +247,7 @@ class _Random:
             if self._drawn or self._drawn_columns:
                 raise DifferenceError("random choices", message="draws in evaluation")
             return
-        absent = [node for i, node in enumerate(self._nodes) if i not in self._drawn]
-        needed = _needed(self._graph) if absent else frozenset()
-        if missing := [node for node in absent if node in needed]:
+        if missing := [node for i, node in enumerate(self._nodes) if i not in self._drawn]:
             message = (
                 f"{missing[0].origin}: draws nothing, but {missing[0].op.mnemonic} is declared"
             )
@@ -308,21 +255,6 @@ class _Random:
         if self._drawn_columns != self._columns:
             message = f"draws the columns {self._drawn_columns}, declared are {self._columns}"
             raise DifferenceError("random choices", message=message)
-
-
-def _needed(graph: Graph) -> frozenset[Node]:
-    """The nodes on which results of a graph depend, or running statistics after a training step.
-
-    Of an update whose result nothing reads, a framework need not draw the mask: jax leaves out of a
-    program what its results do not depend on.
-    """
-    read, needed = set(graph.outputs), set()
-    for node in reversed(graph.nodes):
-        moves = any(not operand.param.field.trainable for operand in node.operands)
-        if moves or not read.isdisjoint(node.outputs):
-            needed.add(node)
-            read.update(node.inputs)
-    return frozenset(needed)
 
 
 class _Matched(_Random):

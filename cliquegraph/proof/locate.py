@@ -39,14 +39,10 @@ class Located:
     Attributes:
         message: what differs, in one sentence.
         line: the line of the model's source, if it is known.
-        place: the update whose value differs, if it is one.
-        value: the value, in the program with activations.
     """
 
     message: str
     line: int | None = None
-    place: Place | None = None
-    value: int | None = None
 
     def __str__(self) -> str:
         return self.message if self.line is None else f"line {self.line}: {self.message}"
@@ -68,7 +64,6 @@ def locate(
     """
     if different.says_all:
         return Located(str(different))
-    subject = different.subject or subject
     if different.what in ("running statistics", "counters of batches"):
         return _of_statistic(different, subject, points)
     if different.what in (GRADIENTS, EVALUATION_GRADIENTS):
@@ -100,8 +95,7 @@ def _of_forward(
         if number is None:
             continue
         if not np.array_equal(_array(run.maps(number)), declared[0] if training else declared):
-            message = f"{_words(place, meaning)} is not as declared, in {when}"
-            return Located(message, lines[number], place if place.layer else None, number)
+            return Located(f"{_words(place, meaning)} is not as declared, in {when}", lines[number])
     what = (
         f"{different.name}: the block feature"
         if different.name

@@ -73,7 +73,6 @@ KEEPS_NOTHING = {
     ops.Bias,
     ops.Upsample,
     ops.GlobalAvgPool,
-    ops.GlobalMean,
     ops.Normalize,
     ops.Keep,
     ops.DrawColumn,
