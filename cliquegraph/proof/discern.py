@@ -47,6 +47,7 @@ _WORDS = {
     "Linear": "linear layer",
     "Attention": "attention",
 }
+STATISTICS = ("running statistics", "counters of batches")
 _MOMENTA = [Fraction(n, 1000) for n in range(1, 1001)]
 _MOST = 20_000  # numbers of each channel in a batch
 
@@ -67,7 +68,7 @@ class Discerner:
 
     def locate(self, different: DifferenceError, points: Points) -> Located:
         """Return the first difference."""
-        if different.what in ("running statistics", "counters of batches"):
+        if different.what in STATISTICS:
             return self._of_statistic(different, points)
         if different.what in (GRADIENTS, EVALUATION_GRADIENTS):
             found = locate(different, self.subject, points, self.trace)
@@ -117,6 +118,33 @@ class Discerner:
         return ""
 
 
+def locate_and_describe(
+    compilation: Compilation,
+    different: DifferenceError,
+    subject: Subject,
+    points: Points,
+    trace: Trace,
+) -> Located:
+    """Name the first difference of a generated file, with what its update reads and computes.
+
+    Args:
+        compilation: what the file is generated from.
+        different: what a comparison found.
+        subject: the model.
+        points: those of the comparison.
+        trace: traces the model in a mode, with its activations.
+    """
+    if different.what in STATISTICS:
+        return Discerner(compilation, subject, trace).locate(different, points)
+    located = locate(different, subject, points, trace)
+    if located.place is None or compilation.inference or subject.evaluation.channels_last:
+        return located  # updates are recognized by PyTorch's operators
+    forward = _Forward(Discerner(compilation, subject, trace), points, different)
+    found = forward.describe(located.place, located.value)
+    detail = found.message.partition(": ")[2].removesuffix(forward.in_mode)
+    return Located(f"{located.message}: {detail}", located.line)
+
+
 class _Forward:
     """The first difference in a forward pass."""
 
@@ -158,7 +186,7 @@ class _Forward:
             yield f"{block}.X0", prints(self._value(value))
         for place in self._values:
             if place.layer is not None:
-                yield f"{place.section}.X{place.layer}@{place.stage}", self._values[place]
+                yield _version_at(place), self._values[place]
 
     # ---- the place -----------------------------------------------------------------------
 
@@ -168,10 +196,10 @@ class _Forward:
         for place in absent:
             # A value that the model does not compute as such may be in what reads it.
             if not self._is_implied(place):
-                return self._describe(place)
+                return self.describe(place)
         return Located(
             "every update's value is in the model, but its logits are others"
-            f"{self._in_mode or ', in evaluation'}"
+            f"{self.in_mode or ', in evaluation'}"
         )
 
     def _is_absent(self, place: Place) -> bool:
@@ -202,32 +230,47 @@ class _Forward:
 
     # ---- what differs there --------------------------------------------------------------------
 
-    def _describe(self, place: Place) -> Located:
+    def describe(self, place: Place, value: int | None = None) -> Located:
+        """Say what the update at a place reads and computes instead.
+
+        Args:
+            place: the update.
+            value: its result, if it is known; else it is found by the tensors that it uses.
+        """
         used = self._meaning.used.get(place, [])
         ordinals = {name: self._users(name).index(place) for name in used}
         unused = [name for name in used if not self._reader.calls(name)]
-        anchors = self._reader.anchors(ordinals)
+        visited: dict[int, Step] = {}
+        read: Reads = frozenset()
+        if value is None:
+            anchors = self._reader.anchors(ordinals)
+        else:
+            read = self._reader.reads(value, place.section, through=True, visited=visited)
+            anchors = []
         where = str(place) if place.section != "classifier" else "classifier"
         line = next((step.line for step in reversed(anchors) if step.line is not None), None)
         never = "".join(f"; nothing uses {_slot(name)}" for name in unused[:3])
         declared = self._declared_reads(place)
-        found = self._found_reads(place, anchors, declared)
+        if value is not None and read == {(_version_at(place), None)}:
+            return Located(f"{where}: the model computes it, and then changes it", line)
+        found = read if value is not None else self._found_reads(place, anchors, declared)
         if found is not None and declared is not None and found != declared:
             by_kernel = {v for v, _ in found} == {v for v, _ in declared}
             reads = f"{{{self._words(found, by_kernel)}}}"
             should = f"{{{self._words(declared, by_kernel)}}}"
             return Located(f"{where}: the model reads {reads}, declared is {should}{never}", line)
-        around = self._reader.around(anchors)
+        around = list(visited.values()) or self._reader.around(anchors)
         others = self._other_tensors(around, used)
         if others:
-            return Located(f"{where}: {others}{self._in_mode}", line)
+            return Located(f"{where}: {others}{self.in_mode}", line)
         if unused:
             names = ", ".join(list(dict.fromkeys(map(_slot, unused)))[:3])
-            return Located(f"{where}: nothing uses {names}{self._in_mode}", line)
-        return Located(f"{where}: {self._operation(place, anchors, around)}{self._in_mode}", line)
+            return Located(f"{where}: nothing uses {names}{self.in_mode}", line)
+        return Located(f"{where}: {self._operation(place, anchors, around)}{self.in_mode}", line)
 
     @property
-    def _in_mode(self) -> str:
+    def in_mode(self) -> str:
+        """The end of a sentence, but in evaluation."""
         if self._with_gradients:
             return f", in {WITH_GRADIENTS}"
         return ", in training" if self._mode == "training" else ""
@@ -374,6 +417,10 @@ def _slot(name: str) -> str:
     """The name without that of a normalization's tensor."""
     slot, _, field = name.rpartition(".")
     return slot if field in ("scale", "bias", "mean", "var", "weight") else name
+
+
+def _version_at(place: Place) -> str:
+    return f"{place.section}.X{place.layer}@{place.stage}"
 
 
 def _version(feature: Feature) -> str:

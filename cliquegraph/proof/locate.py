@@ -39,10 +39,14 @@ class Located:
     Attributes:
         message: what differs, in one sentence.
         line: the line of the model's source, if it is known.
+        place: the update whose value differs, if it is one.
+        value: the value, in the program with activations.
     """
 
     message: str
     line: int | None = None
+    place: Place | None = None
+    value: int | None = None
 
     def __str__(self) -> str:
         return self.message if self.line is None else f"line {self.line}: {self.message}"
@@ -95,7 +99,8 @@ def _of_forward(
         if number is None:
             continue
         if not np.array_equal(_array(run.maps(number)), declared[0] if training else declared):
-            return Located(f"{_words(place, meaning)} is not as declared, in {when}", lines[number])
+            message = f"{_words(place, meaning)} is not as declared, in {when}"
+            return Located(message, lines[number], place if place.layer else None, number)
     what = (
         f"{different.name}: the block feature"
         if different.name

@@ -24,8 +24,9 @@ from cliquegraph.ir.types import MapType
 from cliquegraph.plugins.backends import Backend
 from cliquegraph.proof.bind import Generated
 from cliquegraph.proof.compare import DifferenceError, Run, Subject, largest
+from cliquegraph.proof.discern import locate_and_describe
 from cliquegraph.proof.exact import LANES
-from cliquegraph.proof.locate import Located, Trace, locate
+from cliquegraph.proof.locate import Located, Trace
 from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
 from cliquegraph.proof.program import Program
@@ -187,7 +188,10 @@ class Prover:
         if misfit := binding.misfit(tracer, programs[0].counters):
             found = Result({}, (), 1.0, Located(misfit))
         else:
-            found = self.compare(subject, lambda error, at: locate(error, subject, at, trace))
+            found = self.compare(
+                subject,
+                lambda error, at: locate_and_describe(compilation, error, subject, at, trace),
+            )
             if failed and found.difference is None:
                 found = replace(found, difference=Located(failed))
         return self._proof(compilation, backend, text, programs, digests, found, start)

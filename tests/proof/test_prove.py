@@ -82,6 +82,27 @@ def test_one_change_of_a_file_is_refuted(option: int, old: str, new: str, messag
     assert message in str(proof.difference), proof.difference
 
 
+DETAILS = [
+    (0, _NORM, f"{_NORM[:-1]}, eps=1.00001e-5)", "normalization is 1.00001e-05, declared is 1e-05"),
+    (0, _NORM, f"{_NORM[:-1]}, momentum=0.11)", "it moves by 0.11 of the way, declared is 0.1"),
+    (
+        1,
+        "[x1_2, x3_1, x4_1]",
+        "[x1_1, x3_1, x4_1]",
+        "the model reads {X1@1, X3@1, X4@1}, declared is {X1@2, X3@1, X4@1}",
+    ),
+    (0, "self.update2_2([", "self.update1_2([", "the model uses block1.x1.s2.norm, declared is"),
+    (0, "w, padding=1)", "w, padding=1) * 2", "the model computes it, and then changes it"),
+]
+
+
+@pytest.mark.parametrize(("option", "old", "new", "message"), DETAILS)
+def test_a_difference_says_what_the_model_does_instead(
+    option: int, old: str, new: str, message: str
+) -> None:
+    assert message in str(prove(QUICKSTART, "torch", option, (old, new)).difference)
+
+
 def test_dropout_at_another_rate_is_refuted() -> None:
     proof = prove("small", "torch", 0, ("0.25", "0.26"))
     assert "draws element at 0.26, declared is element at 0.25" in str(proof.difference)
