@@ -12,6 +12,7 @@ import numpy as np
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node
 from cliquegraph.ir.ops import DrawColumn, Dropout, JoinWeights, Keep
 from cliquegraph.proof.bind import Binding
 from cliquegraph.proof.points import Overlaid, Points
@@ -247,7 +248,9 @@ class _Random:
             if self._drawn or self._drawn_columns:
                 raise DifferenceError("random choices", message="draws in evaluation")
             return
-        if missing := [node for i, node in enumerate(self._nodes) if i not in self._drawn]:
+        absent = [node for i, node in enumerate(self._nodes) if i not in self._drawn]
+        needed = _needed(self._graph) if absent else frozenset()
+        if missing := [node for node in absent if node in needed]:
             message = (
                 f"{missing[0].origin}: draws nothing, but {missing[0].op.mnemonic} is declared"
             )
@@ -255,6 +258,21 @@ class _Random:
         if self._drawn_columns != self._columns:
             message = f"draws the columns {self._drawn_columns}, declared are {self._columns}"
             raise DifferenceError("random choices", message=message)
+
+
+def _needed(graph: Graph) -> frozenset[Node]:
+    """The nodes on which results of a graph depend, or running statistics after a training step.
+
+    Of an update whose result nothing reads, a framework need not draw the mask: jax leaves out of a
+    program what its results do not depend on.
+    """
+    read, needed = set(graph.outputs), set()
+    for node in reversed(graph.nodes):
+        moves = any(not operand.param.field.trainable for operand in node.operands)
+        if moves or not read.isdisjoint(node.outputs):
+            needed.add(node)
+            read.update(node.inputs)
+    return frozenset(needed)
 
 
 class _Matched(_Random):
