@@ -134,6 +134,7 @@ def locate_and_describe(
         points: those of the comparison.
         trace: traces the model in a mode, with its activations.
     """
+    subject = different.subject or subject
     if different.what in STATISTICS:
         return Discerner(compilation, subject, trace).locate(different, points)
     located = locate(different, subject, points, trace)

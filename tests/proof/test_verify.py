@@ -213,7 +213,7 @@ def test_it_asks_both_ways_what_rounding_does() -> None:
         transition={"pool": "max"},
         readout={"blocks": "last"},
     )
-    found = cliquegraph.verify(spec, ["torch"], level=1, seed=3)
+    found = cliquegraph.verify(spec, ["torch"], level=1, seed=13)
     assert found.ok, found
     assert [said.partition(":")[0] for said in found.unjudged] == ["gradients"]
 
