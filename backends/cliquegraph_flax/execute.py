@@ -86,6 +86,9 @@ class FlaxExecutor:
         for path, mask in zip(self._drop_paths, masks, strict=True):
             self._find(path).mask = tuple(mask.ravel())  # constants of the programs
 
+    def round_at_random(self, seed: int) -> None:
+        """Do nothing: XLA executes a whole step at once."""
+
     def parameters(self) -> int:
         """Count the trainable parameters of the model as its framework does."""
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._model, nnx.Param)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -24,6 +25,7 @@ from cliquegraph.plugins.backends import Outputs, Sgd
 from cliquegraph_torch.live import LiveModel, find_tensor
 from cliquegraph_torch.loss import mean_cross_entropy
 from cliquegraph_torch.naming import TorchLayout
+from cliquegraph_torch.rounding import RandomRounding
 
 _LAYOUT = TorchLayout()
 _DECLARED = frozenset({"_parameters", "_buffers", "_modules"})
@@ -49,6 +51,7 @@ class TorchExecutor:
             self._masks[path] = torch.empty(0)
         self.set_masks(all_kept(graph))
         self._optimizer = self._new_optimizer()
+        self._rounding: AbstractContextManager[object] = nullcontext()
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter and running statistic, and forget the optimizer's state."""
@@ -61,6 +64,10 @@ class TorchExecutor:
         """Return every parameter and running statistic."""
         storage = {param: _array(self._find(param)) for param in self._graph.params}
         return from_storage(storage)
+
+    def round_at_random(self, seed: int) -> None:
+        """From now on, change the last digit of each result of gradients and steps at random."""
+        self._rounding = RandomRounding(seed)
 
     def set_masks(self, masks: Sequence[Array]) -> None:
         """Set what drop-path draws in training."""
@@ -128,9 +135,10 @@ class TorchExecutor:
     def _backward(self, images: Array, labels: Labels) -> float:
         self._model.train()
         self._optimizer.zero_grad()
-        logits = self._model(self._input(images))
-        loss = mean_cross_entropy(logits, torch.from_numpy(labels))
-        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own stub lacks it
+        with self._rounding:
+            logits = self._model(self._input(images))
+            loss = mean_cross_entropy(logits, torch.from_numpy(labels))
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's own stub lacks it
         for parameter in self._model.parameters():
             # PyTorch's SGD skips parameters without a gradient; weight decay applies to all.
             if parameter.grad is None:

@@ -69,6 +69,12 @@ class Executor(Protocol):
         statistics are scaled too; or the weights of a join's operands, (operands,).
         """
 
+    def round_at_random(self, seed: int) -> None:
+        """From now on, change the last digit of each result of gradients and steps at random.
+
+        For measuring what rounding may do. Where a framework can't, it does nothing.
+        """
+
     def parameters(self) -> int:
         """Count the model's trainable parameters as its framework does."""
 

@@ -39,6 +39,7 @@ from cliquegraph.spec.load import Declaration, load
 from cliquegraph.weights.sample import sample_tensors
 
 _LAST_DIGITS = 10  # rounding of two backends may differ as much as that many ulps in the weights
+_RANDOM_ROUNDINGS = 3  # of every result of a history, by chance up and down
 _ROUNDINGS = 10  # bound on a float32 pass's error, in multiples of rounding its inputs alone
 SGD_STEPS = 3
 
@@ -173,7 +174,11 @@ def verify(
         def histories_of_neighbors() -> tuple[History, ...]:
             executor = _executor(first, literal, "float64", trial)
             trials = (replace(trial, tensors=each) for each in _neighbors(trial.tensors))
-            return tuple(dict(_history(executor, each, unused)) for each in trials)
+            found = [dict(_history(executor, each, unused)) for each in trials]
+            for seed_of_rounding in range(_RANDOM_ROUNDINGS):
+                executor.round_at_random(seed_of_rounding)
+                found.append(dict(_history(executor, trial, unused)))
+            return tuple(found)
 
         _compare_histories(result, histories, histories_of_neighbors)
     return result
@@ -390,7 +395,7 @@ def _is_inconclusive(
     """Tell whether rounding explains a difference, and note so.
 
     It does if the difference is at most ten times what changing last digits does: of each weight,
-    and in a forward pass of each intermediate result.
+    and of each intermediate result.
     """
     error = relative_error(computed, expected)
     if not TOLERANCE < error < math.inf:  # non-finite values are not rounding
@@ -416,7 +421,7 @@ def _compare_histories(
 
     Gradients of a network with dead units are pure rounding, amplified by each normalization of a
     constant. If the distance between two histories is at most ten times what changing the last
-    digit of each weight does to the first one, the comparison is inconclusive.
+    digit of each weight, or of each result, does to the first one, it is inconclusive.
     """
     names = list(histories)
     if len(names) < 2:

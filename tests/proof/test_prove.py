@@ -264,26 +264,3 @@ def test_a_rate_whose_complement_rounds_is_proved() -> None:
     for backend in ("torch", "flax"):
         proof = prover.prove(Compilation(spec, 0), find_backend(backend))
         assert proof.ok, proof.difference
-
-
-UNREAD = network(*[{"layers": 2, "filters": 2, "feature": 1, "transit": 1, "dropout": 0.25}] * 2)
-"""Nothing reads the last update of a block; that before moves running statistics alone."""
-
-
-def test_the_mask_of_an_update_that_nothing_reads_need_not_be_drawn() -> None:
-    """In Flax's files at -O0, jax leaves it out; those that follow are still told apart."""
-    compilation, flax = Compilation(UNREAD, 0), find_backend("flax")
-    source, prover = compilation.source(flax), Prover(compilation)
-    program = flax.tracer(source, UNREAD.python_class, compilation.graph).trace(
-        (3, 2, *prover.size), "training"
-    )
-    drawn = sum("draw" in step.operator for step in program.steps)
-    declared = sum(isinstance(node.op, Dropout) for node in compilation.graph.nodes)
-    assert drawn == declared - 2
-    proof = prover.prove(compilation, flax)
-    assert proof.ok, proof.difference
-    for update in ("update1_1", "update1_2"):
-        at = source.index("\n", source.index(f"self.{update} = Update("))
-        silent = f"{source[:at]}\n        self.{update}.dropout.rate = 0.0{source[at:]}"
-        found = prover.prove(compilation, flax, silent)
-        assert "draws nothing, but dropout is declared" in str(found.difference)
