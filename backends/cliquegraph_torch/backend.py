@@ -78,6 +78,12 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
 }
 """The templates of helpers, and the members, operations and units that need each."""
 
+_BELOW = (
+    *("norm_part", "moments", "norm", "norm_relu", "batch_norm_relu", "concat_conv", "avg_pool"),
+    *("slab", "eager", "plain", "require_supported", "triton"),
+)
+"""Those that follow the network: they say how it is computed, and what it is comes first."""
+
 _DEFINED = frozenset(
     {
         "AvgPool",
@@ -206,7 +212,8 @@ class TorchBackend:
         checks = [name for name in ("require_branch_norms", "require_supported") if name in helpers]
         speller = TorchSpeller(has_both, checks=checks)
         ends = " ".join(limits)
-        return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends)
+        below = {name: helpers.pop(name) for name in _BELOW if name in helpers}
+        return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends, below)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
@@ -309,7 +309,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         """The innermost line of the model's source that is being executed, in a forward pass.
 
         Args:
-            of_method: rather that of a method than that of a function which many of them call.
+            of_method: rather that of a module's method than that of what many of them call.
         """
         if self.backward:
             return None
@@ -317,7 +317,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if frame.f_code.co_filename == self._file:
-                if not of_method or _is_method(frame.f_code):
+                if not of_method or _is_of_module(frame):
                     return frame.f_lineno
                 innermost = innermost or frame.f_lineno
             frame = frame.f_back
@@ -341,8 +341,11 @@ def _geometry(tensor: Tensor) -> tuple[object, ...]:
     return tensor.dtype, tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
-def _is_method(code: CodeType) -> bool:
-    return code.co_argcount > 0 and code.co_varnames[0] == "self"
+def _is_of_module(frame: FrameType) -> bool:
+    code = frame.f_code
+    if code.co_argcount == 0 or code.co_varnames[0] != "self":
+        return False
+    return isinstance(frame.f_locals.get("self"), nn.Module)
 
 
 def rate_of(survival: float) -> Fraction:
