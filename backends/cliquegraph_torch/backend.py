@@ -66,7 +66,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "plain": frozenset({Statistics, *_UNITS}),
     "triton": frozenset({Statistics, "norm_relu"}),
     "slab": frozenset({Statistics, "norm_relu"}),
-    "norm_part": frozenset({Statistics, Normalizer, *_UNITS}),
+    "norm_part": frozenset({Statistics, Normalizer, "norm_relu"}),
     "require_supported": frozenset({Statistics, Normalizer, *_UNITS}),
     "moments": frozenset({Statistics}),
     "norm": frozenset({Normalizer, "norm_relu"}),
@@ -105,8 +105,8 @@ _DEFINED = frozenset(
         "Read",
         "Slab",
     }
-    | {"affine_of", "compiled", "gather", "is_derivable", "is_pointwise", "maps_of", "parts_of"}
-    | {"pixels", "plain_moments", "rectify"}
+    | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "is_pointwise"}
+    | {"layer_of", "maps_of", "parts_of", "pixels", "plain_moments", "rectify"}
     | {
         "NO_GRADIENTS",
         "TRITON",
@@ -173,6 +173,7 @@ class TorchBackend:
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
+        | {"Sequence", "annotations"}
         | {"checkpoint", "forward_ad", "suppress", "cache", "import_module", "gcd", "warn"}
         | {"no_type_check"}
         | _HELPERS.keys()
@@ -208,7 +209,7 @@ class TorchBackend:
         methods = {"compile_steps": steps} if view.alike else {}
         limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)
         limits += [_LIMITS] * ("require_supported" in helpers)
-        limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "norm_part" not in helpers)
+        limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "require_supported" not in helpers)
         checks = [name for name in ("require_branch_norms", "require_supported") if name in helpers]
         speller = TorchSpeller(has_both, checks=checks)
         ends = " ".join(limits)
