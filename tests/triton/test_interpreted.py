@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def test_interpreted_kernels(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(HERE / f"{name}.py")],
         cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
         check=False,
