@@ -119,6 +119,7 @@ bench: $(READY)  ## run every benchmark, into benchmarks/results; leave the mach
 	$(BIN)/python benchmarks/training.py --output
 	$(BIN)/python benchmarks/training.py --backend flax --output
 	$(BIN)/python benchmarks/memory_format.py --output
+	$(BIN)/python benchmarks/alternatives.py --output || test $$? = 2  # without torchvision or timm
 	$(BIN)/python benchmarks/evaluation.py --output
 	$(BIN)/python benchmarks/evaluation.py --backend flax --output
 	$(BIN)/python benchmarks/convolutions.py --output

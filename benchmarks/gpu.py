@@ -10,6 +10,7 @@ the last line names what there was no time for. Parts:
 
     correctness  logits, loss, gradients and running statistics of each level against -O0
     speed        training steps of the literal model and each level, in bfloat16
+    triton       training steps of -O1 and -O2 by PyTorch's kernels, and by Triton's
     flax         both for Flax, jitted, with the memory that XLA reports, what the compiled program
                  launches, and the kernels of a profile
     cuda-graph   the whole step of a small network, eager and as a CUDA graph

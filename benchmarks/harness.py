@@ -130,10 +130,12 @@ def load_network(name: str, *overrides: str) -> NetworkSpec:
     path = ROOT / "specs" / f"{name}.yaml"
     if not path.is_file():
         raise UsageError(f"there is no {path.relative_to(ROOT)}")
-    return cliquegraph.load(path, [*(f"{key}.dropout=0" for key in _DROPOUT), *overrides])
+    network = cliquegraph.load(path)
+    places = [f"blocks.{i}" for i, block in enumerate(network.blocks) if hasattr(block, "dropout")]
+    places += ["readout"] if network.transition is None else ["transition", "readout"]
+    return cliquegraph.load(path, [*(f"{place}.dropout=0" for place in places), *overrides])
 
 
-_DROPOUT = ("blocks.*", "transition", "readout")
 _CPU_BATCH = {"cliquenet_k36_t12": 32, "cliquenet_k64_t15": 16}
 
 

@@ -21,6 +21,7 @@ from cliquegraph.passes.pipeline import (
     BEFORE_FOLD,
     DEFAULT_LEVEL,
     INFERENCE,
+    LEVELS,
     optimise,
     run_passes,
 )
@@ -135,6 +136,15 @@ class Compilation:
         return sum(node.macs for node in self.graph.nodes)
 
     @cached_property
+    def executed_by_level(self) -> dict[int, int]:
+        """MACs of one image that a model executes at each -O level."""
+        graph, done, executed = self.lowered, 0, {}
+        for level, passes in LEVELS.items():  # each begins with the passes of the level below
+            graph, done = run_passes(graph, passes[done:]), len(passes)
+            executed[level] = sum(node.macs for node in graph.nodes)
+        return executed
+
+    @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The figures of ``expect`` with the computed ones."""
         return compare_expected(self.network, self.cost.total)
@@ -188,7 +198,10 @@ class Compilation:
         if self.inference:
             header.append("For evaluation only: takes folded tensors (cliquegraph.fold).")
         header += [*origin, *self._drawn(), *self._figures()]
-        return backend.write(outline(self.steps, self.graph, header, backend.reserved))
+        graph = (
+            self.graph if getattr(backend, "has_slabs", False) else replace(self.graph, slabs=())
+        )
+        return backend.write(outline(self.steps, graph, header, backend.reserved))
 
     def _require_free_names(self, backend: Backend) -> None:
         network = self.network

@@ -44,6 +44,10 @@ class Tampered:
         return self.inner.reserved
 
     @property
+    def has_slabs(self) -> bool:
+        return getattr(self.inner, "has_slabs", False)
+
+    @property
     def modules(self) -> frozenset[str]:
         return self.inner.modules
 

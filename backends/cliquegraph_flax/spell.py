@@ -263,6 +263,11 @@ def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code]) -> Code
 
 
 @spell_op.register
+def _(op: ops.GlobalMean, x: Sequence[Code], members: Sequence[Code]) -> Code:
+    return call("jnp.mean", x[0], "axis=(1, 2)", "keepdims=True")
+
+
+@spell_op.register
 def _(op: ops.ScaleChannels, x: Sequence[Code], members: Sequence[Code]) -> Code:
     # The preceding linear layers compute in the type of the parameters.
     return Text(f"{x[0]} * {x[1]}[:, None, None, :].astype({x[0]}.dtype)")

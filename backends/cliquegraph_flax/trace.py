@@ -59,6 +59,8 @@ class FlaxTracer:
         """Which of them are trained."""
         return frozenset(_names(nnx.state(self._model, nnx.Param)))
 
+    chooses = False
+
     def trace(
         self,
         shape: tuple[int, int, int, int],
@@ -66,6 +68,7 @@ class FlaxTracer:
         *,
         gradients: bool = False,
         activations: bool = False,
+        derives: bool = False,
     ) -> Program:
         """Trace one call of the model, as ``Tracer`` describes it."""
         gradients = gradients and not activations

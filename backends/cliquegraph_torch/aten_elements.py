@@ -247,6 +247,11 @@ def affine(
     return add(exact, sums, bias, beta)
 
 
+rule(_ATEN.mm.out)(into(matrix_product))
+rule(_ATEN.addmm_.default)(in_place(affine))
+rule(_ATEN.addmm.out)(into(affine))
+
+
 @rule(_ATEN.mv.default)
 def matrix_vector(exact: Exact, a: Array, b: Array) -> Array:
     """The product of a matrix and a vector."""

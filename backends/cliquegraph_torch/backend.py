@@ -62,23 +62,32 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "require_branch_norms": frozenset({BranchNorm, ZeroBranchNorm}),
     "init_weights": frozenset({Kernel, FanOutKernel, KernelWithBias, DepthwiseKernel, Dense}),
     "channel_affine": frozenset({ChannelAffine}),
-    "feature": frozenset({Statistics, *_UNITS}),
-    "eager": frozenset({Statistics, *_UNITS, "concat_conv"}),
-    "batch_moments": frozenset({Statistics, "batch_norm_relu"}),
-    "norm_part": frozenset({Statistics, Normalizer, *_UNITS}),
+    "eager": frozenset({Statistics, *_UNITS, "concat_conv", "avg_pool"}),
+    "plain": frozenset({Statistics, *_UNITS}),
+    "triton": frozenset({Statistics, "norm_relu"}),
+    "slab": frozenset({Statistics, "norm_relu"}),
+    "norm_part": frozenset({Statistics, Normalizer, "norm_relu"}),
     "require_supported": frozenset({Statistics, Normalizer, *_UNITS}),
     "moments": frozenset({Statistics}),
-    "norm": frozenset({Normalizer, *_UNITS}),
-    "norm_relu": frozenset(_UNITS),
+    "norm": frozenset({Normalizer, "norm_relu"}),
+    "norm_relu": frozenset({"norm_relu"}),
     "batch_norm_relu": frozenset({"batch_norm_relu"}),
     "concat_conv": frozenset({"concat_conv"}),
+    "avg_pool": frozenset({"avg_pool"}),
     "zeros": frozenset({Zeros}),
 }
 """The templates of helpers, and the members, operations and units that need each."""
 
+_BELOW = (
+    *("norm_part", "moments", "norm", "norm_relu", "batch_norm_relu", "concat_conv", "avg_pool"),
+    *("slab", "eager", "plain", "require_supported", "triton"),
+)
+"""Those that follow the network: they say how it is computed, and what it is comes first."""
+
 _DEFINED = frozenset(
     {
-        "BatchMoments",
+        "AvgPool",
+        "BatchNormRelu",
         "BranchNorm2d",
         "ChannelAffine",
         "ColumnJoinWeights",
@@ -92,10 +101,38 @@ _DEFINED = frozenset(
         "Moments",
         "Norm",
         "NormPart",
-        "NormRelu",
+        "Put",
+        "Read",
+        "Slab",
     }
-    | {"compiled", "fused", "plain"}
+    | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "is_pointwise"}
+    | {"layer_of", "maps_of", "parts_of", "pixels", "plain_moments", "rectify"}
+    | {
+        "NO_GRADIENTS",
+        "TRITON",
+        "affine_relu",
+        "affine_relu_backward",
+        "affine_relu_kernel",
+        "affine_relu_mm_kernel",
+    }
+    | {
+        "backward_kernel",
+        "compiles",
+        "constexpr",
+        "device_of",
+        "how_to_multiply",
+        "is_fused",
+        "jit",
+        "on_triton",
+        "tl",
+    }
 )
+
+_APART = """
+        for each in self.modules():
+            if isinstance(each, Moments):
+                each.in_slab = False  # compiled steps fuse the concatenation with what reads it
+"""
 
 _LIMITS = (
     "Compiled above -O0, for less memory. It refuses second derivatives, torch.fx, reentrant "
@@ -111,9 +148,13 @@ _BRANCH_NORMS = (
 
 _IMPORTS: tuple[Imports, ...] = (
     {
-        "from collections.abc import {}": ("Callable",),
-        "from functools import {}": ("partial",),
-        "from typing import {}": ("Any", "Literal", "NamedTuple"),
+        "from collections.abc import {}": ("Callable", "Sequence"),
+        "from contextlib import {}": ("suppress",),
+        "from functools import {}": ("cache", "partial"),
+        "from importlib import {}": ("import_module",),
+        "from math import {}": ("gcd",),
+        "from typing import {}": ("Any", "Literal", "NamedTuple", "no_type_check"),
+        "from warnings import {}": ("warn",),
     },
     {
         "import torch": ("torch",),
@@ -132,7 +173,9 @@ class TorchBackend:
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
-        | {"checkpoint", "forward_ad"}
+        | {"Sequence", "annotations"}
+        | {"checkpoint", "forward_ad", "suppress", "cache", "import_module", "gcd", "warn"}
+        | {"no_type_check"}
         | _HELPERS.keys()
         | _DEFINED
     )
@@ -142,10 +185,12 @@ class TorchBackend:
         | {"triton", "typing_extensions"}
     )
     layout = TorchLayout()
+    has_slabs = True
 
     def write(self, view: ModelView) -> str:
         """Return the source of the network."""
         needed = view.things | view.ops | view.functions
+        needed |= {"avg_pool"} if view.recomputes_before_pool else set()
         things = [member.thing for member in view.members]
         helpers: dict[str, dict[str, str]] = {
             name: {} for name, users in _HELPERS.items() if users & needed
@@ -159,14 +204,17 @@ class TorchBackend:
         if "require_supported" in helpers:
             helpers["require_supported"] = {"others": _other_norms(things)}
         templates = environment("cliquegraph_torch")
-        methods = {"compile_steps": {"loops": alike_steps(view)}} if view.alike else {}
+        apart = _APART if Statistics in view.things else ""
+        steps = {"loops": apart.lstrip("\n") + alike_steps(view)}
+        methods = {"compile_steps": steps} if view.alike else {}
         limits = [_BRANCH_NORMS] * ("branch_norm" in helpers)
         limits += [_LIMITS] * ("require_supported" in helpers)
-        limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "norm_part" not in helpers)
+        limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "require_supported" not in helpers)
         checks = [name for name in ("require_branch_norms", "require_supported") if name in helpers]
         speller = TorchSpeller(has_both, checks=checks)
         ends = " ".join(limits)
-        return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends)
+        below = {name: helpers.pop(name) for name in _BELOW if name in helpers}
+        return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends, below)
 
     def missing(self) -> str | None:
         """Return how to install PyTorch, or None where it is installed."""

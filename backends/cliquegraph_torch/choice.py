@@ -24,10 +24,7 @@ much"); -O2 is for batches that do not fit otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
 _FREEZE = "for --freeze: at -O0 each part has its own normalizations"
-_CUDA = (
-    "on CUDA: -O1 is predicted to take 1.1 to 1.2 of its step, -O2 1.4 to 1.5; nothing has been "
-    "measured there (docs/optimiser.md)"
-)
+_CUDA = "on CUDA: no level has been measured there (docs/optimiser.md)"
 _CUDA_FORMAT = "on CUDA: what cuDNN's kernels for tensor cores read (docs/optimiser.md)"
 
 

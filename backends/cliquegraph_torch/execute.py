@@ -122,7 +122,7 @@ class TorchExecutor:
         with torch.no_grad():
             for owner, variables in watch(self._module, lambda: self._model(self._input(images))):
                 for name, value in variables.items():
-                    if isinstance(value, Tensor):
+                    if isinstance(value, Tensor) and id(owner) in sections:  # not a slab's
                         values[sections[id(owner)], name] = _array(value)
         return named_values(self._graph, values)
 

@@ -1,7 +1,8 @@
 """The memory plan: what a training step of the generated PyTorch code needs, in bytes.
 
 Saved for backward is what autograd holds at the end of the forward pass. A value that several calls
-save is one storage, counted for the first of them. Parameters are not counted, nor are values that
+save is one storage, counted for the first of them; of a slab, the columns of each value count for
+the call that puts it there. Parameters are not counted, nor are values that
 the logits do not depend on: these are freed as soon as they are computed. The size of batch
 statistics, and of weight copies under autocast, does not depend on the batch.
 """
@@ -43,10 +44,13 @@ def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> Memo
     places = (node.origin.section for node in graph.nodes)
     sections = dict.fromkeys((each for each in places if each.part is not Part.NETWORK), 0)
     steps: dict[tuple[Section, int, int], int] = defaultdict(int)
+    puts = {key: call for call in calls if call in live and call.puts for key in call.saved(sizes)}
     for call in calls:
         saved = call.saved(sizes) if call in live else {}
-        stored = sum(size for key, size in saved.items() if key not in seen)
-        seen.update(saved)
+        # Who reads a slab holds all of it, but columns count where they are put.
+        own = {key: size for key, size in saved.items() if puts.get(key, call) is call}
+        stored = sum(size for key, size in own.items() if key not in seen)
+        seen.update(own)
         origin = call.origin
         if stored:
             sections[origin.section] += stored

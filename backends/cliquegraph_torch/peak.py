@@ -14,8 +14,12 @@ eager PyTorch:
   concatenation or in a unit, are parts of one storage, and those of an addition share one. A second
   gradient of a value is added to the first in place if that is alone in its storage, and otherwise
   into a new one.
-- Units recompute what they did not save. Besides the gradient they need a buffer of its size, and a
-  third if they computed the moments themselves.
+- The first maps that are put into a slab allocate all of it; those that are put are freed unless
+  something else holds them. Its last reader allocates one gradient of all of it, which lives until
+  the maps that were put first have theirs.
+- What reads a slab recomputes what it did not save: part by part, for a product or a pool on a CPU.
+- Other units recompute what they did not save. Besides the gradient they need a buffer of its size,
+  and a third if they computed the moments themselves.
 
 Not counted: what kernels allocate inside (a convolution's workspace, copies in another layout), an
 allocator's rounding, caches and fragmentation, and the optimizer's state.
@@ -31,8 +35,11 @@ from itertools import chain, groupby
 from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import MaskType, Param, ParamSlice, Part, WeightsType
 from cliquegraph_torch.eager import Call, behind_logits
+from cliquegraph_torch.heap import Heap, Storage
+from cliquegraph_torch.peak_slabs import Slabs
 from cliquegraph_torch.precision import Sizes
 
 
@@ -50,56 +57,26 @@ def peak_bytes(graph: Graph, calls: list[Call], sizes: Sizes) -> int:
     return step.heap.peak
 
 
-class _Storage:
-    """Bytes, with a reference count."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.holders = 1
-
-
-class _Heap:
-    """Bytes in use, and their peak."""
-
-    def __init__(self) -> None:
-        self.used = 0
-        self.peak = 0
-
-    def take(self, size: int) -> _Storage:
-        self.used += size
-        self.peak = max(self.peak, self.used)
-        return _Storage(size)
-
-    def hold(self, storage: _Storage) -> _Storage:
-        storage.holders += 1
-        return storage
-
-    def drop(self, *storages: _Storage) -> None:
-        for storage in storages:
-            storage.holders -= 1
-            if not storage.holders:
-                self.used -= storage.size
-
-
 class _Step:
     """The state of a training step: the storages of values, gradients and casts of parameters."""
 
     def __init__(self, graph: Graph, calls: list[Call], sizes: Sizes) -> None:
-        self.heap = _Heap()
+        self.heap = Heap()
         self._graph = graph
         self._calls = calls
         self._sizes = sizes
         self._live = behind_logits(graph, calls)
+        self._slabs = Slabs(self.heap, sizes, self._live)
         self._makers = {call.output: call for call in calls}
         self._readers: dict[Value, list[Call]] = {}
         for call in calls:
             for value in call.reads:
                 self._readers.setdefault(value, []).append(call)
-        self._named: dict[Value, _Storage] = {}
-        self._casts: dict[Param, _Storage] = {}
-        self._saved: dict[Call, list[_Storage]] = {}
-        self._grads: dict[Value, _Storage] = {}
-        self._param_grads: dict[Param, _Storage] = {}
+        self._named: dict[Value, Storage] = {}
+        self._casts: dict[Param, Storage] = {}
+        self._saved: dict[Call, list[Storage]] = {}
+        self._grads: dict[Value, Storage] = {}
+        self._param_grads: dict[Param, Storage] = {}
 
     # ---- forward -------------------------------------------------------------------------
 
@@ -136,7 +113,9 @@ class _Step:
     def _returned(self) -> set[Value]:
         """The values that the network has names for until it returns."""
         lists = (node.inputs for node in self._graph.unread_features)
-        return {self._graph.logits, *chain.from_iterable(lists)}
+        copied = (call.output for call in self._calls if call.slab and not call.is_unit)
+        unread = (value for value in copied if value not in self._readers)
+        return {self._graph.logits, *chain.from_iterable(lists), *unread}
 
     def _inside_steps(self) -> set[Value]:
         """The values that no other update reads; a block has names for the others."""
@@ -148,7 +127,10 @@ class _Step:
 
     def _run(self, call: Call) -> None:
         """Allocate the output of a call; hold what it saves for backward."""
-        storages: dict[object, _Storage] = {value: self._named[value] for value in call.reads}
+        if call.slab is not None:
+            self._run_in_slab(call, call.slab)
+            return
+        storages: dict[object, Storage] = {value: self._named[value] for value in call.reads}
         temporary = list(self._cast_weights(call, storages))
         saved = call.saved(self._sizes)
         buffers = dict(saved)
@@ -162,14 +144,25 @@ class _Step:
         self._saved[call] = [self.heap.hold(storages[key]) for key in saved]
         self.heap.drop(*temporary)
 
-    def _take_output(self, call: Call) -> _Storage:
+    def _run_in_slab(self, call: Call, slab: Slab) -> None:
+        """Put maps into a slab, which has them from then on, or read some."""
+        if not call.puts:
+            self._named[call.output], self._saved[call] = self._slabs.read(call, slab)
+            return
+        (value,) = call.reads
+        storages = self._slabs.put(call, slab, self._named[value])
+        self._saved[call] = [self.heap.hold(each) for each in storages]
+        self.heap.drop(self._named[value])
+        self._named[value], self._named[call.output] = storages
+
+    def _take_output(self, call: Call) -> Storage:
         """Storage for the output of a call: new, or that of the input that it overwrites."""
         if call.in_place:
             (read,) = call.reads
             return self.heap.hold(self._named[read])
         return self.heap.take(self._sizes.of(call.output))
 
-    def _cast_weights(self, call: Call, storages: dict[object, _Storage]) -> Iterator[_Storage]:
+    def _cast_weights(self, call: Call, storages: dict[object, Storage]) -> Iterator[Storage]:
         """Cast the weight as autocast does, which caches casts of whole parameters."""
         for key, size in call.cast_weights(self._sizes):
             if not isinstance(key, Param):
@@ -211,6 +204,9 @@ class _Step:
 
     def _run_backward(self, call: Call) -> None:
         """Allocate the gradients of the inputs of a call, and of its parameters."""
+        if call.slab is not None:
+            self._run_backward_in_slab(call, call.slab)
+            return
         grad = self._grads.pop(call.output)
         workspace = self.heap.take(self._workspace(call))
         param_grads = [
@@ -226,10 +222,32 @@ class _Step:
         for operand, storage in param_grads:
             self._accumulate_param(operand, storage)
 
+    def _run_backward_in_slab(self, call: Call, slab: Slab) -> None:
+        """Add to the gradient of a slab, or take that of maps out of it."""
+        if call.puts:
+            storage = self._slabs.backward_put(call, slab)
+            self.heap.drop(*self._saved.pop(call))
+            self._accumulate(call.reads[0], storage)
+            return
+        grad = self._grads.pop(call.output, None)
+        readers = self._readers.get(call.output, ())
+        of_mean = any(isinstance(r.last.op, ops.GlobalAvgPool | ops.GlobalMean) for r in readers)
+        kernel = self._slabs.backward_read(call, slab, grad, of_mean=of_mean)
+        self.heap.drop(*([] if grad is None else [grad]), *self._saved.pop(call))
+        for node in call.nodes if grad is not None else ():
+            for operand in node.operands:
+                if isinstance(node.op, ops.Conv) and kernel is not None:
+                    self._accumulate_param(operand, kernel)
+                elif operand.param.field.trainable:
+                    size = self._sizes.parameter(operand.shape)
+                    self._accumulate_param(operand, self.heap.take(size))
+
     def _workspace(self, call: Call) -> int:
         """The bytes that a gradient needs besides its results."""
         if call.joined is not None:
             return self._sizes.of(call.joined) * (2 if call.own_moments else 1)
+        if call.recomputed:  # maps of the shape that was saved
+            return self._sizes.of(call.reads[0])
         return workspace(call.last.op, call.last, self._sizes)
 
     def _param_grad_size(self, node: Node, operand: ParamSlice) -> int:
@@ -238,9 +256,9 @@ class _Step:
             return self._sizes.cast(operand.shape)
         return self._sizes.parameter(operand.shape)
 
-    def _gradients(self, call: Call, grad: _Storage) -> Iterator[tuple[Value, _Storage]]:
+    def _gradients(self, call: Call, grad: Storage) -> Iterator[tuple[Value, Storage]]:
         """The gradients of the inputs of a call; images have none."""
-        shared: _Storage | None = None
+        shared: Storage | None = None
         if call.joined is not None:
             shared = self.heap.take(self._sizes.of(call.joined))
         elif isinstance(call.last.op, ops.Concat | ops.Stack | ops.Add):
@@ -257,7 +275,7 @@ class _Step:
         if shared is not None:
             self.heap.drop(shared)
 
-    def _accumulate(self, value: Value, storage: _Storage) -> None:
+    def _accumulate(self, value: Value, storage: Storage) -> None:
         """Add to the gradient of a value."""
         old = self._grads.get(value)
         if old is None:
@@ -268,7 +286,7 @@ class _Step:
             self._grads[value] = self.heap.take(self._sizes.of(value))
             self.heap.drop(old, storage)
 
-    def _accumulate_param(self, operand: ParamSlice, storage: _Storage) -> None:
+    def _accumulate_param(self, operand: ParamSlice, storage: Storage) -> None:
         """Add to the gradient of a parameter, as large as the parameter and as precise."""
         param = operand.param
         for size in (self._sizes.parameter(operand.shape), self._sizes.storage(param)):

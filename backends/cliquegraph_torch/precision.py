@@ -68,6 +68,10 @@ class Sizes:
             return value.type.count * self.precision.maps
         return value.type.elements * self.batch * self.precision.maps
 
+    def maps(self, count: int) -> int:
+        """Return the bytes of elements of maps."""
+        return count * self.precision.maps
+
     def positions(self, value: Value) -> int:
         """Return the bytes of an index for each element of a value."""
         return value.type.elements * self.batch * _POSITION

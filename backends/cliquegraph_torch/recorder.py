@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.proof.program import Apply, Context, Law, Step
@@ -70,6 +71,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self._count = 0
         self._lines: dict[int, int] = {}
         self._storages: set[int] = set()
+        self._views: dict[int, list[TensorWeakRef]] = {}  # what has a number, by its memory
         self._written: set[int] = set()  # the addresses of what an operator has written into
         self._draws: dict[object, int] = {}
         self._masks: set[int] = set()  # the values that are what was drawn
@@ -96,8 +98,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         """
         if tensor in self._numbers:
             return int(self._numbers[tensor])
-        if tensor.untyped_storage().data_ptr() in self._storages:
-            raise self.error("a tensor is read by a way that leaves no trace")
+        if (number := self._alias(tensor)) is not None:
+            return number
         values = self._unrecorded(lambda: tensor.detach().to(torch.float64).numpy().copy())
         few = values.size <= _MOST_VALUES
         digest = values.tolist() if few else hashlib.sha256(values.tobytes()).hexdigest()
@@ -109,9 +111,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         self._put("constant", repr((values.shape, digest)), (), (number,), apply)
         return number
 
+    def _alias(self, tensor: Tensor) -> int | None:
+        """The number of the tensor of which this is ``data``, which no operator shows.
+
+        Raises:
+            VerificationError: it is another view of the memory of one.
+        """
+        memory = tensor.untyped_storage().data_ptr()
+        if not tensor.numel():
+            return None
+        alive = [each for view in self._views.get(memory, ()) if (each := view()) is not None]
+        for each in reversed(alive):
+            if _geometry(each) == _geometry(tensor):
+                number = self._numbers[tensor] = int(self._numbers[each])
+                self._views[memory].append(TensorWeakRef(tensor))
+                return number
+        if alive or memory in self._storages:
+            raise self.error("a tensor is read by a way that leaves no trace")
+        return None
+
     def _new(self, tensor: object = None) -> int:
         self._count += 1
         if isinstance(tensor, Tensor):
+            if tensor not in self._numbers:
+                views = self._views.setdefault(tensor.untyped_storage().data_ptr(), [])
+                views[:] = [each for each in views if each() is not None]
+                views.append(TensorWeakRef(tensor))
             self._numbers[tensor] = self._count
         return self._count
 
@@ -145,11 +170,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             attributes, apply = self._draw_elements(*args)
         if func is _ATEN.as_strided.default:
             self._require_whole(args[0])
+        mutates = _mutated(func, args, kwargs)
+        shapes = [tensor.shape for tensor in mutates]
         result = func(*args, **kwargs)
+        if shapes != [tensor.shape for tensor in mutates]:
+            raise self.error(f"{func} resizes what it writes into; give it a tensor of that shape")
         self._require_integers(func, reads, tensors, result, args)
         results = tuple(result) if isinstance(result, tuple | list) else (result,)
+        apply = _laid_out(apply, [_layout(each, tensors) for each in results])
         writes = tuple(map(self._new, results))
-        mutates = _mutated(func, args, kwargs)
         # What is returned after it was written in place has a number of its own by now.
         self._written.update(tensor.untyped_storage().data_ptr() for tensor in mutates)
         old = {id(tensor): number for tensor, number in zip(tensors, reads, strict=True)}
@@ -200,6 +229,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         if line is not None:
             self._lines.update(dict.fromkeys(writes, line))
         self.steps.append(Step(operator, attributes, reads, writes, apply, mutates, line))
+
+    def note(self, tensors: Sequence[Tensor]) -> None:
+        """Record that the results of a decision are these, for whoever compares two of them."""
+
+        def apply(context: Context, *arrays: Array) -> tuple[()]:
+            digest = hashlib.sha256()
+            for array in arrays:
+                digest.update(repr(array.shape).encode())
+                digest.update(array.tobytes())
+            context.notes.append(digest.hexdigest())
+            return ()
+
+        reads = tuple(map(self.number, tensors))
+        self._put("cliquegraph.note", "", reads, (), apply)
 
     # ---- random choices ------------------------------------------------------------------------
 
@@ -266,7 +309,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         """The innermost line of the model's source that is being executed, in a forward pass.
 
         Args:
-            of_method: rather that of a method than that of a function which many of them call.
+            of_method: rather that of a module's method than that of what many of them call.
         """
         if self.backward:
             return None
@@ -274,7 +317,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if frame.f_code.co_filename == self._file:
-                if not of_method or _is_method(frame.f_code):
+                if not of_method or _is_of_module(frame):
                     return frame.f_lineno
                 innermost = innermost or frame.f_lineno
             frame = frame.f_back
@@ -293,8 +336,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
             raise self._problem
 
 
-def _is_method(code: CodeType) -> bool:
-    return code.co_argcount > 0 and code.co_varnames[0] == "self"
+def _geometry(tensor: Tensor) -> tuple[object, ...]:
+    """Which elements of its memory a tensor has, and how it reads them."""
+    return tensor.dtype, tensor.storage_offset(), tensor.shape, tensor.stride()
+
+
+def _is_of_module(frame: FrameType) -> bool:
+    code = frame.f_code
+    if code.co_argcount == 0 or code.co_varnames[0] != "self":
+        return False
+    return isinstance(frame.f_locals.get("self"), nn.Module)
 
 
 def rate_of(survival: float) -> Fraction:
@@ -336,6 +387,52 @@ def _applied(func: OpOverload, places: Any) -> Apply:
         return result
 
     return apply
+
+
+def _layout(result: object, reads: Sequence[Tensor]) -> tuple[int, ...] | None:
+    """The order of a new result's dimensions in memory; None if it shares that of what is read."""
+    if not isinstance(result, Tensor):
+        return None
+    memory = result.untyped_storage().data_ptr()
+    if any(each.untyped_storage().data_ptr() == memory for each in reads):
+        return None
+    strides = result.stride()
+    return tuple(sorted(range(len(strides)), key=lambda dim: -strides[dim]))
+
+
+def _laid_out(apply: Apply, orders: Sequence[tuple[int, ...] | None]) -> Apply:
+    """Let new results lie in memory as PyTorch's do, so that what is a view there is one here."""
+
+    def run(context: Context, *arrays: Array) -> Sequence[Array | None]:
+        result = apply(context, *arrays)
+        results = (result,) if isinstance(result, np.ndarray) else result
+        owners = {id(_owner(each)) for each in arrays if each is not None}
+        lead = context.exact.lead
+        return [
+            array if array is None or order is None else _in_order(array, order, lead, owners)
+            for array, order in zip(results, orders, strict=True)
+        ]
+
+    return run
+
+
+def _in_order(array: Array, order: Sequence[int], lead: int, owners: Collection[int]) -> Array:
+    """An array with its axes in this order in memory that is its own."""
+    if array.ndim != lead + len(order):  # derivatives in place of indices, which nobody writes
+        return array
+    axes = (*range(lead), *(lead + dim for dim in order))
+    turned = array.transpose(axes)
+    if turned.flags.c_contiguous and id(_owner(array)) not in owners:
+        return array
+    return np.array(turned, order="C").transpose(np.argsort(axes))
+
+
+def _owner(array: Array) -> object:
+    """What owns the memory of an array."""
+    owner: Any = array
+    while getattr(owner, "base", None) is not None:
+        owner = owner.base
+    return owner
 
 
 def _mutated(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:

@@ -36,7 +36,16 @@ from cliquegraph.emit.things import (
     ZeroBranchNorm,
     ZeroNorm,
 )
-from cliquegraph.emit.view import Apply, BankSlice, Body, CallChild, Expression, Kind, ModelView
+from cliquegraph.emit.view import (
+    Apply,
+    BankSlice,
+    Body,
+    CallChild,
+    Expression,
+    Feature,
+    Kind,
+    ModelView,
+)
 from cliquegraph.ir import ops
 from cliquegraph_torch.eager import OVERWRITTEN
 
@@ -71,12 +80,20 @@ class TorchSpeller(Speller):
             inner = node.arguments[0]  # a value without other readers is nested
             if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
                 return call("torch.relu_", arguments[0])
+        if isinstance(node.op, ops.AvgPool) and node.recomputed:
+            return call("avg_pool", arguments[0], str(node.op.kernel), str(node.op.stride))
         if isinstance(node.op, ops.PadChannels):
             behind = f"{self.number(node, node.op.channels)} - {arguments[0]}.shape[1]"
             return call("F.pad", arguments[0], f"(0, 0, 0, 0, 0, {behind})")
         if isinstance(node.op, ops.Zeros):
             return self.zeros(node, node.op, arguments[0])
         return spell_op(node.op, arguments, members, node.banked)
+
+    def expression(self, view: Expression) -> Code:
+        """Print an expression; a feature has what holds its running moments."""
+        if isinstance(view, Feature) and isinstance(view.moments, Apply):
+            return call("Feature", view.maps.name, *map(self.expression, view.moments.members))
+        return super().expression(view)
 
     def takes_stride(self, node: Apply) -> bool:
         """Tell whether a convolution's call takes its stride: its member has it."""
@@ -247,6 +264,11 @@ def _(op: ops.AvgPool, x: Sequence[Code], members: Sequence[Code], banked: bool)
 @spell_op.register
 def _(op: ops.GlobalAvgPool, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
     return Text(f"{x[0]}.mean((2, 3))")
+
+
+@spell_op.register
+def _(op: ops.GlobalMean, x: Sequence[Code], members: Sequence[Code], banked: bool) -> Code:
+    return Text(f"{x[0]}.mean((2, 3), keepdim=True)")
 
 
 @spell_op.register

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import cached_property
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -16,6 +18,7 @@ from cliquegraph.emit.behavior import class_of_template, deviation
 from cliquegraph.emit.execute import load_source
 from cliquegraph.proof.program import Law, Program
 from cliquegraph.semantics.arithmetic import rational
+from cliquegraph_torch.choices import chooses, chosen
 from cliquegraph_torch.recorder import Recorder, rate_of
 from cliquegraph_torch.unseen import hooks_refused, is_hooked, reads_refused
 
@@ -81,6 +84,11 @@ class TorchTracer:
         named = self.model.named_parameters()
         return frozenset(name for name, tensor in named if tensor.requires_grad)
 
+    @cached_property
+    def chooses(self) -> bool:
+        """Whether gradients of scales are derived or summed, as their values are."""
+        return chooses(self.model)
+
     def trace(
         self,
         shape: tuple[int, int, int, int],
@@ -88,6 +96,7 @@ class TorchTracer:
         *,
         gradients: bool = False,
         activations: bool = False,
+        derives: bool = False,
     ) -> Program:
         """Trace one call of the model.
 
@@ -96,6 +105,8 @@ class TorchTracer:
             mode: in training, running statistics move, and random choices are drawn.
             gradients: with respect to all parameters, of ⟨logits, cotangent⟩.
             activations: also return each version of each layer, of a generated model.
+            derives: whether gradients of scales are derived, where the model ``chooses``; else they
+                are summed, and maps are computed part by part.
 
         Raises:
             VerificationError: the model calls an operator whose meaning in exact arithmetic is not
@@ -112,8 +123,7 @@ class TorchTracer:
             # traces, of different numbers, are equal unless the model looks at them.
             with torch.random.fork_rng(devices=[]):
                 once, again = (
-                    self._trace(shape, seed, gradients=gradients, activations=activations)
-                    for seed in range(2)
+                    self._trace(shape, seed, gradients, activations, derives) for seed in range(2)
                 )
         finally:
             self.model.train(training)
@@ -124,10 +134,11 @@ class TorchTracer:
         return once
 
     def _trace(
-        self, shape: tuple[int, ...], seed: int, *, gradients: bool, activations: bool
+        self, shape: tuple[int, ...], seed: int, gradients: bool, activations: bool, derives: bool
     ) -> Program:
         torch.manual_seed(seed)
         recorder = Recorder(self._file)
+        pixels_of_batch = prod(shape) // shape[1]
         images = _drawn(shape)
         pixels = recorder.enter(images)
         trained = dict(self.model.named_parameters())
@@ -150,6 +161,9 @@ class TorchTracer:
             hooks_refused(self.model, given.values()),
             _draws_recorded(self.model, recorder),
             reads_refused(recorder),
+            chosen(self.model, recorder, pixels_of_batch, derives=derives)
+            if self.chooses
+            else nullcontext(),
             torch.set_grad_enabled(gradients),
         ):
             with recorder:

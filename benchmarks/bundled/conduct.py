@@ -44,6 +44,7 @@ class Part:
 PARTS = {
     "correctness": Part(30, "torch", "torch_correctness", "correctness"),
     "speed": Part(35, "torch", "torch_speed", "speed"),
+    "triton": Part(12, "torch", "torch_speed", "kernels"),
     "flax": Part(30, "jax", "flax_parts", "flax"),
     "cuda-graph": Part(8, "torch", "torch_speed", "graphs"),
     "references": Part(10, "torch", "torch_speed", "references"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.bundled.rounds import Json
 
-PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "optax")
+PACKAGES = ("numpy", "torch", "triton", "torchvision", "timm", "jax", "jaxlib", "flax", "optax")
 
 
 def machine() -> Json:

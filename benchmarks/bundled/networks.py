@@ -136,12 +136,18 @@ class BundledNetwork:
             self, input=BundledImage(channels, min(height, largest), min(width, largest))
         )
 
-    def model_class(self, framework: str, variant: str) -> Any:
-        """Import a variant's source and return its model's class."""
+    def model_class(self, framework: str, variant: str, triton: int | None = None) -> Any:
+        """Import a variant's source and return its model's class.
+
+        With ``triton``, import it once more, with that value of its constant ``TRITON``.
+        """
         name = f"bundled_{framework}_{self.name}_{variant}"
+        name = name if triton is None else f"{name}_triton{triton}"
         if name not in sys.modules:
             # torch.compile looks for a function's globals in sys.modules.
-            sys.modules[name] = _load(self.folder / f"{framework}_{variant}.py", name)
+            sys.modules[name] = module = _load(self.folder / f"{framework}_{variant}.py", name)
+            if triton is not None:
+                vars(module)["TRITON"] = triton
         return getattr(sys.modules[name], self.python_class)
 
     def weights(self, variant: str = LITERAL) -> dict[str, Array]:

@@ -42,6 +42,15 @@ def speed(session: Session) -> Units:
     }
 
 
+def kernels(session: Session) -> Units:
+    """Return levels whose files have Triton's kernels, with none, some and all of them."""
+    count, name = session.sizes.batches[0], NETWORKS[0]
+    return {
+        f"{name} {level}, batch {count}": partial(train_by_kernels, session, name, level, count)
+        for level in LEVELS[1:]
+    }
+
+
 def references(session: Session) -> Units:
     """Return networks for comparison: a dense one, and two published ones."""
     count = session.sizes.batches[0]
@@ -80,6 +89,15 @@ def train(session: Session, name: str, count: int) -> None:
     network = network_of(session, name)
     variants = (*((LITERAL,) if network.literal else ()), *LEVELS)
     builders = {variant: partial(build, network, variant) for variant in variants}
+    time_training(session, builders, network, count)
+
+
+def train_by_kernels(session: Session, name: str, level: str, count: int) -> None:
+    """Time a level by PyTorch's kernels, Triton's around convolutions, and all of Triton's."""
+    network = network_of(session, name)
+    builders = {
+        f"{level}, TRITON = {triton}": partial(build, network, level, triton) for triton in range(3)
+    }
     time_training(session, builders, network, count)
 
 
@@ -250,13 +268,13 @@ def network_of(session: Session, name: str) -> BundledNetwork:
     return session.bundle.networks[name].shrunk(session.sizes.largest_image)
 
 
-def build(network: BundledNetwork, variant: str) -> nn.Module:
-    """Build a variant with its initial weights."""
+def build(network: BundledNetwork, variant: str, triton: int | None = None) -> nn.Module:
+    """Build a variant with its initial weights; with ``triton`` by these kernels."""
     torch.manual_seed(0)
     if variant == LITERAL:
         assert network.literal is not None  # noqa: S101  # callers ask first
         return LiteralCliqueNet(LiteralSpec.of(network.literal))
-    model: nn.Module = network.model_class("torch", variant)()
+    model: nn.Module = network.model_class("torch", variant, triton)()
     return model
 
 

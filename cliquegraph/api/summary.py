@@ -33,12 +33,15 @@ class Summary:
             ``activations`` (elements), ``saved_bytes`` (for backward), ``depth`` (of a block, in
             updates); ``pandas.DataFrame(summary.rows)`` is a table of them.
         total: the same keys for the whole network, with its name as ``section``.
+        executed: the MACs that a model executes at each -O level; passes save some of the declared
+            ``macs``.
         table: the table, for a console of rich.
     """
 
     name: str
     rows: list[Row]
     total: Row
+    executed: dict[int, int]
     table: Table = field(compare=False)
 
     def text(self) -> str:
@@ -63,7 +66,7 @@ def summary(network: Declaration, *, level: int = DEFAULT_LEVEL) -> Summary:
 
     Args:
         network: whatever ``load`` takes: a network, a path, a dictionary.
-        level: the -O level of the memory saved for backward, and of the MACs that are executed.
+        level: the -O level of the memory saved for backward.
 
     Raises:
         SpecError: an invalid network.
@@ -75,6 +78,8 @@ def summary(network: Declaration, *, level: int = DEFAULT_LEVEL) -> Summary:
     ['stem', 'block1', 'transition1', 'block2', 'readout1', 'readout2', 'classifier']
     >>> summary.total["parameters"], summary.total["macs"]
     (72994, 3004960)
+    >>> summary.executed[1] < summary.executed[0] == summary.total["macs"]
+    True
     """
     from cliquegraph.tables.summary import outputs, summary_json, summary_table
 
@@ -88,7 +93,8 @@ def summary(network: Declaration, *, level: int = DEFAULT_LEVEL) -> Summary:
         for each in data["sections"]
     ]
     total = _row(data["name"], data, data, str(compilation.graph.logits.type))
-    return Summary(data["name"], rows, total, summary_table(compilation))
+    executed = compilation.executed_by_level
+    return Summary(data["name"], rows, total, executed, summary_table(compilation))
 
 
 def _row(section: str, figures: Row, block: Row | None, output: str) -> Row:

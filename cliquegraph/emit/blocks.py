@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.emit import docs, words
 from cliquegraph.emit.body import apply, results_of
-from cliquegraph.emit.dims import Width, arguments_in
+from cliquegraph.emit.dims import Dim, Width, arguments_in
 from cliquegraph.emit.members import (
     arguments_of,
     member_of,
@@ -29,15 +31,19 @@ from cliquegraph.emit.view import (
     Expression,
     Kind,
     Local,
+    NewSlab,
     Own,
+    Put,
     Record,
     Several,
     Sources,
     Statement,
     Variable,
+    walk,
 )
 from cliquegraph.emit.widths import FILTERS, IN, BlockWidths
 from cliquegraph.ir.nodes import Node, Origin, Value
+from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import Section, Slot
 
 _SHORT = {IN: "k0", FILTERS: "k"}
@@ -74,13 +80,15 @@ class BlockClass:
         self._children = children
         self._x0 = plan.block_input(section)
         self._drawn: Names = {value: value.hint for value in plan.drawn(section)}
+        self._slabs = self._name_slabs()
+        self._columns = dict(self._starts())
 
     def view(self) -> ClassView:
         """Return the class, under the name of its kind."""
         body = self._body()
         groups = (*self._kernel_groups(), *self._steps_groups())
-        used = {*arguments_in(tuple(m.thing for g in groups for m in g.members))}
         short = tuple(self._read_widths(body))
+        used = {*short, *arguments_in(tuple(m.thing for g in groups for m in g.members))}
         attributes = tuple(name for name in self._widths.arguments if name in short)
         if attributes:
             names = tuple(_SHORT.get(name, name) for name in attributes)
@@ -111,8 +119,7 @@ class BlockClass:
             value = self._version(region)
             maps = self._plan.maps(value, {value: value.hint})
             items.append((str(region.step.writes), maps))
-        first = body.statements[0] if body.statements else None
-        is_growing = first is not None and first.targets == (_GROWING,)
+        is_growing = any(each.targets == (_GROWING,) for each in body.statements)
         kind = Kind.FEATURES if self._x0 in self._plan.moments else Kind.MAPS
         return Record(tuple(items), Variable(_GROWING, kind) if is_growing else None)
 
@@ -127,7 +134,8 @@ class BlockClass:
         names: Names = {self._x0: "x0", **self._drawn}
         if (features := self._growing_features()) is not None:
             return self._growing_body(features, names)
-        statements = [self._step_statement(region, names) for region in self._called]
+        statements = [*self._slab_statements()]
+        statements += [self._step_statement(region, names) for region in self._called]
         for node in self._plan.means(self._section):
             name = names[node.output] = self._results.name(node.output, node.output.hint)
             read = tuple(self._plan.maps(value, names) for value in node.inputs)
@@ -146,6 +154,28 @@ class BlockClass:
             returned.append(Variable(name, gather.kind))
         return Body(tuple(statements), tuple(returned))
 
+    def _name_slabs(self) -> dict[Slab, str]:
+        """The buffers of X0 and what the block writes; X0 may be what another block wrote last."""
+        written = [*map(self._version, self._called)]
+        slabs = [slab for slab in self._plan.graph.slabs if not {*slab.values}.isdisjoint(written)]
+        slabs = [slab for slab in slabs if {*slab.values} <= {self._x0, *written}]
+        return {slab: f"slab{i}" if len(slabs) > 1 else "slab" for i, slab in enumerate(slabs, 1)}
+
+    def _starts(self) -> Iterator[tuple[Value, tuple[Slab, Dim | None]]]:
+        """The first column of each value, None where it lies behind the one written before it."""
+        order = [self._x0, *map(self._version, self._called)]
+        for slab in self._slabs:
+            end = 0
+            for value in sorted(slab.values, key=order.index):
+                start, stop = slab.columns[value]
+                before = slab.values[: slab.values.index(value)]
+                at: Dim | None = None
+                if start != end:
+                    widths = map(self._widths.of, before)
+                    at = reduce(add, widths, Width(())).renamed(_SHORT) if before else 0
+                yield value, (slab, at)
+                end = stop
+
     def _step_statement(self, region: Region, names: Names) -> Statement:
         step = region.step
         assert step is not None  # noqa: S101  # regions of a block are its steps
@@ -162,7 +192,23 @@ class BlockClass:
             results = (self._version(region),)
         names.update({value: value.hint for value in results})
         targets = tuple(value.hint for value in results)
-        return Statement(targets, call, line, declares=True, origins=_origins(region))
+        placed = self._put(results[-1], call)
+        return Statement(targets, placed, line, declares=True, origins=_origins(region))
+
+    def _slab_statements(self) -> Iterator[Statement]:
+        """The buffers of the block, and X0 in its own."""
+        for slab, name in self._slabs.items():
+            channels = reduce(add, map(self._widths.of, slab.values)).renamed(_SHORT)
+            yield Statement((name,), NewSlab(channels), declares=True)
+        if self._x0 in self._columns:
+            yield Statement((), self._put(self._x0, Local("x0")))
+
+    def _put(self, value: Value, feature: Expression) -> Expression:
+        """A feature, moved to its columns, if it has any."""
+        if value not in self._columns:
+            return feature
+        slab, start = self._columns[value]
+        return Put(Local(self._slabs[slab]), feature, start)
 
     def _shared(self, nodes: Sequence[Node]) -> tuple[tuple[str, Expression], ...]:
         """What an update shares with others, by keyword: kernels, biases, normalizations.
@@ -181,12 +227,17 @@ class BlockClass:
     def _read_widths(self, body: Body) -> Iterator[str]:
         """The constructor's arguments that the calls read."""
         original = {short: name for name, short in _SHORT.items()}
-        for statement in body.statements:
-            if isinstance(statement.value, CallChild):
-                for _, value in statement.value.keywords:
-                    if isinstance(value, BankSlice):
-                        for name in arguments_in((value.start, value.stop)):
-                            yield original.get(name, name)
+        for part in (part for each in body.statements for part in walk(each.value)):
+            dims: tuple[Dim | None, ...] = ()
+            match part:
+                case BankSlice(_, start, stop):
+                    dims = start, stop
+                case NewSlab(channels):
+                    dims = (channels,)
+                case Put(_, _, start):
+                    dims = (start,)
+            for name in arguments_in(dims):
+                yield original.get(name, name)
 
     # ---- dense blocks: every update reads all before it ------------------------------------------
 
@@ -217,10 +268,12 @@ class BlockClass:
     def _growing_body(self, values: Values, names: Names) -> Body:
         features = Local(_GROWING)
         names[Gather(values, self._x0 in self._plan.moments)] = _GROWING
-        statements = [Statement((_GROWING,), Sources((Local("x0"),)), declares=True)]
+        statements = [*self._slab_statements()]
+        statements.append(Statement((_GROWING,), Sources((Local("x0"),)), declares=True))
         for region in self._called:
             call = CallChild(region.name, (features,), self._shared(region.nodes))
-            statements.append(Statement((), Append(features, call), origins=_origins(region)))
+            placed = self._put(self._version(region), call)
+            statements.append(Statement((), Append(features, placed), origins=_origins(region)))
         for node in self._own_concats():
             gathered = apply(node, (features,), own_member)
             statements.append(Statement((node.output.hint,), gathered, declares=True))

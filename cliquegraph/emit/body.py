@@ -25,6 +25,7 @@ from cliquegraph.emit.view import (
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import (
+    AvgPool,
     BatchNorm,
     Concat,
     Conv,
@@ -105,6 +106,7 @@ def straight_body(
         alike: the sequences that share the class, including this one.
     """
     free = free_inputs(nodes)
+    recomputed = {value for node in nodes if node.recompute for value in node.outputs}
     inner = {inside for node in nodes if node in units for inside in units[node].nodes[:-1]}
     uses = Counter(value for node in nodes for value in node.inputs)
     last_use = {value: i for i, node in enumerate(nodes) for value in node.inputs}
@@ -156,6 +158,7 @@ def straight_body(
             kernel=None if parts.conv is None else members(parts.conv)[0],
             banked=parts.conv is not None and shared_slot(parts.conv) is not None,
             recompute=parts.recompute,
+            pool=parts.pool.op if parts.pool and isinstance(parts.pool.op, AvgPool) else None,
         )
 
     for i, node in enumerate(nodes):
@@ -169,7 +172,8 @@ def straight_body(
             expression = apply(node, (listed(node),), members)
         else:
             applied = apply(node, tuple(read(each) for each in node.inputs), members)
-            expression = replace(applied, argument=argument(node))
+            unsaved = any(each in recomputed for each in node.inputs)
+            expression = replace(applied, argument=argument(node), recomputed=unsaved)
         if isinstance(node.op, Moments):
             (maps,) = node.inputs
             feature[maps] = feature[value] = "feature"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, ModuleType
@@ -24,8 +25,13 @@ Place = tuple[str, str]
 def load_source(source: str, name: str) -> ModuleType:
     """Return generated source as a module, without adding it to ``sys.modules``."""
     module = ModuleType(name)
-    module.__file__ = f"<generated {name}>"
-    exec(compile(source, module.__file__, "exec"), module.__dict__)  # noqa: S102  # our own output
+    module.__file__ = file = f"<generated {name}>"
+    # Triton reads the source of kernels when it first sees them.
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)  # noqa: S102  # our own output
+    finally:
+        linecache.cache.pop(file, None)
     return module
 
 

@@ -19,6 +19,9 @@ from cliquegraph.emit.view import VERSIONS, ClassView, ModelView
 from cliquegraph.emit.widths import RATE
 from cliquegraph.ir.types import Part
 
+_HEADING = "# ---- how the network is computed ".ljust(WIDTH, "-")
+_POSTPONED = "from __future__ import annotations"  # which name what follows
+
 Imports = Mapping[str, tuple[str, ...]]
 """Import lines, with ``{}`` in place of names, and the names that each may import."""
 
@@ -31,6 +34,7 @@ def write_file(
     imports: Sequence[Imports],
     methods: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     limits: str = "",
+    below: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> str:
     """Return the source of a network.
 
@@ -43,6 +47,8 @@ def write_file(
             in this network are omitted, and so are lines without any.
         methods: templates of further methods of the network's class, with their substitutions.
         limits: what this network can't be used for, for the end of the file's docstring.
+        below: further helpers, which follow the network: how it is computed, not what. Nothing may
+            need them while the file is imported but each other.
     """
 
     def render(template: str, **values: object) -> str:
@@ -58,6 +64,8 @@ def write_file(
                     *(render(name, **values) for name, values in methods.items()),
                 ]
             ),
+            *[_HEADING] * bool(below),
+            *(render(helper, **values) for helper, values in below.items()),
         ]
     )
     used = ["\n".join(_used(group, definitions)) for group in imports]
@@ -67,7 +75,7 @@ def write_file(
         "model",
         doc=paragraph(f'"""{view.doc}'),
         header="\n".join([*references, *view.header, *closing]),
-        imports="\n\n".join(group for group in used if group),
+        imports="\n\n".join([*[_POSTPONED] * bool(below), *filter(None, used)]),
         class_name=view.class_name,
         definitions=definitions,
     )

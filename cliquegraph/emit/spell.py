@@ -34,7 +34,9 @@ from cliquegraph.emit.view import (
     Kind,
     Local,
     MapsOf,
+    NewSlab,
     Own,
+    Put,
     Record,
     Several,
     Sources,
@@ -151,6 +153,14 @@ class Speller(ABC):
                 return Text(f"[each.maps for each in {name}]" if is_list else f"{name}.maps")
             case Feature(maps, moments):
                 return call("Feature", maps.name, self.expression(moments))
+            case NewSlab(channels):
+                return call("Slab", str(channels))
+            case Put(slab, feature, start):
+                return call(
+                    f"{slab.name}.put",
+                    self.expression(feature),
+                    *([] if start is None else [str(start)]),
+                )
             case Apply():
                 return self.apply(
                     view,
@@ -168,6 +178,8 @@ class Speller(ABC):
         if view.conv is not None and view.kernel is not None:
             arguments.append(self.kernel(self.expression(view.kernel), view.banked))
             arguments += [f"padding={view.conv.padding}"] if view.conv.padding else []
+        if view.pool is not None:
+            arguments.append(f"pool=({view.pool.kernel}, {view.pool.stride})")
         # The other helpers always recompute.
         if view.recompute and view.given:
             arguments.append("recompute=True")

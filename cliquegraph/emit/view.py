@@ -15,7 +15,7 @@ from typing import TypeVar
 from cliquegraph.emit.dims import Dim, bounds
 from cliquegraph.emit.things import Child, Member, MemberGroup, Thing
 from cliquegraph.ir.nodes import Origin
-from cliquegraph.ir.ops import Conv, Op
+from cliquegraph.ir.ops import AvgPool, Conv, Op
 
 AnyOp = TypeVar("AnyOp", bound=Op)
 
@@ -95,7 +95,8 @@ class Apply:
     the operation is ``banked``, they are arguments of the class's call: arrays, or the member of a
     ``BatchNorm`` or ``GroupNorm``. ``argument`` is the constructor's argument for a convolution's
     stride, or for the channels of a padding or of zeros, if the sections that share the class
-    differ in it.
+    differ in it. ``recomputed``: the backward pass recomputes the input, so the operation must not
+    save it.
     """
 
     op: Op
@@ -103,6 +104,7 @@ class Apply:
     members: tuple[Expression, ...]
     banked: bool = False
     argument: str | None = None
+    recomputed: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,22 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class NewSlab:
+    """An empty buffer for features that lie side by side."""
+
+    channels: Dim
+
+
+@dataclass(frozen=True)
+class Put:
+    """A feature, moved into a slab: from a column on, or behind what was moved last."""
+
+    slab: Local
+    feature: Expression
+    start: Dim | None = None
+
+
+@dataclass(frozen=True)
 class Unit:
     """Concatenation, normalization, ReLU and the convolution that reads it, as one call.
 
@@ -134,6 +152,7 @@ class Unit:
         given: whether the maps are normalized by the moments of the features.
         conv: the convolution; None if something else reads the maps.
         kernel: the convolution's member or kernel, ``banked`` as in ``Apply``.
+        pool: the average pool that reads them, without padding.
     """
 
     sources: Expression
@@ -143,6 +162,7 @@ class Unit:
     kernel: Expression | None
     banked: bool
     recompute: bool
+    pool: AvgPool | None = None
 
     @property
     def function(self) -> str:
@@ -181,6 +201,8 @@ Expression = (
     | Several
     | MapsOf
     | Feature
+    | NewSlab
+    | Put
     | Apply
     | Unit
     | CallChild
@@ -203,6 +225,9 @@ def walk(expression: Expression) -> Iterator[Expression]:
         case Feature(maps, moments):
             yield maps
             yield from walk(moments)
+        case Put(slab, feature):
+            yield slab
+            yield from walk(feature)
         case CallChild(_, arguments, keywords):
             for part in (*arguments, *(value for _, value in keywords)):
                 yield from walk(part)
@@ -371,6 +396,14 @@ class ModelView:
     def functions(self) -> frozenset[str]:
         """The helpers that units call."""
         return frozenset(part.function for part in self._parts() if isinstance(part, Unit))
+
+    @property
+    def recomputes_before_pool(self) -> bool:
+        """Whether an average pool reads maps that the backward pass recomputes."""
+        return any(
+            isinstance(part, Apply) and isinstance(part.op, AvgPool) and part.recomputed
+            for part in self._parts()
+        )
 
     def applied(self, op: type[AnyOp]) -> frozenset[AnyOp]:
         """Return the operations of one type, including the convolutions of units."""

@@ -127,6 +127,11 @@ def _(op: ops.GlobalAvgPool) -> str:
 
 
 @describe.register
+def _(op: ops.GlobalMean) -> str:
+    return "mean of each map"
+
+
+@describe.register
 def _(op: ops.GlobalMaxPool) -> str:
     return "global max pool"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cliquegraph.ir.node_link import digest, structure
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Concat
+from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import Param, Tensor
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Graph:
         features: the block features, first block to last.
         idle: unused nodes, which are not executed. Their parameters are unused but retained: they
             belong to the network, and must not be lost in conversions between levels.
+        slabs: buffers in which values lie side by side, where the backend has such.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Graph:
     logits: Value
     features: tuple[Value, ...]
     idle: tuple[Node, ...] = ()
+    slabs: tuple[Slab, ...] = ()
 
     @property
     def input(self) -> Value:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from cliquegraph.ir.names import SPATIAL_KERNEL
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.ops import Conv, MaxPool
+from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import (
     Bank,
     Biased,
@@ -82,6 +83,10 @@ class Parts(Protocol):
     def features(self) -> tuple[Value, ...]:
         """The block features."""
 
+    @property
+    def slabs(self) -> tuple[Slab, ...]:
+        """The buffers of several values."""
+
 
 def to_json(graph: Parts) -> Json:
     """Return the graph as node-link data (``networkx.node_link_graph`` reads it).
@@ -102,6 +107,7 @@ def to_json(graph: Parts) -> Json:
             "params": [_param(param, tensors) for param in params],
             "logits": list(place[graph.logits]),
             "features": [list(place[value]) for value in graph.features],
+            **_slabs(graph, place),
         },
         "nodes": [
             {**_node(i, node, params), "idle": i >= len(graph.nodes)}
@@ -113,6 +119,12 @@ def to_json(graph: Parts) -> Json:
             for k, v in enumerate(node.inputs)
         ],
     }
+
+
+def _slabs(graph: Parts, place: dict[Value, tuple[int, int]]) -> Json:
+    """The slabs, if there are any: without them a graph is what it was before there were slabs."""
+    slabs = [[list(place[value]) for value in slab.values] for slab in graph.slabs]
+    return {"slabs": slabs} if slabs else {}
 
 
 def structure(graph: Parts) -> Json:

@@ -38,6 +38,7 @@ from cliquegraph.ir.types import (
 from cliquegraph.ir.windows import AvgPool as AvgPool
 from cliquegraph.ir.windows import GlobalAvgPool as GlobalAvgPool
 from cliquegraph.ir.windows import GlobalMaxPool as GlobalMaxPool
+from cliquegraph.ir.windows import GlobalMean as GlobalMean
 from cliquegraph.ir.windows import MaxPool as MaxPool
 from cliquegraph.ir.windows import Upsample as Upsample
 from cliquegraph.ir.windows import Zeros as Zeros
@@ -297,6 +298,7 @@ OPS: tuple[type[Op], ...] = (
     MaxPool,
     AvgPool,
     GlobalAvgPool,
+    GlobalMean,
     GlobalMaxPool,
     Upsample,
     Zeros,

@@ -54,6 +54,9 @@ def _lines(graph: Graph) -> Iterator[str]:
             yield f"  # {node.origin}"
             last = node.origin
         yield f"  {_node(node, names)}"
+    for slab in graph.slabs:
+        columns = (f"{names[value]} [{a}:{b}]" for value, (a, b) in slab.columns.items())
+        yield f"  slab of {slab.channels} columns: {', '.join(columns)}"
     yield f"  return {', '.join(names[value] for value in graph.outputs)}"
     if graph.idle:
         live = {operand.param for node in graph.nodes for operand in node.operands}

@@ -7,6 +7,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.node_link import FORMAT, KINDS, PARAMS, Json
 from cliquegraph.ir.nodes import Node, Origin, Value
 from cliquegraph.ir.ops import OPS, Op
+from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import (
     Field,
     Init,
@@ -88,6 +89,7 @@ def _load(data: Json) -> Graph:
         logits=value(head["logits"]),
         features=features,
         idle=tuple(nodes[executed:]),
+        slabs=tuple(Slab(tuple(map(value, each))) for each in head.get("slabs", [])),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node
-from cliquegraph.ir.ops import BatchNorm, Concat, Conv, Normalize, Op, Relu
+from cliquegraph.ir.ops import AvgPool, BatchNorm, Concat, Conv, Normalize, Op, Relu
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class UnitNodes:
     concat: Node | None
     norm: Node | None
     relu: Node | None
+    pool: Node | None
     conv: Node | None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """In the order of execution."""
-        nodes = (self.concat, self.norm, self.relu, self.conv)
+        nodes = (self.concat, self.norm, self.relu, self.pool, self.conv)
         return tuple(node for node in nodes if node is not None)
 
     @property
@@ -35,7 +36,8 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
     """Return the units of a graph, unused ones included, by their last node.
 
     A unit is a normalization by given moments, or nodes marked ``recompute``, with the nodes before
-    and after it that belong to the same place and have no other reader.
+    and after it that belong to the same place and have no other reader. An average pool is one of
+    them where maps lie in slabs: they are read and pooled part by part.
 
     Raises:
         VerificationError: such a normalization has no ReLU of its own after it.
@@ -69,14 +71,16 @@ def units_of(graph: Graph) -> dict[Node, UnitNodes]:
             conv = after(relu, Conv)
             if conv is not None and not is_plain(conv):
                 conv = None
-            unit = UnitNodes(before(node, Concat), node, relu, conv)
+            in_slab = bool(graph.slabs) and isinstance(node.op, Normalize)
+            pool = after(relu, AvgPool) if in_slab else None
+            unit = UnitNodes(before(node, Concat), node, relu, pool, conv)
         elif (
             isinstance(node.op, Concat)
             and node.recompute
             and (conv := after(node, Conv))
             and is_plain(conv)
         ):
-            unit = UnitNodes(node, None, None, conv)
+            unit = UnitNodes(node, None, None, None, conv)
         else:
             continue
         units[unit.nodes[-1]] = unit

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from itertools import pairwise
 
 from cliquegraph.diagnostics.errors import VerificationError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import operand_name, param_name, tensor_name
 from cliquegraph.ir.nodes import Node, Value
-from cliquegraph.ir.ops import Input
+from cliquegraph.ir.ops import Input, Moments
 from cliquegraph.ir.shapes import ShapeError
-from cliquegraph.ir.types import Field, Param, Slot, Tensor
+from cliquegraph.ir.types import Field, MapType, Param, Slot, Tensor
 
 
 def verify_graph(graph: Graph) -> None:
@@ -22,6 +23,7 @@ def verify_graph(graph: Graph) -> None:
     3. Parameters hold every tensor of the network, each part of it once, and nothing else.
     4. One slot has one tensor: nothing is shared by name alone.
     5. What the network returns is written.
+    6. A value lies in one slab at most, beside maps of its size, and has moments.
 
     Raises:
         VerificationError: a rule is violated; names the node.
@@ -43,6 +45,7 @@ def verify_graph(graph: Graph) -> None:
         if value not in written:
             raise VerificationError(f"{graph.name}: an output is never written")
     _check_storage(graph)
+    _check_slabs(graph, written)
 
 
 def _check_types(node: Node) -> None:
@@ -118,6 +121,24 @@ def _check_storage(graph: Graph) -> None:
     for tensor in graph.tensors:
         if slots.setdefault((tensor.slot, tensor.field), tensor) != tensor:
             raise VerificationError(f"{tensor_name(tensor)} names two tensors")
+
+
+def _check_slabs(graph: Graph, written: Collection[Value]) -> None:
+    placed: set[Value] = set()
+    with_moments = {node.inputs[0] for node in graph.nodes if isinstance(node.op, Moments)}
+    for slab in graph.slabs:
+        sizes = {(v.type.height, v.type.width) for v in slab.values if isinstance(v.type, MapType)}
+        for value in slab.values:
+            name = value.hint or "a value"
+            if value not in written:
+                raise VerificationError(f"{graph.name}: {name} lies in a slab, but is not written")
+            if value in placed:
+                raise VerificationError(f"{graph.name}: {name} lies in two places of slabs")
+            if value not in with_moments:
+                raise VerificationError(f"{graph.name}: {name} lies in a slab without its moments")
+            placed.add(value)
+        if len(sizes) != 1:
+            raise VerificationError(f"{graph.name}: a slab has maps of {len(sizes)} sizes")
 
 
 def _broken(node: Node, message: str) -> VerificationError:

@@ -52,6 +52,16 @@ class GlobalAvgPool(Op):
 
 
 @dataclass(frozen=True)
+class GlobalMean(Op):
+    """Mean of each map, as a map of one pixel: what a convolution can read."""
+
+    mnemonic = "global_mean"
+
+    def infer(self, inputs: Types) -> Types:
+        return (MapType(map_type(inputs[0]).channels, 1, 1),)
+
+
+@dataclass(frozen=True)
 class GlobalMaxPool(Op):
     """Maximum of each map. Where it is reached several times, the first has the gradient."""
 

@@ -16,6 +16,7 @@ from cliquegraph.passes.moments import ShareMoments
 from cliquegraph.passes.pack import Pack
 from cliquegraph.passes.pool import PoolFirst
 from cliquegraph.passes.recompute import Recompute
+from cliquegraph.passes.slabs import LayOut
 
 
 class Pass(Protocol):
@@ -29,7 +30,7 @@ class Pass(Protocol):
         """Return the rewritten graph; ``graph`` itself does not change."""
 
 
-_SHARED = (ShareCommon(), Pack(), PoolFirst(), ShareMoments(), DropDeadSteps())
+_SHARED = (ShareCommon(), Pack(), PoolFirst(), ShareMoments(), DropDeadSteps(), LayOut())
 
 LEVELS: dict[int, tuple[Pass, ...]] = {
     0: (ShareCommon(), Pack()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,8 +27,11 @@ from cliquegraph.proof.prove import (
     FileProof,
     Prover,
     Report,
+    Traced,
+    digests_of,
     trace_evaluation_gradients,
     unmoved,
+    with_ways,
 )
 from cliquegraph.proof.traced import own_tensors, source_digest, tracer_of
 from cliquegraph.proof.weights_map import Placement, of_layout, read_map
@@ -261,19 +263,25 @@ class _Certifying:
         self._report(f"{self._name}: trace")
         evaluation = self._trace(shape, "evaluation")
         training = self._training(evaluation, prover, shape)
-        derived, failed = None, ""
+        traced = [Traced(evaluation, training)]
         if training is not None:
-            derived, failed = trace_evaluation_gradients(partial(self._tracer.trace, shape))
+            gradients = trace_evaluation_gradients(partial(self._tracer.trace, shape))
+            traced = [Traced(evaluation, training, *gradients)]
+            if self._tracer.chooses:
+                traced.append(Traced.of(partial(self._trace, shape, derives=True)))
         binding: Binding = self._binding
-        subject = Subject(
-            self._graph,
-            binding,
-            self._tracer.parameters,
-            evaluation,
-            training,
-            frozenset() if training is None else self._unmoved(training),
-            by_hand=True,
-            evaluation_gradients=derived,
+        subject = with_ways(
+            traced,
+            lambda each: Subject(
+                self._graph,
+                binding,
+                self._tracer.parameters,
+                each.evaluation,
+                each.training,
+                frozenset() if training is None else self._unmoved(training),
+                by_hand=True,
+                evaluation_gradients=each.derived,
+            ),
         )
         self._report(f"{self._name}: compare")
         discerner = self._discerner(subject, shape)
@@ -284,17 +292,18 @@ class _Certifying:
             return discerner.locate(different, at)
 
         found = prover.compare(subject, find)
+        failed = next((each.failed for each in traced if each.failed), "")
         if failed and found.difference is None:
             found = replace(found, difference=Located(failed))
-        digests = evaluation.digest + (training.digest if training else "")
+        trace, gradients_trace = digests_of(traced)
         return FileProof(
             backend=self._name,
             option=self._map,
             size=prover.size,
-            operators=(len(evaluation.steps), len(training.steps) if training else 0),
+            operators=traced[0].operators,
             file=self._source,
-            trace=hashlib.sha256(digests.encode()).hexdigest(),
-            gradients_trace=derived.digest if derived else "",
+            trace=trace,
+            gradients_trace=gradients_trace,
             compared=found.numbers,
             points=found.points,
             bound=found.bound,
@@ -349,10 +358,15 @@ class _Certifying:
         )
 
     def _trace(
-        self, shape: tuple[int, int, int, int], mode: Mode, *, gradients: bool = False
+        self,
+        shape: tuple[int, int, int, int],
+        mode: Mode,
+        *,
+        gradients: bool = False,
+        derives: bool = False,
     ) -> Program:
         try:
-            program = self._tracer.trace(shape, mode, gradients=gradients)
+            program = self._tracer.trace(shape, mode, gradients=gradients, derives=derives)
         except VerificationError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the user's code raises

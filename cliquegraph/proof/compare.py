@@ -35,7 +35,10 @@ class DifferenceError(VerificationError):
         what: the group of results, ``logits, training``.
         name: within it, a block or tensor.
         says_all: whether the message names the place, which need not be looked for.
+        subject: the model, in the way in which it was executed.
     """
+
+    subject: Subject | None = None
 
     def __init__(self, what: str, name: str = "", message: str = "") -> None:
         super().__init__(message or f"{what}{f', {name}' if name else ''}")
@@ -81,6 +84,7 @@ class Subject:
         unread: the model's own statistics and counters that do not move, whatever they hold.
         by_hand: whether somebody else wrote the model: it may draw in another order than the graph,
             and counters that the binding does not know are not compared.
+        other: the same model, executed in the other of two ways, where it chooses by values.
     """
 
     graph: Graph
@@ -92,6 +96,22 @@ class Subject:
     by_hand: bool = False
     unread: frozenset[str] = frozenset()
     evaluation_gradients: Program | None = None
+    other: Subject | None = None
+
+    @property
+    def ways(self) -> tuple[Subject, ...]:
+        """The model in each way in which it may be executed."""
+        return (self,) if self.other is None else (self, self.other)
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All programs, in each way."""
+        return tuple(
+            program
+            for each in self.ways
+            for program in (each.evaluation, each.training, each.evaluation_gradients)
+            if program is not None
+        )
 
     @property
     def in_evaluation(self) -> tuple[Program, ...]:
@@ -126,18 +146,45 @@ class Subject:
                 else partial(of.evaluation, self.graph)
             )
             in_training = None if self.training is None else begin(partial(of.training, self.graph))
-            for program in self.in_evaluation:
-                self._compare_evaluation(compared, program, points, in_evaluation, dual=derived)
+            notes = []
+            for each in self.ways:
+                same = compared if each is self else Compared()  # which count once
+                try:
+                    notes.append(each._compare(same, points, in_evaluation, in_training, derived))
+                except DifferenceError as different:
+                    different.subject = each
+                    raise
+                if each is not self:
+                    compared.queries += same.queries
+            if notes[0] != notes[-1]:
+                message = "a gradient is not the same where that of a scale is derived and summed"
+                raise DifferenceError(GRADIENTS, message=message)
             compared.queries += of.queries(self.graph, training=False, derived=derived)
-            if self.training is not None and in_training is not None:
-                run = Run(self, self.training, points, training=True)
-                meaning = in_training()
-                _compare_outputs(compared, "training", run, meaning, dual=True)
-                _compare_statistics(compared, run, meaning)
-                compared.numbers[GRADIENTS] = compare_gradients(run, meaning)
-                compared.queries += run.queries
+            if in_training is not None:
                 compared.queries += of.queries(self.graph, training=True, derived=True)
         return compared
+
+    def _compare(
+        self,
+        compared: Compared,
+        points: Points,
+        in_evaluation: Callable[[], Meaning],
+        in_training: Callable[[], Meaning] | None,
+        dual: bool,
+    ) -> list[str]:
+        """Compare the programs of one way; return their notes."""
+        notes = []
+        for program in self.in_evaluation:
+            notes += self._compare_evaluation(compared, program, points, in_evaluation, dual=dual)
+        if self.training is not None and in_training is not None:
+            run = Run(self, self.training, points, training=True)
+            meaning = in_training()
+            _compare_outputs(compared, "training", run, meaning, dual=True)
+            _compare_statistics(compared, run, meaning)
+            compared.numbers[GRADIENTS] = compare_gradients(run, meaning)
+            compared.queries += run.queries
+            notes += run.notes
+        return notes
 
     def _compare_evaluation(
         self,
@@ -147,7 +194,7 @@ class Subject:
         declared: Callable[[], Meaning],
         *,
         dual: bool,
-    ) -> None:
+    ) -> list[str]:
         """Compare a program in evaluation, whose results are the same with gradients enabled."""
         run = Run(self, program, points, training=False)
         if program is self.evaluation:
@@ -159,6 +206,7 @@ class Subject:
             numbers = compare_gradients(run, declared(), what=EVALUATION_GRADIENTS)
             compared.numbers[EVALUATION_GRADIENTS] = numbers
         compared.queries += run.queries
+        return run.notes
 
 
 class Run:
@@ -184,7 +232,9 @@ class Run:
             inputs[program.cotangent] = points.cotangent(points.logits_shape)
         random = (_Matched if subject.by_hand else _Random)(subject.graph, points)
         before = exact.queries
-        self.values = program.run(Context(exact, random.draw), inputs, watch)
+        context = Context(exact, random.draw)
+        self.values = program.run(context, inputs, watch)
+        self.notes = context.notes
         self.queries = exact.queries - before
         random.require_all(training)
 

@@ -134,12 +134,15 @@ def locate_and_describe(
         points: those of the comparison.
         trace: traces the model in a mode, with its activations.
     """
+    subject = different.subject or subject
     if different.what in STATISTICS:
         return Discerner(compilation, subject, trace).locate(different, points)
     located = locate(different, subject, points, trace)
     if located.place is None or compilation.inference or subject.evaluation.channels_last:
         return located  # updates are recognized by PyTorch's operators
     forward = _Forward(Discerner(compilation, subject, trace), points, different)
+    if compilation.graph.slabs:  # what an update reads is in one buffer with all else
+        return Located(located.message, forward.line_of(located.value))
     found = forward.describe(located.place, located.value)
     detail = found.message.partition(": ")[2].removesuffix(forward.in_mode)
     return Located(f"{located.message}: {detail}", located.line)
@@ -227,6 +230,18 @@ class _Forward:
             if other.section == section and version in reads.split(", ")
         ]
         return any(not self._is_absent(other) for other in readers)
+
+    def line_of(self, value: int | None) -> int | None:
+        """The line of the first step that computes a value, which may be copied later."""
+        wanted = None if value is None else self._computed.prints[value]
+        return next(
+            (
+                step.line
+                for step in self._computed.program.steps
+                if any(self._computed.prints.get(each) == wanted for each in step.writes)
+            ),
+            None,
+        )
 
     # ---- what differs there --------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ def locate(
     """
     if different.says_all:
         return Located(str(different))
+    subject = different.subject or subject
     if different.what in ("running statistics", "counters of batches"):
         return _of_statistic(different, subject, points)
     if different.what in (GRADIENTS, EVALUATION_GRADIENTS):

@@ -43,10 +43,17 @@ class Draws(Protocol):
 
 @dataclass
 class Context:
-    """What steps need beside the arrays that they read."""
+    """What steps need beside the arrays that they read.
+
+    Attributes:
+        exact: the arithmetic.
+        draw: supplies random choices.
+        notes: digests of what each part of a program returns that is executed in one of two ways.
+    """
 
     exact: Exact
     draw: Draws
+    notes: list[str] = field(default_factory=list)
 
 
 Watch = Callable[["Step", "Sequence[Array | None]"], None]
@@ -185,6 +192,10 @@ class Tracer(Protocol):
     def parameters(self) -> frozenset[str]:
         """Which of them are trained."""
 
+    @property
+    def chooses(self) -> bool:
+        """Whether a backward pass chooses by values of scales between two ways to one result."""
+
     def trace(
         self,
         shape: tuple[int, int, int, int],
@@ -192,6 +203,7 @@ class Tracer(Protocol):
         *,
         gradients: bool = False,
         activations: bool = False,
+        derives: bool = False,
     ) -> Program:
         """Trace one call of the model.
 
@@ -200,6 +212,7 @@ class Tracer(Protocol):
             mode: in training, running statistics move, and random choices are drawn.
             gradients: with respect to all parameters, of ⟨logits, cotangent⟩.
             activations: also return each version of each layer.
+            derives: which of the two ways is executed, where the model ``chooses``.
 
         Raises:
             VerificationError: the model calls an operator whose meaning in exact arithmetic is not

@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import partial
 from math import prod
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
@@ -26,13 +27,14 @@ from cliquegraph.proof.bind import Generated
 from cliquegraph.proof.compare import DifferenceError, Run, Subject, largest
 from cliquegraph.proof.discern import locate_and_describe
 from cliquegraph.proof.exact import LANES
-from cliquegraph.proof.locate import Located, Trace
+from cliquegraph.proof.locate import Located, Mode, Trace
 from cliquegraph.proof.models import failure
 from cliquegraph.proof.points import BATCH, Points
 from cliquegraph.proof.program import Program
 from cliquegraph.semantics.arithmetic import Array
 from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.field import PrimeField, collision
+from cliquegraph.semantics.homogeneous import HomogeneousDegrees, HomogeneousField
 from cliquegraph.semantics.reduce import least_size
 
 WANTED = 2.0**-60
@@ -108,7 +110,7 @@ class Prover:
         self._network, self._lowered = compilation.network, compilation.lowered
         self._seed, self._report = seed, report
         self.size = size or least_size(self._lowered, _LEAST)
-        self._points: dict[int, tuple[Points, PrimeField]] = {}
+        self._points: dict[tuple[int, type[PrimeField]], tuple[Points, PrimeField]] = {}
 
     def prove(
         self, compilation: Compilation, backend: Backend, source: str | None = None
@@ -156,62 +158,62 @@ class Prover:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
             raise UsageError(f"the file can't be loaded: {failure(error)}") from None
+        trace = partial(tracer.trace, shape)
+        traced: list[Traced] = []
         try:
-            programs = [tracer.trace(shape, "evaluation")]
-            if not compilation.inference:
-                programs.append(tracer.trace(shape, "training", gradients=True))
+            for derives in (False, True) if tracer.chooses else (False,):
+                way = partial(trace, derives=derives) if derives else trace
+                traced.append(Traced.of(way, folded=compilation.inference))
         except (CliqueGraphError, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
             result = Result({}, (), 1.0, Located(f"the model fails: {failure(error)}"))
-            return self._proof(compilation, backend, text, [], ("", ""), result, start)
-        derived, failed = None, ""
-        if not compilation.inference:
-            derived, failed = trace_evaluation_gradients(partial(tracer.trace, shape))
-        joined = "".join(program.digest for program in programs)
-        digest = hashlib.sha256(joined.encode()).hexdigest()
-        digests = (digest, "" if derived is None else derived.digest)
+            return self._proof(compilation, backend, text, None, ("", ""), result, start)
+        digests = digests_of(traced)
         if known(*digests):
             return None
         binding = Generated(compilation, backend.layout)
-        subject = Subject(
-            compilation.graph,
-            binding,
-            tracer.parameters,
-            programs[0],
-            programs[1] if len(programs) > 1 else None,
-            unread=binding.unread,
-            evaluation_gradients=derived,
+        subject = with_ways(
+            traced,
+            lambda each: Subject(
+                compilation.graph,
+                binding,
+                tracer.parameters,
+                each.evaluation,
+                each.training,
+                unread=binding.unread,
+                evaluation_gradients=each.derived,
+            ),
         )
+        failed = next((each.failed for each in traced if each.failed), "")
         self._report(f"{title}: compare")
-        trace: Trace = partial(tracer.trace, shape, activations=True)
-        if misfit := binding.misfit(tracer, programs[0].counters):
+        activations: Trace = partial(trace, activations=True)
+        if misfit := binding.misfit(tracer, subject.evaluation.counters):
             found = Result({}, (), 1.0, Located(misfit))
         else:
             found = self.compare(
                 subject,
-                lambda error, at: locate_and_describe(compilation, error, subject, at, trace),
+                lambda error, at: locate_and_describe(compilation, error, subject, at, activations),
             )
             if failed and found.difference is None:
                 found = replace(found, difference=Located(failed))
-        return self._proof(compilation, backend, text, programs, digests, found, start)
+        return self._proof(compilation, backend, text, traced[0], digests, found, start)
 
     def _proof(
         self,
         compilation: Compilation,
         backend: Backend,
         source: str,
-        programs: Sequence[Program],
+        traced: Traced | None,
         digests: tuple[str, str],
         found: Result,
         start: float,
     ) -> FileProof:
-        counts = [len(program.steps) for program in programs]
         return FileProof(
             backend=backend.name,
             option=compilation.options[0],
             size=self.size,
-            operators=(sum(counts[:1]), sum(counts[1:])),
+            operators=(0, 0) if traced is None else traced.operators,
             file=hashlib.sha256(source.encode()).hexdigest(),
             trace=digests[0],
             gradients_trace=digests[1],
@@ -234,8 +236,9 @@ class Prover:
         bound = 1.0
         while bound >= WANTED and len(points) < _ATTEMPTS:
             seed = self._seed + len(points)
-            declared, exact = self._declared(seed)
-            at = Points(self._network, self._lowered, self.size, PrimeField(seed, LANES))
+            field = HomogeneousField if subject.other else PrimeField
+            declared, exact = self._declared(seed, field)
+            at = Points(self._network, self._lowered, self.size, field(seed, LANES))
             try:
                 # The draws of a model by hand are matched with those that are declared.
                 beside = None if subject.by_hand else declared
@@ -250,22 +253,29 @@ class Prover:
             bound *= collision(compared.queries, *polynomials, lanes=LANES)
         return Result(numbers, (*points,), bound, None)
 
-    def _declared(self, seed: int) -> tuple[Points, PrimeField]:
+    def _declared(
+        self, seed: int, field: type[PrimeField] = PrimeField
+    ) -> tuple[Points, PrimeField]:
         """The points at which the declaration is evaluated, once for all files."""
-        if seed not in self._points:
-            exact = PrimeField(seed, LANES)
-            self._points[seed] = Points(self._network, self._lowered, self.size, exact), exact
-        return self._points[seed]
+        key = seed, field
+        if key not in self._points:
+            exact = field(seed, LANES)
+            self._points[key] = Points(self._network, self._lowered, self.size, exact), exact
+        return self._points[key]
 
     def _polynomials(
         self, subject: Subject, constants: frozenset[Fraction]
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """The largest degree and bits of an argument of an opaque function, and of a result."""
-        degrees = Degrees(constants)
+        degrees = HomogeneousDegrees(constants) if subject.other else Degrees(constants)
         points = Points(self._network, self._lowered, self.size, degrees)
         graph = subject.graph
         dual: list[Array] = []
-        runs = [Run(subject, each, points, training=False) for each in subject.in_evaluation]
+        runs = [
+            Run(each, program, points, training=False)
+            for each in subject.ways
+            for program in each.in_evaluation
+        ]
         if subject.evaluation_gradients is None:
             found = [largest(points.evaluation(graph).values.values())]
         else:
@@ -274,14 +284,76 @@ class Prover:
         if subject.training is not None:
             meaning = points.training(graph)
             dual += [*meaning.values.values(), *meaning.running.values()]
-            runs.append(Run(subject, subject.training, points, training=True))
+            runs += [
+                Run(each, each.training, points, training=True)
+                for each in subject.ways
+                if each.training is not None
+            ]
         found += [largest(each[part] for each in dual) for part in (0, 1)]
         found += [largest(run.values.values()) for run in runs]
         degree, bits = np.max(found, axis=0).tolist()
         # Then gradients are multiplied by a direction, derivatives by a cotangent.
         terms = sum(prod(tensor.shape) for tensor in self._lowered.tensors)
         (most, most_bits) = degrees.largest.tolist()
-        return (most, most_bits), (degree + 1, bits + terms.bit_length())
+        factor = degrees.factor
+        return (factor * most, most_bits), (factor * (degree + 1), bits + terms.bit_length())
+
+
+class TraceOfMode(Protocol):
+    """Traces a model in a mode, in one of its ways."""
+
+    def __call__(self, mode: Mode, /, *, gradients: bool = False) -> Program:
+        """Return the program."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The traced programs of a model, in one of its ways.
+
+    Attributes:
+        evaluation: that in evaluation.
+        training: that in training, with gradients; None of a folded model.
+        derived: that of gradients in evaluation, if there is one.
+        failed: why there is none, although it is wanted.
+    """
+
+    evaluation: Program
+    training: Program | None
+    derived: Program | None = None
+    failed: str = ""
+
+    @classmethod
+    def of(cls, trace: TraceOfMode, *, folded: bool = False) -> Traced:
+        """Trace a model; a folded one in evaluation without gradients alone."""
+        evaluation = trace("evaluation")
+        if folded:
+            return cls(evaluation, None)
+        training = trace("training", gradients=True)
+        return cls(evaluation, training, *trace_evaluation_gradients(trace))
+
+    @property
+    def operators(self) -> tuple[int, int]:
+        """How many operators there are, in evaluation and training."""
+        return len(self.evaluation.steps), len(self.training.steps) if self.training else 0
+
+
+def digests_of(traced: Sequence[Traced]) -> tuple[str, str]:
+    """SHA-256 of programs in evaluation and training, in all ways; and of gradients in evaluation.
+
+    The latter is the digest of the program, where there is one way.
+    """
+    pairs = ((each.evaluation, each.training) for each in traced)
+    joined = "".join(program.digest for pair in pairs for program in pair if program is not None)
+    derived = [each.derived.digest for each in traced if each.derived is not None]
+    if len(derived) > 1:
+        derived = [hashlib.sha256("".join(derived).encode()).hexdigest()]
+    return hashlib.sha256(joined.encode()).hexdigest(), "".join(derived)
+
+
+def with_ways(traced: Sequence[Traced], subject: Callable[[Traced], Subject]) -> Subject:
+    """Return a model with its other way, if it has one."""
+    first, *others = map(subject, traced)
+    return replace(first, other=others[0]) if others else first
 
 
 @dataclass(frozen=True)
@@ -294,7 +366,7 @@ class Result:
     difference: Located | None
 
 
-def trace_evaluation_gradients(trace: Trace) -> tuple[Program | None, str]:
+def trace_evaluation_gradients(trace: TraceOfMode) -> tuple[Program | None, str]:
     """Trace gradients in evaluation, or say why they fail; the rest can be compared then."""
     try:
         return trace("evaluation", gradients=True), ""

@@ -30,8 +30,10 @@ class Degrees:
 
     Attributes:
         largest: the largest degree, and bits, of an argument of an opaque function.
+        factor: by which degrees count.
     """
 
+    factor = 1
     lead = 1
     queries = 0
 

@@ -84,6 +84,7 @@ class PrimeField:
     """
 
     lead = 1
+    _least = 0  # of random numbers that have a name
 
     def __init__(self, seed: int = 0, lanes: int = LANES) -> None:
         self._random = np.random.default_rng((seed, lanes))
@@ -102,12 +103,13 @@ class PrimeField:
 
     def drawn(self, name: str, *shape: int) -> Array:
         """Return random numbers that have a name, the same in every call."""
-        return self._drawn(np.random.default_rng((self._seed, *name.encode())), shape)
+        random = np.random.default_rng((self._seed, *name.encode()))
+        return self._drawn(random, shape, self._least)
 
-    def _drawn(self, random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def _drawn(self, random: np.random.Generator, shape: tuple[int, ...], least: int = 0) -> Array:
         numbers = np.empty((len(self.primes), *shape), np.int64)
         for lane, prime in enumerate(self.primes):
-            numbers[lane] = random.integers(0, prime, shape)
+            numbers[lane] = random.integers(least, prime, shape)
         return numbers
 
     def residues(self, number: Number) -> Array:
@@ -285,16 +287,27 @@ class PrimeField:
             drawn = np.random.default_rng((self._seed, *key)).integers(0, 2**63, 2 + len(a))
             self._keys[key] = drawn.astype(np.uint64) * np.uint64(2) + np.uint64(1)
         keys = _along(self._keys[key], a.ndim)
-        words = a.astype(np.uint64)
-        state = np.broadcast_to(keys[:2], (2, *a.shape[1:]))
-        for lane in range(0, len(a), 2):
-            word = words[lane]
-            if lane + 1 < len(a):
-                word = word | (words[lane + 1] << np.uint64(32))
-            state = _mix(state ^ word)
+        state = _absorbed(a, np.broadcast_to(keys[:2], (2, *a.shape[1:])))
         answers = _mix(state[0] + state[1] * keys[2:])
         answers %= _along(self._moduli, a.ndim).astype(np.uint64)
         return answers.astype(np.int64)
+
+
+def fingerprints(a: Array) -> Array:
+    """Return a number of 64 bits for all residues of each element."""
+    state: Array = _absorbed(a, np.zeros((1, *a.shape[1:]), np.uint64))[0]
+    return state
+
+
+def _absorbed(a: Array, state: Array) -> Array:
+    """States of 64 bits after all residues of each element have been mixed into them."""
+    words = a.astype(np.uint64)
+    for lane in range(0, len(a), 2):
+        word = words[lane]
+        if lane + 1 < len(a):
+            word = word | (words[lane + 1] << np.uint64(32))
+        state = _mix(state ^ word)
+    return state
 
 
 def _along(values: Array, axes: int) -> Array:

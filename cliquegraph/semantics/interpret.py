@@ -354,6 +354,11 @@ def _(op: ops.GlobalAvgPool, node: Node, arguments: list[Array], frame: _Frame) 
 
 
 @evaluate.register
+def _(op: ops.GlobalMean, node: Node, arguments: list[Array], frame: _Frame) -> Array:
+    return mean(frame.arithmetic, arguments[0], (-2, -1))[..., None, None]
+
+
+@evaluate.register
 def _(op: ops.GlobalMaxPool, node: Node, arguments: list[Array], frame: _Frame) -> Array:
     return global_max(frame.arithmetic, arguments[0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
@@ -41,6 +41,9 @@ def summary_json(compilation: Compilation) -> Json:
         "name": compilation.network.name,
         **cost_json(cost.total),
         "executed_macs": compilation.executed_macs,
+        "executed_macs_by_level": {
+            f"-O{level}": macs for level, macs in compilation.executed_by_level.items()
+        },
         "stored_bytes": memory.stored,
         "depth": sum(depths),
         "blocks": blocks,
@@ -81,10 +84,24 @@ def summary_table(compilation: Compilation) -> Table:
     result.add_section()
     row = _cost_row(cost.total, memory.stored)
     result.add_row("total", "", *row, str(sum(depths)), style="bold")
-    if (executed := compilation.executed_macs) != cost.total.macs:
-        saved = (engineering(executed), engineering(2 * executed))
-        result.add_row(f"executed, {' '.join(compilation.options)}", "", "", *saved, "", "", "")
+    for levels, executed in _executed(compilation):
+        figures = (engineering(executed), engineering(2 * executed))
+        result.add_row(f"executed, {levels}", _share_saved(executed, cost.total), "", *figures)
     return result
+
+
+def _executed(compilation: Compilation) -> Iterator[tuple[str, int]]:
+    """The MACs executed at levels that leave out some of the declared, with the levels' options."""
+    options: dict[int, list[str]] = {}
+    for level, executed in compilation.executed_by_level.items():
+        options.setdefault(executed, []).append(f"-O{level}")
+    for executed, levels in options.items():
+        if executed != compilation.cost.total.macs:
+            yield " ".join(levels), executed
+
+
+def _share_saved(executed: int, declared: Cost) -> str:
+    return f"{100 * (declared.macs - executed) / declared.macs:.1f} % less"
 
 
 def figures_table(compilations: Sequence[Compilation]) -> Table:

@@ -2,7 +2,7 @@
 
 What PyTorch really keeps is in ``test_memory.py``, what the paper says in
 ``tests/test_figures.py``; these figures, which those tests have shown to be right, move only
-where somebody wants them to: `python -m tests.backends.test_torch_figures_kept` writes them anew.
+where somebody wants them to: `python -m tests.analysis.test_figures_kept` writes them anew.
 """
 
 from __future__ import annotations

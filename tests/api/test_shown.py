@@ -75,6 +75,18 @@ def test_a_summary_is_what_the_command_prints(run: Run) -> None:
     assert repr(summary) == str(summary) == summary.text()
 
 
+def test_a_summary_shows_what_each_level_executes() -> None:
+    summary = cliquegraph.summary(SPEC)
+    assert summary.executed == {
+        level: cliquegraph.Compilation(cliquegraph.load(SPEC), level).executed_macs
+        for level in (0, 1, 2)
+    }
+    declared = summary.total["macs"]
+    assert summary.executed[0] == declared > summary.executed[1] == summary.executed[2]
+    (row,) = (line for line in summary.text().splitlines() if "executed" in line)
+    assert row.split() == ["executed,", "-O1", "-O2", "3.6", "%", "less", "2.897M", "5.793M"]
+
+
 def test_the_rows_of_a_summary_add_up() -> None:
     summary = cliquegraph.summary(SPEC)
     assert all(row.keys() == summary.total.keys() for row in summary.rows)
@@ -97,7 +109,7 @@ def test_a_notebook_shows_a_network_as_its_summary() -> None:
     rows = [[cell.text for cell in row] for row in table.iter("tr")]
     assert rows[0][0] == "section"
     assert rows[2][:3] == ["block1", "48x8x8", "23,024"]
-    assert rows[-1][0] == "total"
+    assert [row[0] for row in rows[-2:]] == ["total", "executed, -O1 -O2"]
 
 
 def test_a_network_that_cannot_be_lowered_shows_no_table() -> None:

@@ -69,19 +69,22 @@ TRACED = (
 @pytest.mark.parametrize("name", TRACED)
 def test_no_level_costs_a_convolution(name: str) -> None:
     spec = EVERY_KEY[name]
-    executed, counted = [], []
+    executed, counted, means = [], [], 0
     for level in LEVELS:
         loss, parameters, rest = loss_of(spec, level)
         jaxpr = jax.make_jaxpr(jax.grad(loss))(parameters, rest, images_of(spec))
         found = [each for each in equations(jaxpr.jaxpr) if each.primitive.name == CONVOLUTION]
         counted.append(len(found))
         graph = Compilation(spec, level).graph
-        executed.append(sum(isinstance(node.op, ops.Conv) for node in graph))
+        # What attention reads is a convolution of one pixel.
+        means = sum(isinstance(node.op, ops.GlobalMean) for node in graph)
+        executed.append(sum(isinstance(node.op, ops.Conv) for node in graph) - means)
     # Forwards once, and for the gradients of what each reads and of its kernel; a checkpoint's
     # body holds no convolution that only the forward pass needs. Images have no gradient.
     assert counted[0] <= 3 * executed[0] - 1
     saved = executed[0] - executed[1]  # of steps that nothing needs, which have no gradient
-    assert counted == [counted[0], counted[0] - saved, counted[0] - saved]
+    above = counted[0] - saved + 3 * means
+    assert counted == [counted[0], above, above]
 
 
 CONVOLUTION = "conv_general_dilated"
@@ -117,10 +120,11 @@ def test_each_level_keeps_less(spec: NetworkSpec) -> None:
 
 def test_s3_keeps_little_more_than_what_its_convolutions_write() -> None:
     spec = shipped("cliquenet_s3")
-    convolutions = (n for n in Compilation(spec, 2).graph if isinstance(n.op, ops.Conv))
+    convolutions = (n for n in Compilation(spec, 0).graph if isinstance(n.op, ops.Conv))
     written = 4 * sum(node.output.type.elements for node in convolutions)
     assert kept_for_an_image(spec, 0) > 10 * written
-    assert kept_for_an_image(spec, 2) < 1.3 * written
+    # What -O2 convolves behind a pool is kept too: the pooled maps.
+    assert kept_for_an_image(spec, 2) < 1.35 * written
 
 
 # ---- canonical weights ---------------------------------------------------------------------

@@ -128,6 +128,7 @@ EVERY: dict[str, tuple[ops.Op, Definition]] = {
         ops.LocalResponse(13, 1e-3, 2.0),
         partial(local_response, size=13, alpha=1e-3, beta=2.0),
     ),
+    "global_mean": (ops.GlobalMean(), lambda x: x.sum((2, 3), keepdim=True) / x[0, 0].numel()),
     "global_max_pool": (ops.GlobalMaxPool(), global_max),
     "upsample": (ops.Upsample(3), partial(upsample, factor=3)),
     "upsample_by_1": (ops.Upsample(1), partial(upsample, factor=1)),

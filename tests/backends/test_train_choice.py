@@ -67,12 +67,14 @@ def test_pytorch_chooses_the_fastest_on_a_processor(
         )
 
 
-def test_pytorch_says_that_its_choice_on_cuda_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_says_that_its_choice_on_cuda_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     choice = find_engine("torch").choose(job("torch", any_level=True))
     assert (choice.level, choice.channels_last, choice.cudnn_benchmark) == (0, True, True)
-    assert "predicted" in choice.why and "nothing has been measured there" in choice.why
-    assert "predicted" not in find_engine("torch").choose(job("torch", level=1)).why
+    assert "no level has been measured there" in choice.why
+    assert "measured" not in find_engine("torch").choose(job("torch", level=1)).why
 
 
 def test_synchronized_normalization_takes_level_0(tmp_path: Path) -> None:

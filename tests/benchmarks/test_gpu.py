@@ -25,7 +25,7 @@ from benchmarks.bundled.session import Session
 from cliquegraph.diagnostics.errors import UsageError
 
 COMMIT = {"commit": "abc", "dirty": False}
-PARTS = ["correctness", "speed", "flax", "cuda-graph", "references", "compiled"]
+PARTS = ["correctness", "speed", "triton", "flax", "cuda-graph", "references", "compiled"]
 
 # What the compiler needs is not there; what PyTorch itself imports of it is.
 BLOCKER = """
@@ -98,7 +98,8 @@ def test_a_bundle_runs_where_the_compiler_is_missing(bundle: Path, tmp_path: Pat
     assert ("flax", "float32") in checked
     timed = [row for line in results for row in line.get("variants", line.get("runs", {})).items()]
     assert {name for name, row in timed if row.get("images_per_second", 0) > 0} == {
-        *("literal", *LEVELS, "literal, eager", "eager")
+        *("literal", *LEVELS, "literal, eager", "eager"),
+        *(f"{level}, TRITON = {triton}" for level in LEVELS[1:] for triton in range(3)),
     }
     counted = [line for line in results if "launches" in line]
     assert [(line["part"], line["variant"]) for line in counted] == [("flax", v) for v in LEVELS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    alternatives,
     convolutions,
     evaluation,
     first_step,
@@ -64,6 +66,77 @@ def test_memory_formats_are_compared_at_every_level(
     assert variants["O0 nchw"]["ratio"]["median"] == 1.0
     stored = {name: row["stored_bytes_per_image"] for name, row in variants.items()}
     assert stored["O2 channels_last"] < stored["O0 channels_last"]
+
+
+GENERATED = ["--networks=quickstart", "--batches=2,3", "--rounds=2", "--candidates=O0,O2"]
+
+
+def test_alternatives_are_compared_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = results(alternatives, tmp_path, monkeypatch, *GENERATED)
+    assert [each["batch"] for each in found] == [2, 3]
+    for each in found:
+        variants = each["variants"]
+        assert [*variants] == ["O0 channels_last", "O0 nchw", "O2 channels_last", "O2 nchw"]
+        assert {row["ratio_to"] for row in variants.values()} == {"O0 channels_last"}
+        assert {len(row["samples"]) for row in variants.values()} == {2}
+        stored = {name: row["stored_bytes_per_image"] for name, row in variants.items()}
+        assert stored["O2 channels_last"] < stored["O0 channels_last"]
+
+
+@pytest.mark.parametrize("candidate", ["torchvision", "timm", "timm-checkpoint"])
+def test_a_package_that_is_missing_is_named(
+    candidate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(UsageError, match=r"pip install --no-deps torchvision.*O0,O1,O2"):
+        alternatives.build(candidate, harness.load_network("densenet121"))
+
+
+def test_a_model_that_a_package_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternatives, "torchvision_models", lambda: (None, ["resnet50"]))
+    with pytest.raises(UsageError, match="torchvision has no model 'quickstart'"):
+        alternatives.build("torchvision", harness.load_network("quickstart"))
+
+
+def test_candidates_are_the_same_network() -> None:
+    from torch import nn
+
+    models = {"a": nn.Linear(2, 3), "b": nn.Linear(2, 3)}
+    assert alternatives.same_parameters({**models}) == 9
+    with pytest.raises(UsageError, match="not the same network; their parameters: a 9, b 9, c 8"):
+        alternatives.same_parameters({**models, "c": nn.Linear(3, 2)})
+
+
+def test_checkpointed_units_compute_the_same_and_save_less() -> None:
+    import torch
+    from torch import nn
+
+    from benchmarks.bundled.torch_steps import TrainingStep
+
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            for index in range(1, 5):
+                unit = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 4))
+                self.add_module(f"layer{index}", nn.Sequential(unit))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return, operator]
+
+    plain, checkpointed = Layers(), Layers()
+    alternatives.checkpoint_units(checkpointed)
+    gradients, stored = [], []
+    for model in (plain, checkpointed):
+        step = TrainingStep(model, torch.ones(8, 4), torch.arange(8) % 4)
+        stored.append(step.stored_bytes())
+        step()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert stored[1] < stored[0] / 2
+    for left, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(left, right)
 
 
 def test_training_counts_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +218,7 @@ def test_a_process_that_ends_early_is_no_traceback(capfd: pytest.CaptureFixture[
     assert "error: there is no specs/no_network.yaml" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, gpu])
+@pytest.mark.parametrize("script", [*SCRIPTS, alternatives, gpu])
 def test_help(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +230,13 @@ def test_help(
 
 
 # ---- the harness ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "cliquenet_s3"])
+def test_networks_are_loaded_without_dropout(name: str) -> None:
+    network = harness.load_network(name)
+    places = [*network.blocks, network.transition, network.readout]
+    assert {getattr(place, "dropout", 0.0) for place in places} == {0.0}
 
 
 def test_every_round_begins_with_another_run() -> None:

@@ -46,6 +46,13 @@ class Sample:
         return Compilation(self.spec).graph
 
     @property
+    def executed(self) -> Graph:
+        """What the file of this level executes."""
+        folded = self.level == "folded"
+        level = 0 if folded else int(self.level.removeprefix("-O"))
+        return Compilation(self.spec, level, folded).graph
+
+    @property
     def tensors(self) -> dict[str, Array]:
         """Canonical weights, which every level can store."""
         return sample_tensors(Compilation(self.spec, max(LEVELS)).graph)

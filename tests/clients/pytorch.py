@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,7 +55,7 @@ def macs(sample: Sample) -> int:
 def counted(sample: Sample, found: float) -> tuple[Values, str]:
     total = macs(sample)
     note = f"counts {found:.0f} of {total} MACs" if found != total else ""
-    return {"MACs": np.array(float(total))}, note
+    return {}, note  # which -O1 has fewer of: it pools first
 
 
 # ---- batch normalizations, found by their class -------------------------------------------------
@@ -288,7 +289,7 @@ def scripts(sample: Sample) -> Values:
 
 def prunes(sample: Sample) -> Values:
     model = model_of(sample)
-    nn.utils.prune.l1_unstructured(model.transition1.conv, "weight", amount=0.5)
+    prune.l1_unstructured(model.transition1.conv, "weight", amount=0.5)
     return logits(model(images_of(sample)))
 
 
@@ -312,7 +313,9 @@ def captum_cam(sample: Sample, layer: str) -> Values:
 
 
 def counts_flops(sample: Sample) -> tuple[Values, str]:
-    return counted(sample, macs(sample))
+    executed = sum(node.macs for node in sample.executed.nodes)
+    assert macs(sample) == executed
+    return counted(sample, executed)
 
 
 def counts_by_torchinfo(sample: Sample) -> tuple[Values, str]:
@@ -423,12 +426,12 @@ CLIENTS = (
     Client("a forward hook on a convolution", hooks, EVERY),
     Client(
         "a full backward hook on a convolution",
-        lambda s: hooks_backward(s, "transition1.conv"),
+        lambda s: hooks_backward(s, "stem.conv"),
         EVERY,
     ),
     Client(
         "a full backward pre-hook on a convolution",
-        lambda s: hooks_backward(s, "transition1.conv", before=True),
+        lambda s: hooks_backward(s, "stem.conv", before=True),
         EVERY,
     ),
     Client(

@@ -21,6 +21,7 @@ class Contract(NamedTuple):
 
 _NORM = "aten/src/ATen/native/cuda/Normalization.cu"
 _GROUP_NORM = "aten/src/ATen/native/group_norm.cpp"
+_BLAS = "aten/src/ATen/native/cuda/Blas.cpp"
 _CONV = "aten/src/ATen/native/ConvUtils.h"
 _CONVOLUTION = (
     "input, weight and gradient of one type; cuDNN's result is channels_last where input or "
@@ -33,13 +34,6 @@ _VIEW = "a view: no kernel runs"
 _MEMORY = "allocates or copies; any strides and types"
 
 CONTRACTS: dict[str, Contract] = {
-    "native_batch_norm.out": Contract(
-        _NORM,
-        "`save_mean` and `save_invstd` are two tensors of the accumulate type (float32 for half "
-        "types): in evaluation too they are written, and the maps are normalized by them; scale "
-        "and bias of one type, the maps' or the accumulate type",
-        direct=True,
-    ),
     "native_batch_norm_backward.default": Contract(
         _NORM,
         "`save_mean` and `save_invstd` defined and of the accumulate type wherever maps are "
@@ -64,16 +58,44 @@ CONTRACTS: dict[str, Contract] = {
         "the output is the gradient itself or shares no memory with an input; of the result's type",
         direct=True,
     ),
-    "cat.out": Contract(
-        "aten/src/ATen/native/TensorShape.cpp",
-        "the output shares no memory with an input, has the result's shape and a type that the "
-        "result's can be cast to; its strides stay",
-        direct=True,
-    ),
     "addcmul.out": Contract(
         "aten/src/ATen/native/PointwiseOps.cpp",
+        "the output, columns of a buffer too, is an input itself or shares no memory with one, and "
+        "has the result's shape; a wider result is cast into it in the kernel",
+        direct=True,
+    ),
+    "addcmul_.default": Contract(
+        "aten/src/ATen/native/PointwiseOps.cpp",
+        "columns of a buffer too, which share no memory with the factors; wider factors are "
+        "multiplied in their type, and the sum is cast in the kernel",
+        direct=True,
+    ),
+    "addcmul.default": Contract(
+        "aten/src/ATen/native/PointwiseOps.cpp",
+        "any strides; types are promoted; the result is of the widest",
+        direct=True,
+    ),
+    "mul.out": Contract(
+        _ITERATOR,
         "the output is an input itself or shares no memory with one, and has the result's shape; "
         "a wider result is cast into it in the kernel",
+        direct=True,
+    ),
+    "mm.out": Contract(
+        _BLAS,
+        "matrices and output of one type; columns of a buffer are read where they are, other "
+        "strides are copied; the output has the result's shape and shares no memory with a matrix",
+        direct=True,
+    ),
+    "addmm.out": Contract(
+        _BLAS,
+        "matrices, summand and output of one type; an output that is the summand is added to in "
+        "place; half types are multiplied in float32 and rounded at every call",
+        direct=True,
+    ),
+    "avg_pool2d_backward.default": Contract(
+        "aten/src/ATen/native/cuda/AveragePool2d.cu",
+        "gradient and maps of one type, NCHW or channels_last; the result is in the maps' format",
         direct=True,
     ),
     **dict.fromkeys(
@@ -85,7 +107,9 @@ CONTRACTS: dict[str, Contract] = {
         ),
     ),
     "native_batch_norm.default": Contract(
-        _NORM, "as its out variant, into tensors of its own; cuDNN may be chosen in its place"
+        _NORM,
+        "scale and bias of one type, the maps' or the accumulate type (float32 for half types); "
+        "what it saves is of the accumulate type; cuDNN may be chosen in its place",
     ),
     "native_group_norm.default": Contract(
         _GROUP_NORM,
@@ -110,9 +134,6 @@ CONTRACTS: dict[str, Contract] = {
     "avg_pool2d.default": Contract(
         "aten/src/ATen/native/cuda/AveragePool2d.cu", "NCHW or channels_last"
     ),
-    "avg_pool2d_backward.default": Contract(
-        "aten/src/ATen/native/cuda/AveragePool2d.cu", "the gradient of the maps' type"
-    ),
     **dict.fromkeys(
         ("avg_pool3d.default", "avg_pool3d_backward.default"),
         Contract(
@@ -127,8 +148,8 @@ CONTRACTS: dict[str, Contract] = {
     "upsample_nearest2d_backward.default": Contract(
         "aten/src/ATen/native/cuda/UpSampleNearest2d.cu", "the gradient of the maps' type"
     ),
-    "addmm.default": Contract("aten/src/ATen/native/cuda/Blas.cpp", "matrices of one type"),
-    "mm.default": Contract("aten/src/ATen/native/cuda/Blas.cpp", "matrices of one type"),
+    "addmm.default": Contract(_BLAS, "matrices of one type"),
+    "mm.default": Contract(_BLAS, "matrices of one type"),
     **dict.fromkeys(
         ("bernoulli_.float", "bernoulli.default"),
         Contract(
@@ -171,7 +192,7 @@ CONTRACTS: dict[str, Contract] = {
                 "view.default",
             ),
             *("unsqueeze.default", "squeeze.dim", "expand.default", "t.default", "alias.default"),
-            *("squeeze.default", "detach.default", "select.int"),
+            *("squeeze.default", "detach.default", "permute.default", "_unsafe_view.default"),
         ),
         Contract("aten/src/ATen/native/TensorShape.cpp", _VIEW),
     ),
@@ -181,7 +202,7 @@ CONTRACTS: dict[str, Contract] = {
             *("new_empty_strided.default", "copy_.default", "constant_pad_nd.default"),
             *("_to_copy.default", "clone.default", "slice_backward.default", "ones_like.default"),
             *("zeros_like.default", "new_full.default", "zero_.default", "zeros.default"),
-            *("ones.default", "arange.default"),
+            *("ones.default", "arange.default", "new_zeros.default"),
         ),
         Contract("aten/src/ATen/native/TensorFactories.cpp", _MEMORY),
     ),

@@ -79,11 +79,16 @@ class Maps(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self.called.add(str(func).removeprefix("aten."))
         for each in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(each, torch.Tensor) and each.dim() == 4 and len(each) == BATCH:
-                self._note(str(func), each)
+            if not isinstance(each, torch.Tensor) or func.is_view:  # which writes nothing
+                continue
+            if each.dim() == 4 and len(each) == BATCH:
+                self._note_format(str(func), each)
+            columns = each.dim() == 2 and len(each) % (4 * BATCH) == 0  # of a slab
+            if columns or (each.dim() == 4 and len(each) == BATCH and each.shape[2] > 1):
+                self._note_width(str(func), each)
         return result
 
-    def _note(self, name: str, maps: torch.Tensor) -> None:
+    def _note_format(self, name: str, maps: torch.Tensor) -> None:
         channels, height = maps.shape[1:3]
         if height == 1:
             return  # one element for each map is in every format at once
@@ -91,6 +96,8 @@ class Maps(TorchDispatchMode):
         last = maps.is_contiguous(memory_format=torch.channels_last)
         if whole and channels > 1 and not last:
             self.strayed.add(name)
+
+    def _note_width(self, name: str, maps: torch.Tensor) -> None:
         if maps.is_floating_point() and maps.itemsize > self._width:
             self.widened[name] = self.widened.get(name, 0) + maps.numel()
 

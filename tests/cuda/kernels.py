@@ -11,16 +11,18 @@ Sources: PyTorch's ``aten/src/ATen/native``; ``contracts.py`` names the file for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.cuda.contracts import CONTRACTS
 
 ATEN = torch.ops.aten
+CUDA = torch.device("cuda", 0)
 
 Kernel = Callable[..., Any]
 KERNELS: dict[Any, Kernel] = {}
@@ -31,8 +33,29 @@ class CudaError(RuntimeError):
     """What the CUDA kernel would raise."""
 
 
+class CudaDevice(TorchFunctionMode):
+    """Lets tensors say that they are on CUDA, to code that chooses by their device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func == torch.Tensor.device.__get__:
+            return CUDA
+        if kwargs.get("device") == CUDA:
+            kwargs["device"] = torch.device("cpu")
+        return func(*args, **kwargs)
+
+
+def choose_as_on_cuda(module: torch.nn.Module) -> None:
+    """Let a generated file's backward pass, where no mode hears questions, choose as on CUDA."""
+    names = type(module).forward.__globals__
+    if "is_derivable" in names:
+        names["is_derivable"] = lambda scale, data: False
+
+
 class CudaKernels(TorchDispatchMode):
     """Runs each operator by its contract; one without a contract is an error.
+
+    No operator that the host waits for has one (``_local_scalar_dense``, ``nonzero``).
 
     Attributes:
         called: the names of the operators that ran.
@@ -41,6 +64,16 @@ class CudaKernels(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.called: set[str] = set()
+        self._device = CudaDevice()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._device.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._device.__exit__(*error)
+        super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func).removeprefix("aten.")
@@ -104,17 +137,8 @@ def update_running(
     move(running[1], var * (count / (count - 1)), momentum)
 
 
-def write(out: Tensor, value: Tensor, name: str) -> None:
-    """Write an output that the caller gave: an empty one is resized, another must fit."""
-    demand(out.dtype == value.dtype, f"{name}: expected {value.dtype} but found {out.dtype}")
-    if out.numel() == 0:
-        out.resize_(value.shape)
-    demand(out.shape == value.shape, f"{name}: has shape {out.shape}, needs {value.shape}")
-    out.copy_(value)
-
-
-@kernel(ATEN.native_batch_norm.out)
-def batch_norm_out(
+@kernel(ATEN.native_batch_norm.default)
+def batch_norm(
     x: Tensor,
     scale: Tensor | None,
     bias: Tensor | None,
@@ -123,12 +147,8 @@ def batch_norm_out(
     training: bool,
     momentum: float,
     eps: float,
-    *,
-    out: Tensor,
-    save_mean: Tensor,
-    save_invstd: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``batch_norm_cuda_out``: in evaluation too, it normalizes by what it saved."""
+    """``batch_norm_cuda``: in evaluation too, it saves what it normalizes by."""
     demand_parameters(x, scale, bias)
     wide = accumulate_type(x)
     if training:
@@ -137,23 +157,11 @@ def batch_norm_out(
     else:
         demand(running_mean is not None and running_var is not None, "has_running_mean")
         mean, var = running_mean.to(wide), running_var.to(wide)  # type: ignore[union-attr]
-    write(save_mean, mean, "save_mean")
-    write(save_invstd, torch.rsqrt(var + eps), "save_invstd")
-    # Read again from where they were written: the two may share memory.
-    y = (x.to(wide) - per_channel(save_mean, wide)) * per_channel(save_invstd, wide)
+    invstd = torch.rsqrt(var + eps)
+    y = (x.to(wide) - per_channel(mean, wide)) * per_channel(invstd, wide)
     y = y if scale is None else y * per_channel(scale, wide)
     y = y if bias is None else y + per_channel(bias, wide)
-    demand(out.dtype == x.dtype, f"out: expected {x.dtype} but found {out.dtype}")
-    out.copy_(y)
-    return out, save_mean, save_invstd
-
-
-@kernel(ATEN.native_batch_norm.default)
-def batch_norm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """``batch_norm_cuda``: the same into tensors of its own."""
-    saved = [torch.empty(0, dtype=accumulate_type(x)) for _ in range(2)]
-    out = torch.empty_like(x)
-    return batch_norm_out(x, *args, out=out, save_mean=saved[0], save_invstd=saved[1])
+    return torch.empty_like(x).copy_(y), mean, invstd
 
 
 @kernel(ATEN.native_batch_norm_backward.default)
@@ -296,24 +304,46 @@ def convolution_backward(grad: Tensor, x: Tensor, w: Tensor, *args: Any) -> tupl
     )
 
 
+# ---- average pools backward ----------------------------------------------------------------
+
+
+@kernel(ATEN.avg_pool2d_backward.default)
+def average_pool_backward(grad: Tensor, x: Tensor, *args: Any) -> Tensor:
+    """``avg_pool2d_backward_out_cuda``: in the maps' format, to which it converts the gradient."""
+    demand(grad.dtype == x.dtype, f"gradient of {grad.dtype}, maps of {x.dtype}")
+    result: Tensor = ATEN.avg_pool2d_backward.default(grad, x, *args)
+    return result.contiguous(memory_format=suggest_memory_format(x))
+
+
 # ---- outputs that the caller gives ---------------------------------------------------------
 
 
-def demand_no_overlap(out: Tensor, *inputs: Tensor, whole: bool) -> None:
-    """TensorIterator takes an output that is one of its inputs, ``cat`` does not."""
+def places(x: Tensor) -> Tensor:
+    """Which elements of its storage a tensor has."""
+    found = torch.zeros(x.untyped_storage().nbytes() // x.itemsize, dtype=torch.bool)
+    found.as_strided(x.shape, x.stride(), x.storage_offset()).fill_(True)
+    return found
+
+
+def demand_no_overlap(out: Tensor, *inputs: Tensor, whole: bool = True) -> None:
+    """An output of TensorIterator may be one of its inputs; that of a product may not.
+
+    TensorIterator itself raises only where the overlap is easily seen; its kernels are wrong in
+    every other case too.
+    """
     for each in inputs:
-        shares = each.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
-        same = (each.data_ptr(), each.shape, each.stride()) == (
-            *(out.data_ptr(), out.shape),
+        if each.untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
+            continue
+        same = (each.storage_offset(), each.shape, each.stride()) == (
+            *(out.storage_offset(), out.shape),
             out.stride(),
         )
-        demand(not shares or (whole and same), "the output and an input overlap in memory")
+        apart = each.dtype == out.dtype and not bool((places(out) & places(each)).any())
+        demand(apart or (whole and same), "the output and an input overlap in memory")
 
 
-@kernel(ATEN.cat.out)
-def cat_out(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor) -> Tensor:
-    demand_no_overlap(out, *tensors, whole=False)
-    result = ATEN.cat.default(tensors, dim)
+def write_cast(out: Tensor, result: Tensor) -> Tensor:
+    """Write a result into an output of its shape, to whose type it is cast in the kernel."""
     demand(torch.can_cast(result.dtype, out.dtype), f"{result.dtype} can't be cast to {out.dtype}")
     demand(out.shape == result.shape, "an output with elements would be resized")
     return out.copy_(result)
@@ -321,18 +351,58 @@ def cat_out(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor) -> Tensor:
 
 @kernel(ATEN.addcmul.out)
 def addcmul_out(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1, out: Tensor) -> Tensor:
-    demand_no_overlap(out, x, a, b, whole=True)
-    result = ATEN.addcmul.default(x, a, b, value=value)
-    demand(torch.can_cast(result.dtype, out.dtype), f"{result.dtype} can't be cast to {out.dtype}")
-    demand(out.shape == result.shape, "an output with elements would be resized")
-    return out.copy_(result)
+    demand_no_overlap(out, x, a, b)
+    return write_cast(out, ATEN.addcmul.default(x, a, b, value=value))
+
+
+@kernel(ATEN.addcmul_.default)
+def addcmul_in_place(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    demand_no_overlap(x, a, b)
+    return write_cast(x, ATEN.addcmul.default(x, a, b, value=value))
+
+
+@kernel(ATEN.mul.out)
+def mul_out(x: Tensor, y: Tensor, *, out: Tensor) -> Tensor:
+    demand_no_overlap(out, x, y)
+    return write_cast(out, ATEN.mul.Tensor(x, y))
 
 
 @kernel(ATEN.threshold_backward.grad_input)
 def threshold_backward_out(
     grad: Tensor, x: Tensor, threshold: float, *, grad_input: Tensor
 ) -> Tensor:
-    demand_no_overlap(grad_input, grad, x, whole=True)
+    demand_no_overlap(grad_input, grad, x)
     result = ATEN.threshold_backward.default(grad, x, threshold)
     demand(grad_input.dtype == result.dtype, f"{result.dtype} into {grad_input.dtype}")
-    return grad_input.copy_(result)
+    return write_cast(grad_input, result)
+
+
+# ---- matrix products -----------------------------------------------------------------------
+
+
+def demand_one_type(**matrices: Tensor) -> None:
+    types = {each.dtype for each in matrices.values()}
+    demand(len(types) == 1, f"{', '.join(matrices)} should be of one type, are of {types}")
+
+
+def write_product(out: Tensor, result: Tensor) -> Tensor:
+    demand(out.shape == result.shape, "an output with elements would be resized")
+    return out.copy_(result)
+
+
+@kernel(ATEN.mm.out)
+def mm_out(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
+    demand_one_type(a=a, b=b, out=out)
+    demand_no_overlap(out, a, b, whole=False)
+    return write_product(out, ATEN.mm.default(a, b))
+
+
+@kernel(ATEN.addmm.out)
+def addmm_out(
+    x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor
+) -> Tensor:
+    """``addmm_out_cuda_impl``: the summand is copied to the output, unless it is the output."""
+    demand_one_type(x=x, a=a, b=b, out=out)
+    demand_no_overlap(out, a, b, whole=False)
+    demand_no_overlap(out, x)
+    return write_product(out, ATEN.addmm.default(x, a, b, beta=beta, alpha=alpha))

@@ -92,6 +92,8 @@ def complaints(source: str) -> Iterator[str]:
     )
     exported = {each.value for each in exports(tree)}
     for each in tree.body:
+        if isinstance(each, ast.ImportFrom) and each.module == "__future__":
+            continue
         if isinstance(each, ast.Import | ast.ImportFrom):
             names = [alias.asname or alias.name for alias in each.names]
         elif isinstance(each, ast.ClassDef | ast.FunctionDef):

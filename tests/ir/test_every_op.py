@@ -73,6 +73,7 @@ KEEPS_NOTHING = {
     ops.Bias,
     ops.Upsample,
     ops.GlobalAvgPool,
+    ops.GlobalMean,
     ops.Normalize,
     ops.Keep,
     ops.DrawColumn,

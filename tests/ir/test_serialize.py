@@ -325,3 +325,19 @@ def test_the_changes_above_are_of_every_key_of_the_language() -> None:
         change["stem"]["pool"] for change in OTHER_SECTIONS if "pool" in change.get("stem", {})
     ]
     assert {key for pool in pools for key in pool} == set(Pool.model_fields)
+
+
+def test_slabs_come_back_with_their_columns() -> None:
+    graph = optimise(graph_of(shipped("quickstart")), 1)
+    back = through_text(graph)
+    assert back == graph
+    assert [list(slab.columns.values()) for slab in back.slabs] == [
+        list(slab.columns.values()) for slab in graph.slabs
+    ]
+    written = {value for node in back.nodes for value in node.outputs}
+    assert len(back.slabs) == 2
+    assert all(value in written for slab in back.slabs for value in slab.values)
+    one, other = back.slabs
+    turned = replace(back, slabs=(replace(one, values=one.values[::-1]), other))
+    assert turned != graph
+    assert "slabs" not in json.dumps(to_json(optimise(graph_of(shipped("quickstart")), 0)))

@@ -14,9 +14,10 @@ from cliquegraph.ir import ops
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import MapType, Param, ParamSlice, Piece, Tensor
 from cliquegraph.ir.verify import verify_graph
-from tests.networks import clique, graph_of, graphs_of, networks
+from tests.networks import clique, graph_of, graphs_of, network, networks
 
 
 @pytest.fixture
@@ -304,3 +305,45 @@ def test_what_the_network_returns_is_written(graph: Graph, output: str) -> None:
     value = Value(graph.logits.type)
     lost = replace(graph, logits=value) if output == "logits" else replace(graph, features=(value,))
     assert broken(lost) == "small: an output is never written"
+
+
+# ---- slabs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def laid_out() -> Graph:
+    return optimise(graph_of(network(*[{"layers": 2, "filters": 3}] * 2)), 1)
+
+
+def with_slabs(graph: Graph, *slabs: tuple[Value, ...]) -> Graph:
+    return replace(graph, slabs=tuple(map(Slab, slabs)))
+
+
+def test_what_lies_in_a_slab_is_written(laid_out: Graph) -> None:
+    stranger = Value(MapType(3, 8, 8), "y")
+    values = laid_out.slabs[0].values
+    assert broken(with_slabs(laid_out, (*values, stranger))) == (
+        "small: y lies in a slab, but is not written"
+    )
+
+
+def test_a_value_lies_in_one_place_of_one_slab(laid_out: Graph) -> None:
+    values = laid_out.slabs[0].values
+    assert broken(with_slabs(laid_out, (*values, values[1]))) == (
+        "small: x1_1 lies in two places of slabs"
+    )
+    assert broken(with_slabs(laid_out, values, values[1:])) == (
+        "small: x1_1 lies in two places of slabs"
+    )
+
+
+def test_a_value_in_a_slab_has_moments(laid_out: Graph) -> None:
+    relu = first(laid_out, ops.Relu)
+    assert broken(with_slabs(laid_out, (relu.output,))) == (
+        "small: a value lies in a slab without its moments"
+    )
+
+
+def test_maps_of_one_slab_have_one_size(laid_out: Graph) -> None:
+    one, other = (slab.values for slab in laid_out.slabs)
+    assert broken(with_slabs(laid_out, (*one, *other))) == "small: a slab has maps of 2 sizes"

@@ -88,6 +88,7 @@ def test_levels_build_on_each_other() -> None:
 def test_the_passes_of_each_level_by_name() -> None:
     names = {level: [each.name for each in passes] for level, passes in LEVELS.items()}
     shared = ["share common", "pack", "pool first", "share moments", "drop dead steps"]
+    shared.append("lay out")
     assert names == {0: ["share common", "pack"], 1: shared, 2: [*shared, "recompute"]}
     folded = ["share common", "pack", "pool first", "drop dead steps", "fold"]
     assert [each.name for each in INFERENCE] == folded

@@ -7,19 +7,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 
 import cliquegraph
 from cliquegraph import Graph, NetworkSpec, optimise
 from cliquegraph.ir import ops
-from cliquegraph.ir.nodes import Node
+from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.types import MapType
 from cliquegraph.passes.pipeline import run_passes
 from cliquegraph.passes.recompute import Recompute
 from tests.excerpts import before_and_after, golden
 from tests.function import with_reader
+from tests.levels import Model, assert_same
 from tests.networks import EVERY_KEY, clique, graph_of, network, networks, shipped
 
+MEANS = {ops.AvgPool, ops.GlobalAvgPool, ops.GlobalMean}
 CHEAP = (ops.Concat, ops.BatchNorm, ops.Normalize, ops.Relu)
 
 
@@ -74,8 +77,11 @@ def test_what_is_redone_is_cheap_and_has_one_reader(spec: NetworkSpec) -> None:
         assert isinstance(node.op, CHEAP)
         assert node.macs == 0
         assert node.output not in graph.outputs
-        (reader,) = graph.consumers[node.output]
-        assert reader.recompute or isinstance(reader.op, ops.Conv | ops.GlobalAvgPool)
+        reader, *others = graph.consumers[node.output]
+        if others:
+            assert {type(each.op) for each in (reader, *others)} <= MEANS
+        else:
+            assert reader.recompute or type(reader.op) in {ops.Conv, *MEANS}
         if isinstance(node.op, ops.Relu):
             # Recomputing the ReLU alone would save its input.
             assert graph.producers[node.inputs[0]].recompute
@@ -104,6 +110,36 @@ def test_a_pool_and_a_feature_keep_what_they_read() -> None:
     assert all(node.recompute for node in concats)
 
 
+@pytest.mark.parametrize("attention", [True, False])
+def test_maps_that_are_only_averaged_are_recomputed(attention: bool) -> None:
+    block = {"layers": 2, "filters": 3}
+    spec = network(block, block, transition={"attention": attention})
+    graph = level_2(spec)
+    (pool,) = (node for node in graph if isinstance(node.op, ops.AvgPool))
+    (maps,) = pool.inputs
+    assert len(graph.consumers[maps]) == (2 if attention else 1)
+    assert graph.producers[maps].recompute and not pool.recompute
+    source = cliquegraph.compile(spec, "torch", level=2)
+    if attention:  # which reads them too; PyTorch's own pool would save them
+        assert "x = avg_pool(x, 2, 2)" in source
+        assert "x = F.avg_pool2d(x, 2, stride=2)" in cliquegraph.compile(spec, "torch", level=1)
+    else:  # pooled as they are read
+        assert "norm_relu(sources, self.norm, pool=(2, 2), recompute=True)" in source
+
+
+@pytest.mark.parametrize("kind", [ops.Relu, ops.MaxPool])
+def test_maps_that_are_not_only_averaged_are_kept(kind: type[ops.Op]) -> None:
+    block = {"layers": 2, "filters": 3}
+    graph = optimise(graph_of(network(block, block)), 1)
+    (pool,) = (node for node in graph if isinstance(node.op, ops.AvgPool))
+    (maps,) = pool.inputs
+    reader = ops.Relu() if kind is ops.Relu else ops.MaxPool(1, 1)
+    other = Node(reader, (maps,), (), (Value(maps.type),), pool.origin)
+    after = Recompute().apply(replace(graph, nodes=(*graph.nodes, other)))
+    assert not after.producers[maps].recompute
+    assert Recompute().apply(graph).producers[maps].recompute
+
+
 @pytest.mark.parametrize("kind", [ops.Concat, ops.Normalize, ops.Relu])
 def test_what_something_else_reads_is_kept(kind: type[ops.Op]) -> None:
     graph = optimise(graph_of(clique()), 1)
@@ -119,3 +155,16 @@ def test_every_network_of_the_tests_has_something_to_redo() -> None:
     literal = {"from_zeros", "recurrent", "three_sizes", "gated", "fractal", "join_drop"}
     without = {name for name, spec in EVERY_KEY.items() if not marked(level_2(spec))}
     assert without <= literal
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("attention", [True, False])
+def test_gradients_pass_a_pool_of_recomputed_maps(
+    attention: bool, memory_format: torch.memory_format
+) -> None:
+    block = {"layers": 2, "filters": 3}
+    odd = {"channels": 3, "height": 7, "width": 9}
+    spec = network(block, block, input=odd, transition={"attention": attention})
+    literal, recomputed = (Model(spec, level) for level in (0, 2))
+    images = literal.images().to(memory_format=memory_format)
+    assert_same(recomputed.outcome(images), literal.outcome(images))

@@ -297,6 +297,7 @@ def test_a_recomputed_choice_keeps_its_number() -> None:
         (lambda x: x * float(x.sum()), "depends on the values"),
         (lambda x: x if x.detach().numpy().sum() > 400 else 2 * x, r"numpy\(\) reads a tensor's"),
         (lambda x: x * x.long(), "rounded to integers"),
+        (lambda x: torch.mul(x, x, out=x.new_empty(0)), r"mul\.out resizes what it writes into"),
         (lambda x: x * torch.from_numpy(x.detach().numpy() + 1), r"numpy\(\) reads a tensor's"),
     ],
 )

@@ -95,6 +95,8 @@ class NumpySpeller(Speller):
                 return Text(f"windows({x}, {op.kernel}, {op.stride}, 0, 0.0).mean((4, 5))")
             case ops.GlobalAvgPool():
                 return Text(f"{x}.mean((2, 3))")
+            case ops.GlobalMean():
+                return Text(f"{x}.mean((2, 3), keepdims=True)")
             case ops.Stack():
                 return call("np.stack", *arguments)
             case ops.GlobalMaxPool():

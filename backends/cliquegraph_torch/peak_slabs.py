@@ -1,0 +1,151 @@
+"""Slabs in a training step: their storages, their gradients, and what is needed to read them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from cliquegraph.ir import ops
+from cliquegraph.ir.slabs import Slab
+from cliquegraph.ir.types import MapType
+from cliquegraph_torch.eager import Call
+from cliquegraph_torch.heap import Heap, Storage
+from cliquegraph_torch.precision import Sizes
+
+_IN_CACHE = 2**18
+_LEAST_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How a CPU reads a slab: the bytes of a part, how many there are, and of all together."""
+
+    size: int
+    count: int
+    total: int
+
+
+def parts_of(call: Call, sizes: Sizes) -> Parts:
+    """Return the parts in which a call reads a slab: all pixels, or some that fit the cache."""
+    maps = call.maps[0].type
+    assert isinstance(maps, MapType)  # noqa: S101  # what lies in slabs
+    image, row = maps.height * maps.width, sizes.maps(call.gathered)
+    step = 1 if is_product(call) else image if isinstance(call.last.op, ops.AvgPool) else None
+    rows = sizes.batch * image
+    size = rows
+    if step is not None:
+        size = min(rows, max(1, max(_LEAST_ROWS, _IN_CACHE // call.gathered) // step) * step)
+    return Parts(size * row, -(-rows // size), rows * row)
+
+
+def is_product(call: Call) -> bool:
+    """Tell whether a call ends in a convolution that is a product of matrices."""
+    return isinstance(call.last.op, ops.Conv) and call.last.op.kernel == 1
+
+
+class Slabs:
+    """The slabs of a step."""
+
+    def __init__(self, heap: Heap, sizes: Sizes, live: Collection[Call]) -> None:
+        self._heap = heap
+        self._sizes = sizes
+        self._storages: dict[Slab, tuple[Storage, Storage]] = {}
+        self._grads: dict[Slab, tuple[Storage, Storage]] = {}
+        self._puts_left = Counter(call.slab for call in live if call.puts)
+
+    # ---- forward -------------------------------------------------------------------------
+
+    def put(self, call: Call, slab: Slab, maps: Storage) -> tuple[Storage, Storage]:
+        """Return the storages of a slab and its moments, with a reference for the caller.
+
+        The first maps allocate a slab of all columns, or become it.
+        """
+        heap, size = self._heap, self._sizes.of(call.reads[0])
+        if slab not in self._storages:
+            data = heap.hold(maps) if call.adopts else heap.take(self._width(slab))
+            moments = heap.take(self._sizes.statistics(2 * slab.channels))
+            self._storages[slab] = data, moments
+        else:
+            data, moments = map(heap.hold, self._storages[slab])
+        if len(slab.values) > 1 and not call.channels_last:
+            heap.need(size)  # the same maps with channels last
+        return data, moments
+
+    def read(self, call: Call, slab: Slab) -> tuple[Storage, list[Storage]]:
+        """Return the storages of the output of a call and of what it saves."""
+        heap, sizes, parts = self._heap, self._sizes, parts_of(call, self._sizes)
+        saved = [heap.hold(each) for each in self._storages[slab]]
+        saved += [heap.take(sizes.statistics(each * call.gathered)) for each in (2, 1)]
+        temporary = [heap.take(sizes.statistics(2 * call.gathered)), *self._kernels(call)]
+        is_conv = isinstance(call.last.op, ops.Conv)
+        if call.keeps:
+            saved.append(heap.take(parts.total))
+        elif is_conv and not is_product(call):
+            temporary.append(heap.take(parts.total))
+        if isinstance(call.last.op, ops.AvgPool):
+            pooled = sizes.of(call.output)
+            temporary += [heap.take(parts.size), heap.take(pooled)]  # one part; the pooled ones
+        elif is_product(call) and not call.keeps:
+            temporary.append(heap.take(parts.size))
+        output = heap.take(sizes.of(call.output))
+        heap.drop(*temporary)
+        return output, saved
+
+    def _width(self, slab: Slab) -> int:
+        return sum(map(self._sizes.of, slab.values))
+
+    def _kernels(self, call: Call) -> list[Storage]:
+        """Copies of a kernel: in the precision of maps, and transposed for a product."""
+        if not isinstance(call.last.op, ops.Conv):
+            return []
+        size = self._sizes.cast(call.last.operands[0].shape)
+        return [self._heap.take(size) for _ in range(self._sizes.casts + is_product(call))]
+
+    # ---- backward ------------------------------------------------------------------------
+
+    def backward_read(
+        self, call: Call, slab: Slab, grad: Storage | None, *, of_mean: bool
+    ) -> Storage | None:
+        """Add to the gradient of a slab; return the storage of the gradient of a kernel.
+
+        That of a mean over pixels does not have channels last, which takes a copy.
+        """
+        heap, sizes, parts = self._heap, self._sizes, parts_of(call, self._sizes)
+        if grad is None:
+            return None
+        if slab not in self._grads:
+            moments = sizes.statistics(2 * slab.channels)
+            self._grads[slab] = heap.take(self._width(slab)), heap.take(moments)
+        kernel = None
+        temporary = []
+        is_conv = isinstance(call.last.op, ops.Conv)
+        if is_conv:
+            size = sizes.cast(call.last.operands[0].shape)
+            kernel = heap.take(size)
+            temporary = [heap.take(size) for _ in range(sizes.casts)]
+        # Of one part each: what is read, unless it was kept, and its gradient.
+        buffers = int(call.is_unit and not call.keeps) + 1
+        if isinstance(call.last.op, ops.AvgPool) and parts.count > 1:
+            buffers += 1  # while one is computed, the last is not freed
+        has_products = call.is_unit and (sizes.casts or not is_conv)
+        products = self._products(call, parts) if has_products else 0
+        if of_mean and not is_conv:
+            products = max(products, parts.size)
+        heap.need(buffers * parts.size, products)
+        heap.drop(*temporary)
+        return kernel
+
+    def backward_put(self, call: Call, slab: Slab) -> Storage:
+        """Return the storage of the gradient of maps; the last put frees that of the slab."""
+        grad = self._heap.take(self._sizes.of(call.reads[0]))
+        self._puts_left[slab] -= 1
+        if not self._puts_left[slab]:
+            self._heap.drop(*self._grads.pop(slab))
+        return grad
+
+    def _products(self, call: Call, parts: Parts) -> int:
+        """The bytes of products with the gradient, of the widest run of columns."""
+        assert call.slab is not None  # noqa: S101  # a call that reads a slab
+        widest = max(stop - start for start, stop in call.slab.windows(call.maps))
+        return parts.size // call.gathered * widest
