@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import (
     alternatives,
+    bytes_moved,
     convolutions,
     evaluation,
     first_step,
@@ -66,6 +67,30 @@ def test_memory_formats_are_compared_at_every_level(
     assert variants["O0 nchw"]["ratio"]["median"] == 1.0
     stored = {name: row["stored_bytes_per_image"] for name, row in variants.items()}
     assert stored["O2 channels_last"] < stored["O0 channels_last"]
+
+
+def test_bytes_moved_are_fewer_where_nothing_is_concatenated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--networks=cliquenet_s0", "--batch=4"]
+    (found,) = results(bytes_moved, tmp_path, monkeypatch, *arguments)
+    moved = found["bytes_moved_per_image"]
+    assert [*moved] == ["literal", *(f"O{level}" for level in LEVELS)]
+    assert 0.99 < moved["O0"] / moved["literal"] < 1.01
+    assert moved["O1"] < 0.9 * moved["literal"]
+    assert moved["O2"] < 1.05 * moved["literal"]
+
+
+def test_an_operator_moves_each_of_its_tensors_once() -> None:
+    import torch
+
+    a, b = torch.zeros(10, 3), torch.zeros(10, 3)
+    with bytes_moved.BytesMoved() as moved:
+        torch.add(a, b)
+        a.view(30)  # nothing
+        torch.empty(7)  # nothing
+        torch.mul(a, a, out=b)
+    assert moved.total == (3 + 2) * 30 * 4
 
 
 GENERATED = ["--networks=quickstart", "--batches=2,3", "--rounds=2", "--candidates=O0,O2"]

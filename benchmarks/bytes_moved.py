@@ -1,0 +1,102 @@
+"""The bytes that a training step moves: what PyTorch's operators read and write.
+
+    python benchmarks/bytes_moved.py --networks cliquenet_s3 --output
+
+Each tensor that an operator is given and each that it returns counts once for the operator, forward
+and backward; views count nothing. Models are channels_last, in float32: the literal one
+(literal.py) and every -O level by PyTorch's operators, without Triton's kernels. What a cache holds
+between two operators is counted all the same, so this is about devices whose cache no map fits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks import torch_runs as runs
+from benchmarks.harness import (
+    Report,
+    default_batch,
+    load_network,
+    megabytes,
+    parser,
+    print_table,
+    run,
+)
+from cliquegraph import NetworkSpec
+
+
+class BytesMoved(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's is untyped
+    """Adds up the bytes that operators read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Execute an operator and count its tensors, each once."""
+        results = func(*args, **(kwargs or {}))
+        name = func.__name__
+        if not func.is_view and "empty" not in name:  # which write nothing
+            reads = () if name.startswith(("new_zeros", "zeros", "ones")) else (args, kwargs)
+            leaves = tree_leaves((reads, results))
+            tensors = {id(each): each for each in leaves if isinstance(each, Tensor)}
+            self.total += sum(each.numel() * each.itemsize for each in tensors.values())
+        return results
+
+
+def bytes_moved(network: NetworkSpec, batch: int, levels: Sequence[int]) -> dict[str, int]:
+    """Count a training step of the literal model and each level, without the optimizer's."""
+    found = {}
+    for variant, build in runs.builders(network, levels).items():
+        model = build().to(memory_format=torch.channels_last)
+        _derive_scales(model)
+        size = network.input.channels, network.input.height, network.input.width
+        images = torch.randn(batch, *size).contiguous(memory_format=torch.channels_last)
+        with BytesMoved() as moved:
+            model(images).sum().backward()
+        found[variant] = moved.total
+    return found
+
+
+def _derive_scales(model: nn.Module) -> None:
+    """Let gradients of scales be derived on a CPU, as where nothing observes operators."""
+    names = vars(sys.modules[type(model).__module__])
+    if "is_derivable" in names:
+        names["is_derivable"] = lambda scale, data: data.device.type == "cpu"
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = parser(__doc__ or "", rounds=1).parse_args()
+    report = Report(arguments, "bytes_moved_torch")
+    for name in arguments.networks:
+        network = load_network(name)
+        batch = arguments.batch or default_batch(network, accelerator=False)
+        found = bytes_moved(network, batch, arguments.levels)
+        rows = {
+            variant: {
+                "MB per image": megabytes(total / batch),
+                f"/ {runs.LITERAL}": f"{total / found[runs.LITERAL]:.3f}",
+            }
+            for variant, total in found.items()
+        }
+        print_table(f"{name}, training, batch {batch}", rows)
+        per_image = {variant: round(total / batch) for variant, total in found.items()}
+        report.add({"network": name, "batch": batch, "bytes_moved_per_image": per_image})
+
+
+if __name__ == "__main__":
+    run(main)
