@@ -196,7 +196,7 @@ def test_a_changed_helper_is_refuted(name: str, monkeypatch: pytest.MonkeyPatch)
     "edit",
     [
         ("abs().min() > 0.01", "abs().max() > 0.01"),
-        ("return is_precise and bool(", "scale.add_(1)\n    return is_precise and bool("),
+        ("return is_precise and bool(", "scale.add_(1)\n        return is_precise and bool("),
     ],
 )
 def test_an_edited_decision_is_refused(edit: tuple[str, str]) -> None:
