@@ -8,19 +8,19 @@ from cliquegraph.plugins.engines import Choice
 from cliquegraph.training.job import Job
 
 STEPS = {
-    (0, True): "0.79 to 0.89",
-    (1, False): "0.88 to 0.96",
-    (1, True): "0.76 to 0.83",
-    (2, False): "0.78 to 0.96",
-    (2, True): "0.73 to 0.84",
+    (0, True): "0.84 to 0.91",
+    (1, False): "0.73 to 0.87",
+    (1, True): "0.67 to 1.01",
+    (2, False): "0.77 to 0.91",
+    (2, True): "0.75 to 0.87",
 }
 """The time of a training step on a CPU, by level and channels_last, over that of -O0 in NCHW, for
 three networks:
 benchmarks/results/memory_format_torch_cpu.json."""
 
 CPU_LEVEL = 1
-"""On a CPU as fast as -O2, within the noise, and faster on an idle machine (docs/optimiser.md, "How
-much"); -O2 is for batches that do not fit otherwise."""
+"""On a CPU the fastest (docs/optimiser.md, "Measurements"); -O2 is for batches that do not fit
+otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
 _FREEZE = "for --freeze: at -O0 each part has its own normalizations"
