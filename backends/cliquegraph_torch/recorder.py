@@ -142,6 +142,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
     # ---- operators -----------------------------------------------------------------------------
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: else PyTorch imports its compiler, and calls each operator through it."""
+        return False
+
     def __torch_dispatch__(  # type: ignore[no-untyped-def]  # PyTorch's own signature is untyped
         self, func, types, args=(), kwargs=None
     ):

@@ -116,8 +116,9 @@ class TorchTracer:
             raise VerificationError(
                 f"a hook that changes gradients can't be traced: {self._hooked[0]} has one"
             )
-        training = self.model.training
+        training, threads = self.model.training, torch.get_num_threads()
         self.model.train(mode == "training")
+        torch.set_num_threads(1)  # for small images more only wait for each other
         try:
             # Random numbers are drawn for sizes alone, and must not move those of the caller. Two
             # traces, of different numbers, are equal unless the model looks at them.
@@ -127,6 +128,7 @@ class TorchTracer:
                 )
         finally:
             self.model.train(training)
+            torch.set_num_threads(threads)
         if once.digest != again.digest:
             raise VerificationError(
                 "what the model computes depends on the values of tensors, other than by operators"

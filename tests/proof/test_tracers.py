@@ -33,6 +33,19 @@ def test_features_are_computed_once_in_a_pass(backend: str) -> None:
         prove(backend, line, twice)
 
 
+def test_a_trace_leaves_the_number_of_threads() -> None:
+    torch_backend = find_backend("torch")
+    source = COMPILATION.source(torch_backend)
+    tracer = torch_backend.tracer(source, SPEC.python_class, COMPILATION.graph)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        tracer.trace((3, 1, *PROVER.size), "evaluation")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("hook", ["register_hook", "register_post_accumulate_grad_hook"])
 def test_hooks_on_parameters_are_refused(hook: str) -> None:
     apply = "self.apply(init_weights)"
