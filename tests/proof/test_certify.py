@@ -28,7 +28,7 @@ from tests.museum.test_by_hand import RESIDUAL
 from tests.museum.test_loops import AREA, BLT, FRACTAL, LAST, RCL
 from tests.networks import SPECS, clique, graph_of, network, shipped
 from tests.proof.by_hand import clique as cliques
-from tests.proof.by_hand import loops, norms, units
+from tests.proof.by_hand import loops, norms, official, units
 
 LITERAL_MAP = """
 stem.conv: stem.conv
@@ -122,6 +122,28 @@ def test_the_literal_model_is_certified() -> None:
     spec = shipped("quickstart")
     found = certified(spec, literal_model(spec), LITERAL_MAP)
     assert found.ok, found.messages
+
+
+BOTTLENECK = {"kind": "clique", "bottleneck": True}
+OFFICIAL = network(
+    {**BOTTLENECK, "layers": 3, "filters": 2},
+    {**BOTTLENECK, "layers": 2, "filters": 4},
+    input={"channels": 3, "height": 64, "width": 64},
+    stem={
+        "filters": 4, "kernel": 7, "stride": 2, "norm": True,
+        "pool": {"kind": "max", "kernel": 3, "stride": 2},
+    },
+    transition={"attention": True},
+    readout={"compression": 0.5},
+)
+
+
+def test_a_model_with_the_authors_names_is_certified() -> None:
+    found = certify(OFFICIAL, official.CliqueNet(), "official")
+    assert found.ok, found
+    wrong = certify(OFFICIAL, official.NotUpdated(), "official")
+    assert not wrong.ok
+    assert "block1, stage 2 layer 2: the model reads {X1@1, X3@1}" in str(wrong.proof.difference)
 
 
 def test_a_generated_model_needs_no_map() -> None:
