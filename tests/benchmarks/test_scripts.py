@@ -16,6 +16,7 @@ from benchmarks import (
     convolutions,
     evaluation,
     first_step,
+    flax_slab,
     gpu,
     harness,
     input_pipeline,
@@ -79,6 +80,34 @@ def test_bytes_moved_are_fewer_where_nothing_is_concatenated(
     assert 0.99 < moved["O0"] / moved["literal"] < 1.01
     assert moved["O1"] < 0.9 * moved["literal"]
     assert moved["O2"] < 1.05 * moved["literal"]
+
+
+def test_a_block_in_a_slab_is_the_same_in_jax() -> None:
+    import jax
+    import numpy as np
+
+    for name in ("quickstart", "densenet121"):
+        block = flax_slab.blocks_of(harness.load_network(name))[-1]
+        inputs = flax_slab.inputs_of(block, batch=2)
+        ways = flax_slab.variants_of(block)
+        assert len(ways) == (3 if name == "densenet121" else 2)
+        with jax.enable_x64(True):
+            x0, weights, slope = jax.tree.map(lambda a: a.astype("float64"), inputs)
+            found = [
+                [*map(np.asarray, jax.tree.leaves(flax_slab.step(way, block, x0, weights, slope)))]
+                for way in ways.values()
+            ]
+        for each in found[1:]:
+            for one, other in zip(found[0], each, strict=True):
+                np.testing.assert_allclose(other, one, rtol=1e-8, atol=1e-8 * abs(one).max())
+
+
+def test_slabs_are_compared_in_jax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = results(flax_slab, tmp_path, monkeypatch, *QUICK)
+    assert (first["block"], second["block"]) == (1, 2)
+    for each in (first, second):
+        assert [*each["variants"]] == ["concatenated", "slab"]
+        assert each["variants"]["concatenated"]["ratio"]["median"] == 1.0
 
 
 def test_an_operator_moves_each_of_its_tensors_once() -> None:

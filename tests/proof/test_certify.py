@@ -130,7 +130,10 @@ OFFICIAL = network(
     {**BOTTLENECK, "layers": 2, "filters": 4},
     input={"channels": 3, "height": 64, "width": 64},
     stem={
-        "filters": 4, "kernel": 7, "stride": 2, "norm": True,
+        "filters": 4,
+        "kernel": 7,
+        "stride": 2,
+        "norm": True,
         "pool": {"kind": "max", "kernel": 3, "stride": 2},
     },
     transition={"attention": True},
