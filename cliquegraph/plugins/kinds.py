@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from inspect import isabstract
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args
 
 from cliquegraph.diagnostics.errors import UsageError
@@ -89,6 +90,8 @@ class Kind(Generic[Keys]):
     def __post_init__(self) -> None:
         if len(get_args(self.spec.model_fields["kind"].annotation)) != 1:
             raise TypeError(f"{self.spec.__name__}.kind must be the Literal of one name")
+        if isabstract(self.spec):
+            raise TypeError(f"{self.spec.__name__} does not define the property reads")
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from cliquegraph.compiler import Compilation
-from cliquegraph.diagnostics.errors import CliqueGraphError, UsageError
+from cliquegraph.diagnostics.errors import BackendError, CliqueGraphError, UsageError
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.types import MapType
@@ -152,6 +152,8 @@ class Prover:
         shape = (BATCH, image.channels, *self.size)
         self._report(f"{title}: trace")
         name = compilation.network.python_class
+        if not hasattr(backend, "tracer"):
+            raise BackendError(f"backend {backend.name!r} has no tracer, which prove needs")
         try:
             tracer = backend.tracer(text, name, compilation.graph)
         except (CliqueGraphError, KeyboardInterrupt):

@@ -186,6 +186,8 @@ def verify(
 
 def _executor(backend: Backend, compilation: Compilation, dtype: str, trial: Trial) -> Executor:
     name, graph = compilation.network.python_class, compilation.graph
+    if not hasattr(backend, "executor"):
+        raise BackendError(f"backend {backend.name!r} has no executor, which verify needs")
     executor = backend.executor(compilation.source(backend), name, graph, dtype)
     if trial.masks and not compilation.inference:
         executed = set(_draws(graph))  # unused updates are not

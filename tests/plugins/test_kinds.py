@@ -81,6 +81,14 @@ def _load_with_second(point: EntryPoint) -> object:
     return __import__(point.module, fromlist=["KIND"]).KIND
 
 
+def test_a_kind_bounds_what_its_updates_read() -> None:
+    class Unbounded(BlockSpec):
+        kind: Literal["unbounded"]
+
+    with pytest.raises(TypeError, match="Unbounded does not define the property reads"):
+        Kind(Unbounded, CLIQUE.block)
+
+
 def test_a_kind_has_one_name() -> None:
     with pytest.raises(TypeError, match=r"Nameless.kind must be the Literal of one name"):
         Kind(Nameless, CLIQUE.block)

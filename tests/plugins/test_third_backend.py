@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,49 @@ def test_weights_go_into_its_format_and_back(tmp_path: Path) -> None:
     spec = EVERY_KEY["defaults"].model_dump_json(exclude={"expect", "training"})
     found = run("-c", WEIGHTS, spec, *files)
     assert found.split() == ["equal"]
+
+
+GUIDE = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+
+
+def test_what_the_guide_shows_is_this_backend() -> None:
+    *excerpts, comparison = re.findall(r"```(?:python|jinja)\n(.*?)```", GUIDE, re.DOTALL)
+    files = [file for file in (FOLDER / "cliquegraph_numpy").rglob("*") if file.is_file()]
+    sources = [file.read_text(encoding="utf-8") for file in files if file.suffix != ".pyc"]
+    assert len(excerpts) > 3
+    for excerpt in excerpts:
+        assert any(excerpt in source for source in sources)
+    run("-c", comparison)
+
+
+LACKING = """
+import cliquegraph
+from cliquegraph.diagnostics.errors import BackendError
+from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof.prove import Prover
+
+numpy = find_backend("numpy")
+compilation = cliquegraph.Compilation(cliquegraph.load("quickstart"), 0)
+
+def verify():
+    cliquegraph.verify("quickstart", ["numpy"])
+
+def refusal(call):
+    try:
+        call()
+    except BackendError as error:
+        print(error)
+
+refusal(lambda: Prover(compilation).prove(compilation, numpy))
+refusal(verify)
+del type(numpy).executor
+refusal(verify)
+"""
+
+
+def test_what_it_lacks_is_named() -> None:
+    assert run("-c", LACKING).splitlines() == [
+        "backend 'numpy' has no tracer, which prove needs",
+        "backend 'numpy' evaluates and does not train",
+        "backend 'numpy' has no executor, which verify needs",
+    ]
