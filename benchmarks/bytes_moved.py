@@ -2,10 +2,11 @@
 
     python benchmarks/bytes_moved.py --networks cliquenet_s3 --output
 
-Each tensor that an operator is given and each that it returns counts once for the operator, forward
-and backward; views count nothing. Models are channels_last, in float32: the literal one
-(literal.py) and every -O level by PyTorch's operators, without Triton's kernels. What a cache holds
-between two operators is counted all the same, so this is about devices whose cache no map fits.
+Each tensor that an operator reads and each that it writes counts once for the operator, forward and
+backward; one that it changes in place counts twice; views count nothing. Models are channels_last,
+in float32: the literal one (literal.py) and every -O level by PyTorch's operators, without Triton's
+kernels. What a cache holds between two operators is counted all the same, so this is about devices
+whose cache no map fits.
 """
 
 from __future__ import annotations
@@ -45,14 +46,19 @@ class BytesMoved(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Execute an operator and count its tensors, each once."""
+        """Execute an operator and count what it reads and what it writes."""
         results = func(*args, **(kwargs or {}))
         name = func.__name__
         if not func.is_view and "empty" not in name:  # which write nothing
-            reads = () if name.startswith(("new_zeros", "zeros", "ones")) else (args, kwargs)
-            leaves = tree_leaves((reads, results))
-            tensors = {id(each): each for each in leaves if isinstance(each, Tensor)}
-            self.total += sum(each.numel() * each.itemsize for each in tensors.values())
+            written = {each.name for each in func._schema.arguments if each.is_out}
+            read = [*args, *(each for key, each in (kwargs or {}).items() if key not in written)]
+            if name.startswith(("new_zeros", "zeros", "ones")):
+                read = []
+            for tensors in (read, results):
+                found = {
+                    id(each): each for each in tree_leaves(tensors) if isinstance(each, Tensor)
+                }
+                self.total += sum(each.numel() * each.itemsize for each in found.values())
         return results
 
 

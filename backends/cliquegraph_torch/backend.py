@@ -71,6 +71,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "moments": frozenset({Statistics}),
     "norm": frozenset({Normalizer, "norm_relu"}),
     "norm_relu": frozenset({"norm_relu"}),
+    "kernel_of": frozenset({"kernel_of"}),
     "batch_norm_relu": frozenset({"batch_norm_relu"}),
     "concat_conv": frozenset({"concat_conv"}),
     "avg_pool": frozenset({"avg_pool"}),
@@ -79,7 +80,8 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
 """The templates of helpers, and the members, operations and units that need each."""
 
 _BELOW = (
-    *("norm_part", "moments", "norm", "norm_relu", "batch_norm_relu", "concat_conv", "avg_pool"),
+    *("norm_part", "moments", "norm", "norm_relu", "batch_norm_relu", "kernel_of", "concat_conv"),
+    "avg_pool",
     *("slab", "eager", "plain", "require_supported", "triton"),
 )
 """Those that follow the network: they say how it is computed, and what it is comes first."""
@@ -150,6 +152,7 @@ _IMPORTS: tuple[Imports, ...] = (
     {
         "from collections.abc import {}": ("Callable", "Sequence"),
         "from contextlib import {}": ("suppress",),
+        "from copy import {}": ("copy",),
         "from functools import {}": ("cache", "partial"),
         "from importlib import {}": ("import_module",),
         "from math import {}": ("gcd",),
@@ -173,7 +176,7 @@ class TorchBackend:
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
-        | {"Sequence", "annotations"}
+        | {"Sequence", "annotations", "copy"}
         | {"checkpoint", "forward_ad", "suppress", "cache", "import_module", "gcd", "warn"}
         | {"no_type_check"}
         | _HELPERS.keys()
@@ -191,6 +194,7 @@ class TorchBackend:
         """Return the source of the network."""
         needed = view.things | view.ops | view.functions
         needed |= {"avg_pool"} if view.recomputes_before_pool else set()
+        needed |= {"kernel_of"} if view.reads_kernels else set()
         things = [member.thing for member in view.members]
         helpers: dict[str, dict[str, str]] = {
             name: {} for name, users in _HELPERS.items() if users & needed

@@ -101,7 +101,7 @@ class TorchSpeller(Speller):
 
     def kernel(self, member: Code, banked: bool) -> Code:
         """Print the array of a convolution's member."""
-        return member if banked else Text(f"{member}.weight")
+        return member if banked else Text(f"kernel_of({member})")
 
     def shape(self, channels: int, height: int, width: int) -> str:
         """Print the shape of a batch of maps."""

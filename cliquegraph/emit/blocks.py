@@ -201,7 +201,7 @@ class BlockClass:
             channels = reduce(add, map(self._widths.of, slab.values)).renamed(_SHORT)
             yield Statement((name,), NewSlab(channels), declares=True)
         if self._x0 in self._columns:
-            yield Statement((), self._put(self._x0, Local("x0")))
+            yield Statement(("x0",), self._put(self._x0, Local("x0")))
 
     def _put(self, value: Value, feature: Expression) -> Expression:
         """A feature, moved to its columns, if it has any."""

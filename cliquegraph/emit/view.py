@@ -405,6 +405,12 @@ class ModelView:
             for part in self._parts()
         )
 
+    @property
+    def reads_kernels(self) -> bool:
+        """Whether a unit reads the kernel of a convolution that is not called."""
+        units = (part for part in self._parts() if isinstance(part, Unit))
+        return any(unit.kernel is not None and not unit.banked for unit in units)
+
     def applied(self, op: type[AnyOp]) -> frozenset[AnyOp]:
         """Return the operations of one type, including the convolutions of units."""
         parts = [part.op for part in self._parts() if isinstance(part, Apply)]

@@ -1,4 +1,4 @@
-"""Buffers in which the maps of several values lie side by side, instead of being concatenated."""
+"""Buffers that hold the maps of several values in adjacent columns, instead of concatenating."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Slab:
 
     @property
     def columns(self) -> dict[Value, tuple[int, int]]:
-        """From which column to which each value lies."""
+        """The first column of each value, and the one after its last."""
         columns: dict[Value, tuple[int, int]] = {}
         start = 0
         for value in self.values:
@@ -34,7 +34,7 @@ class Slab:
         return columns
 
     def windows(self, read: Sequence[Value]) -> list[tuple[int, int]]:
-        """Return the runs of columns that values, concatenated in this order, are."""
+        """Return the ranges of adjacent columns that hold these values, in this order."""
         windows: list[tuple[int, int]] = []
         columns = self.columns
         for start, stop in (columns[value] for value in read):

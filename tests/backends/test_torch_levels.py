@@ -36,7 +36,7 @@ from cliquegraph.proof.verify import relative_error
 from cliquegraph_torch.live import find_tensor
 from cliquegraph_torch.naming import TorchLayout
 from tests.levels import TOLERANCE, Model, Outcome, assert_same
-from tests.networks import EVERY_KEY, clique, network, networks
+from tests.networks import EVERY_KEY, clique, network, networks, shipped
 
 ABOVE_0 = [level for level in LEVELS if level]
 
@@ -325,7 +325,7 @@ def test_checkpoints_recompute_blocks_and_the_model(part: str, level: int) -> No
     module.forward = lambda *args: checkpoint(forward, *args, use_reentrant=False)
     found = model.outcome(model.images())
     for what, arrays in expected.outcome(expected.images()).items():
-        # Running statistics move again as maps are recomputed, as at -O0.
+        # Running statistics move again, of readers outside of the part too (docs/clients.md).
         if what != "statistics":
             assert relative_error(found[what], arrays) < TOLERANCE, what
 
@@ -356,6 +356,49 @@ def test_a_part_may_be_compiled(part: str, level: int) -> None:
     expected, model = (Model(COMPILED["units"], level) for _ in range(2))
     model.module.get_submodule(part).compile(backend="aot_eager")
     assert_same(model.outcome(model.images()), expected.outcome(expected.images()))
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("order", [[1, 2, 3], [2, 3, 1]])
+def test_an_update_may_be_compiled(order: list[int], level: int) -> None:
+    """What stays by itself leaves its columns empty, and no other feature is written there."""
+    torch._dynamo.reset()
+    spec = clique(layers=3, filters=3, stages=2, order=order)
+    expected, model = (Model(spec, level) for _ in range(2))
+    model.module.block1.update2_2.compile(backend="aot_eager")
+    assert_same(model.outcome(model.images()), expected.outcome(expected.images()))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_checkpoint_is_differentiated_twice(level: int) -> None:
+    expected, model = (Model(clique(layers=2), level) for _ in range(2))
+    forward = model.module.block1.forward
+    model.module.block1.forward = lambda *args: checkpoint(forward, *args, use_reentrant=False)
+    for each in (expected, model):
+        loss = each.forward(each.images())
+        loss.backward(retain_graph=True)
+        loss.backward()
+    assert relative_error(model.gradients(), expected.gradients()) < TOLERANCE
+
+
+class Scaled(nn.Conv2d):
+    """A convolution of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("level", ABOVE_0)
+def test_a_convolution_whose_kernel_is_read_is_no_other(level: int) -> None:
+    model = Model(shipped("quickstart"), level)
+    conv = model.module.readout1.compress_conv
+    conv.bias = nn.Parameter(torch.ones(len(conv.weight), dtype=torch.float64))
+    with pytest.raises(ValueError, match="or a bias: compile at -O0"):
+        model.module(model.images())
+    conv.bias, conv.__class__ = None, Scaled
+    with pytest.raises(ValueError, match=r"another convolution in place of nn\.Conv2d"):
+        model.module(model.images())
 
 
 @pytest.mark.parametrize("level", LEVELS)
