@@ -78,6 +78,7 @@ def bytes_moved(network: NetworkSpec, batch: int, levels: Sequence[int]) -> dict
 def main() -> None:
     """Run the command line."""
     arguments = parser(__doc__ or "", rounds=1).parse_args()
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
     report = Report(arguments, "bytes_moved_torch")
     for name in arguments.networks:
         network = load_network(name)
