@@ -152,7 +152,6 @@ _IMPORTS: tuple[Imports, ...] = (
     {
         "from collections.abc import {}": ("Callable", "Sequence"),
         "from contextlib import {}": ("suppress",),
-        "from copy import {}": ("copy",),
         "from functools import {}": ("cache", "partial"),
         "from importlib import {}": ("import_module",),
         "from math import {}": ("gcd",),
@@ -176,7 +175,7 @@ class TorchBackend:
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
-        | {"Sequence", "annotations", "copy"}
+        | {"Sequence", "annotations"}
         | {"checkpoint", "forward_ad", "suppress", "cache", "import_module", "gcd", "warn"}
         | {"no_type_check"}
         | _HELPERS.keys()
