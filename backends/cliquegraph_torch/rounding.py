@@ -11,14 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class RandomRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class RandomRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's is untyped
     """Changes the last digit of every result of an operator, forward and backward, at random.
 
     A zero stays zero: whether a ReLU was active must not depend on it.
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self._random = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(

@@ -125,7 +125,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class NewSlab:
-    """An empty buffer for features that lie side by side."""
+    """An empty buffer for features in adjacent columns."""
 
     channels: Dim
 

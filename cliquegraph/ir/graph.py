@@ -33,7 +33,7 @@ class Graph:
         features: the block features, first block to last.
         idle: unused nodes, which are not executed. Their parameters are unused but retained: they
             belong to the network, and must not be lost in conversions between levels.
-        slabs: buffers in which values lie side by side, where the backend has such.
+        slabs: buffers with values in adjacent columns, where the backend has such.
     """
 
     name: str

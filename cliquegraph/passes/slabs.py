@@ -1,4 +1,4 @@
-"""Lay the features of a block side by side, so that no reader concatenates them."""
+"""Lay the features of a block in adjacent columns, so that no reader concatenates them."""
 
 from __future__ import annotations
 
