@@ -22,11 +22,13 @@ from cliquegraph.draw.loop import loop_scene
 from cliquegraph.draw.network import network_scene
 from cliquegraph.draw.scene import Scene
 from cliquegraph.draw.steps import shown_steps, steps_scene
+from cliquegraph.draw.strip import LEVEL, strips
 from cliquegraph.emit.words import engineering
 from cliquegraph.ir.edges import edge_kernels, kernel_shape, spatial_kernels
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import MapType, Part, Section
 from cliquegraph.lowering.lower import lower
+from cliquegraph.passes.pipeline import optimise
 from cliquegraph.steps.graph import BlockSteps, Edge, Feature, StepGraph
 
 
@@ -57,7 +59,8 @@ def page(steps: StepGraph, start: Start | None = None) -> bytes:
     """
     graph = lower(steps)
     cost = network_cost(graph)
-    blocks = [_block(block, graph, steps) for block in steps.blocks]
+    optimised = optimise(graph, LEVEL)
+    blocks = [_block(block, graph, optimised, steps) for block in steps.blocks]
     whole = network_scene(steps, graph, cost)
     sections = {
         str(section): {
@@ -97,8 +100,9 @@ def page(steps: StepGraph, start: Start | None = None) -> bytes:
     )
 
 
-def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
+def _block(block: BlockSteps, graph: Graph, optimised: Graph, steps: StepGraph) -> dict[str, Any]:
     shown, note = shown_steps(block)
+    slabs = strips(block, optimised)
     loop, unrolled = loop_scene(block), steps_scene(block)
     words, layers = block.declared.words, len(block.declared.layers)
     data = {
@@ -110,6 +114,7 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
         "spatial": _spatial(block, graph),
         "loop": to_json(loop),
         "steps": to_json(unrolled),
+        "slabs": [slab.as_data() for slab in slabs],
     }
     return {
         "index": block.index,
@@ -118,6 +123,8 @@ def _block(block: BlockSteps, graph: Graph, steps: StepGraph) -> dict[str, Any]:
         "count": len(shown),
         "loop": _svg(loop, f"Block {block.index} as a loop of {layers} layers"),
         "steps": _svg(unrolled, f"Block {block.index} as {len(shown)} steps"),
+        "slabs": slabs,
+        "level": LEVEL,
         "data": data,
     }
 

@@ -273,6 +273,25 @@ def test_the_slider_plays_the_table(opened: Any) -> None:
     assert not opened.find_elements("css selector", "#section1 .later, #section1 .idle")
 
 
+def test_the_slider_marks_the_columns_of_the_slab(opened: Any) -> None:
+    def marked(name: str) -> set[str]:
+        found = opened.find_elements("css selector", f"#section1 .strip .{name}")
+        return {each.get_attribute("data-feature") for each in found}
+
+    written = ["X0"]
+    for number, step in enumerate(unroll(clique(4)).block(1).steps, 1):
+        take_step(opened, number)
+        written.append(str(step.writes))
+        assert marked("now-read") == {*map(str, step.reads)}
+        assert marked("now-write") == {str(step.writes)}
+        strip = opened.find_elements("css selector", "#section1 .strip span")
+        assert {e.get_attribute("data-feature") for e in strip} - marked("later") == {*written}
+        told = opened.find_element("css selector", "#section1 .slab .now").text
+        assert told.startswith(f"{step.writes} reads ")
+    take_step(opened, 0)
+    assert not marked("now-read") | marked("now-write") | marked("later")
+
+
 def test_pointing_at_a_kernel_lights_up_all_its_uses(opened: Any) -> None:
     block = unroll(clique(4)).block(1)
     for edge in block.edges:
