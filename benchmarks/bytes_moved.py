@@ -4,22 +4,25 @@
 
 Each tensor that an operator reads and each that it writes counts once for the operator, forward and
 backward; one that it changes in place counts twice; views count nothing. Models are channels_last,
-in float32: the literal one (literal.py) and every -O level by PyTorch's operators, without Triton's
-kernels. What a cache holds between two operators is counted all the same, so this is about devices
-whose cache no map fits.
+in float32: the literal one (literal.py) and every -O level, by PyTorch's operators and (A, B) with
+Triton's kernels, which are replaced by operators that compute the same, and counted as what the
+kernels read and write. What a cache holds between two operators is counted all the same, so this is
+about devices whose cache no map fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import torch_runs as runs
+from benchmarks.counted_kernels import DESIGNS, CountedKernels
 from benchmarks.harness import (
     Report,
     default_batch,
@@ -31,6 +34,9 @@ from benchmarks.harness import (
 )
 from cliquegraph import NetworkSpec
 
+_OVERWRITE = ("copy_.", "fill_.", "zero_.", "bernoulli_.")
+"""Operators that change a tensor in place and do not read it."""
+
 
 class BytesMoved(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's is untyped
     """Adds up the bytes that operators read and write."""
@@ -38,6 +44,14 @@ class BytesMoved(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
         self.total = 0
+        self._counts = True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing meanwhile."""
+        self._counts = False
+        yield
+        self._counts = True
 
     def __torch_dispatch__(
         self,
@@ -49,11 +63,14 @@ class BytesMoved(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch
         """Execute an operator and count what it reads and what it writes."""
         results = func(*args, **(kwargs or {}))
         name = func.__name__
-        if not func.is_view and "empty" not in name:  # which write nothing
+        writes = not func.is_view and "view" not in name and "empty" not in name
+        if writes and self._counts:
             written = {each.name for each in func._schema.arguments if each.is_out}
             read = [*args, *(each for key, each in (kwargs or {}).items() if key not in written)]
             if name.startswith(("new_zeros", "zeros", "ones")):
                 read = []
+            if name.startswith(_OVERWRITE):
+                read = read[1:]
             for tensors in (read, results):
                 found = {
                     id(each): each for each in tree_leaves(tensors) if isinstance(each, Tensor)
@@ -66,13 +83,27 @@ def bytes_moved(network: NetworkSpec, batch: int, levels: Sequence[int]) -> dict
     """Count a training step of the literal model and each level, without the optimizer's."""
     found = {}
     for variant, build in runs.builders(network, levels).items():
-        model = build().to(memory_format=torch.channels_last)
-        size = network.input.channels, network.input.height, network.input.width
-        images = torch.randn(batch, *size).contiguous(memory_format=torch.channels_last)
-        with BytesMoved() as moved:
-            model(images).sum().backward()
-        found[variant] = moved.total
+        for design in ("", *DESIGNS):
+            model = build().to(memory_format=torch.channels_last)
+            has_kernels = "affine_relu" in type(model).forward.__globals__
+            if design and not has_kernels:
+                continue
+            name = f"{variant} {design}".rstrip()
+            found[name] = moved_in_a_step(model, network, batch, DESIGNS.get(design, 0))
     return found
+
+
+def moved_in_a_step(model: nn.Module, network: NetworkSpec, batch: int, design: int = 0) -> int:
+    """Count a training step of a model, by PyTorch's operators or with Triton's kernels."""
+    size = network.input.channels, network.input.height, network.input.width
+    images = torch.randn(batch, *size).contiguous(memory_format=torch.channels_last)
+    moved = BytesMoved()
+    kernels = CountedKernels(moved.paused)
+    if design:
+        kernels.replace(model, design)
+    with moved:
+        model(images).sum().backward()
+    return moved.total + kernels.total
 
 
 def main() -> None:

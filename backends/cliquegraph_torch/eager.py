@@ -148,7 +148,7 @@ def calls_of(graph: Graph) -> list[Call]:
     """Return the calls of a training pass, in order.
 
     The concatenation of a block feature that nothing reads does not run: the network has the maps
-    of such a feature in a list.
+    of such a feature in a list. Where a unit reads them from their slab, they stay there.
     """
     units = {last: unit.nodes for last, unit in units_of(graph).items()}
     inside = {node for unit in units.values() for node in unit}
@@ -156,7 +156,7 @@ def calls_of(graph: Graph) -> list[Call]:
     calls: list[Call] = []
     for node in graph.nodes[1:]:
         if node in graph.unread_features:
-            calls += slabs.copies(node)
+            calls += [] if slabs.is_read(node) else slabs.copies(node)
         elif node in units and (slab := slabs.of_unit(units[node])) is not None:
             calls += slabs.read(units[node], slab)
         elif isinstance(node.op, ops.Moments) and slabs.holds(node.inputs[0]):
@@ -180,9 +180,10 @@ class SlabCalls:
     def __init__(self, graph: Graph) -> None:
         self._slabs = {value: slab for slab in graph.slabs for value in slab.values}
         self._makers = graph.producers
-        for node in graph.nodes:
-            # Maps that are normalized by themselves get a slab of their own.
-            if isinstance(node.op, ops.Normalize) and len(read := self._read_by(node)) == 1:
+        norms = [node for node in graph.nodes if isinstance(node.op, ops.Normalize)]
+        self._reads = {self._read_by(norm) for norm in norms}
+        for read in self._reads:
+            if len(read) == 1:  # maps that are normalized by themselves get a slab of their own
                 self._slabs.setdefault(read[0], Slab(read))
         self._layouts = channels_last(graph)
         self._waiting: dict[Slab, Node] = {}
@@ -192,6 +193,10 @@ class SlabCalls:
     def holds(self, value: Value) -> bool:
         """Tell whether a value is put into a slab, sooner or later."""
         return value in self._slabs
+
+    def is_read(self, feature: Node) -> bool:
+        """Tell whether a unit reads all maps of a block feature from their slab."""
+        return feature.inputs in self._reads
 
     def of_unit(self, nodes: tuple[Node, ...]) -> Slab | None:
         """Return the slab from which a unit reads by given moments."""

@@ -16,6 +16,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.types import Part, Section
 from cliquegraph.plugins.memory import MemoryPlan, StepMemory
 from cliquegraph_torch.eager import behind_logits, calls_of
+from cliquegraph_torch.moved import moved_bytes
 from cliquegraph_torch.peak import peak_bytes
 from cliquegraph_torch.precision import Sizes, precision_of
 
@@ -56,6 +57,7 @@ def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> Memo
             sections[origin.section] += stored
         if origin.stage is not None and origin.layer is not None:
             steps[origin.section, origin.stage, origin.layer] += stored
+    forward, backward = moved_bytes(graph, calls, sizes)
     return MemoryPlan(
         batch=batch,
         dtype=dtype,
@@ -63,4 +65,6 @@ def memory_plan(graph: Graph, *, batch: int = 1, dtype: str = "float32") -> Memo
         sections=sections,
         steps=tuple(StepMemory(*place, stored) for place, stored in steps.items()),
         peak=peak_bytes(graph, calls, sizes),
+        moved_forward=forward,
+        moved_backward=backward,
     )

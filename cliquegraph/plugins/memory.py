@@ -1,7 +1,7 @@
 """Prediction of training memory by backends, and discovery of one that supports it.
 
 The memory of a training step depends on the framework: what its operations save for backward, and
-which of them run as one call. Prediction is optional for a backend.
+which of them run as one call. So do the bytes that it moves. Prediction is optional for a backend.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class MemoryPlan:
         sections: the same, for each section.
         steps: the same, for each update, in the order of execution.
         peak: the maximum in use at any time, including images, parameters and their gradients.
+        moved_forward, moved_backward: what operators read and write of maps, each time they do.
     """
 
     batch: int
@@ -46,10 +47,13 @@ class MemoryPlan:
     sections: dict[Section, int]
     steps: tuple[StepMemory, ...]
     peak: int
+    moved_forward: int
+    moved_backward: int
 
     def __repr__(self) -> str:
         stored, peak = f"{self.stored:,} bytes saved for backward", f"peak {self.peak:,} bytes"
-        return f"<MemoryPlan of a batch of {self.batch} in {self.dtype}: {stored}, {peak}>"
+        moved = f"{self.moved_forward + self.moved_backward:,} bytes moved"
+        return f"<MemoryPlan of a batch of {self.batch} in {self.dtype}: {stored}, {peak}, {moved}>"
 
     @property
     def stored_per_image(self) -> int:

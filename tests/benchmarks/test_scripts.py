@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks import (
     alternatives,
     bytes_moved,
     convolutions,
+    counted_kernels,
     evaluation,
     first_step,
     flax_slab,
@@ -21,8 +23,10 @@ from benchmarks import (
     harness,
     input_pipeline,
     memory_format,
+    torch_runs,
     training,
 )
+from cliquegraph import load
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.passes.pipeline import LEVELS
 
@@ -76,10 +80,32 @@ def test_bytes_moved_are_counted_at_every_level(
     arguments = ["--networks=cliquenet_s0", "--batch=4"]
     (found,) = results(bytes_moved, tmp_path, monkeypatch, *arguments)
     moved = found["bytes_moved_per_image"]
-    assert [*moved] == ["literal", *(f"O{level}" for level in LEVELS)]
+    designs = [f"O{level}{design}" for level in (1, 2) for design in ("", " A", " B")]
+    assert [*moved] == ["literal", "O0", *designs]
     assert 0.99 < moved["O0"] / moved["literal"] < 1.01
     assert moved["O1"] < 1.01 * moved["literal"]
     assert moved["O1"] < moved["O2"] < 1.2 * moved["literal"]
+    assert moved["O1 B"] < 0.75 * moved["O1 A"] < 0.65 * moved["O1"]
+    assert moved["O2 B"] < 0.75 * moved["O2 A"] < 0.65 * moved["O2"]
+
+
+@pytest.mark.parametrize("design", counted_kernels.DESIGNS.values(), ids=[*counted_kernels.DESIGNS])
+def test_counted_kernels_compute_what_the_operators_do(design: int) -> None:
+    import torch
+
+    network = load("specs/densenet121.yaml", overrides=["input.height=32", "input.width=32"])
+    found = []
+    for replaced in (False, True):
+        model = torch_runs.generated_model(network, 1).double()
+        if replaced:
+            kernels = counted_kernels.CountedKernels(nullcontext)
+            kernels.replace(model, design)
+        torch.manual_seed(0)
+        model(torch.randn(2, 3, 32, 32, dtype=torch.float64)).square().sum().backward()
+        found.append([each.grad for each in model.parameters()])
+    assert kernels.total
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-7, atol=1e-9)
 
 
 def test_a_block_in_a_slab_is_the_same_in_jax() -> None:

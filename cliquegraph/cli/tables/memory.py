@@ -45,6 +45,8 @@ def _memory_json(plan: MemoryPlan) -> Json:
         "stored_bytes": plan.stored,
         "stored_bytes_per_image": plan.stored_per_image,
         "peak_bytes": plan.peak,
+        "moved_forward_bytes": plan.moved_forward,
+        "moved_backward_bytes": plan.moved_backward,
     }
 
 
@@ -66,12 +68,13 @@ def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool =
 
 
 def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) -> Table:
-    """Return what networks save for backward at every level, and the peak of a step."""
-    numbers = ("saved for backward", "per image", "peak of a step")
+    """Return what networks save for backward at every level, the peak of a step, what it moves."""
+    numbers = ("saved for backward", "per image", "peak of a step", "moved forward", "moved backward")
     result = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
     for compilation in compilations:
         for level, plan in _levels(compilation, batch, dtype).items():
-            row = (size(plan.stored), size(plan.stored_per_image), size(plan.peak))
+            saved = (plan.stored, plan.stored_per_image, plan.peak)
+            row = map(size, (*saved, plan.moved_forward, plan.moved_backward))
             result.add_row(compilation.network.name, f"-O{level}", *row)
         result.add_section()
     return result

@@ -1,0 +1,220 @@
+"""What PyTorch's operators read and write in a training step, in bytes, call by call.
+
+Each map that an operator reads and each that it writes counts once for the operator, forward and
+backward; one that it changes in place counts twice, and a view not at all. Not counted: parameters,
+moments and their gradients, which do not grow with the batch; copies into another layout, so maps
+are taken to be channels_last; casts by autocast; and the loss. Operators are those that run on a
+CPU: on a GPU, slabs are read and differentiated by Triton's kernels, which move less.
+
+``benchmarks/bytes_moved.py`` counts the same while a model runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import singledispatch
+
+from cliquegraph.ir import ops
+from cliquegraph.ir.graph import Graph
+from cliquegraph.ir.nodes import Node, Value
+from cliquegraph.ir.slabs import Slab
+from cliquegraph.ir.types import MaskType, MomentsType, WeightsType
+from cliquegraph_torch.eager import Call, behind_logits, saved_values
+from cliquegraph_torch.precision import Sizes
+
+
+def moved_bytes(graph: Graph, calls: list[Call], sizes: Sizes) -> tuple[int, int]:
+    """Return the bytes that a training step moves, forward and backward.
+
+    Args:
+        graph: the network.
+        calls: the calls of its training pass (``calls_of``).
+        sizes: the sizes of values.
+    """
+    return _Step(graph, calls, sizes).count()
+
+
+class _Step:
+    def __init__(self, graph: Graph, calls: list[Call], sizes: Sizes) -> None:
+        self._graph, self._calls, self._sizes = graph, calls, sizes
+        self._live = behind_logits(graph, calls)
+        self._constant = {
+            call.output for call in calls if isinstance(call.last.op, ops.Zeros | ops.DrawColumn)
+        }
+        self._gradients: Counter[Value] = Counter()
+        self._has_gradient: set[Slab] = set()
+
+    def count(self) -> tuple[int, int]:
+        forward = sum(map(self._forward, self._calls))
+        backward = 0
+        for call in reversed(self._calls):
+            if call in self._live:
+                backward += self._backward(call)
+        # Each gradient but a value's first is added to those before: two are read, one is written.
+        added = ((n - 1) * self._of(value) for value, n in self._gradients.items())
+        return forward, backward + 3 * sum(added)
+
+    def _of(self, *values: Value) -> int:
+        return sum(self._sizes.of(each) for each in values if not _is_small(each))
+
+    # ---- forward -------------------------------------------------------------------------
+
+    def _forward(self, call: Call) -> int:
+        if call.puts:
+            (value,) = call.reads
+            return self._of(value) * (1 if call.adopts else 3)  # statistics; a copy into columns
+        if call.slab is None and not call.is_unit:
+            return forward(call.last.op, call.last, self._sizes)
+        joined = self._joined(call)
+        if call.slab is not None and not call.is_unit:  # a copy of columns
+            return 2 * joined
+        statistics = joined if call.own_moments else 0
+        read = self._concatenated(call) + _rectified(call) * joined
+        return read + statistics + (joined + self._of(call.output) if _ends(call) else 0)
+
+    def _joined(self, call: Call) -> int:
+        """What a unit normalizes, or what is read from a slab."""
+        if call.slab is not None:
+            return self._sizes.maps(1) * sum(
+                value.type.elements * self._sizes.batch for value in call.maps
+            )
+        return 0 if call.joined is None else self._of(call.joined)
+
+    def _concatenated(self, call: Call) -> int:
+        several = call.slab is None and sum(not _is_small(value) for value in call.reads) > 1
+        return 2 * self._joined(call) if several else 0
+
+    # ---- backward ------------------------------------------------------------------------
+
+    def _backward(self, call: Call) -> int:
+        if call.slab is not None:
+            return self._backward_in_slab(call, call.slab)
+        for value in call.reads:
+            if value is not self._graph.input and value not in self._constant:
+                self._gradients[value] += not _is_small(value)
+        if call.is_unit:
+            return self._backward_of_unit(call)
+        moved = backward(call.last.op, call.last, self._sizes)
+        if self._graph.input in call.reads:  # images have no gradient
+            moved -= self._of(self._graph.input)
+        return moved
+
+    def _backward_of_unit(self, call: Call) -> int:
+        joined, grad = self._joined(call), self._of(call.output)
+        recomputed = self._concatenated(call) + _rectified(call) * joined
+        norm = 6 * joined if _rectified(call) else 0  # the mask, and the normalization's gradient
+        return recomputed + norm + (grad + 2 * joined if _ends(call) else 0)
+
+    def _backward_in_slab(self, call: Call, slab: Slab) -> int:
+        if call.puts:  # the gradient by way of the moments; plus that of the columns
+            (value,) = call.reads
+            self._gradients[value] += 1
+            return 5 * self._of(value)
+        joined, grad = self._joined(call), self._of(call.output)
+        whole = self._sizes.maps(1) * self._sizes.batch * sum(
+            value.type.elements for value in slab.values
+        )
+        is_first = slab not in self._has_gradient and joined == whole
+        moved = 0 if is_first or slab in self._has_gradient else whole  # zeros
+        self._has_gradient.add(slab)
+        to_columns = 2 * joined if is_first else 3 * joined
+        if not call.is_unit:  # a copy of the gradient
+            return moved + 2 * joined + to_columns
+        mask, sums = 3 * joined, joined
+        readers = self._graph.consumers.get(call.output, ())
+        if all(isinstance(node.op, ops.GlobalAvgPool | ops.GlobalMean) for node in readers):
+            moved += 2 * joined  # the gradient of a mean is in another layout
+        is_conv = isinstance(call.last.op, ops.Conv)
+        if not call.keeps:
+            moved += 4 * joined
+        if not is_conv:
+            sums += 4 * joined  # products with the maps, of which the scale's gradient is the sum
+        if is_conv and call.last.op.kernel == 1:
+            moved += 2 * (grad + joined)  # two products of matrices
+        else:
+            moved += grad + (2 * joined if _ends(call) else joined)
+        return moved + mask + sums + to_columns
+
+
+def _is_small(value: Value) -> bool:
+    """Whether a value has no element for each pixel or image."""
+    return isinstance(value.type, MomentsType | WeightsType | MaskType)
+
+
+def _rectified(call: Call) -> int:
+    """How often a unit passes over what it concatenated: factor and shift, then the ReLU."""
+    return 4 if any(isinstance(node.op, ops.Relu) for node in call.nodes) else 0
+
+
+def _ends(call: Call) -> bool:
+    """Whether a unit goes on behind its ReLU: with a convolution or a pool."""
+    return not isinstance(call.last.op, ops.Relu)
+
+
+def _large(values: tuple[Value, ...], sizes: Sizes) -> int:
+    return sum(sizes.of(value) for value in values if not _is_small(value))
+
+
+@singledispatch
+def forward(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    """Return what an op that runs by itself moves."""
+    return _large(node.inputs, sizes) + _large(node.outputs, sizes)
+
+
+@forward.register
+def _(op: ops.Add, node: Node, sizes: Sizes) -> int:
+    return 3 * (len(node.inputs) - 1) * sizes.of(node.output)
+
+
+@forward.register
+def _(op: ops.Mean, node: Node, sizes: Sizes) -> int:
+    return (3 * (len(node.inputs) - 1) + 2) * sizes.of(node.output)
+
+
+@forward.register
+def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
+    return _large((*node.inputs, node.output), sizes) + sizes.positions(node.output)
+
+
+@forward.register
+def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
+    return 6 * sizes.of(node.output)  # the mask is drawn, divided in place, and multiplied
+
+
+@singledispatch
+def backward(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    """Return what the gradient of an op moves that runs by itself."""
+    saved = saved_values(op, node)
+    return _large((node.output, *saved, *node.inputs), sizes)
+
+
+@backward.register(ops.Concat)
+@backward.register(ops.Add)
+def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    return 0  # views of the gradient
+
+
+@backward.register
+def _(op: ops.Mean, node: Node, sizes: Sizes) -> int:
+    return 2 * sizes.of(node.output)
+
+
+@backward.register
+def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
+    return 3 * sizes.of(node.output)
+
+
+@backward.register
+def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
+    return _large((node.output, *node.inputs, *node.inputs), sizes) + sizes.positions(node.output)
+
+
+@backward.register(ops.GlobalAvgPool)
+@backward.register(ops.GlobalMean)
+def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    return 2 * _large(node.inputs, sizes)  # the gradient, expanded, is divided
+
+
+@backward.register
+def _(op: ops.ScaleChannels, node: Node, sizes: Sizes) -> int:
+    return 6 * sizes.of(node.output)  # products with vector and maps, and the sum of the latter

@@ -1,0 +1,77 @@
+"""Stand-ins for the Triton kernels of a generated file, which count the bytes that those move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Windows = list[tuple[int, int, int]]
+Affine = tuple[Tensor, Tensor]
+
+DESIGNS = {"A": 1, "B": 2}
+"""The value of ``TRITON`` in a generated file: kernels around layers, also for 1×1 convolutions."""
+
+
+class CountedKernels:
+    """Stand-ins that compute what the kernels do, and count what those read and write.
+
+    A kernel that concatenates, rectifies, multiplies or sums on the way reads and writes none of
+    what is between.
+    """
+
+    def __init__(self, uncounted: Callable[[], AbstractContextManager[None]]) -> None:
+        self.uncounted, self.total = uncounted, 0
+
+    def replace(self, model: nn.Module, design: int) -> None:
+        """Let the file of a model take the ways that it takes where Triton runs."""
+        names: dict[str, Any] = type(model).forward.__globals__
+
+        def is_fused(data: Tensor, windows: Windows, w: Tensor | None) -> bool:
+            if w is None or not names["is_pointwise"](w):
+                return False
+            return design == DESIGNS["B"] and len(w) <= 256 and len(windows) <= 2
+
+        names["on_triton"] = lambda data: True
+        names["is_fused"] = is_fused
+        names["affine_relu"] = self.affine_relu
+        names["affine_relu_backward"] = self.backward
+        names["parts_of"] = lambda data, *_: [slice(0, len(data))]  # as on a GPU
+
+    def affine_relu(
+        self, data: Tensor, windows: Windows, affine: Affine, y: Tensor, w: Tensor | None = None
+    ) -> None:
+        """Write ReLU(factor · x + shift) of columns, or its product with w."""
+        with self.uncounted():
+            x = torch.cat([data[:, a:b] for a, b, _ in windows], 1)
+            z = torch.addcmul(affine[1], x, affine[0]).relu_()
+            y.copy_(z if w is None else z @ w)
+            self._count(x, y, *affine, w)
+
+    def backward(
+        self,
+        g: Tensor,
+        data: Tensor,
+        grad: Tensor,
+        windows: Windows,
+        affine: Affine,
+        add: bool,
+        w: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Write, or add to, gradients of columns; return those of shift, factor and wᵀ."""
+        with self.uncounted():
+            x = torch.cat([data[:, a:b] for a, b, _ in windows], 1)
+            z = torch.addcmul(affine[1], x, affine[0])
+            of_z = (g if w is None else g @ w) * (z > 0)
+            for a, b, at in windows:
+                part = of_z[:, at : at + b - a] * affine[0][at : at + b - a]
+                grad[:, a:b] = part + grad[:, a:b] if add else part
+            of_w = None if w is None else g.t() @ z.relu()
+            self._count(x, g, x, *([x] if add else []), *affine, w, of_w)
+            return torch.stack((of_z.sum(0), (of_z * x).sum(0))), of_w
+
+    def _count(self, *tensors: Tensor | None) -> None:
+        self.total += sum(each.numel() * each.itemsize for each in tensors if each is not None)
