@@ -85,15 +85,17 @@ def test_bytes_moved_are_counted_at_every_level(
     assert 0.99 < moved["O0"] / moved["literal"] < 1.01
     assert moved["O1"] < 1.01 * moved["literal"]
     assert moved["O1"] < moved["O2"] < 1.2 * moved["literal"]
-    assert moved["O1 B"] < 0.75 * moved["O1 A"] < 0.65 * moved["O1"]
-    assert moved["O2 B"] < 0.75 * moved["O2 A"] < 0.65 * moved["O2"]
+    assert moved["O1 B"] < 0.8 * moved["O1 A"] < 0.65 * moved["O1"]
+    assert moved["O2 B"] < 0.8 * moved["O2 A"] < 0.65 * moved["O2"]
 
 
 @pytest.mark.parametrize("design", counted_kernels.DESIGNS.values(), ids=[*counted_kernels.DESIGNS])
 def test_counted_kernels_compute_what_the_operators_do(design: int) -> None:
     import torch
 
-    network = load("specs/densenet121.yaml", overrides=["input.height=32", "input.width=32"])
+    network = load(
+        "specs/densenet121.yaml", overrides=["input.height=64", "input.width=64", "expect={}"]
+    )
     found = []
     for replaced in (False, True):
         model = torch_runs.generated_model(network, 1).double()
@@ -101,11 +103,11 @@ def test_counted_kernels_compute_what_the_operators_do(design: int) -> None:
             kernels = counted_kernels.CountedKernels(nullcontext)
             kernels.replace(model, design)
         torch.manual_seed(0)
-        model(torch.randn(2, 3, 32, 32, dtype=torch.float64)).square().sum().backward()
+        model(torch.randn(2, 3, 64, 64, dtype=torch.float64)).square().sum().backward()
         found.append([each.grad for each in model.parameters()])
     assert kernels.total
     for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(other, one, rtol=1e-7, atol=1e-7)
 
 
 def test_a_block_in_a_slab_is_the_same_in_jax() -> None:
