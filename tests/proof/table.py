@@ -4,6 +4,7 @@
     python -m tests.proof.table --seconds 600        # as many as fit
     python -m tests.proof.table --only resnet        # those whose name contains it
     python -m tests.proof.table --option=-O0         # those of one level
+    python -m tests.proof.table --backend=flax       # those of one backend
     python -m tests.proof.table --check              # says what is missing; exit code 1 if any is
     python -m tests.proof.table --gradients          # also entries without gradients in evaluation
 
@@ -58,13 +59,13 @@ OPTIONS = (*(f"-O{level}" for level in LEVELS), "--inference")
 
 
 def targets(
-    only: str = "", options: Sequence[str] = OPTIONS
+    only: str = "", options: Sequence[str] = OPTIONS, backends: Sequence[str] = BACKENDS
 ) -> Iterator[tuple[NetworkSpec, list[Target]]]:
     """Every shipped network with its files, cheap ones first."""
     networks = {path: cliquegraph.load(str(path)) for path in Path("specs").glob("*.yaml")}
     chosen = {path: each for path, each in networks.items() if only in path.name}
     for path in sorted(chosen, key=lambda path: _cost(chosen[path])):
-        files = [Target(str(path), each, option) for each in BACKENDS for option in options]
+        files = [Target(str(path), each, option) for each in backends for option in options]
         yield networks[path], files
 
 
@@ -142,12 +143,13 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="a part of the spec's name")
     parser.add_argument("--option", choices=OPTIONS, action="append", help="a level or --inference")
+    parser.add_argument("--backend", choices=BACKENDS, action="append", help="one of them")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
     parser.add_argument("--check", action="store_true", help="prove nothing")
     parser.add_argument("--gradients", action="store_true", help="prove old entries again")
     args = parser.parse_args()
     start, failed, missing = time.monotonic(), 0, 0
-    for network, files in targets(args.only, args.option or OPTIONS):
+    for network, files in targets(args.only, args.option or OPTIONS, args.backend or BACKENDS):
         prover = Prover(Compilation(network, 0))
         entries = read_table()
         for target in files:
