@@ -103,12 +103,13 @@ _DEFINED = frozenset(
         "Moments",
         "Norm",
         "NormPart",
+        "Operation",
         "Put",
         "Read",
         "Slab",
     }
     | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "is_pointwise"}
-    | {"layer_of", "maps_of", "parts_of", "pixels", "plain_moments", "rectify"}
+    | {"convolve_or_pool", "maps_of", "parts_of", "pixels", "plain_moments", "rectify"}
     | {
         "NO_GRADIENTS",
         "TRITON",
@@ -122,7 +123,7 @@ _DEFINED = frozenset(
         "compiles",
         "constexpr",
         "device_of",
-        "how_to_multiply",
+        "product_constants",
         "is_fused",
         "jit",
         "on_triton",

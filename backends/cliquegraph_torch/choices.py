@@ -23,7 +23,7 @@ _CHOICE, _ROWS = "is_derivable", "ROWS"
 
 _IMPORTS = """\
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F

@@ -111,8 +111,10 @@ class _Step:
             self._gradients[value] += 1
             return 5 * self._of(value)
         joined, grad = self._joined(call), self._of(call.output)
-        whole = self._sizes.maps(1) * self._sizes.batch * sum(
-            value.type.elements for value in slab.values
+        whole = (
+            self._sizes.maps(1)
+            * self._sizes.batch
+            * sum(value.type.elements for value in slab.values)
         )
         is_first = slab not in self._has_gradient and joined == whole
         moved = 0 if is_first or slab in self._has_gradient else whole  # zeros

@@ -47,7 +47,7 @@ def launches(file: Any, dtype: str, outputs: int | None) -> list[Launch]:
     import torch
 
     found: list[Launch] = []
-    how = file.how_to_multiply
+    constants = file.product_constants
 
     class Noted:
         def __init__(self, kernel: Any) -> None:
@@ -64,7 +64,7 @@ def launches(file: Any, dtype: str, outputs: int | None) -> list[Launch]:
         for name in ("affine_relu_kernel", "affine_relu_mm_kernel", "backward_kernel"):
             patch.setattr(file, name, Noted(getattr(file, name)))
         if dtype == "float32":  # by tensor cores if PyTorch may use TF32, otherwise never
-            patch.setattr(file, "how_to_multiply", lambda *args: (*how(*args)[:3], "tf32"))
+            patch.setattr(file, "product_constants", lambda *args: (*constants(*args)[:3], "tf32"))
         file.affine_relu(data, windows, affine, y, None if w is None else w.t().contiguous())
         file.affine_relu_backward(y, data, data.clone(), windows, affine, True, w)
     return found
