@@ -126,12 +126,12 @@ class _Step:
         readers = self._graph.consumers.get(call.output, ())
         if all(isinstance(node.op, ops.GlobalAvgPool | ops.GlobalMean) for node in readers):
             moved += 2 * joined  # the gradient of a mean is in another layout
-        is_conv = isinstance(call.last.op, ops.Conv)
+        op = call.last.op
         if not call.keeps:
             moved += 4 * joined
-        if not is_conv:
+        if not isinstance(op, ops.Conv):
             sums += 4 * joined  # products with the maps, of which the scale's gradient is the sum
-        if is_conv and call.last.op.kernel == 1:
+        if isinstance(op, ops.Conv) and op.kernel == 1:
             moved += 2 * (grad + joined)  # two products of matrices
         else:
             moved += grad + (2 * joined if _ends(call) else joined)

@@ -69,12 +69,13 @@ def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool =
 
 def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) -> Table:
     """Return what networks save for backward at every level, the peak of a step, what it moves."""
-    numbers = ("saved for backward", "per image", "peak of a step", "moved forward", "moved backward")
+    saved = ("saved for backward", "per image", "peak of a step")
+    numbers = (*saved, "moved forward", "moved backward")
     result = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
     for compilation in compilations:
         for level, plan in _levels(compilation, batch, dtype).items():
-            saved = (plan.stored, plan.stored_per_image, plan.peak)
-            row = map(size, (*saved, plan.moved_forward, plan.moved_backward))
+            bytes_of_saved = (plan.stored, plan.stored_per_image, plan.peak)
+            row = map(size, (*bytes_of_saved, plan.moved_forward, plan.moved_backward))
             result.add_row(compilation.network.name, f"-O{level}", *row)
         result.add_section()
     return result
