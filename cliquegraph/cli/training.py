@@ -297,6 +297,7 @@ def study(
     level: TrainingLevel = None,
     channels_last: ChannelsLast = None,
     cudnn_benchmark: CudnnBenchmark = None,
+    cuda_graph: CudaGraph = False,
     as_json: Json = False,
     overrides: Set = [],
 ) -> None:
@@ -331,6 +332,7 @@ def study(
             any_level=level is None,
             channels_last=channels_last,
             cudnn_benchmark=cudnn_benchmark,
+            cuda_graph=cuda_graph,
         )
 
     network = load_spec(spec, overrides)

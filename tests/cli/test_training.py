@@ -363,6 +363,11 @@ def test_a_cuda_graph_needs_a_gpu(run: Run, folder: Path) -> None:
     words = (*TRAIN, "--backend", "torch", "--out", str(folder), "--cuda-graph")
     assert "finds none: leave it out; on a CPU" in " ".join(refused(run, *words).split())
     assert not folder.exists()
+    words = ("study", QUICKSTART, "--data", "digits", "--backend", "torch", "--cuda-graph")
+    done = run(*words, "--seeds", "1", "--set", "expect={}", "--out", str(folder))
+    assert done.code == 2
+    assert "finds none: leave it out; on a CPU" in " ".join(done.err.split())
+    assert not folder.exists()
 
 
 def test_a_run_that_was_killed_at_its_start_begins_again(run: Run, tmp_path: Path) -> None:
