@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cliquegraph.ir.nodes import Value
 
@@ -23,7 +24,7 @@ class Slab:
         """The width of the buffer."""
         return sum(value.type.channels for value in self.values)
 
-    @property
+    @cached_property
     def columns(self) -> dict[Value, tuple[int, int]]:
         """The first column of each value, and the one after its last."""
         columns: dict[Value, tuple[int, int]] = {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Value
@@ -62,10 +61,10 @@ def _reads(graph: Graph) -> Iterator[tuple[Value, ...]]:
 def _improve(values: list[Value], reads: Reads) -> tuple[Value, ...]:
     """Move values, one at a time, while that leaves fewer windows."""
     work = len(values) ** 2 * sum(map(len, reads))
-    best = count_windows(values, reads)
+    best = _count_windows(values, reads)
     while best > len(reads) and work <= _MOST_WORK:
-        moved = min(_moves(values), key=lambda each: count_windows(each, reads))
-        if (fewer := count_windows(moved, reads)) >= best:
+        moved = min(_moves(values), key=lambda each: _count_windows(each, reads))
+        if (fewer := _count_windows(moved, reads)) >= best:
             break
         values, best = moved, fewer
     return tuple(values)
@@ -77,7 +76,7 @@ def _moves(values: list[Value]) -> Iterator[list[Value]]:
         yield from ([*rest[:j], value, *rest[j:]] for j in range(len(values)) if j != i)
 
 
-def count_windows(values: Sequence[Value], reads: Iterable[Sequence[Value]]) -> int:
+def _count_windows(values: Sequence[Value], reads: Reads) -> int:
     """Count the windows of all readers in a slab of these values."""
-    place = {value: i for i, value in enumerate(values)}
-    return sum(1 + sum(place[b] != place[a] + 1 for a, b in pairwise(read)) for read in reads)
+    slab = Slab(tuple(values))
+    return sum(len(slab.windows(read)) for read in reads)

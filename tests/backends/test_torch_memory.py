@@ -26,6 +26,7 @@ from cliquegraph.plugins.memory import MemoryPlan
 from cliquegraph.weights.source import numpy_dtype
 from cliquegraph_torch.loss import mean_cross_entropy
 from cliquegraph_torch.memory import memory_plan
+from cliquegraph_torch.peak_slabs import IN_CACHE, LEAST_ROWS
 from cliquegraph_torch.precision import PRECISIONS, Precision, precision_of
 from tests.backends.one_op import class_of, graph_of_ops
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped
@@ -384,3 +385,10 @@ def test_it_predicts_what_a_global_maximum_keeps_and_needs() -> None:
     model = class_of(graph, "torch")
     assert plan.stored == pytest.approx(stored_in_a_pass(model(), images, "float32"), rel=0.01)
     assert plan.peak == pytest.approx(used_in_a_step(model(), images, "float32"), rel=0.05)
+
+
+@pytest.mark.parametrize("channels", [12, 256, 300, 4096])
+def test_the_parts_of_a_plan_are_those_of_generated_files(channels: int) -> None:
+    file = load_source(cliquegraph.compile(CASES["quickstart"], "torch", level=1), "generated")
+    parts = file.parts_of(torch.empty(10**6, 1), channels, True, None)
+    assert parts[0] == slice(0, max(LEAST_ROWS, IN_CACHE // channels))
