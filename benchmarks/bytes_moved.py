@@ -3,11 +3,11 @@
     python benchmarks/bytes_moved.py --networks cliquenet_s3 --output
 
 Each tensor that an operator reads and each that it writes counts once for the operator, forward and
-backward; one that it changes in place counts twice; views count nothing. Models are channels_last,
-in float32: the literal one (literal.py) and every -O level, by PyTorch's operators and (A, B) with
-Triton's kernels, which are replaced by operators that compute the same, and counted as what the
-kernels read and write. What a cache holds between two operators is counted all the same, so this is
-about devices whose cache no map fits.
+backward; one that it reads and changes in place counts twice; views count nothing. Models are
+channels_last, in float32: the literal one (literal.py) and every -O level, by PyTorch's operators
+and (A, B) with Triton's kernels, which are replaced by operators that compute the same, and counted
+as what the kernels read and write. What a cache holds between two operators is counted all the
+same, so this is about devices whose cache no map fits.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ class BytesMoved(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch
     def paused(self) -> Iterator[None]:
         """Count nothing meanwhile."""
         self._counts = False
-        yield
-        self._counts = True
+        try:
+            yield
+        finally:
+            self._counts = True
 
     def __torch_dispatch__(
         self,

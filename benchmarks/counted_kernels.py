@@ -13,7 +13,7 @@ Windows = list[tuple[int, int, int]]
 Affine = tuple[Tensor, Tensor]
 
 DESIGNS = {"A": 1, "B": 2}
-"""The value of ``TRITON`` in a generated file: kernels around layers, also for 1×1 convolutions."""
+"""``TRITON`` in a generated file: kernels around layers; and those of 1×1 convolutions."""
 
 
 class CountedKernels:
@@ -27,7 +27,7 @@ class CountedKernels:
         self.uncounted, self.total = uncounted, 0
 
     def replace(self, model: nn.Module, design: int) -> None:
-        """Let the file of a model take the ways that it takes where Triton runs."""
+        """Patch a model's module to use the stand-ins where it would use Triton, in 16 bits."""
         names: dict[str, Any] = type(model).forward.__globals__
 
         def is_fused(data: Tensor, windows: Windows, w: Tensor | None) -> bool:
@@ -70,7 +70,12 @@ class CountedKernels:
                 part = of_z[:, at : at + b - a] * affine[0][at : at + b - a]
                 grad[:, a:b] = part + grad[:, a:b] if add else part
             of_w = None if w is None else g.t() @ z.relu()
-            self._count(x, g, x, *([x] if add else []), *affine, w, of_w)
+            self._count(x, g, x, *([x] if add else []), *affine, w)
+            # Programs write sums over their shares, which are read and added; each window reads g.
+            outputs = 0 if w is None else g.shape[1]
+            shares = min(-(-(2**16 if w is None else 2**14) // x.shape[1]), -(-len(data) // 32))
+            self.total += 2 * shares * (2 + outputs) * x.shape[1] * affine[0].itemsize
+            self._count(*([] if w is None else [g] * (len(windows) - 1)))
             return torch.stack((of_z.sum(0), (of_z * x).sum(0))), of_w
 
     def _count(self, *tensors: Tensor | None) -> None:

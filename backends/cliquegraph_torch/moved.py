@@ -1,12 +1,13 @@
 """What PyTorch's operators read and write in a training step, in bytes, call by call.
 
 Each map that an operator reads and each that it writes counts once for the operator, forward and
-backward; one that it changes in place counts twice, and a view not at all. Not counted: parameters,
-moments and their gradients, which do not grow with the batch; copies into another layout, so maps
-are taken to be channels_last; casts by autocast; and the loss. Operators are those that run on a
-CPU: on a GPU, slabs are read and differentiated by Triton's kernels, which move less.
+backward; one that it reads and changes in place counts twice, and a view not at all. Not counted:
+parameters, moments and their gradients, which do not grow with the batch; copies into another
+layout, so maps are assumed to be channels_last; casts by autocast; and the loss. Operators are
+those that run on a CPU: on a GPU, slabs are read and differentiated by Triton's kernels, which move
+less.
 
-``benchmarks/bytes_moved.py`` counts the same while a model runs.
+``benchmarks/bytes_moved.py`` counts, while a model runs, the same and what parameters move.
 """
 
 from __future__ import annotations
@@ -45,14 +46,13 @@ class _Step:
         self._has_gradient: set[Slab] = set()
 
     def count(self) -> tuple[int, int]:
-        forward = sum(map(self._forward, self._calls))
-        backward = 0
+        forward, backward = sum(map(self._forward, self._calls)), 0
         for call in reversed(self._calls):
             if call in self._live:
                 backward += self._backward(call)
         # Each gradient but a value's first is added to those before: two are read, one is written.
-        added = ((n - 1) * self._of(value) for value, n in self._gradients.items())
-        return forward, backward + 3 * sum(added)
+        additions = ((n - 1) * self._of(value) for value, n in self._gradients.items())
+        return forward, backward + 3 * sum(additions)
 
     def _of(self, *values: Value) -> int:
         return sum(self._sizes.of(each) for each in values if not _is_small(each))
@@ -60,19 +60,24 @@ class _Step:
     # ---- forward -------------------------------------------------------------------------
 
     def _forward(self, call: Call) -> int:
-        if call.puts:
+        if call.slab is not None and call.puts:
             (value,) = call.reads
-            return self._of(value) * (1 if call.adopts else 3)  # statistics; a copy into columns
+            alone = len(call.slab.values) == 1  # then the maps themselves are the slab
+            return self._of(value) * (1 if alone else 3)  # statistics; a copy into columns
         if call.slab is None and not call.is_unit:
-            return forward(call.last.op, call.last, self._sizes)
-        joined = self._joined(call)
+            return forward_bytes(call.last.op, call.last, self._sizes)
+        joined = self._joined_bytes(call)
         if call.slab is not None and not call.is_unit:  # a copy of columns
             return 2 * joined
         statistics = joined if call.own_moments else 0
-        read = self._concatenated(call) + _rectified(call) * joined
-        return read + statistics + (joined + self._of(call.output) if _ends(call) else 0)
+        read = self._concatenation_bytes(call) + _rectify_passes(call) * joined
+        return (
+            read
+            + statistics
+            + (joined + self._of(call.output) if _has_layer_after_relu(call) else 0)
+        )
 
-    def _joined(self, call: Call) -> int:
+    def _joined_bytes(self, call: Call) -> int:
         """What a unit normalizes, or what is read from a slab."""
         if call.slab is not None:
             return self._sizes.maps(1) * sum(
@@ -80,9 +85,9 @@ class _Step:
             )
         return 0 if call.joined is None else self._of(call.joined)
 
-    def _concatenated(self, call: Call) -> int:
+    def _concatenation_bytes(self, call: Call) -> int:
         several = call.slab is None and sum(not _is_small(value) for value in call.reads) > 1
-        return 2 * self._joined(call) if several else 0
+        return 2 * self._joined_bytes(call) if several else 0
 
     # ---- backward ------------------------------------------------------------------------
 
@@ -94,47 +99,50 @@ class _Step:
                 self._gradients[value] += not _is_small(value)
         if call.is_unit:
             return self._backward_of_unit(call)
-        moved = backward(call.last.op, call.last, self._sizes)
-        if self._graph.input in call.reads:  # images have no gradient
-            moved -= self._of(self._graph.input)
-        return moved
+        moved = backward_bytes(call.last.op, call.last, self._sizes)
+        without = [v for v in call.reads if v is self._graph.input or v in self._constant]
+        return moved - (self._of(*without) if isinstance(call.last.op, ops.Conv) else 0)
 
     def _backward_of_unit(self, call: Call) -> int:
-        joined, grad = self._joined(call), self._of(call.output)
-        recomputed = self._concatenated(call) + _rectified(call) * joined
-        norm = 6 * joined if _rectified(call) else 0  # the mask, and the normalization's gradient
-        return recomputed + norm + (grad + 2 * joined if _ends(call) else 0)
+        joined, grad = self._joined_bytes(call), self._of(call.output)
+        recomputed = self._concatenation_bytes(call) + _rectify_passes(call) * joined
+        has_norm = _rectify_passes(call) > 0
+        norm = 6 * joined if has_norm else 0  # the mask, and the normalization's gradient
+        return recomputed + norm + (grad + 2 * joined if _has_layer_after_relu(call) else 0)
 
     def _backward_in_slab(self, call: Call, slab: Slab) -> int:
         if call.puts:  # the gradient by way of the moments; plus that of the columns
             (value,) = call.reads
             self._gradients[value] += 1
             return 5 * self._of(value)
-        joined, grad = self._joined(call), self._of(call.output)
+        joined, grad = self._joined_bytes(call), self._of(call.output)
         whole = (
             self._sizes.maps(1)
             * self._sizes.batch
             * sum(value.type.elements for value in slab.values)
         )
-        is_first = slab not in self._has_gradient and joined == whole
+        reads_all = slab.windows(call.maps) == [(0, slab.channels)]
+        is_first = slab not in self._has_gradient and reads_all
         moved = 0 if is_first or slab in self._has_gradient else whole  # zeros
         self._has_gradient.add(slab)
         to_columns = 2 * joined if is_first else 3 * joined
         if not call.is_unit:  # a copy of the gradient
             return moved + 2 * joined + to_columns
+        op = call.last.op
         mask, sums = 3 * joined, joined
         readers = self._graph.consumers.get(call.output, ())
-        if all(isinstance(node.op, ops.GlobalAvgPool | ops.GlobalMean) for node in readers):
-            moved += 2 * joined  # the gradient of a mean is in another layout
-        op = call.last.op
+        of_mean = [isinstance(each.op, ops.GlobalAvgPool | ops.GlobalMean) for each in readers]
+        is_spatial = isinstance(op, ops.Conv) and op.kernel > 1
+        if of_mean and all(of_mean) and not is_spatial:
+            moved += 2 * grad  # the gradient of a mean is in another layout
         if not call.keeps:
             moved += 4 * joined
-        if not isinstance(op, ops.Conv):
+        if self._sizes.casts or not isinstance(op, ops.Conv):
             sums += 4 * joined  # products with the maps, of which the scale's gradient is the sum
         if isinstance(op, ops.Conv) and op.kernel == 1:
             moved += 2 * (grad + joined)  # two products of matrices
         else:
-            moved += grad + (2 * joined if _ends(call) else joined)
+            moved += grad + (2 * joined if _has_layer_after_relu(call) else joined)
         return moved + mask + sums + to_columns
 
 
@@ -143,13 +151,13 @@ def _is_small(value: Value) -> bool:
     return isinstance(value.type, MomentsType | WeightsType | MaskType)
 
 
-def _rectified(call: Call) -> int:
-    """How often a unit passes over what it concatenated: factor and shift, then the ReLU."""
+def _rectify_passes(call: Call) -> int:
+    """How often a unit reads or writes what it normalizes: factor and shift, then the ReLU."""
     return 4 if any(isinstance(node.op, ops.Relu) for node in call.nodes) else 0
 
 
-def _ends(call: Call) -> bool:
-    """Whether a unit goes on behind its ReLU: with a convolution or a pool."""
+def _has_layer_after_relu(call: Call) -> bool:
+    """Whether a unit ends with a convolution or a pool, and not with its ReLU."""
     return not isinstance(call.last.op, ops.Relu)
 
 
@@ -158,65 +166,113 @@ def _large(values: tuple[Value, ...], sizes: Sizes) -> int:
 
 
 @singledispatch
-def forward(op: ops.Op, node: Node, sizes: Sizes) -> int:
+def forward_bytes(op: ops.Op, node: Node, sizes: Sizes) -> int:
     """Return what an op that runs by itself moves."""
     return _large(node.inputs, sizes) + _large(node.outputs, sizes)
 
 
-@forward.register
+@forward_bytes.register
 def _(op: ops.Add, node: Node, sizes: Sizes) -> int:
     return 3 * (len(node.inputs) - 1) * sizes.of(node.output)
 
 
-@forward.register
+@forward_bytes.register
 def _(op: ops.Mean, node: Node, sizes: Sizes) -> int:
     return (3 * (len(node.inputs) - 1) + 2) * sizes.of(node.output)
 
 
-@forward.register
+@forward_bytes.register
 def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
     return _large((*node.inputs, node.output), sizes) + sizes.positions(node.output)
 
 
-@forward.register
+@forward_bytes.register(ops.DrawColumn)
+@forward_bytes.register(ops.JoinWeights)
+def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    return 0  # of maps it reads the device alone
+
+
+@forward_bytes.register
+def _(op: ops.Zeros, node: Node, sizes: Sizes) -> int:
+    return sizes.of(node.output)
+
+
+@forward_bytes.register
+def _(op: ops.WeightedMean, node: Node, sizes: Sizes) -> int:
+    count = len(node.inputs) - 1  # the last are the weights
+    return (2 * count + 3 * (count - 1)) * sizes.of(node.output)
+
+
+@forward_bytes.register
+def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
+    # The square, padded, averaged, times α, plus 1, to the power of β; the quotient.
+    maps, padded = _local_response(op, node, sizes)
+    return 13 * maps + 2 * padded
+
+
+def _local_response(op: ops.LocalResponse, node: Node, sizes: Sizes) -> tuple[int, int]:
+    """The bytes of maps, and of maps padded along channels, in the precision of the squares."""
+    maps = node.output.type
+    padded = maps.elements + (op.size - 1) * (maps.elements // maps.channels)
+    return sizes.statistics(sizes.batch * maps.elements), sizes.statistics(sizes.batch * padded)
+
+
+@forward_bytes.register
 def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
     return 6 * sizes.of(node.output)  # the mask is drawn, divided in place, and multiplied
 
 
 @singledispatch
-def backward(op: ops.Op, node: Node, sizes: Sizes) -> int:
-    """Return what the gradient of an op moves that runs by itself."""
+def backward_bytes(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    """Return what the gradient of an op moves, if the op runs by itself."""
     saved = saved_values(op, node)
     return _large((node.output, *saved, *node.inputs), sizes)
 
 
-@backward.register(ops.Concat)
-@backward.register(ops.Add)
+@backward_bytes.register(ops.Concat)
+@backward_bytes.register(ops.Add)
 def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
     return 0  # views of the gradient
 
 
-@backward.register
+@backward_bytes.register
+def _(op: ops.Bias, node: Node, sizes: Sizes) -> int:
+    return sizes.of(node.output)  # its sum
+
+
+@backward_bytes.register
+def _(op: ops.WeightedMean, node: Node, sizes: Sizes) -> int:
+    return 2 * (len(node.inputs) - 1) * sizes.of(node.output)
+
+
+@backward_bytes.register
+def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
+    maps, padded = _local_response(op, node, sizes)
+    return 37 * maps + 3 * padded
+
+
+@backward_bytes.register
 def _(op: ops.Mean, node: Node, sizes: Sizes) -> int:
     return 2 * sizes.of(node.output)
 
 
-@backward.register
+@backward_bytes.register
 def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
     return 3 * sizes.of(node.output)
 
 
-@backward.register
+@backward_bytes.register
 def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
     return _large((node.output, *node.inputs, *node.inputs), sizes) + sizes.positions(node.output)
 
 
-@backward.register(ops.GlobalAvgPool)
-@backward.register(ops.GlobalMean)
+@backward_bytes.register(ops.GlobalAvgPool)
+@backward_bytes.register(ops.GlobalMean)
 def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
     return 2 * _large(node.inputs, sizes)  # the gradient, expanded, is divided
 
 
-@backward.register
-def _(op: ops.ScaleChannels, node: Node, sizes: Sizes) -> int:
-    return 6 * sizes.of(node.output)  # products with vector and maps, and the sum of the latter
+@backward_bytes.register(ops.ScaleChannels)
+@backward_bytes.register(ops.Gate)
+def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
+    return 6 * sizes.of(node.output)  # products with factor and maps, and the sum of the latter

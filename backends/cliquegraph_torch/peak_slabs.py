@@ -13,10 +13,10 @@ from cliquegraph_torch.eager import Call
 from cliquegraph_torch.heap import Heap, Storage
 from cliquegraph_torch.precision import Sizes
 
-IN_CACHE = 2**18
+_IN_CACHE = 2**18
 """Elements of a part of what a generated file reads from a slab, which a CPU's cache holds."""
 
-LEAST_ROWS = 1024
+_LEAST_ROWS = 1024
 """Pixels of a part, at least."""
 
 
@@ -38,7 +38,7 @@ def parts_of(call: Call, sizes: Sizes) -> Parts:
     rows = sizes.batch * image
     size = rows
     if step is not None:
-        size = min(rows, max(1, max(LEAST_ROWS, IN_CACHE // call.gathered) // step) * step)
+        size = min(rows, max(1, max(_LEAST_ROWS, _IN_CACHE // call.gathered) // step) * step)
     return Parts(size * row, -(-rows // size), rows * row)
 
 

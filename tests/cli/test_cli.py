@@ -171,6 +171,11 @@ def test_summary_memory_json_has_every_section_update_and_level(run: Run) -> Non
     assert [each // 8 for each in stored] == per_image
     assert all(most > least for most, least in zip(peak, stored, strict=True))
     assert stored[2] == memory["stored_bytes"]
+    forward, backward = memory["moved_forward_bytes"], memory["moved_backward_bytes"]
+    assert (forward, backward) == tuple(
+        memory["levels"][2][key] for key in ("moved_forward_bytes", "moved_backward_bytes")
+    )
+    assert backward > forward > stored[2]
     assert stored[2] == sum(part["stored_bytes"] for part in memory["sections"])
     assert [(s["section"], s["stage"], s["layer"]) for s in memory["steps"]] == [
         (f"block{block['block']}", step["stage"], step["layer"])

@@ -130,15 +130,18 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "torch.ops.aten.threshold_backward.grad_input(g, x, 0, grad_input=g)",
         "pass",
     ),
-    "padding": ("F.conv2d(maps, w, padding=padding)", "F.conv2d(maps, w, padding=1 - padding)"),
-    "pool": ("F.avg_pool2d(maps, *pool)", "F.max_pool2d(maps, *pool)"),
+    "padding": (
+        "F.conv2d(maps, w, padding=op.padding)",
+        "F.conv2d(maps, w, padding=1 - op.padding)",
+    ),
+    "pool": ("F.avg_pool2d(maps, *op.pool)", "F.max_pool2d(maps, *op.pool)"),
     "the gradient of other images": (
         "grad[images].contiguous",
         "grad[: images.stop - images.start].contiguous",
     ),
     "the stride of a pool's gradient": (
-        "[pool[0]] * 2, [pool[1]] * 2",
-        "[pool[0] + 1] * 2, [pool[1]] * 2",
+        "*([each] * 2 for each in op.pool)",
+        "[op.pool[0] + 1] * 2, [op.pool[1]] * 2",
     ),
     "parts that overlap": (
         "slice(a, min(a + size, rows))",
@@ -148,7 +151,7 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "x.view(-1, *size, x.shape[1])",
         "x.flip(0).view(-1, *size, x.shape[1])",
     ),
-    "a workspace that is still read": ("out=of_grad[: len(x)]", "out=room[: len(x)]"),
+    "a workspace that is still read": ("out=grad_buffer[: len(x)]", "out=buffer[: len(x)]"),
     "moments' gradients that begin at 1": (
         "mean.new_zeros(2, data.shape[1])",
         "mean.new_ones(2, data.shape[1])",
