@@ -65,18 +65,18 @@ class CountedKernels:
         with self.uncounted():
             x = torch.cat([data[:, a:b] for a, b, _ in windows], 1)
             z = torch.addcmul(affine[1], x, affine[0])
-            of_z = (g if w is None else g @ w) * (z > 0)
+            grad_z = (g if w is None else g @ w) * (z > 0)
             for a, b, at in windows:
-                part = of_z[:, at : at + b - a] * affine[0][at : at + b - a]
+                part = grad_z[:, at : at + b - a] * affine[0][at : at + b - a]
                 grad[:, a:b] = part + grad[:, a:b] if add else part
-            of_w = None if w is None else g.t() @ z.relu()
+            grad_w = None if w is None else g.t() @ z.relu()
             self._count(x, g, x, *([x] if add else []), *affine, w)
             # Programs write sums over their shares, which are read and added; each window reads g.
             outputs = 0 if w is None else g.shape[1]
             shares = min(-(-(2**16 if w is None else 2**14) // x.shape[1]), -(-len(data) // 32))
             self.total += 2 * shares * (2 + outputs) * x.shape[1] * affine[0].itemsize
             self._count(*([] if w is None else [g] * (len(windows) - 1)))
-            return torch.stack((of_z.sum(0), (of_z * x).sum(0))), of_w
+            return torch.stack((grad_z.sum(0), (grad_z * x).sum(0))), grad_w
 
     def _count(self, *tensors: Tensor | None) -> None:
         self.total += sum(each.numel() * each.itemsize for each in tensors if each is not None)

@@ -38,7 +38,8 @@ class MemoryPlan:
         sections: the same, for each section.
         steps: the same, for each update, in the order of execution.
         peak: the maximum in use at any time, including images, parameters and their gradients.
-        moved_forward, moved_backward: what operators read and write of maps, each time they do.
+        moved_forward, moved_backward: what operators read and write of maps, each time they do;
+            in PyTorch without Triton's kernels.
     """
 
     batch: int

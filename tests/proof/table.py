@@ -143,7 +143,9 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="a part of the spec's name")
     parser.add_argument("--option", choices=OPTIONS, action="append", help="a level or --inference")
-    parser.add_argument("--backend", choices=BACKENDS, action="append", help="one of them")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, action="append", help="a backend; default: all"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no more then")
     parser.add_argument("--check", action="store_true", help="prove nothing")
     parser.add_argument("--gradients", action="store_true", help="prove old entries again")

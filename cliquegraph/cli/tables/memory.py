@@ -68,14 +68,14 @@ def memory_table(compilation: Compilation, batch: int, dtype: str, steps: bool =
 
 
 def levels_table(compilations: Sequence[Compilation], batch: int, dtype: str) -> Table:
-    """Return what networks save for backward at every level, the peak of a step, what it moves."""
+    """Return what a step saves, has at its peak, and moves without Triton, at every level."""
     saved = ("saved for backward", "per image", "peak of a step")
-    numbers = (*saved, "moved forward", "moved backward")
-    result = table(f"{_images(batch)} in {dtype}", "network", "level", *numbers, right=numbers)
+    columns = (*saved, "moved forward", "moved backward")
+    result = table(f"{_images(batch)} in {dtype}", "network", "level", *columns, right=columns)
     for compilation in compilations:
         for level, plan in _levels(compilation, batch, dtype).items():
-            bytes_of_saved = (plan.stored, plan.stored_per_image, plan.peak)
-            row = map(size, (*bytes_of_saved, plan.moved_forward, plan.moved_backward))
+            saved_and_peak = (plan.stored, plan.stored_per_image, plan.peak)
+            row = map(size, (*saved_and_peak, plan.moved_forward, plan.moved_backward))
             result.add_row(compilation.network.name, f"-O{level}", *row)
         result.add_section()
     return result
