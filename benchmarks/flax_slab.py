@@ -5,7 +5,7 @@
 A block of pre-activation units, jitted with its gradient, in float32: from features that are
 concatenated for each reader, as the Flax backend emits it; and from a slab, into which each feature
 is written by `dynamic_update_slice` and of which a reader takes the windows of PyTorch's layout. Of
-networks with 1×1 convolutions the slab also with these as `dot_general`. Moments of a feature are
+networks with 1×1 convolutions both also with these as `dot_general`. Moments of a feature are
 computed once. Weights are random. Each block runs by itself, all variants in turn.
 """
 
@@ -136,13 +136,15 @@ def unit(x: Array, mean: Array, var: Array, kernels: Weights, multiply: Multiply
 # ---- blocks ------------------------------------------------------------------------------------
 
 
-def concatenated(block: Block, x0: Array, weights: Sequence[Weights]) -> Array:
+def concatenated(
+    block: Block, x0: Array, weights: Sequence[Weights], multiply: Multiply = convolve
+) -> Array:
     """The block feature; every reader concatenates what it reads."""
     maps, held = {block.entry: x0}, {block.entry: moments(x0)}
     for update, kernels in zip(block.updates, weights, strict=True):
         x = jnp.concatenate([maps[each] for each in update.reads], -1)
         mean, var = (jnp.concatenate([held[e][i] for e in update.reads]) for i in range(2))
-        y = unit(x, mean, var, kernels, convolve)
+        y = unit(x, mean, var, kernels, multiply)
         maps[update.writes], held[update.writes] = y, moments(y)
     return jnp.concatenate([maps[each] for each in block.output], -1)
 
@@ -167,6 +169,11 @@ def in_slab(
     return read(block.output)
 
 
+def concatenated_by_dot(block: Block, x0: Array, weights: Sequence[Weights]) -> Array:
+    """``concatenated``, with 1×1 convolutions as products."""
+    return concatenated(block, x0, weights, by_dot)
+
+
 def in_slab_by_dot(block: Block, x0: Array, weights: Sequence[Weights]) -> Array:
     """``in_slab``, with 1×1 convolutions as products."""
     return in_slab(block, x0, weights, by_dot)
@@ -176,6 +183,7 @@ def variants_of(block: Block) -> Mapping[str, Callable[..., Array]]:
     """The ways to compute a block."""
     found: dict[str, Callable[..., Array]] = {"concatenated": concatenated, "slab": in_slab}
     if any(kernel[0] == 1 for update in block.updates for kernel in update.kernels):
+        found["concatenated, dot_general"] = concatenated_by_dot
         found["slab, dot_general"] = in_slab_by_dot
     return found
 

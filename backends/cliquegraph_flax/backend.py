@@ -193,11 +193,15 @@ def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
         padded = bool(own) or any(conv.padding for conv in convs)
         parameters = ["x: Array", "w: Array"]
         parameters += ["stride: int = 1"] * strided + ["padding: int = 0"] * padded
+        depthwise = any(conv.depthwise for conv in convs)
+        multiplies = not (depthwise or view.functions.isdisjoint(_UNITS))
         return {
+            "note": "; 1×1 as a product" if multiplies else "",
+            "product": _MULTIPLY if multiplies else "",
             "parameters": ", ".join(parameters),
             "strides": "(stride, stride)" if strided else "(1, 1)",
             "pads": "((padding, padding), (padding, padding))" if padded else '"VALID"',
-            "call": _CONVOLVE[any(conv.depthwise for conv in convs)],
+            "call": _CONVOLVE[depthwise],
         }
     if helper == "pools":
         pools: tuple[tuple[str, set[type[Op]]], ...] = (
@@ -211,6 +215,12 @@ def _substitutions(helper: str, view: ModelView) -> dict[str, str]:
         return {"pools": "\n".join(lines)}
     return {}
 
+
+_MULTIPLY = """\
+    if w.shape[:2] == (1, 1) and (stride, padding) == (1, 0):  # which XLA computes faster
+        return x @ w[0, 0].astype(x.dtype)
+"""
+"""The 1×1 convolutions of ``conv`` above -O0, which the literal file has as such."""
 
 _CONVOLVE = {
     False: (

@@ -118,7 +118,7 @@ def test_a_block_in_a_slab_is_the_same_in_jax() -> None:
         block = flax_slab.blocks_of(harness.load_network(name))[-1]
         inputs = flax_slab.inputs_of(block, batch=2)
         ways = flax_slab.variants_of(block)
-        assert len(ways) == (3 if name == "densenet121" else 2)
+        assert len(ways) == (4 if name == "densenet121" else 2)
         with jax.enable_x64(True):
             x0, weights, slope = jax.tree.map(lambda a: a.astype("float64"), inputs)
             found = [
