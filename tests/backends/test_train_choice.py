@@ -90,7 +90,7 @@ def test_flax_recomputes_on_a_processor_and_keeps_the_barriers(
 ) -> None:
     choice = find_engine("flax").choose(small_job("flax", any_level=True, devices=1))
     assert (choice.level, choice.channels_last, choice.cudnn_benchmark) == (2, None, None)
-    assert "0.85 of -O0's step in 0.3 of its memory" in choice.why
+    assert "0.62 to 0.80 of -O0's step, 0.3 of its memory" in choice.why
     compile_ = jax.jit
     options: list[Any] = []
 
