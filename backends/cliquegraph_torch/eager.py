@@ -383,9 +383,7 @@ def _(op: ops.Gate, node: Node, sizes: Sizes) -> int:
 @extra_bytes.register
 def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
     # The squares, padded along channels; the sum of each window; the divisor. In wide precision.
-    maps = node.output.type
-    pixels = maps.elements // maps.channels
-    elements = 3 * maps.elements + (op.size - 1) * pixels
+    elements = 2 * node.output.type.elements + padded_elements(op, node)
     return sizes.statistics(sizes.batch * elements)
 
 
@@ -403,3 +401,9 @@ def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
 @extra_bytes.register
 def _(op: ops.Dropout, node: Node, sizes: Sizes) -> int:
     return sizes.of(node.output)  # the mask on a CPU; on CUDA it takes a byte per element
+
+
+def padded_elements(op: ops.LocalResponse, node: Node) -> int:
+    """Count the elements of maps that are padded along channels for windows of every channel."""
+    maps = node.output.type
+    return maps.elements + (op.size - 1) * (maps.elements // maps.channels)

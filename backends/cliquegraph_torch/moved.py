@@ -20,7 +20,8 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import MaskType, MomentsType, WeightsType
-from cliquegraph_torch.eager import Call, behind_logits, saved_values
+from cliquegraph_torch.eager import Call, behind_logits, padded_elements, saved_values
+from cliquegraph_torch.peak_slabs import is_product
 from cliquegraph_torch.precision import Sizes
 
 
@@ -71,18 +72,13 @@ class _Step:
             return 2 * joined
         statistics = joined if call.own_moments else 0
         read = self._concatenation_bytes(call) + _rectify_passes(call) * joined
-        return (
-            read
-            + statistics
-            + (joined + self._of(call.output) if _has_layer_after_relu(call) else 0)
-        )
+        layer = joined + self._of(call.output) if _has_layer_after_relu(call) else 0
+        return read + statistics + layer
 
     def _joined_bytes(self, call: Call) -> int:
         """What a unit normalizes, or what is read from a slab."""
         if call.slab is not None:
-            return self._sizes.maps(1) * sum(
-                value.type.elements * self._sizes.batch for value in call.maps
-            )
+            return self._of(*call.maps)
         return 0 if call.joined is None else self._of(call.joined)
 
     def _concatenation_bytes(self, call: Call) -> int:
@@ -116,11 +112,7 @@ class _Step:
             self._gradients[value] += 1
             return 5 * self._of(value)
         joined, grad = self._joined_bytes(call), self._of(call.output)
-        whole = (
-            self._sizes.maps(1)
-            * self._sizes.batch
-            * sum(value.type.elements for value in slab.values)
-        )
+        whole = self._of(*slab.values)
         reads_all = slab.windows(call.maps) == [(0, slab.channels)]
         is_first = slab not in self._has_gradient and reads_all
         moved = 0 if is_first or slab in self._has_gradient else whole  # zeros
@@ -132,14 +124,14 @@ class _Step:
         mask, sums = 3 * joined, joined
         readers = self._graph.consumers.get(call.output, ())
         of_mean = [isinstance(each.op, ops.GlobalAvgPool | ops.GlobalMean) for each in readers]
-        is_spatial = isinstance(op, ops.Conv) and op.kernel > 1
+        is_spatial = isinstance(op, ops.Conv) and not is_product(call)
         if of_mean and all(of_mean) and not is_spatial:
             moved += 2 * grad  # the gradient of a mean is in another layout
         if not call.keeps:
             moved += 4 * joined
         if self._sizes.casts or not isinstance(op, ops.Conv):
             sums += 4 * joined  # products with the maps, of which the scale's gradient is the sum
-        if isinstance(op, ops.Conv) and op.kernel == 1:
+        if is_product(call):
             moved += 2 * (grad + joined)  # two products of matrices
         else:
             moved += grad + (2 * joined if _has_layer_after_relu(call) else joined)
@@ -212,9 +204,9 @@ def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
 
 def _local_response(op: ops.LocalResponse, node: Node, sizes: Sizes) -> tuple[int, int]:
     """The bytes of maps, and of maps padded along channels, in the precision of the squares."""
-    maps = node.output.type
-    padded = maps.elements + (op.size - 1) * (maps.elements // maps.channels)
-    return sizes.statistics(sizes.batch * maps.elements), sizes.statistics(sizes.batch * padded)
+    elements = node.output.type.elements, padded_elements(op, node)
+    maps, padded = (sizes.statistics(sizes.batch * each) for each in elements)
+    return maps, padded
 
 
 @forward_bytes.register

@@ -37,7 +37,7 @@ from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import MaskType, Param, ParamSlice, Part, WeightsType
-from cliquegraph_torch.eager import Call, behind_logits
+from cliquegraph_torch.eager import Call, behind_logits, padded_elements
 from cliquegraph_torch.heap import Heap, Storage
 from cliquegraph_torch.peak_slabs import Slabs
 from cliquegraph_torch.precision import Sizes
@@ -318,8 +318,7 @@ def _(op: ops.Gate, node: Node, sizes: Sizes) -> int:
 @workspace.register
 def _(op: ops.LocalResponse, node: Node, sizes: Sizes) -> int:
     # The gradients of the divisor and of the padded squares.
-    maps = node.output.type
-    elements = 2 * maps.elements + (op.size - 1) * (maps.elements // maps.channels)
+    elements = node.output.type.elements + padded_elements(op, node)
     return sizes.statistics(sizes.batch * elements)
 
 
