@@ -39,7 +39,7 @@ class CountedKernels:
         names["is_fused"] = is_fused
         names["affine_relu"] = self.affine_relu
         names["affine_relu_backward"] = self.backward
-        names["parts_of"] = lambda data, *_: [slice(0, len(data))]  # as on a GPU
+        names["rows_of_part"] = lambda data, *_: len(data)  # as on a GPU
 
     def affine_relu(
         self, data: Tensor, windows: Windows, affine: Affine, y: Tensor, w: Tensor | None = None

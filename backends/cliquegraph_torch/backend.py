@@ -109,7 +109,7 @@ _DEFINED = frozenset(
         "Slab",
     }
     | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "is_pointwise"}
-    | {"convolve_or_pool", "maps_of", "parts_of", "pixels", "plain_moments", "rectify"}
+    | {"convolve_or_pool", "maps_of", "pixels", "plain_moments", "rectify", "rows_of_part"}
     | {
         "NO_GRADIENTS",
         "TRITON",
@@ -155,6 +155,7 @@ _IMPORTS: tuple[Imports, ...] = (
         "from contextlib import {}": ("suppress",),
         "from functools import {}": ("cache", "partial"),
         "from importlib import {}": ("import_module",),
+        "from itertools import {}": ("repeat",),
         "from math import {}": ("gcd",),
         "from typing import {}": ("Any", "Literal", "NamedTuple", "no_type_check"),
         "from warnings import {}": ("warn",),
@@ -177,8 +178,8 @@ class TorchBackend:
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
         | {"Sequence", "annotations"}
-        | {"checkpoint", "forward_ad", "suppress", "cache", "import_module", "gcd", "warn"}
-        | {"no_type_check"}
+        | {"checkpoint", "forward_ad", "suppress", "cache", "repeat", "import_module", "gcd"}
+        | {"warn", "no_type_check"}
         | _HELPERS.keys()
         | _DEFINED
     )

@@ -1,7 +1,7 @@
 """How a generated file is traced that decides by values, and computes maps part by part.
 
 ``is_derivable`` decides by the values of a scale how a backward pass computes its gradient:
-derived from that of the kernel, or summed. ``parts_of`` divides pixels into parts that fit the
+derived from that of the kernel, or summed. ``rows_of_part`` divides pixels into parts that fit the
 cache of a CPU, of at least ``ROWS`` pixels, more than the images of a proof have. A trace takes one
 way and one size of parts; two of them show both ways, and several parts as well as a single one.
 """

@@ -303,6 +303,8 @@ def _saved_in_slab(call: Call, slab: Slab, sizes: Sizes) -> Saved:
         # The moments of what is read, and 1 / standard deviation.
         saved[call, "moments"] = sizes.statistics(2 * call.gathered)
         saved[call, "invstd"] = sizes.statistics(call.gathered)
+        if call.is_unit:
+            saved[call, "factor and shift"] = sizes.statistics(2 * call.gathered)
         if call.keeps:
             saved[call.last.inputs[0]] = sizes.of(call.last.inputs[0])
     return saved

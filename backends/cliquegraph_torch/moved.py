@@ -112,21 +112,14 @@ class _Step:
             self._gradients[value] += 1
             return 5 * self._of(value)
         joined, grad = self._joined_bytes(call), self._of(call.output)
-        whole = self._of(*slab.values)
-        reads_all = slab.windows(call.maps) == [(0, slab.channels)]
-        is_first = slab not in self._has_gradient and reads_all
-        moved = 0 if is_first or slab in self._has_gradient else whole  # zeros
+        is_first = slab not in self._has_gradient
+        moved = self._of(*slab.values) - joined if is_first else 0  # zeros between the windows
         self._has_gradient.add(slab)
         to_columns = 2 * joined if is_first else 3 * joined
         if not call.is_unit:  # a copy of the gradient
             return moved + 2 * joined + to_columns
         op = call.last.op
         mask, sums = 3 * joined, joined
-        readers = self._graph.consumers.get(call.output, ())
-        of_mean = [isinstance(each.op, ops.GlobalAvgPool | ops.GlobalMean) for each in readers]
-        is_spatial = isinstance(op, ops.Conv) and not is_product(call)
-        if of_mean and all(of_mean) and not is_spatial:
-            moved += 2 * grad  # the gradient of a mean is in another layout
         if not call.keeps:
             moved += 4 * joined
         if self._sizes.casts or not isinstance(op, ops.Conv):

@@ -230,9 +230,7 @@ class _Step:
             self._accumulate(call.reads[0], storage)
             return
         grad = self._grads.pop(call.output, None)
-        readers = self._readers.get(call.output, ())
-        of_mean = any(isinstance(r.last.op, ops.GlobalAvgPool | ops.GlobalMean) for r in readers)
-        kernel = self._slabs.backward_read(call, slab, grad, of_mean=of_mean)
+        kernel = self._slabs.backward_read(call, slab, grad)
         self.heap.drop(*([] if grad is None else [grad]), *self._saved.pop(call))
         for node in call.nodes if grad is not None else ():
             for operand in node.operands:

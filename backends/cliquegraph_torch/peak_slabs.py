@@ -79,8 +79,10 @@ class Slabs:
         """Return the storages of the output of a call and of what it saves."""
         heap, sizes, parts = self._heap, self._sizes, parts_of(call, self._sizes)
         saved = [heap.hold(each) for each in self._storages[slab]]
-        saved += [heap.take(sizes.statistics(each * call.gathered)) for each in (2, 1)]
-        temporary = [heap.take(sizes.statistics(2 * call.gathered)), *self._kernels(call)]
+        # The moments; of a unit, also the inverse standard deviation, factor and shift.
+        vectors = (2, 1, 1, 1) if call.is_unit else (2, 1)
+        saved += [heap.take(sizes.statistics(each * call.gathered)) for each in vectors]
+        temporary = self._kernels(call)
         is_conv = isinstance(call.last.op, ops.Conv)
         if call.keeps:
             saved.append(heap.take(parts.total))
@@ -99,21 +101,15 @@ class Slabs:
         return sum(map(self._sizes.of, slab.values))
 
     def _kernels(self, call: Call) -> list[Storage]:
-        """Copies of a kernel: in the precision of maps, and transposed for a product."""
-        if not isinstance(call.last.op, ops.Conv):
+        """The copy of a kernel in the precision of maps."""
+        if not isinstance(call.last.op, ops.Conv) or not self._sizes.casts:
             return []
-        size = self._sizes.cast(call.last.operands[0].shape)
-        return [self._heap.take(size) for _ in range(self._sizes.casts + is_product(call))]
+        return [self._heap.take(self._sizes.cast(call.last.operands[0].shape))]
 
     # ---- backward ------------------------------------------------------------------------
 
-    def backward_read(
-        self, call: Call, slab: Slab, grad: Storage | None, *, of_mean: bool
-    ) -> Storage | None:
-        """Add to the gradient of a slab; return the storage of the gradient of a kernel.
-
-        That of a mean over pixels does not have channels last, which takes a copy.
-        """
+    def backward_read(self, call: Call, slab: Slab, grad: Storage | None) -> Storage | None:
+        """Add to the gradient of a slab; return the storage of the gradient of a kernel."""
         heap, sizes, parts = self._heap, self._sizes, parts_of(call, self._sizes)
         if grad is None:
             return None
@@ -132,10 +128,7 @@ class Slabs:
         if isinstance(call.last.op, ops.AvgPool) and parts.count > 1:
             buffers += 1  # while one is computed, the last is not freed
         has_products = call.is_unit and (sizes.casts or not is_conv)
-        products = self._products(call, parts) if has_products else 0
-        if of_mean and not is_conv:
-            products = max(products, parts.size)
-        heap.need(buffers * parts.size, products)
+        heap.need(buffers * parts.size, self._products(call, parts) if has_products else 0)
         heap.drop(*temporary)
         return kernel
 

@@ -312,7 +312,8 @@ def test_a_step_that_recomputes_stores_its_map_and_the_moments_it_read() -> None
     last = next(each for each in plan.steps if (each.stage, each.layer) == (2, 3))
     assert last.section == Section(Part.BLOCK, 1)
     x3 = 5 * 3 * 8 * 8 * 4 + 2 * 3 * 4  # its columns of the slab, and of the slab's moments
-    assert last.stored == x3 + 3 * 6 * 4  # mean, variance and 1 / standard deviation of X1 and X2
+    # Of X1 and X2 mean, variance and 1 / standard deviation, factor and shift.
+    assert last.stored == x3 + 5 * 6 * 4
 
 
 def test_sixteen_bits_halve_maps_and_nothing_else() -> None:
@@ -401,10 +402,11 @@ def test_the_parts_of_a_plan_are_those_of_generated_files() -> None:
         pool = (last.kernel, last.stride) if isinstance(last, ops.AvgPool) else None
         data = torch.empty(16 * maps.height * maps.width, 1)
         operation = file.Operation((maps.height, maps.width), 0, pool)
-        parts = file.parts_of(data, call.gathered, is_product(call), operation)
+        rows = file.rows_of_part(data, call.gathered, is_product(call), operation)
+        parts = data.split(rows)
         planned = parts_of(call, sizes)
         assert planned.count == len(parts)
-        assert planned.size == sizes.maps(parts[0].stop * call.gathered)
+        assert planned.size == sizes.maps(len(parts[0]) * call.gathered)
         counts.add((is_product(call), pool is not None, len(parts) > 1))
     # Products, pools, and neither: which is read at once.
     assert counts >= {(True, False, True), (False, True, True), (False, False, False)}

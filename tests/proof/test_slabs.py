@@ -35,6 +35,9 @@ SPECS = {
         LAYERS,
         transition={"compression": 0.5},
     ),
+    # The last to read the first block reads X0 and stage 1; or stage 2 alone.
+    "stage 1": network({**LAYERS, "layers": 3, "feature": 1, "transit": 2}, LAYERS),
+    "stage 2": network({**LAYERS, "layers": 3}, LAYERS, readout={"blocks": "last"}),
 }
 TORCH = find_backend("torch")
 
@@ -53,7 +56,7 @@ def prove(name: str, level: int, source: str | None = None) -> FileProof:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-@pytest.mark.parametrize("name", ["cliques", "dense", "dropout"])
+@pytest.mark.parametrize("name", ["cliques", "dense", "dropout", "stage 1", "stage 2"])
 def test_files_with_slabs_are_proved(name: str, level: int) -> None:
     found = prove(name, level)
     assert found.ok, found.difference
@@ -79,9 +82,15 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "[moments[:, a:b] for a, b, _ in windows]",
         "[moments[:, at : at + b - a] for a, b, at in windows]",
     ),
-    "no mean": ("grad_mean - 2 * grad_var * moments[0]", "-2 * grad_var * moments[0]"),
-    "no mean of products": ("grad_mean - 2 * grad_var * moments[0]", "grad_mean"),
-    "a slope": ("slope, shift = 2 * grad_var", "slope, shift = grad_var"),
+    "no mean": (
+        "torch.addcmul(grad_mean, slope, moments[0], value=-1)",
+        "-slope * moments[0]",
+    ),
+    "no mean of products": (
+        "torch.addcmul(grad_mean, slope, moments[0], value=-1)",
+        "grad_mean",
+    ),
+    "a slope": ("slope = 2 * grad_var", "slope = grad_var"),
     "moments' gradients in evaluation": (
         "        if training:\n            grad_mean",
         "        if True:\n            grad_mean",
@@ -90,36 +99,43 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "        if training:\n            grad_mean",
         "        if False:\n            grad_mean",
     ),
-    "nothing to add to": ("torch.zeros_like(data)", "torch.empty_like(data)"),
-    # Not ``len(windows) == 1``: in these networks the last reader of one window reads all columns.
-    "columns that no reader reads": (
-        "is_first = grad is None and windows == [(0, data.shape[1], 0)]",
-        "is_first = grad is None",
+    "columns between windows": ("grad[:, a:b].zero_()", "pass"),
+    "columns before the first window": (
+        "in zip(ends[::2], ends[1::2], strict=True):",
+        "in list(zip(ends[::2], ends[1::2], strict=True))[1:]:",
     ),
-    "a whole gradient that overwrites": ("is_first = grad is None and ", "is_first = "),
+    "columns behind the last window": (
+        "in zip(ends[::2], ends[1::2], strict=True):",
+        "in list(zip(ends[::2], ends[1::2], strict=True))[:-1]:",
+    ),
+    "a first gradient that is added": ("is_first = grad is None", "is_first = False"),
+    "gradients that overwrite": ("is_first = grad is None", "is_first = True"),
     "a gradient that overwrites": (
-        "to.addcmul_(of, affine[0][at : at + b - a])",
-        "torch.mul(of, affine[0][at : at + b - a], out=to)",
+        "else to.addcmul_(of, factor)",
+        "else torch.mul(of, factor, out=to)",
     ),
     "a gradient of other columns": (
         "of, to = g[:, at : at + b - a], grad",
         "of, to = g[:, : b - a], grad",
     ),
     "a factor of other columns": (
-        "to.addcmul_(of, affine[0][at : at + b - a])",
-        "to.addcmul_(of, affine[0][: b - a])",
+        "affine[0][at : at + b - a]",
+        "affine[0][: b - a]",
     ),
-    "the moments' gradient overwrites": ("grad_moments[:, a:b] += ", "grad_moments[:, a:b] = "),
+    "the moments' gradient overwrites": (
+        "grad_moments[:, a:b].sub_(",
+        "grad_moments[:, a:b].copy_(-",
+    ),
     "the moments' gradient of other columns": (
-        "grad_moments[:, a:b] += of_moments[:, at : at + b - a]",
-        "grad_moments[:, a:b] += of_moments[:, : b - a]",
+        "grad_moments[:, a:b].sub_(of_moments[:, at : at + b - a])",
+        "grad_moments[:, a:b].sub_(of_moments[:, : b - a])",
     ),
     "the variance's gradient": ("invstd * grad_scale / 2", "invstd * grad_scale"),
-    "a derived scale": ("- bias * sums[0]) / scale", ") / scale"),
-    "a summed scale": ("(sums[1] - mean * sums[0]) * invstd", "sums[1] * invstd"),
-    "a summed scale of the last part": ("b - a] += products", "b - a] = products"),
-    "a kernel of the last part": ("torch.addmm(grad_w, x.t()", "torch.mm(x.t()"),
-    "a bias of the last part": ("sums[0] += g.sum", "sums[0] = g.sum"),
+    "a derived scale": ("(products - bias * sum_g) / scale", "products / scale"),
+    "a summed scale": ("(sum_gx - mean * sum_g) * invstd", "sum_gx * invstd"),
+    "a summed scale of the last part": ("b - a].add_(products", "b - a].copy_(products"),
+    "a kernel of the last part": ("torch.addmm(grad_w, of_y.t()", "torch.mm(of_y.t()"),
+    "a bias of the last part": ("sum_g += g.sum", "sum_g = g.sum"),
     "a statistic of another norm": (
         "x, self.data, start, feature.norm)",
         "x, self.data, start, self.__dict__.setdefault(x.shape[1], feature.norm))",
@@ -136,16 +152,20 @@ MUTANTS: dict[str, tuple[str, str]] = {
     ),
     "pool": ("F.avg_pool2d(maps, *op.pool)", "F.max_pool2d(maps, *op.pool)"),
     "the gradient of other images": (
-        "grad[images].contiguous",
-        "grad[: images.stop - images.start].contiguous",
+        "ys = grad_y.split(",
+        "ys = grad_y.flip(0).split(",
     ),
     "the stride of a pool's gradient": (
         "*([each] * 2 for each in op.pool)",
         "[op.pool[0] + 1] * 2, [op.pool[1]] * 2",
     ),
-    "parts that overlap": (
-        "slice(a, min(a + size, rows))",
-        "slice(max(a - 1, 0), min(a + size, rows))",
+    "the maps of other parts": (
+        "in zip(data.split(rows), xs, y.split(rows)",
+        "in zip(data.flip(0).split(rows), xs, y.split(rows)",
+    ),
+    "the gradients of other parts": (
+        "data.split(rows), grad.split(rows), xs, ys",
+        "data.split(rows), grad.split(rows)[::-1], xs, ys",
     ),
     "pixels of other images": (
         "x.view(-1, *size, x.shape[1])",
@@ -156,7 +176,7 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "mean.new_zeros(2, data.shape[1])",
         "mean.new_ones(2, data.shape[1])",
     ),
-    "sums that begin at 1": ("sums = mean.new_zeros(", "sums = mean.new_ones("),
+    "sums that begin at 1": ("= mean.new_zeros(2, len(mean))", "= mean.new_ones(2, len(mean))"),
     "a slab that is not passed on": (
         "self.state = tuple(state)",
         "self.state = tuple(each.detach() for each in state)",
@@ -173,10 +193,10 @@ MUTANTS: dict[str, tuple[str, str]] = {
 
 
 ELSEWHERE = {
-    # Of the clique's layers, but not of X0, a transition and a readout both read all.
-    "a whole gradient that overwrites": ("dense", 1),
     # At -O1 what a convolution reads is saved: there is no room for it, and PyTorch allocates.
     "a workspace that is still read": ("mutants", 2),
+    "columns before the first window": ("stage 2", 1),
+    "columns behind the last window": ("stage 1", 1),
 }
 """Mutants that compute the same in the usual file, with the network and level of another."""
 
