@@ -39,6 +39,7 @@ class CountedKernels:
         names["is_fused"] = is_fused
         names["affine_relu"] = self.affine_relu
         names["affine_relu_backward"] = self.backward
+        names["by_moments"] = self.by_moments
         names["rows_of_part"] = lambda data, *_: len(data)  # as on a GPU
 
     def affine_relu(
@@ -55,28 +56,38 @@ class CountedKernels:
         self,
         g: Tensor,
         data: Tensor,
-        grad: Tensor,
+        grad: Tensor | None,
         windows: Windows,
         affine: Affine,
         add: bool,
         w: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Write, or add to, gradients of columns; return those of shift, factor and wᵀ."""
+        """Write, or add to, gradients of columns; return those of shift, factor and w."""
         with self.uncounted():
             x = torch.cat([data[:, a:b] for a, b, _ in windows], 1)
             z = torch.addcmul(affine[1], x, affine[0])
             grad_z = (g if w is None else g @ w) * (z > 0)
-            for a, b, at in windows:
+            for a, b, at in windows if grad is not None else ():
                 part = grad_z[:, at : at + b - a] * affine[0][at : at + b - a]
                 grad[:, a:b] = part + grad[:, a:b] if add else part
             grad_w = None if w is None else g.t() @ z.relu()
-            self._count(x, g, x, *([x] if add else []), *affine, w)
+            self._count(x, g, *([x] if grad is not None else []), *([x] if add else []), *affine, w)
             # Programs write sums over their shares, which are read and added; each window reads g.
             outputs = 0 if w is None else g.shape[1]
             shares = min(-(-(2**16 if w is None else 2**14) // x.shape[1]), -(-len(data) // 32))
             self.total += 2 * shares * (2 + outputs) * x.shape[1] * affine[0].itemsize
             self._count(*([] if w is None else [g] * (len(windows) - 1)))
             return torch.stack((grad_z.sum(0), (grad_z * x).sum(0))), grad_w
+
+    def by_moments(
+        self, data: Tensor, g: Tensor, slope: Tensor, offset: Tensor, affine: Affine | None = None
+    ) -> Tensor:
+        """Add slope · x + offset to the gradient of columns, or of ReLU(affine)."""
+        with self.uncounted():
+            if affine is not None:
+                g = g * (torch.addcmul(affine[1], data, affine[0]) > 0) * affine[0]
+            self._count(data, g, data, slope, offset, *(affine or ()))
+            return torch.addcmul(offset, data, slope).add_(g)
 
     def _count(self, *tensors: Tensor | None) -> None:
         self.total += sum(each.numel() * each.itemsize for each in tensors if each is not None)

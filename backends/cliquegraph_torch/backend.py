@@ -73,6 +73,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "norm_relu": frozenset({"norm_relu"}),
     "kernel_of": frozenset({"kernel_of"}),
     "batch_norm_relu": frozenset({"batch_norm_relu"}),
+    "bn_relu": frozenset({"bn_relu"}),
     "concat_conv": frozenset({"concat_conv"}),
     "avg_pool": frozenset({"avg_pool"}),
     "zeros": frozenset({Zeros}),
@@ -82,7 +83,7 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
 _BELOW = (
     *("norm_part", "moments", "norm", "norm_relu", "batch_norm_relu", "kernel_of", "concat_conv"),
     "avg_pool",
-    *("slab", "eager", "plain", "require_supported", "triton"),
+    *("slab", "bn_relu", "eager", "plain", "require_supported", "triton"),
 )
 """Those that follow the network: they say how it is computed, and what it is comes first."""
 
@@ -90,6 +91,7 @@ _DEFINED = frozenset(
     {
         "AvgPool",
         "BatchNormRelu",
+        "BnRelu",
         "BranchNorm2d",
         "ChannelAffine",
         "ColumnJoinWeights",
@@ -196,6 +198,8 @@ class TorchBackend:
         needed = view.things | view.ops | view.functions
         needed |= {"avg_pool"} if view.recomputes_before_pool else set()
         needed |= {"kernel_of"} if view.reads_kernels else set()
+        has_kernels = bool(_HELPERS["triton"] & needed)
+        needed |= {"bn_relu"} if has_kernels and view.rectifies_norms else set()
         things = [member.thing for member in view.members]
         helpers: dict[str, dict[str, str]] = {
             name: {} for name, users in _HELPERS.items() if users & needed
@@ -216,7 +220,7 @@ class TorchBackend:
         limits += [_LIMITS] * ("require_supported" in helpers)
         limits += [_FIRST_ORDER] * ("concat_conv" in helpers and "require_supported" not in helpers)
         checks = [name for name in ("require_branch_norms", "require_supported") if name in helpers]
-        speller = TorchSpeller(has_both, checks=checks)
+        speller = TorchSpeller(has_both, checks=checks, has_kernels=has_kernels)
         ends = " ".join(limits)
         below = {name: helpers.pop(name) for name in _BELOW if name in helpers}
         return write_file(view, speller, templates, helpers, _IMPORTS, methods, ends, below)

@@ -254,7 +254,7 @@ def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
 @backward_bytes.register(ops.GlobalAvgPool)
 @backward_bytes.register(ops.GlobalMean)
 def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
-    return 2 * _large(node.inputs, sizes)  # the gradient, expanded, is divided
+    return _large((*node.inputs, node.output), sizes)  # the gradient, expanded, is divided
 
 
 @backward_bytes.register(ops.ScaleChannels)

@@ -65,19 +65,24 @@ class TorchSpeller(Speller):
     tensor = "Tensor"
     call_method = "forward"
 
-    def __init__(self, marked: bool = False, *, checks: Collection[str] = ()) -> None:
+    def __init__(
+        self, marked: bool = False, *, checks: Collection[str] = (), has_kernels: bool = False
+    ) -> None:
         """Remember what the file's helpers demand.
 
         Args:
             marked: convolutions initialized by their fan-out have a class of their own.
             checks: the helpers that refuse uses which the model does not allow.
+            has_kernels: Triton's kernels are in the file, of normalization and ReLU in one.
         """
-        self._marked, self._checks = marked, checks
+        self._marked, self._checks, self._has_kernels = marked, checks, has_kernels
 
     def apply(self, node: Apply, arguments: Sequence[Code], members: Sequence[Code]) -> Code:
         """Print one operation."""
         if isinstance(node.op, ops.Relu):
             inner = node.arguments[0]  # a value without other readers is nested
+            if self._has_kernels and isinstance(inner, Apply) and node.reads_only(ops.BatchNorm):
+                return call("bn_relu", *map(self.expression, (*inner.arguments, *inner.members)))
             if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
                 return call("torch.relu_", arguments[0])
         if isinstance(node.op, ops.AvgPool) and node.recomputed:

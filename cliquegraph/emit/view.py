@@ -15,7 +15,7 @@ from typing import TypeVar
 from cliquegraph.emit.dims import Dim, bounds
 from cliquegraph.emit.things import Child, Member, MemberGroup, Thing
 from cliquegraph.ir.nodes import Origin
-from cliquegraph.ir.ops import AvgPool, Conv, Op
+from cliquegraph.ir.ops import AvgPool, BatchNorm, Conv, Op, Relu
 
 AnyOp = TypeVar("AnyOp", bound=Op)
 
@@ -105,6 +105,11 @@ class Apply:
     banked: bool = False
     argument: str | None = None
     recomputed: bool = False
+
+    def reads_only(self, op: type[Op]) -> bool:
+        """Whether its argument is an operation of this type, which nothing else reads."""
+        inner = self.arguments[0] if len(self.arguments) == 1 else None
+        return isinstance(inner, Apply) and isinstance(inner.op, op)
 
 
 @dataclass(frozen=True)
@@ -402,6 +407,14 @@ class ModelView:
         """Whether an average pool reads maps that the backward pass recomputes."""
         return any(
             isinstance(part, Apply) and isinstance(part.op, AvgPool) and part.recomputed
+            for part in self._parts()
+        )
+
+    @property
+    def rectifies_norms(self) -> bool:
+        """Whether a ReLU reads what a batch normalization returns, and nothing else does."""
+        return any(
+            isinstance(part, Apply) and isinstance(part.op, Relu) and part.reads_only(BatchNorm)
             for part in self._parts()
         )
 

@@ -115,6 +115,9 @@ def check(kernels: Any, case: Case, dtype: torch.dtype, *, multiplies: bool) -> 
     assert sums.dtype == grad_w.dtype == found.affine[0].dtype
     assert_near(sums, right_sums, dtype)
     assert_near(grad_w, right_w, dtype)
+    if not multiplies:  # the sums alone
+        only = kernels.affine_relu_backward(g, data, None, *arguments, False)[0]
+        assert torch.equal(only, sums) and torch.equal(data, found.data)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -131,6 +134,24 @@ def test_a_reader_that_is_a_pointwise_convolution(
     kernels: Any, dtype: torch.dtype, case: Case
 ) -> None:
     check(kernels, case, dtype, multiplies=True)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@given(case=cases(most=1))
+@settings(max_examples=8)
+def test_a_gradient_by_way_of_moments(
+    kernels: Any, dtype: torch.dtype, masks: bool, case: Case
+) -> None:
+    found, ((a, b, _),) = tensors(case, dtype), case.windows
+    data, grad, (factor, shift) = found.data[:, a:b], found.grad[:, a:b], found.affine
+    slope, offset = (torch.randn_like(factor) for _ in range(2))
+    y = kernels.by_moments(data, grad, slope, offset, found.affine if masks else None)
+    x, g = data.double(), grad.double()
+    if masks:
+        g = g * factor * (x * factor + shift > 0)
+    assert y.is_contiguous() and y.dtype == dtype
+    assert_near(y, x * slope + offset + g, dtype)
 
 
 @pytest.mark.parametrize("outputs", [128, 200, 256])

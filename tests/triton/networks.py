@@ -50,7 +50,7 @@ def outcome(
     launched: list[str] = []
     module.TRITON = triton
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("affine_relu", "affine_relu_backward"):
+        for name in ("affine_relu", "affine_relu_backward", "by_moments"):
             patch.setattr(module, name, noting(launched, name, getattr(module, name)))
         model, x = built(module, spec, training)
         y = model(x.requires_grad_())
@@ -62,8 +62,9 @@ def outcome(
 
 def noting(launched: list[str], name: str, run: Any) -> Any:
     def note(*arguments: Any) -> Any:
-        multiplies = arguments[-1] if name.endswith("backward") else (*arguments, None)[4]
-        launched.append(f"{name}, {'fused' if isinstance(multiplies, Tensor) else 'alone'}")
+        place = {"affine_relu": 4, "affine_relu_backward": 6}.get(name, len(arguments))
+        multiplies = place < len(arguments) and arguments[place] is not None
+        launched.append(f"{name}, {'fused' if multiplies else 'alone'}")
         return run(*arguments)
 
     return note
@@ -77,7 +78,10 @@ def test_it_is_what_pytorch_computes(file: tuple[Any, NetworkSpec], training: bo
         found, launched = outcome(*file, triton, training)
         ways = {"alone"} if triton == 1 else {"alone", "fused"}
         assert {each.split(", ")[1] for each in launched} == ways
-        assert {each.split(", ")[0] for each in launched} == {"affine_relu", "affine_relu_backward"}
+        kernels = {"affine_relu", "affine_relu_backward"}
+        # At -O2 what is normalized by itself is recomputed, by PyTorch's kernels.
+        kernels |= {"by_moments"} if training or file[0].__name__.endswith("o1") else set()
+        assert {each.split(", ")[0] for each in launched} == kernels
         assert found.keys() == right.keys()
         for name, tensor in right.items():
             size = max(tensor.abs().max().item(), 1e-3)

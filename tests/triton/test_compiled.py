@@ -61,13 +61,20 @@ def launches(file: Any, dtype: str, outputs: int | None) -> list[Launch]:
     y = data.new_zeros(len(data), outputs or 80)
     w = None if outputs is None else data.new_zeros(outputs, 80)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("affine_relu_kernel", "affine_relu_mm_kernel", "backward_kernel"):
+        for name in KERNELS:
             patch.setattr(file, name, Noted(getattr(file, name)))
         if dtype == "float32":  # by tensor cores if PyTorch may use TF32, otherwise never
             patch.setattr(file, "product_constants", lambda *args: (*constants(*args)[:3], "tf32"))
         file.affine_relu(data, windows, affine, y, None if w is None else w.t().contiguous())
         file.affine_relu_backward(y, data, data.clone(), windows, affine, True, w)
+        if w is None:  # of a feature, and of a normalization by itself
+            file.by_moments(data[:, :40], data[:, 40:80], *affine)
+            file.affine_relu_backward(y, y, None, [(0, 80, 0)], affine, False)
+            file.by_moments(y, y, *affine, affine)
     return found
+
+
+KERNELS = ("affine_relu_kernel", "affine_relu_mm_kernel", "backward_kernel", "by_moments_kernel")
 
 
 TYPES = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}
@@ -112,11 +119,12 @@ def assembled(kernel: Any, capability: int, folder: Path) -> str:
 def test_kernels_compile_without_spills(
     file: Any, tmp_path: Path, dtype: str, outputs: int | None, capability: int
 ) -> None:
-    # Both windows are launched alike.
-    kernels = {each.kernel.__name__: each for each in launches(file, dtype, outputs)}
-    first = "affine_relu_kernel" if outputs is None else "affine_relu_mm_kernel"
-    assert kernels.keys() == {first, "backward_kernel"}
-    for launch in kernels.values():
+    found = launches(file, dtype, outputs)
+    names = {each.kernel.__name__ for each in found}
+    assert names == set(KERNELS) - {f"affine_relu{'_mm' if outputs is None else ''}_kernel"} - (
+        set() if outputs is None else {"by_moments_kernel"}
+    )
+    for launch in found:
         kernel = compiled(launch, capability)
         assert kernel.metadata.shared <= SHARED[capability]
         report = assembled(kernel, capability, tmp_path)
