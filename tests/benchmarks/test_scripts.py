@@ -77,16 +77,15 @@ def test_memory_formats_are_compared_at_every_level(
 def test_bytes_moved_are_counted_at_every_level(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["--networks=cliquenet_s0", "--batch=4"]
+    arguments = ["--networks=cliquenet_s3", "--batch=64"]
     (found,) = results(bytes_moved, tmp_path, monkeypatch, *arguments)
     moved = found["bytes_moved_per_image"]
     designs = [f"O{level}{design}" for level in (1, 2) for design in ("", " A", " B")]
     assert [*moved] == ["literal", "O0", *designs]
     assert 0.99 < moved["O0"] / moved["literal"] < 1.01
-    assert moved["O1"] < 1.01 * moved["literal"]
-    assert moved["O1"] < moved["O2"] < 1.2 * moved["literal"]
-    assert moved["O1 B"] < 0.95 * moved["O1 A"] < 0.85 * moved["O1"]
-    assert moved["O2 B"] < 0.95 * moved["O2 A"] < 0.85 * moved["O2"]
+    most = {"O1": 0.96, "O1 A": 0.655, "O1 B": 0.475, "O2": 1.16, "O2 A": 0.80, "O2 B": 0.54}
+    for variant, ratio in most.items():
+        assert moved[variant] < ratio * moved["literal"], variant
 
 
 @pytest.mark.parametrize("design", counted_kernels.DESIGNS.values(), ids=[*counted_kernels.DESIGNS])
@@ -148,7 +147,8 @@ def test_an_operator_moves_what_it_reads_and_writes() -> None:
         torch.empty(7)  # nothing
         torch.mul(a, a, out=b)
         a.add_(b)  # reads both and writes one
-    assert moved.total == (3 + 2 + 3) * 30 * 4
+        torch.neg(a[:1, :1].expand(10, 3))  # reads one element
+    assert moved.total == ((3 + 2 + 3 + 1) * 30 + 1) * 4
 
 
 GENERATED = ["--networks=quickstart", "--batches=2,3", "--rounds=2", "--candidates=O0,O2"]
