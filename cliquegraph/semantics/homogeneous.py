@@ -8,6 +8,7 @@ argument; the result is that times the argument, from which the derivative is lo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,8 +50,7 @@ class HomogeneousField(PrimeField):
         """
         slopes, found = np.zeros_like(results), np.zeros(len(prints), bool)
         for known in self._known:
-            at = np.minimum(np.searchsorted(known.prints, prints), len(known.prints) - 1)
-            here = known.prints[at] == prints
+            at, here = known.find(prints)
             if not (known.results[:, at[here]] == results[:, here]).all():
                 raise VerificationError("two numbers have one fingerprint: give another --seed")
             slopes[:, here] = known.slopes[:, at[here]]
@@ -86,6 +86,33 @@ class _Known:
     prints: Array
     results: Array
     slopes: Array
+
+    @cached_property
+    def _starts(self) -> Array:
+        """Where the fingerprints of each bucket begin: those of the same leading bits."""
+        sizes = np.bincount(self._buckets(self.prints))
+        return np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+
+    def _buckets(self, prints: Array) -> Array:
+        bits = max(1, (len(self.prints) - 1).bit_length())
+        return (prints >> np.uint64(64 - bits)).astype(np.int64)
+
+    def find(self, prints: Array) -> tuple[Array, Array]:
+        """Where each fingerprint is, and whether it is there at all.
+
+        Fingerprints are evenly distributed, so a bucket has few; a binary search would miss the
+        cache a score of times in a table of millions.
+        """
+        last = len(self.prints) - 1
+        buckets = np.minimum(self._buckets(prints), len(self._starts) - 1)
+        at = np.minimum(self._starts[buckets], last)
+        left = np.flatnonzero(self.prints[at] < prints)
+        while len(left):
+            at[left] += 1
+            left = left[at[left] <= last]
+            left = left[self.prints[at[left]] < prints[left]]
+        np.minimum(at, last, out=at)
+        return at, self.prints[at] == prints
 
 
 class HomogeneousDegrees(Degrees):
