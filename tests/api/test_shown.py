@@ -44,7 +44,7 @@ def test_each_is_one_line() -> None:
         "<NetworkCost: 72,994 parameters, 3,004,960 MACs; 7 sections, 16 updates>",
         "<Proof: holds, 7 rules, 2 blocks>",
         "<MemoryPlan of a batch of 8 in float32: 2,514,816 bytes saved for backward, "
-        "peak 2,885,424 bytes, 22,058,112 bytes moved>",
+        "peak 2,885,424 bytes, 21,873,792 bytes moved>",
         "<Picture loop of quickstart; save(path) writes it>",
         "Compilation(network=<NetworkSpec quickstart: 2 clique blocks, 1×8×8 → 10 classes>, "
         "level=0, inference=False)",
