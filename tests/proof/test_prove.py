@@ -71,7 +71,7 @@ TORCH = [
     (0, _THIRD, _THIRD.replace("x1_2", "x1_2.detach()"), "the gradient of"),
     (0, _FEATURE, f"{_FEATURE} * 1.0000001", "block1: the block feature"),
     (0, _POOLED, f"{_POOLED} * (1 + 2**-52)", "a readout, or the classifier"),
-    (1, "slope, shift = 2 * grad_var", "slope, shift = 2.0000001 * grad_var", "the gradient of"),
+    (1, "slope = 2 * grad_var", "slope = 2.0000001 * grad_var", "the gradient of"),
     (2, "grad_scale / 2", "grad_scale / 3", "the gradient of"),
 ]
 
