@@ -7,6 +7,7 @@ derivative in dual numbers. It shares no code with lowering, passes, emission or
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -35,12 +36,14 @@ from cliquegraph.semantics.arithmetic import Array
 from cliquegraph.semantics.degrees import Degrees
 from cliquegraph.semantics.field import PrimeField, collision
 from cliquegraph.semantics.homogeneous import HomogeneousDegrees, HomogeneousField
-from cliquegraph.semantics.reduce import least_size
+from cliquegraph.semantics.reduce import least_size, resize
 
 WANTED = 2.0**-60
 """The comparison is repeated at fresh points until the probability of error is below."""
 
 _ATTEMPTS = 4
+
+_NUMBER = 8  # bytes
 
 _LEAST = 2  # pixels along each side: every tap of a kernel of 3 × 3 meets one
 
@@ -97,6 +100,13 @@ class FileProof:
         return self.difference is None and self.bound < WANTED
 
 
+def physical_memory() -> int:
+    """Return this machine's bytes of memory; where the system does not say, a number beyond any."""
+    if not hasattr(os, "sysconf"):  # on Windows
+        return 2**62
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 class Prover:
     """Proves files of one network; what is declared is evaluated once for all of them."""
 
@@ -141,10 +151,11 @@ class Prover:
 
         Raises:
             BackendError: the backend's framework is not installed.
-            UsageError: the file can't be loaded.
+            UsageError: the file can't be loaded, or this machine has not enough memory.
             VerificationError: the program has operators without a meaning in exact arithmetic.
         """
         start = perf_counter()
+        self._require_memory()
         title = f"{backend.name} {compilation.options[0]}"
         text = compilation.source(backend) if source is None else source
         image = self._lowered.input.type
@@ -200,6 +211,20 @@ class Prover:
             if failed and found.difference is None:
                 found = replace(found, difference=Located(failed))
         return self._proof(compilation, backend, text, traced[0], digests, found, start)
+
+    def _require_memory(self) -> None:
+        """Refuse a network whose values are more than this machine holds: it would be killed."""
+        nodes = resize(self._lowered, *self.size).nodes
+        values = [value.type for node in nodes for value in node.outputs]
+        elements = sum(each.elements for each in values if isinstance(each, MapType))
+        needed = 2 * BATCH * LANES * _NUMBER * elements  # with their derivatives
+        if needed > (memory := physical_memory()):
+            height, width = self.size
+            raise UsageError(
+                f"{self._network.name}: a proof keeps the exact values of maps of {height}×{width} "
+                f"images, {needed >> 30} GiB at least, and this machine has {memory >> 30}: prove "
+                "it on one with more memory, or compare numbers with verify"
+            )
 
     def _proof(
         self,

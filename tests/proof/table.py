@@ -27,6 +27,7 @@ from typing import Any
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
+from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.files import write_files
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.backends import find_backend
@@ -187,7 +188,12 @@ def main() -> int:
                 folded = target.option == "--inference"
                 return folded or entry.get("gradients_trace_sha256") in ("", gradients)
 
-            found = prover.prove_unless(known, compilation, backend, source)
+            try:
+                found = prover.prove_unless(known, compilation, backend, source)
+            except UsageError as error:  # it needs more memory than there is
+                print(f"{network.name} {target.backend} {target.option}: {error}", flush=True)
+                failed += 1
+                continue
             (trace,) = traces
             seconds = time.process_time() - began
             print(f"{network.name} {target.backend} {target.option}: ", end="")

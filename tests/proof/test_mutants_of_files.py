@@ -35,7 +35,11 @@ TORCH: Changes = {
     "a feature twice": (0, "[x1_3, x2_3, x3_3]", "[x1_3, x2_3, x2_3]"),
     "a dropped feature": (0, "torch.cat([x, *layers1], 1)", "torch.cat([0 * x, *layers1], 1)"),
     "a feature that is not returned": (1, "return maps1, maps2", "return (maps1,)"),
-    "a gradient of the moments": (1, "slope, moments[0], value=-1", "slope, moments[0], value=-0.5"),
+    "a gradient of the moments": (
+        1,
+        "slope, moments[0], value=-1",
+        "slope, moments[0], value=-0.5",
+    ),
     "a gradient of the scale": (2, "grad_scale / 2", "grad_scale / 3"),
 }
 FLAX: Changes = {

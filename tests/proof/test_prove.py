@@ -9,9 +9,10 @@ import pytest
 import cliquegraph
 from cliquegraph import NetworkSpec
 from cliquegraph.compiler import Compilation
-from cliquegraph.diagnostics.errors import VerificationError
+from cliquegraph.diagnostics.errors import UsageError, VerificationError
 from cliquegraph.ir.ops import Dropout
 from cliquegraph.plugins.backends import find_backend
+from cliquegraph.proof import prove as proofs
 from cliquegraph.proof.prove import WANTED, FileProof, Prover
 from cliquegraph.semantics.arithmetic import rational, survival
 from tests.networks import EVERY_KEY, clique, network
@@ -272,3 +273,10 @@ def test_a_rate_whose_complement_rounds_is_proved() -> None:
     for backend in ("torch", "flax"):
         proof = prover.prove(Compilation(spec, 0), find_backend(backend))
         assert proof.ok, proof.difference
+
+
+def test_a_network_of_more_numbers_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proofs, "physical_memory", lambda: 2**20)
+    compilation = Compilation(cliquegraph.load(QUICKSTART), 0)
+    with pytest.raises(UsageError, match=r"quickstart: .* 4×4 images, \d+ GiB at least, .* verify"):
+        Prover(compilation).prove(compilation, find_backend("torch"))
