@@ -6,6 +6,7 @@ formatted by ``tables``. ``Commands`` prints errors.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -62,9 +63,15 @@ def main() -> None:
         # End like other tools when the pipe's reader closes it; exit code 1 would be an answer.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # as where it is closed
+                sys.stdout.flush()  # at the interpreter's exit, an error would be none of ours
     except OSError as error:
-        # Named files raise their own errors; this is standard output.
+        # Named files raise their own errors; this is standard output. What is left of it goes
+        # nowhere, or the interpreter would fail to write it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print_error(UsageError(f"can't write the output: {error.strerror}"))
         sys.exit(UsageError.exit_code)
 

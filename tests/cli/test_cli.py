@@ -534,11 +534,14 @@ def test_a_pipe_gets_no_colour_and_whole_cells() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-def test_output_that_can_not_be_written_is_a_message() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", [["steps", QUICKSTART, "--json"], ["check", QUICKSTART]])
+def test_output_that_can_not_be_written_is_a_message(command: list[str], unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
         ran = subprocess.run(
-            [sys.executable, "-m", "cliquegraph", "steps", QUICKSTART, "--json"],
+            [sys.executable, "-m", "cliquegraph", *command],
             cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,
@@ -546,6 +549,13 @@ def test_output_that_can_not_be_written_is_a_message() -> None:
     assert ran.returncode == 2
     assert b"No space left on device" in ran.stderr
     assert b"Traceback" not in ran.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell closes it")
+def test_output_may_be_closed() -> None:
+    program = f"{sys.executable} -m cliquegraph check {QUICKSTART} >&-"
+    ran = subprocess.run(["sh", "-c", program], cwd=ROOT, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
 
 
 def test_names_with_rich_markup_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
