@@ -122,6 +122,9 @@ _DEFINED = frozenset(
     }
     | {
         "backward_kernel",
+        "bn_relu",
+        "by_moments",
+        "by_moments_kernel",
         "compiles",
         "constexpr",
         "device_of",

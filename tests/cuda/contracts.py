@@ -169,7 +169,8 @@ CONTRACTS: dict[str, Contract] = {
     ),
     **dict.fromkeys(
         (
-            *("add.Tensor", "add_.Tensor", "sub.Tensor", "mul.Tensor", "mul_.Tensor"),
+            *("add.Tensor", "add_.Tensor", "sub.Tensor", "sub_.Tensor"),
+            *("mul.Tensor", "mul_.Tensor"),
             *("div.Tensor", "div.Scalar", "div_.Scalar", "neg.default", "rsqrt.default"),
             *("relu.default", "relu_.default", "sigmoid.default", "sigmoid_backward.default"),
             *("lerp_.Scalar", "lerp_.Tensor", "add.Scalar", "mul.Scalar", "pow.Tensor_Scalar"),
@@ -187,6 +188,7 @@ CONTRACTS: dict[str, Contract] = {
             *(
                 "select.int",
                 "slice.Tensor",
+                "split.Tensor",
                 "split_with_sizes.default",
                 "unbind.int",
                 "view.default",
