@@ -107,9 +107,14 @@ class Apply:
     recomputed: bool = False
 
     def reads_only(self, op: type[Op]) -> bool:
-        """Whether its argument is an operation of this type, which nothing else reads."""
-        inner = self.arguments[0] if len(self.arguments) == 1 else None
-        return isinstance(inner, Apply) and isinstance(inner.op, op)
+        """Whether its argument is an operation of this type on one value, which nothing else reads.
+
+        The normalization of a branch that is dropped has two: maps, and whether it is kept.
+        """
+        match self.arguments:
+            case (Apply(inner, (_,)),):
+                return isinstance(inner, op)
+        return False
 
 
 @dataclass(frozen=True)

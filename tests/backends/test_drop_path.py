@@ -43,6 +43,14 @@ def model_of(of: NetworkSpec, backend: str) -> Any:
     return getattr(module, of.python_class)
 
 
+@pytest.mark.parametrize("level", [1, 2])
+def test_beside_a_block_in_a_slab(level: int) -> None:
+    # Its file has a helper for BN and ReLU, which takes no branch that may be dropped.
+    block = {"kind": "residual", "layers": 2, "filters": 4, "drop_path": {"last": 0.5}}
+    of = network({"layers": 2, "filters": 4}, block)
+    assert verify(of, ["torch"], level=level).ok
+
+
 @pytest.mark.parametrize("scale", ["evaluation", "training"])
 @pytest.mark.parametrize("per", ["batch", "image"])
 def test_every_variant_is_verified(per: str, scale: str) -> None:
