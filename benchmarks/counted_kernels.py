@@ -33,13 +33,14 @@ class CountedKernels:
         def is_fused(data: Tensor, windows: Windows, w: Tensor | None) -> bool:
             if w is None or not names["is_pointwise"](w):
                 return False
-            return design == DESIGNS["B"] and len(w) <= 256 and len(windows) <= 2
+            return design == DESIGNS["B"] and len(w) <= 384 and len(windows) <= 2
 
         names["on_triton"] = lambda data: True
         names["is_fused"] = is_fused
         names["affine_relu"] = self.affine_relu
         names["affine_relu_backward"] = self.backward
         names["by_moments"] = self.by_moments
+        names["copy_with_moments"] = self.copy_with_moments
         names["rows_of_part"] = lambda data, *_: len(data)  # as on a GPU
 
     def affine_relu(
@@ -88,6 +89,20 @@ class CountedKernels:
                 g = g * (torch.addcmul(affine[1], data, affine[0]) > 0) * affine[0]
             self._count(data, g, data, slope, offset, *(affine or ()))
             return torch.addcmul(offset, data, slope).add_(g)
+
+    def copy_with_moments(
+        self, x: Tensor, columns: Tensor, moments: Tensor, norm: nn.BatchNorm2d
+    ) -> None:
+        """Write maps into columns, and their means and variances; move the running ones."""
+        with self.uncounted():
+            columns.copy_(x)
+            moments.copy_(torch.stack(torch.var_mean(x, 0, correction=0)[::-1]))
+            unbiased = moments[1] * (len(x) / (len(x) - 1))
+            for running, moment in zip(norm.buffers(), (moments[0], unbiased), strict=True):
+                running.lerp_(moment, norm.momentum or 0.0)
+            self._count(x, columns, *moments, *norm.buffers(), *norm.buffers())
+            shares = min(-(-(2**15) // x.shape[1]), -(-len(x) // 64))
+            self.total += 3 * shares * 2 * x.shape[1] * moments.itemsize  # read twice
 
     def _count(self, *tensors: Tensor | None) -> None:
         self.total += sum(each.numel() * each.itemsize for each in tensors if each is not None)

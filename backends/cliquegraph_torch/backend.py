@@ -31,7 +31,7 @@ from cliquegraph.emit.things import (
     ZeroNorm,
 )
 from cliquegraph.emit.view import ModelView
-from cliquegraph.ir.ops import Op, Zeros
+from cliquegraph.ir.ops import GlobalMean, Op, Zeros
 from cliquegraph.plugins.install import how_to_install
 from cliquegraph_torch.naming import TorchLayout
 from cliquegraph_torch.needs import FRAMEWORK
@@ -76,13 +76,14 @@ _HELPERS: dict[str, frozenset[type[Thing] | type[Op] | str]] = {
     "bn_relu": frozenset({"bn_relu"}),
     "concat_conv": frozenset({"concat_conv"}),
     "avg_pool": frozenset({"avg_pool"}),
+    "global_mean": frozenset({"global_mean"}),
     "zeros": frozenset({Zeros}),
 }
 """The templates of helpers, and the members, operations and units that need each."""
 
 _BELOW = (
     *("norm_part", "moments", "norm", "norm_relu", "batch_norm_relu", "kernel_of", "concat_conv"),
-    "avg_pool",
+    *("avg_pool", "global_mean"),
     *("slab", "bn_relu", "eager", "plain", "require_supported", "triton"),
 )
 """Those that follow the network: they say how it is computed, and what it is comes first."""
@@ -100,6 +101,7 @@ _DEFINED = frozenset(
         "DropPath",
         "FanOutConv2d",
         "Feature",
+        "GlobalMean",
         "ImageDropPath",
         "JoinWeights",
         "Moments",
@@ -127,10 +129,13 @@ _DEFINED = frozenset(
         "by_moments_kernel",
         "compiles",
         "constexpr",
+        "copy_kernel",
+        "copy_with_moments",
         "device_of",
         "product_constants",
         "is_fused",
         "jit",
+        "merge_kernel",
         "on_triton",
         "tl",
     }
@@ -203,6 +208,7 @@ class TorchBackend:
         needed |= {"kernel_of"} if view.reads_kernels else set()
         has_kernels = bool(_HELPERS["triton"] & needed)
         needed |= {"bn_relu"} if has_kernels and view.rectifies_norms else set()
+        needed |= {"global_mean"} if has_kernels and GlobalMean in view.ops else set()
         things = [member.thing for member in view.members]
         helpers: dict[str, dict[str, str]] = {
             name: {} for name, users in _HELPERS.items() if users & needed

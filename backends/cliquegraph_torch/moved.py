@@ -44,6 +44,7 @@ class _Step:
             call.output for call in calls if isinstance(call.last.op, ops.Zeros | ops.DrawColumn)
         }
         self._gradients: Counter[Value] = Counter()
+        self._expanded: Counter[Value] = Counter()  # those of them
         self._has_gradient: set[Slab] = set()
 
     def count(self) -> tuple[int, int]:
@@ -52,8 +53,12 @@ class _Step:
             if call in self._live:
                 backward += self._backward(call)
         # Each gradient but a value's first is added to those before: two are read, one is written.
-        additions = ((n - 1) * self._of(value) for value, n in self._gradients.items())
-        return forward, backward + 3 * sum(additions)
+        # Of a mean's, which is expanded, next to nothing is read.
+        passes = {
+            value: 3 * (n - 1) - (self._expanded[value] if n > 1 else 0)
+            for value, n in self._gradients.items()
+        }
+        return forward, backward + sum(n * self._of(value) for value, n in passes.items())
 
     def _of(self, *values: Value) -> int:
         return sum(self._sizes.of(each) for each in values if not _is_small(each))
@@ -93,6 +98,7 @@ class _Step:
         for value in call.reads:
             if value is not self._graph.input and value not in self._constant:
                 self._gradients[value] += not _is_small(value)
+                self._expanded[value] += isinstance(call.last.op, ops.GlobalMean)
         if call.is_unit:
             return self._backward_of_unit(call)
         moved = backward_bytes(call.last.op, call.last, self._sizes)
@@ -251,10 +257,14 @@ def _(op: ops.MaxPool, node: Node, sizes: Sizes) -> int:
     return _large((node.output, *node.inputs, *node.inputs), sizes) + sizes.positions(node.output)
 
 
-@backward_bytes.register(ops.GlobalAvgPool)
-@backward_bytes.register(ops.GlobalMean)
-def _(op: ops.Op, node: Node, sizes: Sizes) -> int:
+@backward_bytes.register
+def _(op: ops.GlobalAvgPool, node: Node, sizes: Sizes) -> int:
     return _large((*node.inputs, node.output), sizes)  # the gradient, expanded, is divided
+
+
+@backward_bytes.register
+def _(op: ops.GlobalMean, node: Node, sizes: Sizes) -> int:
+    return 2 * sizes.of(node.output)  # divided, and then expanded
 
 
 @backward_bytes.register(ops.ScaleChannels)

@@ -73,7 +73,7 @@ class TorchSpeller(Speller):
         Args:
             marked: convolutions initialized by their fan-out have a class of their own.
             checks: the helpers that refuse uses which the model does not allow.
-            has_kernels: Triton's kernels are in the file, of normalization and ReLU in one.
+            has_kernels: features lie in slabs; helpers of the file take fewer passes over maps.
         """
         self._marked, self._checks, self._has_kernels = marked, checks, has_kernels
 
@@ -87,6 +87,8 @@ class TorchSpeller(Speller):
                 return call("torch.relu_", arguments[0])
         if isinstance(node.op, ops.AvgPool) and node.recomputed:
             return call("avg_pool", arguments[0], str(node.op.kernel), str(node.op.stride))
+        if isinstance(node.op, ops.GlobalMean) and self._has_kernels:
+            return call("global_mean", arguments[0])
         if isinstance(node.op, ops.PadChannels):
             behind = f"{self.number(node, node.op.channels)} - {arguments[0]}.shape[1]"
             return call("F.pad", arguments[0], f"(0, 0, 0, 0, 0, {behind})")

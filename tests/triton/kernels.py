@@ -154,7 +154,43 @@ def test_a_gradient_by_way_of_moments(
     assert_near(y, x * slope + offset + g, dtype)
 
 
-@pytest.mark.parametrize("outputs", [128, 200, 256])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+@given(case=cases(most=1))
+@settings(max_examples=8)
+def test_maps_are_copied_and_their_moments_taken(
+    kernels: Any, dtype: torch.dtype, mean: float, case: Case
+) -> None:
+    ((start, stop, _),) = case.windows
+    rows, wide = case.pixels * 9 + 1, torch.promote_types(dtype, torch.float32)
+    torch.manual_seed(case.seed)
+    x = (torch.randn(rows, stop - start, dtype=torch.float64) + mean).to(dtype)
+    slab, moments = (
+        torch.zeros(rows, case.channels).to(dtype),
+        torch.zeros(2, case.channels).to(wide),
+    )
+    norm = torch.nn.BatchNorm2d(stop - start, momentum=0.3).to(wide)
+    kernels.copy_with_moments(x, slab[:, start:stop], moments[:, start:stop], norm)
+    assert torch.equal(slab[:, start:stop], x)
+    assert slab.count_nonzero() <= x.numel() and moments.count_nonzero() <= 2 * (stop - start)
+    var, means = torch.var_mean(x.double(), 0, correction=0)
+    assert_near(moments[0, start:stop], means, wide)
+    assert_near(moments[1, start:stop], var, wide)
+    assert_near(norm.running_mean, 0.3 * means, wide)
+    assert_near(norm.running_var, 0.7 + 0.3 * var * rows / (rows - 1), wide)
+
+
+def test_moments_of_many_shares(kernels: Any) -> None:
+    torch.manual_seed(0)
+    # 79 tiles, three to a share: 27 of 33 shares have pixels, and the last of these has one tile.
+    x = torch.randn(5000, 1000, dtype=torch.float64)
+    moments, norm = x.new_zeros(2, 1000), torch.nn.BatchNorm2d(1000).double()
+    kernels.copy_with_moments(x, torch.empty_like(x), moments, norm)
+    var, means = torch.var_mean(x, 0, correction=0)
+    assert_near(moments, torch.stack((means, var)), torch.float64)
+
+
+@pytest.mark.parametrize("outputs", [128, 200, 256, 384])
 def test_as_many_outputs_as_a_program_has(kernels: Any, outputs: int) -> None:
     check(kernels, Case(70, 30, [(5, 30, 0)], outputs, True, 0), torch.float64, multiplies=True)
 

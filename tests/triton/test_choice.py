@@ -71,8 +71,8 @@ def test_kernels_multiply_where_tensor_cores_do(file: Any, monkeypatch: pytest.M
 
 def test_kernels_multiply_by_what_they_have_room_for(file: Any) -> None:
     one = [(0, 8, 0)]
-    assert file.is_fused(OnCuda(), one, kernel(256))
-    assert not file.is_fused(OnCuda(), one, kernel(257))
+    assert file.is_fused(OnCuda(), one, kernel(384))
+    assert not file.is_fused(OnCuda(), one, kernel(385))
     assert not file.is_fused(OnCuda(), one, kernel(size=3))
     assert not file.is_fused(OnCuda(), one, None)
     assert file.is_fused(OnCuda(), [(0, 4, 0), (8, 12, 4)], kernel())
