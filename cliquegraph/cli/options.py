@@ -47,6 +47,10 @@ class Commands(TyperGroup):
                 raise
             print_error(UsageError(error.format_message()), as_json=True)
             ctx.exit(UsageError.exit_code)
+        except MemoryError:
+            refused = UsageError("there is not enough memory: free some, or use another machine")
+            print_error(refused, as_json=ctx.meta.get(JSON, False))
+            ctx.exit(refused.exit_code)
 
 
 def print_error(error: CliqueGraphError, *, as_json: bool = False) -> None:

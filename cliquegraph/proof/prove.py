@@ -154,8 +154,23 @@ class Prover:
             UsageError: the file can't be loaded, or this machine has not enough memory.
             VerificationError: the program has operators without a meaning in exact arithmetic.
         """
-        start = perf_counter()
         self._require_memory()
+        try:
+            return self._prove_unless(known, compilation, backend, source)
+        except MemoryError:
+            raise UsageError(
+                f"{self._network.name}: this proof's exact numbers need more memory than there is: "
+                "prove it on a machine with more, or compare numbers with verify"
+            ) from None
+
+    def _prove_unless(
+        self,
+        known: Callable[[str, str], bool],
+        compilation: Compilation,
+        backend: Backend,
+        source: str | None,
+    ) -> FileProof | None:
+        start = perf_counter()
         title = f"{backend.name} {compilation.options[0]}"
         text = compilation.source(backend) if source is None else source
         image = self._lowered.input.type
@@ -167,7 +182,7 @@ class Prover:
             raise BackendError(f"backend {backend.name!r} has no tracer, which prove needs")
         try:
             tracer = backend.tracer(text, name, compilation.graph)
-        except (CliqueGraphError, KeyboardInterrupt):
+        except (CliqueGraphError, KeyboardInterrupt, MemoryError):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
             raise UsageError(f"the file can't be loaded: {failure(error)}") from None
@@ -177,7 +192,7 @@ class Prover:
             for derives in (False, True) if tracer.chooses else (False,):
                 way = partial(trace, derives=derives) if derives else trace
                 traced.append(Traced.of(way, folded=compilation.inference))
-        except (CliqueGraphError, KeyboardInterrupt):
+        except (CliqueGraphError, KeyboardInterrupt, MemoryError):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever an edited file raises
             result = Result({}, (), 1.0, Located(f"the model fails: {failure(error)}"))

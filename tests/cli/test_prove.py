@@ -83,3 +83,16 @@ def test_misuse(words: list[str], message: str, run: Run) -> None:
     ran = run("prove", *words)
     assert ran.code == 2, ran
     assert message in ran.err, ran
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_command_that_runs_out_of_memory_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def exhaust(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cliquegraph.cli.prove._prove", exhaust)
+    ran = run("prove", QUICKSTART, *["--json"] * as_json)
+    assert ran.code == 2, ran
+    assert "there is not enough memory" in (ran.out if as_json else ran.err), ran

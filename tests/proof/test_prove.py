@@ -275,6 +275,16 @@ def test_a_rate_whose_complement_rounds_is_proved() -> None:
         assert proof.ok, proof.difference
 
 
+def test_a_proof_that_runs_out_of_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(*arguments: object) -> None:
+        raise MemoryError
+
+    compilation = Compilation(cliquegraph.load(QUICKSTART), 0)
+    monkeypatch.setattr(Prover, "compare", exhaust)
+    with pytest.raises(UsageError, match=r"quickstart: .* more memory than there is: .* verify"):
+        Prover(compilation).prove(compilation, find_backend("torch"))
+
+
 def test_a_network_of_more_numbers_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proofs, "physical_memory", lambda: 2**20)
     compilation = Compilation(cliquegraph.load(QUICKSTART), 0)
