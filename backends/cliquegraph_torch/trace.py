@@ -146,7 +146,8 @@ class TorchTracer:
         trained = dict(self.model.named_parameters())
         statistics, counts = (self._buffers(counters=each) for each in (False, True))
         tensors = {name: _drawn(each.shape) for name, each in {**trained, **statistics}.items()}
-        for name in self.parameters if gradients else ():
+        learned = self.parameters if gradients else frozenset()
+        for name in learned:
             tensors[name].requires_grad_()
         counters = {name: torch.zeros_like(each) for name, each in counts.items()}
         inputs = {name: recorder.enter(each) for name, each in tensors.items()}
@@ -158,7 +159,7 @@ class TorchTracer:
         whole = _Whole(self.model, recorder, activations=activations)
         slopes: Sequence[Tensor | None] = ()
         cotangent: int | None = None
-        trainable = [name for name in trained if name in self.parameters] if gradients else []
+        trainable = [name for name in trained if name in learned]
         with (
             hooks_refused(self.model, given.values()),
             _draws_recorded(self.model, recorder),

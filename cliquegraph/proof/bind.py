@@ -12,7 +12,7 @@ from cliquegraph.compiler import Compilation
 from cliquegraph.ir.graph import Graph
 from cliquegraph.ir.names import tensor_name
 from cliquegraph.ir.storage import Array, misfits, stored
-from cliquegraph.ir.types import Field
+from cliquegraph.ir.types import Field, Param
 from cliquegraph.proof.program import Tracer
 from cliquegraph.semantics.arithmetic import FLOAT64, Arithmetic
 from cliquegraph.weights.layout import Format, Layout
@@ -61,8 +61,7 @@ class Generated:
             tensors = self._compilation.folded(tensors, arithmetic)
         lead = arithmetic.lead
         arrays = {}
-        for param in self._graph.params:
-            name = self._layout.name(param)
+        for name, param in self._params.items():
             if only is None or name in only:
                 axes = (*range(lead), *(lead + axis for axis in self._layout.axes(param)))
                 arrays[name] = np.array(np.transpose(stored(param, tensors), axes))
@@ -82,9 +81,10 @@ class Generated:
         wanted = Format("generated", self._graph, self._layout)
         if lines := misfits(wanted.shapes, tracer.shapes):
             return f"the model does not have the tensors of {self._graph.name}:\n{lines}"
+        trained = tracer.parameters
         for name, param in wanted.params.items():
-            if param.field.trainable != (name in tracer.parameters):
-                is_, should = ("is", "is not") if name in tracer.parameters else ("is not", "is")
+            if param.field.trainable != (name in trained):
+                is_, should = ("is", "is not") if name in trained else ("is not", "is")
                 return f"{name} {is_} trained, but {should} as declared"
         if other := wanted.counters.keys() ^ set(counters):
             name = min(other)
@@ -111,12 +111,16 @@ class Generated:
         return {counter: mean for counter, mean in means.items() if counter is not None}
 
     @cached_property
+    def _params(self) -> dict[str, Param]:
+        return {self._layout.name(param): param for param in self._graph.params}
+
+    @cached_property
     def _canonical(self) -> dict[str, tuple[str, ...]]:
         return {
-            self._layout.name(param): tuple(
+            name: tuple(
                 dict.fromkeys(
                     tensor_name(piece.tensor) for pieces in param.holdings for piece in pieces
                 )
             )
-            for param in self._graph.params
+            for name, param in self._params.items()
         }
