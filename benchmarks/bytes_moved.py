@@ -4,12 +4,11 @@
 
 Each tensor that an operator reads and each that it writes counts once for the operator, forward and
 backward; one that it reads and changes in place counts twice; views count nothing, and what a view
-expands counts once. Models are
-channels_last, in float32: the literal one (literal.py) and every -O level, by PyTorch's operators
-and (A, B) with Triton's kernels, which are replaced by operators that compute the same, and counted
-as what the kernels read and write. What a cache holds between two operators is counted all the
-same, so this is about devices whose cache no map fits. Tensors have no values: nothing is computed,
-and any batch fits.
+expands counts once. Models are channels_last, in float32: the literal one (literal.py) and every -O
+level, by PyTorch's operators as they run on a CPU, and (A, B) with Triton's kernels, which are
+replaced by operators that compute the same, and counted as what the kernels read and write. What a
+cache holds between two operators is counted all the same, so this is about devices whose cache no
+map fits. Tensors have no values: nothing is computed, and any batch fits.
 """
 
 from __future__ import annotations
@@ -116,8 +115,8 @@ def moved_in_a_step(model: nn.Module, network: NetworkSpec, batch: int, design: 
     if design:
         kernels.replace(model, design)
     names = type(model).forward.__globals__
-    if "is_derivable" in names:  # as with the values that scales begin with
-        names["is_derivable"] = lambda scale, data: not design
+    if "is_derivable" in names:  # as on a CPU, in float32, of the values that scales begin with
+        names["is_derivable"] = lambda scale, data: True
     with FakeTensorMode() as fake:
         for module in model.modules():
             for tensors in (module._parameters, module._buffers):

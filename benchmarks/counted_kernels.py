@@ -101,8 +101,10 @@ class CountedKernels:
             for running, moment in zip(norm.buffers(), (moments[0], unbiased), strict=True):
                 running.lerp_(moment, norm.momentum or 0.0)
             self._count(x, columns, *moments, *norm.buffers(), *norm.buffers())
-            shares = min(-(-(2**15) // x.shape[1]), -(-len(x) // 64))
-            self.total += 3 * shares * 2 * x.shape[1] * moments.itemsize  # read twice
+            tile = {16: 256, 32: 128}.get(max(16, 1 << (x.shape[1] - 1).bit_length()), 64)
+            shares = min(-(-(2**15) // x.shape[1]), -(-len(x) // tile))
+            # Means and sums of squares are written and read, and the means read once more.
+            self.total += shares * 5 * x.shape[1] * moments.itemsize
 
     def _count(self, *tensors: Tensor | None) -> None:
         self.total += sum(each.numel() * each.itemsize for each in tensors if each is not None)

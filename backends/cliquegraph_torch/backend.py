@@ -124,7 +124,6 @@ _DEFINED = frozenset(
     }
     | {
         "backward_kernel",
-        "bn_relu",
         "by_moments",
         "by_moments_kernel",
         "compiles",

@@ -13,7 +13,7 @@ eager PyTorch:
 - In backward, each input of a call gets a new gradient. Those of concatenated inputs, in a
   concatenation or in a unit, are parts of one storage, and those of an addition share one. A second
   gradient of a value is added to the first in place if that is alone in its storage, and otherwise
-  into a new one. That of ``GlobalMean`` is one number for each map, expanded.
+  into a new one. That of ``GlobalMean`` is one value for each map, expanded.
 - The first maps that are put into a slab allocate all of it; those that are put are freed unless
   something else holds them. Its last reader allocates one gradient of all of it, which lives until
   the maps that were put first have theirs.

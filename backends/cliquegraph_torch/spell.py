@@ -81,7 +81,8 @@ class TorchSpeller(Speller):
         """Print one operation."""
         if isinstance(node.op, ops.Relu):
             inner = node.arguments[0]  # a value without other readers is nested
-            if self._has_kernels and isinstance(inner, Apply) and node.reads_only(ops.BatchNorm):
+            if self._has_kernels and node.reads_only(ops.BatchNorm):
+                assert isinstance(inner, Apply)  # noqa: S101  # what reads_only says
                 return call("bn_relu", *map(self.expression, (*inner.arguments, *inner.members)))
             if isinstance(inner, Apply) and isinstance(inner.op, OVERWRITTEN):
                 return call("torch.relu_", arguments[0])

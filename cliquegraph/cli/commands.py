@@ -71,7 +71,8 @@ def main() -> None:
     except OSError as error:
         # Named files raise their own errors; this is standard output. What is left of it goes
         # nowhere, or the interpreter would fail to write it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print_error(UsageError(f"can't write the output: {error.strerror}"))
         sys.exit(UsageError.exit_code)
 

@@ -107,7 +107,7 @@ class Apply:
     recomputed: bool = False
 
     def reads_only(self, op: type[Op]) -> bool:
-        """Whether its argument is an operation of this type on one value, which nothing else reads.
+        """Whether its argument, nested in it, is an operation of this type on one value.
 
         The normalization of a branch that is dropped has two: maps, and whether it is kept.
         """

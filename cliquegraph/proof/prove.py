@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from math import prod
+from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
@@ -100,11 +102,19 @@ class FileProof:
         return self.difference is None and self.bound < WANTED
 
 
+class MemoryNeededError(UsageError):
+    """A proof whose values take more memory than there is."""
+
+
 def physical_memory() -> int:
-    """Return this machine's bytes of memory; where the system does not say, a number beyond any."""
-    if not hasattr(os, "sysconf"):  # on Windows
-        return 2**62
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return the bytes of memory of this machine or container; 2⁶² where no system says it."""
+    limits = [2**62]
+    if hasattr(os, "sysconf"):  # not on Windows
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups 2 and 1
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(limits)
 
 
 class Prover:
@@ -154,13 +164,13 @@ class Prover:
             UsageError: the file can't be loaded, or this machine has not enough memory.
             VerificationError: the program has operators without a meaning in exact arithmetic.
         """
-        self._require_memory()
+        self._require_memory(compilation)
         try:
             return self._prove_unless(known, compilation, backend, source)
         except MemoryError:
-            raise UsageError(
-                f"{self._network.name}: this proof's exact numbers need more memory than there is: "
-                "prove it on a machine with more, or compare numbers with verify"
+            raise MemoryNeededError(
+                f"{self._network.name}: the exact values of this proof need more memory than there "
+                "is: prove it on a machine with more, or compare floating-point results by verify"
             ) from None
 
     def _prove_unless(
@@ -227,18 +237,22 @@ class Prover:
                 found = replace(found, difference=Located(failed))
         return self._proof(compilation, backend, text, traced[0], digests, found, start)
 
-    def _require_memory(self) -> None:
-        """Refuse a network whose values are more than this machine holds: it would be killed."""
+    def _require_memory(self, compilation: Compilation) -> None:
+        """Refuse a network whose values are more than this machine holds: it would be killed.
+
+        The traced program keeps about one value for each node, and in training its derivative.
+        """
         nodes = resize(self._lowered, *self.size).nodes
         values = [value.type for node in nodes for value in node.outputs]
         elements = sum(each.elements for each in values if isinstance(each, MapType))
-        needed = 2 * BATCH * LANES * _NUMBER * elements  # with their derivatives
+        copies = 1 if compilation.inference else 2
+        needed = copies * BATCH * LANES * _NUMBER * elements
         if needed > (memory := physical_memory()):
             height, width = self.size
-            raise UsageError(
+            raise MemoryNeededError(
                 f"{self._network.name}: a proof keeps the exact values of maps of {height}×{width} "
-                f"images, {needed >> 30} GiB at least, and this machine has {memory >> 30}: prove "
-                "it on one with more memory, or compare numbers with verify"
+                f"images, about {needed >> 30} GiB, and this machine has {memory >> 30}: prove it "
+                "on one with more memory, or compare floating-point results by verify"
             )
 
     def _proof(

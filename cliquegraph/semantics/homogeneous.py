@@ -100,8 +100,8 @@ class _Known:
     def find(self, prints: Array) -> tuple[Array, Array]:
         """Where each fingerprint is, and whether it is there at all.
 
-        Fingerprints are evenly distributed, so a bucket has few; a binary search would miss the
-        cache a score of times in a table of millions.
+        Fingerprints are evenly distributed, so a bucket has few; a binary search in a table of
+        millions would miss the cache about twenty times.
         """
         last = len(self.prints) - 1
         buckets = np.minimum(self._buckets(prints), len(self._starts) - 1)

@@ -348,6 +348,16 @@ def test_a_training_step_is_traced(level: int) -> None:
     assert not any(each.requires_grad for each in model.module.buffers())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("level", ABOVE_0)
+def test_evaluation_is_traced_without_warnings(level: int) -> None:
+    model = Model(clique(layers=2), level)
+    model.module.eval()
+    traced = torch.jit.trace(model.module, model.images(), check_trace=False)
+    x = torch.cat([model.images(), model.images() + 1])
+    torch.testing.assert_close(traced(x), model.module(x))
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("part", ["block1", "transition1", "block2"])

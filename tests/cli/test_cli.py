@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -553,7 +554,7 @@ def test_output_that_can_not_be_written_is_a_message(command: list[str], unbuffe
 
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell closes it")
 def test_output_may_be_closed() -> None:
-    program = f"{sys.executable} -m cliquegraph check {QUICKSTART} >&-"
+    program = f"{shlex.join([sys.executable, '-m', 'cliquegraph', 'check', QUICKSTART])} >&-"
     ran = subprocess.run(["/bin/sh", "-c", program], cwd=ROOT, capture_output=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, b"")
 

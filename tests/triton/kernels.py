@@ -158,7 +158,7 @@ def test_a_gradient_by_way_of_moments(
 @pytest.mark.parametrize("mean", [0.0, 30.0])
 @given(case=cases(most=1))
 @settings(max_examples=8)
-def test_maps_are_copied_and_their_moments_taken(
+def test_maps_are_copied_with_their_moments(
     kernels: Any, dtype: torch.dtype, mean: float, case: Case
 ) -> None:
     ((start, stop, _),) = case.windows
@@ -169,25 +169,29 @@ def test_maps_are_copied_and_their_moments_taken(
         torch.zeros(rows, case.channels).to(dtype),
         torch.zeros(2, case.channels).to(wide),
     )
-    norm = torch.nn.BatchNorm2d(stop - start, momentum=0.3).to(wide)
+    norm = torch.nn.BatchNorm2d(stop - start, momentum=0.25).to(dtype)
     kernels.copy_with_moments(x, slab[:, start:stop], moments[:, start:stop], norm)
     assert torch.equal(slab[:, start:stop], x)
     assert slab.count_nonzero() <= x.numel() and moments.count_nonzero() <= 2 * (stop - start)
     var, means = torch.var_mean(x.double(), 0, correction=0)
     assert_near(moments[0, start:stop], means, wide)
     assert_near(moments[1, start:stop], var, wide)
-    assert_near(norm.running_mean, 0.3 * means, wide)
-    assert_near(norm.running_var, 0.7 + 0.3 * var * rows / (rows - 1), wide)
+    assert_near(norm.running_mean, means / 4, dtype)
+    assert_near(norm.running_var, 0.75 + var * rows / (rows - 1) / 4, dtype)
 
 
-def test_moments_of_many_shares(kernels: Any) -> None:
+@pytest.mark.parametrize(("rows", "channels"), [(5000, 1000), (20_000, 5)])
+def test_moments_of_many_shares(kernels: Any, rows: int, channels: int) -> None:
     torch.manual_seed(0)
     # 79 tiles, three to a share: 27 of 33 shares have pixels, and the last of these has one tile.
-    x = torch.randn(5000, 1000, dtype=torch.float64)
-    moments, norm = x.new_zeros(2, 1000), torch.nn.BatchNorm2d(1000).double()
+    # Of 5 channels 79 shares of a tile each, more than are merged at once.
+    x = torch.randn(rows, channels, dtype=torch.float64)
+    moments, norm = x.new_zeros(2, channels), torch.nn.BatchNorm2d(channels, momentum=0.5).double()
     kernels.copy_with_moments(x, torch.empty_like(x), moments, norm)
     var, means = torch.var_mean(x, 0, correction=0)
     assert_near(moments, torch.stack((means, var)), torch.float64)
+    assert_near(norm.running_mean, means / 2, torch.float64)
+    assert_near(norm.running_var, 0.5 + var * rows / (rows - 1) / 2, torch.float64)
 
 
 @pytest.mark.parametrize("outputs", [128, 200, 256, 384])

@@ -24,6 +24,7 @@ SPECS = {
     ),
 }
 LEVELS = (1, 2)
+KERNELS = ("affine_relu", "affine_relu_backward", "by_moments", "copy_with_moments")
 
 
 @pytest.fixture(params=[(name, level) for name in SPECS for level in LEVELS], ids=str)
@@ -50,8 +51,11 @@ def outcome(
     launched: list[str] = []
     module.TRITON = triton
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("affine_relu", "affine_relu_backward", "by_moments"):
+        for name in KERNELS:
             patch.setattr(module, name, noting(launched, name, getattr(module, name)))
+        if hasattr(module, "BnRelu"):
+            apply = module.BnRelu.apply
+            patch.setattr(module.BnRelu, "apply", noting(launched, "BnRelu", apply))
         model, x = built(module, spec, training)
         y = model(x.requires_grad_())
         y.backward(torch.linspace(-1, 1, y.numel()).view_as(y).double())
@@ -81,11 +85,42 @@ def test_it_is_what_pytorch_computes(file: tuple[Any, NetworkSpec], training: bo
         kernels = {"affine_relu", "affine_relu_backward"}
         # At -O2 what is normalized by itself is recomputed, by PyTorch's kernels.
         kernels |= {"by_moments"} if training or file[0].__name__.endswith("o1") else set()
+        kernels |= {"copy_with_moments"} if training else set()
+        kernels |= {"BnRelu"} if hasattr(file[0], "BnRelu") else set()
         assert {each.split(", ")[0] for each in launched} == kernels
         assert found.keys() == right.keys()
         for name, tensor in right.items():
             size = max(tensor.abs().max().item(), 1e-3)
             assert (found[name] - tensor).abs().max() <= 1e-10 * size, (name, triton)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "way"), [("bottleneck", 1, "autocast"), ("quickstart", 2, "bfloat16")]
+)
+def test_half_types_lose_about_as_much_as_by_pytorchs_kernels(
+    name: str, level: int, way: str, tmp_path: Path
+) -> None:
+    module, spec = load(SPECS[name], level, tmp_path), SPECS[name]
+    found = []
+    for triton, is_half in ((0, False), (0, True), (2, True)):
+        module.TRITON = triton
+        model, x = built(module, spec, training=True)
+        x = torch.cat([x, 2 - x, x.flip(3), x.flip(2) / 2, 1.5 * x.roll(1, 3)])
+        if is_half:
+            dtype = torch.bfloat16 if way == "bfloat16" else torch.float32
+            model, x = model.to(dtype), x.to(dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half and way == "autocast"):
+            y = model(x)
+        y.backward(torch.linspace(-1, 1, y.numel()).view_as(y).to(y.dtype))
+        grads = {name: each.grad for name, each in model.named_parameters()}
+        tensors = grads | dict(model.named_buffers())
+        found.append({name: each.double() for name, each in tensors.items()})
+    right, *others = found
+    by_pytorch, by_triton = (
+        sum(((each[name] - of).norm() / max(of.norm(), 1e-3)) ** 2 for name, of in right.items())
+        for each in others
+    )
+    assert by_triton <= 4 * by_pytorch, (by_triton / len(right), by_pytorch / len(right))
 
 
 def test_backward_passes_of_a_retained_graph_are_equal(file: tuple[Any, NetworkSpec]) -> None:

@@ -25,6 +25,13 @@ OUTPUTS = (12, 40, 96, 128, 160, 192, 256, 320, 384)
 """Of a 1×1 convolution: head and rest in every way."""
 
 
+WITH_PRODUCT = {"affine_relu_mm_kernel", "backward_kernel"}
+ALONE = {
+    *("affine_relu_kernel", "backward_kernel", "by_moments_kernel", "copy_kernel", "merge_kernel")
+}
+"""The kernels that run where a 1×1 convolution is in them, and where PyTorch convolves."""
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("compiled") / "quickstart.py"
@@ -61,7 +68,7 @@ def launches(file: Any, dtype: str, outputs: int | None) -> list[Launch]:
     y = data.new_zeros(len(data), outputs or 80)
     w = None if outputs is None else data.new_zeros(outputs, 80)
     with pytest.MonkeyPatch.context() as patch:
-        for name in WITH_PRODUCT | WITHOUT:
+        for name in WITH_PRODUCT | ALONE:
             patch.setattr(file, name, Noted(getattr(file, name)))
         if dtype == "float32":  # by tensor cores if PyTorch may use TF32, otherwise never
             patch.setattr(file, "product_constants", lambda *args: (*constants(*args)[:3], "tf32"))
@@ -76,11 +83,6 @@ def launches(file: Any, dtype: str, outputs: int | None) -> list[Launch]:
     return found
 
 
-WITH_PRODUCT = {"affine_relu_mm_kernel", "backward_kernel"}
-WITHOUT = {"affine_relu_kernel", "backward_kernel", "by_moments_kernel"}
-WITHOUT |= {"copy_kernel", "merge_kernel"}
-
-
 TYPES = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}
 
 
@@ -90,8 +92,8 @@ def compiled(launch: Launch, capability: int) -> Any:
     for i, (param, value) in enumerate(zip(launch.kernel.params, launch.arguments, strict=True)):
         if param.is_constexpr:
             signature[param.name], constants[(i,)] = "constexpr", value
-        elif isinstance(value, int):
-            signature[param.name] = "i32"
+        elif isinstance(value, int | float):
+            signature[param.name] = "i32" if isinstance(value, int) else "fp32"
         else:
             signature[param.name] = TYPES[str(value.dtype).removeprefix("torch.")]
             attributes[(i,)] = [["tt.divisibility", 16]]
@@ -125,7 +127,7 @@ def test_kernels_compile_without_spills(
 ) -> None:
     found = launches(file, dtype, outputs)
     names = {each.kernel.__name__ for each in found}
-    assert names == (WITHOUT if outputs is None else WITH_PRODUCT)
+    assert names == (ALONE if outputs is None else WITH_PRODUCT)
     for launch in found:
         kernel = compiled(launch, capability)
         assert kernel.metadata.shared <= SHARED[capability]
