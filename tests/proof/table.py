@@ -8,8 +8,9 @@
     python -m tests.proof.table --check              # says what is missing; exit code 1 if any is
     python -m tests.proof.table --gradients          # also entries without gradients in evaluation
 
-An entry is kept under the digest of the traced program: comments and names may change without a
-new proof. The table is written after each proof, so a run that is broken off goes on where it was.
+An entry is kept under the network's name and the digest of the traced program: comments and names
+may change without a new proof. The table is written after each proof, so a run that is broken off
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -78,11 +79,16 @@ def _cost(network: NetworkSpec) -> float:
 
 
 def read_table() -> dict[str, Entry]:
-    """Return the entries by the digest of the traced program."""
+    """Return the entries by ``key_of``."""
     if not TABLE.exists():
         return {}
     entries: dict[str, Entry] = json.loads(TABLE.read_text())["proofs"]
     return entries
+
+
+def key_of(network: NetworkSpec, trace: str) -> str:
+    """Return an entry's key: programs name no widths, so that two networks may have the same."""
+    return f"{network.name} {trace}"
 
 
 def write_table(entries: dict[str, Entry]) -> None:
@@ -121,7 +127,7 @@ def lacks_gradients(entry: Entry) -> bool:
 
 
 def with_file(
-    entries: dict[str, Entry], trace: str, entry: Entry, target: Target, source: str
+    entries: dict[str, Entry], key: str, entry: Entry, target: Target, source: str
 ) -> dict[str, Entry]:
     """Return the entries with one of a file; others of that file are of an earlier state."""
     kept: dict[str, Entry] = {}
@@ -132,9 +138,9 @@ def with_file(
         if files:
             option = next(iter(files))
             kept[digest] = {**each, "option": option, "file_sha256": files[option], "files": files}
-    files = files_of(kept[trace]) if trace in kept else {}
+    files = files_of(kept[key]) if key in kept else {}
     file = hashlib.sha256(source.encode()).hexdigest()
-    return kept | {trace: {**entry, "files": {**files, target.option: file}}}
+    return kept | {key: {**entry, "files": {**files, target.option: file}}}
 
 
 def main() -> int:
@@ -179,7 +185,7 @@ def main() -> int:
                 traces: list[str] = traces,
             ) -> bool:
                 traces.append(trace)
-                entry = read_table().get(trace)
+                entry = read_table().get(key_of(network, trace))
                 if entry is None or not is_of(entry, target, network):
                     return False
                 if lacks_gradients(entry):
@@ -192,13 +198,13 @@ def main() -> int:
             except MemoryNeededError as error:
                 print(f"{network.name} {target.backend} {target.option}: {error}", flush=True)
                 continue
-            (trace,) = traces
+            key = key_of(network, *traces)
             seconds = time.process_time() - began
             print(f"{network.name} {target.backend} {target.option}: ", end="")
             if found is None:
                 print("executes what is proved", flush=True)
                 entries = read_table()
-                entries = with_file(entries, trace, entries[trace], target, source)
+                entries = with_file(entries, key, entries[key], target, source)
                 write_table(entries)
                 continue
             print(f"{'proved' if found.ok else found.difference}, {seconds:.0f} s", flush=True)
@@ -209,7 +215,7 @@ def main() -> int:
             entry |= {"spec_sha256": spec_digest(network), "cpu_seconds": round(seconds, 1)}
             entry["versions"] = versions()
             del entry["ok"]
-            entries = with_file(read_table(), trace, entry, target, source)
+            entries = with_file(read_table(), key, entry, target, source)
             write_table(entries)
     old = sum(map(lacks_gradients, read_table().values()))
     if args.check and old:
