@@ -387,7 +387,8 @@ class _Forward:
         present = [self._computed.occurs(each) is not None for _, each in trail]
         first = next((at for at, there in enumerate(present) if not there), None)
         # Edges may be computed together: then their own results don't occur, but later ones do.
-        if True in present:
+        # Of a layer with a skip, later ones may be those of its projection.
+        if True in present and not self._has_skip(place):
             first = len(present) - present[::-1].index(True)
         if first is None or first >= len(trail):
             first = next((at for at, there in enumerate(present) if not there), None)

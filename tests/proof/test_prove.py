@@ -290,3 +290,18 @@ def test_a_network_of_more_numbers_than_memory_is_refused(monkeypatch: pytest.Mo
     compilation = Compilation(cliquegraph.load(QUICKSTART), 0)
     with pytest.raises(UsageError, match=r"quickstart: .* 4×4 images, about \d+ GiB, .* verify"):
         Prover(compilation).prove(compilation, find_backend("torch"))
+
+
+@pytest.mark.parametrize("declared", ["resnet50", "resnet50_v1"])
+def test_a_stride_in_another_convolution_is_named_and_not_the_skip(declared: str) -> None:
+    small = ["blocks.*.layers=2", "blocks.*.filters=4", "stem.filters=4", "class_name=Net"]
+    small += ["input.height=64", "input.width=64", "classifier.classes=4", "expect={}"]
+    networks = {
+        name: cliquegraph.load(f"specs/{name}.yaml", small) for name in ("resnet50", "resnet50_v1")
+    }
+    compilation, torch = Compilation(networks.pop(declared), 0), find_backend("torch")
+    (other,) = networks.values()
+    source = Compilation(other, 0).source(torch)
+    found = Prover(compilation).prove(compilation, torch, source)
+    assert "block2, stage 1 layer 1" in str(found.difference)
+    assert "what its convolution computes is not in the model" in str(found.difference)
