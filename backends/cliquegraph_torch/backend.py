@@ -112,8 +112,8 @@ _DEFINED = frozenset(
         "Read",
         "Slab",
     }
-    | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "is_pointwise"}
-    | {"convolve_or_pool", "maps_of", "pixels", "plain_moments", "rectify", "rows_of_part"}
+    | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "accumulate"}
+    | {"convolve_or_pool", "maps_of", "pixels", "parts", "plain_moments", "rectify"}
     | {
         "NO_GRADIENTS",
         "TRITON",
@@ -160,11 +160,10 @@ _BRANCH_NORMS = (
 
 _IMPORTS: tuple[Imports, ...] = (
     {
-        "from collections.abc import {}": ("Callable", "Sequence"),
+        "from collections.abc import {}": ("Callable", "Iterable", "Sequence"),
         "from contextlib import {}": ("suppress",),
         "from functools import {}": ("cache", "partial"),
         "from importlib import {}": ("import_module",),
-        "from itertools import {}": ("repeat",),
         "from math import {}": ("gcd",),
         "from typing import {}": ("Any", "Literal", "NamedTuple", "no_type_check"),
         "from warnings import {}": ("warn",),
@@ -186,8 +185,8 @@ class TorchBackend:
     description = "PyTorch nn.Module; images and maps are (batch, channels, height, width)"
     reserved = frozenset(
         {"torch", "nn", "F", "Tensor", "Any", "Callable", "Literal", "NamedTuple", "partial"}
-        | {"Sequence", "annotations"}
-        | {"checkpoint", "forward_ad", "suppress", "cache", "repeat", "import_module", "gcd"}
+        | {"Iterable", "Sequence", "annotations"}
+        | {"checkpoint", "forward_ad", "suppress", "cache", "import_module", "gcd"}
         | {"warn", "no_type_check"}
         | _HELPERS.keys()
         | _DEFINED

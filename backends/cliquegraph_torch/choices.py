@@ -1,9 +1,9 @@
 """How a generated file is traced that decides by values, and computes maps part by part.
 
 ``is_derivable`` decides by the values of a scale how a backward pass computes its gradient:
-derived from that of the kernel, or summed. ``rows_of_part`` divides pixels into parts that fit the
-cache of a CPU, of at least ``ROWS`` pixels, more than the images of a proof have. A trace takes one
-way and one size of parts; two of them show both ways, and several parts as well as a single one.
+derived from that of the kernel, or summed. ``parts`` divides pixels into parts that fit the cache
+of a CPU, of at least ``ROWS`` pixels, more than the images of a proof have. A trace takes one way
+and one size of parts; two of them show both ways, and several parts as well as a single one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cliquegraph_torch.recorder import Recorder
 _CHOICE, _ROWS = "is_derivable", "ROWS"
 
 _IMPORTS = """\
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch

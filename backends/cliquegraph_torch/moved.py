@@ -21,7 +21,6 @@ from cliquegraph.ir.nodes import Node, Value
 from cliquegraph.ir.slabs import Slab
 from cliquegraph.ir.types import MaskType, MomentsType, WeightsType
 from cliquegraph_torch.eager import Call, behind_logits, padded_elements, saved_values
-from cliquegraph_torch.peak_slabs import is_product
 from cliquegraph_torch.precision import Sizes
 
 
@@ -122,18 +121,15 @@ class _Step:
         moved = self._of(*slab.values) - joined if is_first else 0  # zeros between the windows
         self._has_gradient.add(slab)
         to_columns = 2 * joined if is_first else 3 * joined
-        if not call.is_unit:  # a copy of the gradient
-            return moved + 2 * joined + to_columns
+        if not call.is_unit:
+            return moved + to_columns
         op = call.last.op
         mask, sums = 3 * joined, joined
         if not call.keeps:
             moved += 4 * joined
         if self._sizes.casts or not isinstance(op, ops.Conv):
             sums += 4 * joined  # products with the maps, of which the scale's gradient is the sum
-        if is_product(call):
-            moved += 2 * (grad + joined)  # two products of matrices
-        else:
-            moved += grad + (2 * joined if _has_layer_after_relu(call) else joined)
+        moved += grad + (2 * joined if _has_layer_after_relu(call) else joined)
         return moved + mask + sums + to_columns
 
 

@@ -17,7 +17,7 @@ eager PyTorch:
 - The first maps that are put into a slab allocate all of it; those that are put are freed unless
   something else holds them. Its last reader allocates one gradient of all of it, which lives until
   the maps that were put first have theirs.
-- What reads a slab recomputes what it did not save: part by part, for a product or a pool on a CPU.
+- What reads a slab recomputes what it did not save.
 - Other units recompute what they did not save. Besides the gradient they need a buffer of its size,
   and a third if they computed the moments themselves.
 

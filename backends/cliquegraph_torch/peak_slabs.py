@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from cliquegraph.ir import ops
 from cliquegraph.ir.slabs import Slab
@@ -14,37 +13,15 @@ from cliquegraph_torch.heap import Heap, Storage
 from cliquegraph_torch.precision import Sizes
 
 _IN_CACHE = 2**18
-"""Elements of a part of what a generated file reads from a slab, which a CPU's cache holds."""
+"""Elements of a part of what a generated file gathers from a slab, which a CPU's cache holds."""
 
 _LEAST_ROWS = 1024
 """Pixels of a part, at least."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """How a CPU reads a slab: the bytes of a part, how many there are, and of all together."""
-
-    size: int
-    count: int
-    total: int
-
-
-def parts_of(call: Call, sizes: Sizes) -> Parts:
-    """Return the parts in which a call reads a slab: all pixels, or some that fit the cache."""
-    maps = call.maps[0].type
-    assert isinstance(maps, MapType)  # noqa: S101  # what lies in slabs
-    image, row = maps.height * maps.width, sizes.maps(call.gathered)
-    step = 1 if is_product(call) else image if isinstance(call.last.op, ops.AvgPool) else None
-    rows = sizes.batch * image
-    size = rows
-    if step is not None:
-        size = min(rows, max(1, max(_LEAST_ROWS, _IN_CACHE // call.gathered) // step) * step)
-    return Parts(size * row, -(-rows // size), rows * row)
-
-
-def is_product(call: Call) -> bool:
-    """Tell whether a call ends in a convolution that is a product of matrices."""
-    return isinstance(call.last.op, ops.Conv) and call.last.op.kernel == 1
+def rows_of_part(pixels: int, channels: int) -> int:
+    """Return how many pixels a CPU normalizes or differentiates at once, of so many channels."""
+    return min(pixels, max(_LEAST_ROWS, _IN_CACHE // channels))
 
 
 class Slabs:
@@ -77,25 +54,22 @@ class Slabs:
 
     def read(self, call: Call, slab: Slab) -> tuple[Storage, list[Storage]]:
         """Return the storages of the output of a call and of what it saves."""
-        heap, sizes, parts = self._heap, self._sizes, parts_of(call, self._sizes)
+        heap, sizes = self._heap, self._sizes
         saved = [heap.hold(each) for each in self._storages[slab]]
         # The moments; of a unit, also the inverse standard deviation, factor and shift.
         vectors = (2, 1, 1, 1) if call.is_unit else (2, 1)
         saved += [heap.take(sizes.statistics(each * call.gathered)) for each in vectors]
         temporary = self._kernels(call)
-        is_conv = isinstance(call.last.op, ops.Conv)
-        if call.keeps:
-            saved.append(heap.take(parts.total))
-        elif is_conv and not is_product(call):
-            temporary.append(heap.take(parts.total))
-        if isinstance(call.last.op, ops.AvgPool):
-            pooled = sizes.of(call.output)
-            temporary += [heap.take(parts.size), heap.take(pooled)]  # one part; the pooled ones
-        elif is_product(call) and not call.keeps:
-            temporary.append(heap.take(parts.size))
-        output = heap.take(sizes.of(call.output))
+        gathered = output = heap.take(self._gathered(call))
+        if _has_layer(call):
+            (saved if call.keeps else temporary).append(gathered)
+            output = heap.take(sizes.of(call.output))
         heap.drop(*temporary)
         return output, saved
+
+    def _gathered(self, call: Call) -> int:
+        """The bytes of the maps that a call gathers."""
+        return _pixels(call, self._sizes) * self._sizes.maps(call.gathered)
 
     def _width(self, slab: Slab) -> int:
         return sum(map(self._sizes.of, slab.values))
@@ -110,7 +84,7 @@ class Slabs:
 
     def backward_read(self, call: Call, slab: Slab, grad: Storage | None) -> Storage | None:
         """Add to the gradient of a slab; return the storage of the gradient of a kernel."""
-        heap, sizes, parts = self._heap, self._sizes, parts_of(call, self._sizes)
+        heap, sizes = self._heap, self._sizes
         if grad is None:
             return None
         if slab not in self._grads:
@@ -123,12 +97,11 @@ class Slabs:
             size = sizes.cast(call.last.operands[0].shape)
             kernel = heap.take(size)
             temporary = [heap.take(size) for _ in range(sizes.casts)]
-        # Of one part each: what is read, unless it was kept, and its gradient.
-        buffers = int(call.is_unit and not call.keeps) + 1
-        if isinstance(call.last.op, ops.AvgPool) and parts.count > 1:
-            buffers += 1  # while one is computed, the last is not freed
-        has_products = call.is_unit and (sizes.casts or not is_conv)
-        heap.need(buffers * parts.size, self._products(call, parts) if has_products else 0)
+        if call.is_unit:
+            buffers = 1 if call.keeps else 2  # its gradient; what is read, unless it was kept
+            has_products = sizes.casts or not is_conv
+            products = self._products(call) if has_products else 0
+            heap.need(buffers * self._gathered(call), products)
         heap.drop(*temporary)
         return kernel
 
@@ -140,8 +113,21 @@ class Slabs:
             self._heap.drop(*self._grads.pop(slab))
         return grad
 
-    def _products(self, call: Call, parts: Parts) -> int:
-        """The bytes of products with the gradient, of the widest run of columns."""
+    def _products(self, call: Call) -> int:
+        """The bytes of products with the gradient, of a part of the widest run of columns."""
         assert call.slab is not None  # noqa: S101  # a call that reads a slab
         widest = max(stop - start for start, stop in call.slab.windows(call.maps))
-        return parts.size // call.gathered * widest
+        rows = rows_of_part(_pixels(call, self._sizes), call.gathered)
+        return rows * self._sizes.maps(widest)
+
+
+def _has_layer(call: Call) -> bool:
+    """Whether a call convolves or pools what it gathers; otherwise that is its output."""
+    return isinstance(call.last.op, ops.Conv | ops.AvgPool)
+
+
+def _pixels(call: Call, sizes: Sizes) -> int:
+    """How many pixels a slab has that a call reads."""
+    maps = call.maps[0].type
+    assert isinstance(maps, MapType)  # noqa: S101  # what lies in slabs
+    return sizes.batch * maps.height * maps.width

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -158,11 +159,8 @@ def test_weights_move_through_all_levels_bit_for_bit(spec: NetworkSpec) -> None:
 
 # ---- what it costs -------------------------------------------------------------------------
 
-CONVOLVE, DIFFERENTIATE = (
-    (torch.ops.aten.convolution.default, torch.ops.aten.mm.out),
-    (torch.ops.aten.convolution_backward.default, torch.ops.aten.mm.out, torch.ops.aten.addmm.out),
-)
-"""What runs convolutions, and products with 1×1 kernels of what lies in a slab."""
+CONVOLVE = torch.ops.aten.convolution.default
+DIFFERENTIATE = torch.ops.aten.convolution_backward.default
 
 
 class Count(TorchDispatchMode):
@@ -175,11 +173,9 @@ class Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls[func] += 1
-        if func is DIFFERENTIATE[0]:
+        if func is DIFFERENTIATE:
             of_input, of_kernel, _ = args[-1]
             self.inputs, self.kernels = self.inputs + of_input, self.kernels + of_kernel
-        self.inputs += func is DIFFERENTIATE[1]
-        self.kernels += func is DIFFERENTIATE[2]
         return func(*args, **(kwargs or {}))
 
 
@@ -195,10 +191,9 @@ def test_no_level_costs_a_convolution(name: str) -> None:
             loss.backward()
         # What attention reads is a convolution of one pixel.
         means = sum(isinstance(node.op, ops.GlobalMean) for node in model.graph)
-        convolutions = sum(forward.calls[each] for each in CONVOLVE)
-        found.append(sum(backward.calls[each] for each in DIFFERENTIATE[:2]))
+        found.append(backward.calls[DIFFERENTIATE])
         executed = sum(isinstance(node.op, ops.Conv) for node in model.graph)
-        assert convolutions == executed
+        assert forward.calls[CONVOLVE] == executed
     literal, *others = found
     assert others == [literal + means] * 2
 
@@ -577,9 +572,10 @@ def test_autocast_may_be_off_for_a_section(name: str, level: int) -> None:
         exact, found = gradients(0, seed, cast=False), gradients(level, seed, cast=True)
         return sum(float(((found[key] - array) ** 2).sum()) for key, array in exact.items())
 
-    # Of bfloat16's own roundings, which are large: no more than the literal network has.
+    # Of bfloat16's own roundings, which are large: no more than the literal network has. Of single
+    # images' either is several times the other.
     ratios = [error(level, seed) / error(0, seed) for seed in range(5)]
-    assert sum(ratios) / len(ratios) < 1.5
+    assert geometric_mean(ratios) < 1.5
 
 
 @pytest.mark.parametrize("level", LEVELS)

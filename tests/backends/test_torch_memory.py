@@ -20,15 +20,14 @@ from cliquegraph import NetworkSpec, optimise
 from cliquegraph.diagnostics.errors import UsageError
 from cliquegraph.emit.execute import load_source
 from cliquegraph.ir import ops
-from cliquegraph.ir.types import MapType, Part, Section
+from cliquegraph.ir.types import Part, Section
 from cliquegraph.passes.pipeline import LEVELS
 from cliquegraph.plugins.memory import MemoryPlan
 from cliquegraph.weights.source import numpy_dtype
-from cliquegraph_torch.eager import calls_of
 from cliquegraph_torch.loss import mean_cross_entropy
 from cliquegraph_torch.memory import memory_plan
-from cliquegraph_torch.peak_slabs import is_product, parts_of
-from cliquegraph_torch.precision import PRECISIONS, Precision, Sizes, precision_of
+from cliquegraph_torch.peak_slabs import rows_of_part
+from cliquegraph_torch.precision import PRECISIONS, Precision, precision_of
 from tests.backends.one_op import class_of, graph_of_ops
 from tests.networks import EVERY_KEY, SPECS, clique, graph_of, network, networks, shipped
 
@@ -390,23 +389,7 @@ def test_it_predicts_what_a_global_maximum_keeps_and_needs() -> None:
 
 
 def test_the_parts_of_a_plan_are_those_of_generated_files() -> None:
-    network = shipped("densenet121")
-    file = load_source(cliquegraph.compile(network, "torch", level=1), "generated")
-    sizes = Sizes(precision_of("float32"), batch=16)
-    counts = set()
-    for call in calls_of(optimise(graph_of(network), 1)):
-        if not call.is_unit or call.slab is None:
-            continue
-        last, maps = call.last.op, call.maps[0].type
-        assert isinstance(maps, MapType)
-        pool = (last.kernel, last.stride) if isinstance(last, ops.AvgPool) else None
-        data = torch.empty(16 * maps.height * maps.width, 1)
-        operation = file.Operation((maps.height, maps.width), 0, pool)
-        rows = file.rows_of_part(data, call.gathered, is_product(call), operation)
-        parts = data.split(rows)
-        planned = parts_of(call, sizes)
-        assert planned.count == len(parts)
-        assert planned.size == sizes.maps(len(parts[0]) * call.gathered)
-        counts.add((is_product(call), pool is not None, len(parts) > 1))
-    # Products, pools, and neither: which is read at once.
-    assert counts >= {(True, False, True), (False, True, True), (False, False, False)}
+    file = load_source(cliquegraph.compile(shipped("densenet121"), "torch", level=1), "generated")
+    for pixels, channels in [(16, 64), (2000, 32), (9000, 32), (50176, 256), (12544, 1024)]:
+        first, *_ = file.parts(torch.empty(pixels, channels), torch.empty(pixels, 1))
+        assert [len(each) for each in first] == [rows_of_part(pixels, channels)] * 2

@@ -81,18 +81,6 @@ CONTRACTS: dict[str, Contract] = {
         "a wider result is cast into it in the kernel",
         direct=True,
     ),
-    "mm.out": Contract(
-        _BLAS,
-        "matrices and output of one type; columns of a buffer are read where they are, other "
-        "strides are copied; the output has the result's shape and shares no memory with a matrix",
-        direct=True,
-    ),
-    "addmm.out": Contract(
-        _BLAS,
-        "matrices, summand and output of one type; an output that is the summand is added to in "
-        "place; half types are multiplied in float32 and rounded at every call",
-        direct=True,
-    ),
     "avg_pool2d_backward.default": Contract(
         "aten/src/ATen/native/cuda/AveragePool2d.cu",
         "gradient and maps of one type, NCHW or channels_last; the result is in the maps' format",

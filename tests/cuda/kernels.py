@@ -325,8 +325,8 @@ def places(x: Tensor) -> Tensor:
     return found
 
 
-def demand_no_overlap(out: Tensor, *inputs: Tensor, whole: bool = True) -> None:
-    """An output of TensorIterator may be one of its inputs; that of a product may not.
+def demand_no_overlap(out: Tensor, *inputs: Tensor) -> None:
+    """An output of TensorIterator may be one of its inputs, and else shares no memory with one.
 
     TensorIterator itself raises only where the overlap is easily seen; its kernels are wrong in
     every other case too.
@@ -339,7 +339,7 @@ def demand_no_overlap(out: Tensor, *inputs: Tensor, whole: bool = True) -> None:
             out.stride(),
         )
         apart = each.dtype == out.dtype and not bool((places(out) & places(each)).any())
-        demand(apart or (whole and same), "the output and an input overlap in memory")
+        demand(apart or same, "the output and an input overlap in memory")
 
 
 def write_cast(out: Tensor, result: Tensor) -> Tensor:
@@ -375,34 +375,3 @@ def threshold_backward_out(
     result = ATEN.threshold_backward.default(grad, x, threshold)
     demand(grad_input.dtype == result.dtype, f"{result.dtype} into {grad_input.dtype}")
     return write_cast(grad_input, result)
-
-
-# ---- matrix products -----------------------------------------------------------------------
-
-
-def demand_one_type(**matrices: Tensor) -> None:
-    types = {each.dtype for each in matrices.values()}
-    demand(len(types) == 1, f"{', '.join(matrices)} should be of one type, are of {types}")
-
-
-def write_product(out: Tensor, result: Tensor) -> Tensor:
-    demand(out.shape == result.shape, "an output with elements would be resized")
-    return out.copy_(result)
-
-
-@kernel(ATEN.mm.out)
-def mm_out(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
-    demand_one_type(a=a, b=b, out=out)
-    demand_no_overlap(out, a, b, whole=False)
-    return write_product(out, ATEN.mm.default(a, b))
-
-
-@kernel(ATEN.addmm.out)
-def addmm_out(
-    x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor
-) -> Tensor:
-    """``addmm_out_cuda_impl``: the summand is copied to the output, unless it is the output."""
-    demand_one_type(x=x, a=a, b=b, out=out)
-    demand_no_overlap(out, a, b, whole=False)
-    demand_no_overlap(out, x)
-    return write_product(out, ATEN.addmm.default(x, a, b, beta=beta, alpha=alpha))
