@@ -8,11 +8,11 @@ from cliquegraph.plugins.engines import Choice
 from cliquegraph.training.job import Job
 
 STEPS = {
-    (0, True): "0.84 to 0.91",
-    (1, False): "0.73 to 0.87",
-    (1, True): "0.67 to 1.01",
-    (2, False): "0.77 to 0.91",
-    (2, True): "0.75 to 0.87",
+    (0, True): "0.77 to 0.87",
+    (1, False): "0.64 to 0.82",
+    (1, True): "0.62 to 0.82",
+    (2, False): "0.61 to 0.85",
+    (2, True): "0.63 to 0.81",
 }
 """The time of a training step on a CPU, by level and channels_last, over that of -O0 in NCHW, for
 three networks:
