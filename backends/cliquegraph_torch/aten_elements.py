@@ -247,9 +247,7 @@ def affine(
     return add(exact, sums, bias, beta)
 
 
-rule(_ATEN.mm.out)(into(matrix_product))
 rule(_ATEN.addmm_.default)(in_place(affine))
-rule(_ATEN.addmm.out)(into(affine))
 
 
 @rule(_ATEN.mv.default)

@@ -112,7 +112,7 @@ _DEFINED = frozenset(
         "Read",
         "Slab",
     }
-    | {"affine_of", "compiled", "gather", "gradients_of", "is_derivable", "accumulate"}
+    | {"accumulate", "affine_of", "compiled", "gather", "gradients_of", "is_derivable"}
     | {"convolve_or_pool", "maps_of", "pixels", "parts", "plain_moments", "rectify"}
     | {
         "NO_GRADIENTS",

@@ -19,8 +19,8 @@ three networks:
 benchmarks/results/memory_format_torch_cpu.json."""
 
 CPU_LEVEL = 1
-"""On a CPU the fastest (docs/optimiser.md, "Measurements"); -O2 is for batches that do not fit
-otherwise."""
+"""On a CPU the fastest on average, by a hundredth (docs/optimiser.md, "Which level"); -O2 is for
+batches that do not fit otherwise."""
 
 _SYNC = "for --sync-batchnorm: it replaces BatchNorm2d modules, which -O0 has alone"
 _FREEZE = "for --freeze: at -O0 each part has its own normalizations"

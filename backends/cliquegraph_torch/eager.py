@@ -78,6 +78,11 @@ class Call:
         return tuple(dict.fromkeys(value for value in inputs if value not in written))
 
     @property
+    def has_layer(self) -> bool:
+        """Whether a unit ends with a convolution or a pool, and not with its ReLU."""
+        return self.is_unit and not isinstance(self.last.op, ops.Relu)
+
+    @property
     def is_unit(self) -> bool:
         """Whether the nodes run in one function, which the generated code defines."""
         return len(self.nodes) > 1

@@ -76,7 +76,7 @@ class _Step:
             return 2 * joined
         statistics = joined if call.own_moments else 0
         read = self._concatenation_bytes(call) + _rectify_passes(call) * joined
-        layer = joined + self._of(call.output) if _has_layer_after_relu(call) else 0
+        layer = joined + self._of(call.output) if call.has_layer else 0
         return read + statistics + layer
 
     def _joined_bytes(self, call: Call) -> int:
@@ -109,7 +109,7 @@ class _Step:
         recomputed = self._concatenation_bytes(call) + _rectify_passes(call) * joined
         has_norm = _rectify_passes(call) > 0
         norm = 6 * joined if has_norm else 0  # the mask, and the normalization's gradient
-        return recomputed + norm + (grad + 2 * joined if _has_layer_after_relu(call) else 0)
+        return recomputed + norm + (grad + 2 * joined if call.has_layer else 0)
 
     def _backward_in_slab(self, call: Call, slab: Slab) -> int:
         if call.puts:  # the gradient by way of the moments; plus that of the columns
@@ -129,7 +129,7 @@ class _Step:
             moved += 4 * joined
         if self._sizes.casts or not isinstance(op, ops.Conv):
             sums += 4 * joined  # products with the maps, of which the scale's gradient is the sum
-        moved += grad + (2 * joined if _has_layer_after_relu(call) else joined)
+        moved += grad + (2 * joined if call.has_layer else joined)
         return moved + mask + sums + to_columns
 
 
@@ -141,11 +141,6 @@ def _is_small(value: Value) -> bool:
 def _rectify_passes(call: Call) -> int:
     """How often a unit reads or writes what it normalizes: factor and shift, then the ReLU."""
     return 4 if any(isinstance(node.op, ops.Relu) for node in call.nodes) else 0
-
-
-def _has_layer_after_relu(call: Call) -> bool:
-    """Whether a unit ends with a convolution or a pool, and not with its ReLU."""
-    return not isinstance(call.last.op, ops.Relu)
 
 
 def _large(values: tuple[Value, ...], sizes: Sizes) -> int:

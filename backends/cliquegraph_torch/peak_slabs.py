@@ -61,7 +61,7 @@ class Slabs:
         saved += [heap.take(sizes.statistics(each * call.gathered)) for each in vectors]
         temporary = self._kernels(call)
         gathered = output = heap.take(self._gathered(call))
-        if _has_layer(call):
+        if call.has_layer:
             (saved if call.keeps else temporary).append(gathered)
             output = heap.take(sizes.of(call.output))
         heap.drop(*temporary)
@@ -119,11 +119,6 @@ class Slabs:
         widest = max(stop - start for start, stop in call.slab.windows(call.maps))
         rows = rows_of_part(_pixels(call, self._sizes), call.gathered)
         return rows * self._sizes.maps(widest)
-
-
-def _has_layer(call: Call) -> bool:
-    """Whether a call convolves or pools what it gathers; otherwise that is its output."""
-    return isinstance(call.last.op, ops.Conv | ops.AvgPool)
 
 
 def _pixels(call: Call, sizes: Sizes) -> int:

@@ -572,8 +572,8 @@ def test_autocast_may_be_off_for_a_section(name: str, level: int) -> None:
         exact, found = gradients(0, seed, cast=False), gradients(level, seed, cast=True)
         return sum(float(((found[key] - array) ** 2).sum()) for key, array in exact.items())
 
-    # Of bfloat16's own roundings, which are large: no more than the literal network has. Of single
-    # images' either is several times the other.
+    # Of bfloat16's own roundings, which are large: no more than the literal network has. For a
+    # single seed either error may be several times the other.
     ratios = [error(level, seed) / error(0, seed) for seed in range(5)]
     assert geometric_mean(ratios) < 1.5
 

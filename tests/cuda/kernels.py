@@ -50,6 +50,7 @@ def choose_as_on_cuda(module: torch.nn.Module) -> None:
     names = type(module).forward.__globals__
     if "is_derivable" in names:
         names["is_derivable"] = lambda scale, data: False
+        names["parts"] = lambda *tensors: [tensors]
 
 
 class CudaKernels(TorchDispatchMode):
